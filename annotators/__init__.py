@@ -1,0 +1,1 @@
+"""Annotators: pure functions from a picture to a condition picture."""
