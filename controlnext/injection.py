@@ -1,0 +1,321 @@
+"""Let a control module steer a stock diffusers UNet: two forward pre-hooks, attached and removed without a trace.
+
+The first hook, on the UNet, sees the timestep and prepares the control. The second, on the block at the injection
+point, replaces that block's `hidden_states` input and nothing else; the UNet has stored its skip residuals by then, so
+they stay as they were. Nothing is ever changed in place, because a block may return one tensor as output and residual.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Hashable, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
+
+from controlnext.cache import ControlCache, fingerprint
+from controlnext.cross_norm import cross_norm
+from controlnext.errors import ControlNeXtError
+from controlnext.variants import Variant, get_variant
+
+Gamma = float | Sequence[float] | Tensor
+
+
+class InjectionError(ControlNeXtError, RuntimeError):
+    """The control cannot enter this UNet, or the hooks are used out of order."""
+
+
+class ControlSizeError(ControlNeXtError, ValueError):
+    """Sizes or values of condition, gamma, control and hidden states that do not go together."""
+
+
+def add_control(hidden: Tensor, control: Tensor, strength: Tensor, variant: Variant) -> Tensor:
+    """Add the cross-normalised control to the hidden states, in the order the variant was trained with.
+
+    Args:
+        hidden: `(N, C, H, W)`; not changed.
+        control: `(N or 1, C, h, w)`, any float dtype.
+        strength: `(N or 1, 1, 1, 1)`, what multiplies the normalised control; where 0, the sample stays bit for bit.
+        variant: Gives eps and the order of pooling and normalising.
+
+    Returns:
+        The controlled hidden states `(N, C, H, W)` in the dtype of `hidden`.
+
+    Source:
+        dvlab-research/ControlNeXt, the five lines that differ in each release's forked UNet.
+    """
+    size = hidden.shape[-2:]
+    if variant.pool_first:
+        aligned = cross_norm(_pool(control, size), hidden, variant.eps)
+    else:
+        aligned = _pool(cross_norm(control, hidden, variant.eps), size)
+    strength = strength.to(hidden.dtype)
+    return torch.where(strength == 0, hidden, hidden + strength * aligned)
+
+
+def _pool(features: Tensor, size: torch.Size) -> Tensor:
+    """Average features to a size; replicates where they are smaller, as upstream does."""
+    return features if features.shape[-2:] == size else adaptive_avg_pool2d(features, size)
+
+
+class Injection:
+    """An attached control module: the handle that says what controls the UNet, and detaches it.
+
+    Also a context manager that detaches on exit.
+    """
+
+    def __init__(
+        self, unet: nn.Module, module: nn.Module, variant: str | Variant, *, cache: ControlCache | None = None
+    ) -> None:
+        """Register the hooks; nothing is controlled before `set`.
+
+        Args:
+            unet: A stock diffusers UNet, compiled or not.
+            module: Maps (condition, timestep) to the control, usually a `ControlNeXtModel`. Follows the latents' device.
+            variant: Row or name; says where and how the control enters.
+            cache: Where controls are kept while gradients are off; None computes each.
+
+        Raises:
+            InjectionError: The UNet has a control already, or lacks the injection point or a timestep.
+        """
+        self.unet = unwrap(unet)
+        self.module = module
+        self.variant = get_variant(variant)
+        self.cache = cache
+        self._names = list(inspect.signature(type(self.unet).forward).parameters)[1:]
+        if not {"sample", "timestep"} <= set(self._names):
+            raise InjectionError(f"{type(self.unet).__name__} is no UNet: its forward takes no sample and timestep.")
+        if attached_injection(self.unet) is not None:
+            raise InjectionError("A ControlNeXt is attached to this UNet already: detach it first.")
+        try:
+            block = self.unet.get_submodule(self.variant.injection_point)
+        except AttributeError as error:
+            raise InjectionError(
+                f"The variant {self.variant.name!r} injects at {self.variant.injection_point!r}, which this "
+                f"{type(self.unet).__name__} does not have: choose the variant of its base model."
+            ) from error
+        self._expected = False
+        self._pending: tuple[Tensor, Tensor] | None = None
+        self.set(None)
+        self._handles = [
+            self.unet.register_forward_pre_hook(self._before_unet, with_kwargs=True),
+            block.register_forward_pre_hook(self._before_block, with_kwargs=True),
+        ]
+        _forget_compiled(self.unet)
+
+    def set(
+        self,
+        condition: Tensor | None,
+        gamma: Gamma = 1.0,
+        *,
+        repeats: int = 1,
+        active: Callable[[int], bool] | None = None,
+    ) -> None:
+        """Say what controls the forwards from here on.
+
+        Args:
+            condition: RGB in [0, 1], `(K, 3, H, W)`, or `(K, F, 3, H, W)` for video; None = no control. A UNet batch
+                larger than `K * repeats` is that many pictures over again; if an even number of times, it counts as
+                guided, [unconditional, conditional], which matters for the SVD variants.
+            gamma: Multiplier of the normalised control beside the variant's own: a finite number, or one per picture.
+                The number 0 runs the bare UNet.
+            repeats: How many pictures in a row share each condition.
+            active: Asked with the count of UNet forwards since `set`; False leaves that forward uncontrolled.
+
+        Raises:
+            ControlSizeError: gamma is not finite numbers, or the condition is no batch of pictures.
+        """
+        if condition is not None and condition.ndim not in (4, 5):
+            raise ControlSizeError(
+                f"A condition has the shape (batch, 3, height, width) or (batch, frames, 3, height, width), "
+                f"not {tuple(condition.shape)}."
+            )
+        self._gamma = _as_gamma(gamma)
+        self._condition, self._repeats, self._active = condition, repeats, active
+        self._forwards = 0
+        self._fingerprint: tuple[Hashable, str] | None = None
+
+    def detach(self) -> None:
+        """Remove both hooks and let go of the condition; a second call does nothing."""
+        for handle in self._handles:
+            handle.remove()
+        if self._handles:
+            _forget_compiled(self.unet)
+        self._handles, self._pending = [], None
+        self.set(None)
+
+    @property
+    def attached(self) -> bool:
+        """Whether the hooks are in place."""
+        return bool(self._handles)
+
+    def __enter__(self) -> Self:
+        """Return the handle itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Detach."""
+        self.detach()
+
+    @torch.compiler.disable  # so that the cache and its keys stay outside of compiled graphs
+    def _before_unet(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Prepare the control and its strength for the block."""
+        sample, timestep = (
+            kwargs[name] if name in kwargs else args[self._names.index(name)] for name in ("sample", "timestep")
+        )
+        self._expected, self._pending = True, None
+        index, self._forwards = self._forwards, self._forwards + 1
+        if self._condition is None or (isinstance(self._gamma, float) and self._gamma == 0):
+            return
+        if self._active is not None and not self._active(index):
+            return
+        if sample.ndim != self._condition.ndim or (sample.ndim == 5 and sample.shape[1] != self._condition.shape[1]):
+            raise ControlSizeError(
+                f"A condition of shape {tuple(self._condition.shape)} does not fit latents of shape "
+                f"{tuple(sample.shape)}: video needs (batch, frames, 3, height, width) with as many frames."
+            )
+        batch, frames = len(sample), sample.shape[1] if sample.ndim == 5 else 1
+        control = self._control(timestep, batch, sample.device)
+        if 1 < len(control) != batch * frames:  # a single one broadcasts
+            control = self._spread(control.unflatten(0, (-1, frames)), batch).flatten(0, 1)
+        self._pending = control, self._strength(batch, frames, sample.device)
+
+    def _before_block(
+        self, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        """Replace the block's `hidden_states`, given by name or first in order."""
+        if not self._expected:
+            raise InjectionError("The injection point ran outside its UNet's forward: call the UNet, not its blocks.")
+        pending = self._pending
+        self._expected, self._pending = False, None
+        if pending is None:
+            return None
+        by_name = "hidden_states" in kwargs
+        hidden = kwargs["hidden_states"] if by_name else args[0]
+        control, strength = pending
+        if control.shape[1] != hidden.shape[1]:
+            raise ControlSizeError(
+                f"The control has {control.shape[1]} channels but the hidden states at "
+                f"{self.variant.injection_point!r} have {hidden.shape[1]}: this adapter is for another base model."
+            )
+        hidden = add_control(hidden, control, strength, self.variant)
+        return (args, {**kwargs, "hidden_states": hidden}) if by_name else ((hidden, *args[1:]), kwargs)
+
+    def _control(self, timestep: Tensor | float, batch: int, device: torch.device) -> Tensor:
+        """Return the control of the distinct conditions, `(K * F, C, h, w)`, from the cache if it is there."""
+        self._condition = condition = self._condition.to(device)
+        if any(parameter.device != device for parameter in self.module.parameters()):
+            self.module.to(device)
+        if torch.as_tensor(timestep).numel() > 1:
+            condition = self._spread(condition, batch)  # each picture is at a time of its own
+        if self.cache is None or torch.is_grad_enabled():
+            return self.module(condition, timestep)
+        key = self._key(timestep, device)
+        control = self.cache.get(key)
+        if control is None:
+            control = self.module(condition, timestep)
+            self.cache.put(key, control)
+        return control
+
+    def _key(self, timestep: Tensor | float, device: torch.device) -> Hashable:
+        """Name a control by the content it comes from: condition, weights, time, precision and place."""
+        tensors = [self._condition, *self.module.parameters(), *self.module.buffers()]
+        # Content is hashed once per `set`, and again only if something was written to since.
+        versions = tuple((tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors)
+        if self._fingerprint is None or self._fingerprint[0] != versions:
+            self._fingerprint = versions, fingerprint(tensors)
+        times = tuple(torch.as_tensor(timestep).reshape(-1).tolist())
+        autocast = torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type)
+        return self._fingerprint[1], times, self._repeats if len(times) > 1 else 1, autocast, device
+
+    def _strength(self, batch: int, frames: int, device: torch.device) -> Tensor:
+        """Return what multiplies the normalised control: `(N * F or 1, 1, 1, 1)` float32."""
+        row = self.variant
+        scale = self.module.scale if row.layout.learned_scale else torch.ones(())
+        scale = scale.to(device, torch.float32)
+        pictures = len(self._condition) * self._repeats
+        if not row.control_on_uncond and batch % (2 * pictures) == 0:
+            scale = torch.stack([torch.zeros_like(scale), scale]).repeat_interleave(batch // 2)
+        factor = row.factor * (torch.sigmoid(scale) if row.sigmoid_scale else scale)
+        gamma = self._gamma
+        if isinstance(gamma, Tensor):
+            if batch % len(gamma):
+                raise ControlSizeError(f"{len(gamma)} values of gamma do not divide the UNet's batch of {batch}.")
+            gamma = gamma.to(device).repeat(batch // len(gamma))
+        strength = (factor * gamma).reshape(-1)
+        return (strength if len(strength) == 1 else strength.repeat_interleave(frames)).view(-1, 1, 1, 1)
+
+    def _spread(self, rows: Tensor, batch: int) -> Tensor:
+        """Repeat rows `(K, ...)` to the UNet's batch `(N, ...)`: each `repeats` times, then all over again."""
+        rows = rows.repeat_interleave(self._repeats, dim=0)
+        if batch % len(rows):
+            raise ControlSizeError(
+                f"{len(rows)} conditioned pictures do not divide the UNet's batch of {batch}: give one condition, or "
+                f"one for each picture."
+            )
+        return rows.repeat(batch // len(rows), *[1] * (rows.ndim - 1))
+
+
+def attach(
+    unet: nn.Module,
+    module: nn.Module,
+    variant: str | Variant,
+    condition: Tensor | None = None,
+    gamma: Gamma = 1.0,
+    *,
+    cache: ControlCache | None = None,
+) -> Injection:
+    """Attach a control module to a UNet; see `Injection` and `Injection.set` for the arguments and errors.
+
+    Returns:
+        The handle: `handle.set(...)` changes what controls, `handle.detach()` or leaving its `with` block removes it.
+    """
+    injection = Injection(unet, module, variant, cache=cache)
+    try:
+        injection.set(condition, gamma)
+    except ControlNeXtError:
+        injection.detach()
+        raise
+    return injection
+
+
+def attached_injection(unet: nn.Module) -> Injection | None:
+    """Return the injection attached to a UNet, if there is one."""
+    owners = (getattr(hook, "__self__", None) for hook in unwrap(unet)._forward_pre_hooks.values())
+    return next((owner for owner in owners if isinstance(owner, Injection)), None)
+
+
+def unwrap(unet: nn.Module) -> nn.Module:
+    """Return the UNet inside of what `torch.compile` made of it."""
+    return getattr(unet, "_orig_mod", unet)
+
+
+def _as_gamma(gamma: Gamma) -> float | Tensor:
+    """Check gamma and return a number, or a float32 tensor `(B,)`."""
+    try:
+        values = torch.as_tensor(gamma, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ControlSizeError(f"gamma is a number or one number per picture, not {gamma!r}.") from error
+    if values.ndim > 1 or not values.numel() or not values.isfinite().all():
+        raise ControlSizeError(f"gamma is a finite number or one per picture, not {gamma!r}.")
+    if values.requires_grad:
+        return values.reshape(-1)
+    return float(values) if values.ndim == 0 or not values.any() else values
+
+
+def _forget_compiled(unet: nn.Module) -> None:
+    """Drop compiled code of the UNet, which would not notice that hooks came or went."""
+    dynamo = sys.modules.get("torch._dynamo")
+    if dynamo is None:
+        return
+    forwards = [type(unet).forward, inspect.unwrap(type(unet).forward)]
+    if unet._compiled_call_impl is not None:
+        forwards.append(nn.Module._call_impl)
+    for forward in forwards:
+        dynamo.eval_frame.remove_from_cache(forward)

@@ -1,0 +1,210 @@
+"""The released ControlNeXt variants as rows of one table.
+
+The method was published five times, and the five differ: in the layers of the control module, in the place where the
+control enters the UNet, in the order of pooling and normalising, and in what multiplies it. Each difference is a field
+here, so that one code path serves all. Importing this file imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from controlnext.errors import ControlNeXtError
+
+
+class VariantError(ControlNeXtError, ValueError):
+    """An unknown variant, or a file that fits none or several."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The layers of a control module; each field is an argument of `ControlNeXtModel`.
+
+    Attributes:
+        time_proj_dim: Width of the sinusoidal timestep code.
+        time_embed_dim: Width of the timestep embedding.
+        stem_channels: Output widths of the three stem convolutions, the first with stride 2; empty = no stem.
+        stem_padding: Padding of the two stride-1 stem convolutions, in cells: 0 or 1.
+        stem_pool: Whether a 2x2 maximum pooling ends the stem.
+        stage_channels: Output width of each stage; a stage is a resnet block and a stride-2 convolution.
+        stage_groups: GroupNorm groups of each stage's resnet block.
+        tail_residual: Whether the tail has GroupNorms and a residual (all but the first release).
+        out_channels: Channels of the control.
+        learned_scale: Whether the file carries a learned 0-dim `scale`.
+    """
+
+    time_proj_dim: int = 128
+    time_embed_dim: int = 256
+    stem_channels: tuple[int, ...] = (64, 64, 128)
+    stem_padding: int = 1
+    stem_pool: bool = False
+    stage_channels: tuple[int, ...] = (128, 256)
+    stage_groups: tuple[int, ...] = (4, 8)
+    tail_residual: bool = True
+    out_channels: int = 320
+    learned_scale: bool = False
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How one release of ControlNeXt is built and how its control enters the UNet.
+
+    Attributes:
+        name: Key of the row.
+        family: Base-model family whose UNet it fits.
+        layout: The layers of its control module.
+        parameters: Parameters of that module, counted.
+        injection_point: The UNet block whose `hidden_states` input receives the control.
+        eps: Epsilon of `cross_norm`.
+        pool_first: Pool to the hidden size before normalising (True) or after (False).
+        factor: Fixed multiplier of the normalised control, beside gamma.
+        sigmoid_scale: Whether the learned scale passes a sigmoid before it multiplies.
+        control_on_uncond: Whether the unconditional half of a guided batch keeps the scale; if not, its scale is 0
+            (through the sigmoid where there is one, so SVD v1 still controls that half at 0.65).
+        source: Where the row's facts come from.
+    """
+
+    name: str
+    family: str
+    layout: Layout
+    parameters: int
+    injection_point: str
+    eps: float
+    pool_first: bool
+    factor: float = 1.0
+    sigmoid_scale: bool = False
+    control_on_uncond: bool = True
+    source: str = ""
+
+
+_LIGHT = Layout()
+_ROWS = (
+    Variant(
+        name="sd15",
+        family="sd15",
+        layout=Layout(
+            stem_channels=(),
+            stage_channels=(128, 256, 256),
+            stage_groups=(1, 8, 8),
+            tail_residual=False,
+            out_channels=1280,
+            learned_scale=True,
+        ),
+        parameters=5_352_327,
+        injection_point="up_blocks.0",
+        eps=1e-12,
+        pool_first=True,
+        source="ControlNeXt-SD1.5 (inference code and released weights)",
+    ),
+    Variant(
+        name="sd15-train",
+        family="sd15",
+        layout=_LIGHT,
+        parameters=3_526_400,
+        injection_point="down_blocks.1",
+        eps=1e-12,
+        pool_first=True,
+        source="ControlNeXt-SD1.5-Training",
+    ),
+    Variant(
+        name="sdxl",
+        family="sdxl",
+        layout=_LIGHT,
+        parameters=3_526_400,
+        injection_point="down_blocks.0",
+        eps=1e-12,
+        pool_first=False,
+        source="ControlNeXt-SDXL and ControlNeXt-SDXL-Training",
+    ),
+    Variant(
+        name="svd-v1",
+        family="svd",
+        layout=Layout(
+            stem_padding=0,
+            stem_pool=True,
+            stage_channels=(128, 256, 256),
+            stage_groups=(4, 8, 8),
+            out_channels=1280,
+            learned_scale=True,
+        ),
+        parameters=5_610_177,
+        injection_point="mid_block",
+        eps=1e-5,
+        pool_first=False,
+        factor=1.3,
+        sigmoid_scale=True,
+        control_on_uncond=False,
+        source="ControlNeXt-SVD",
+    ),
+    Variant(
+        name="svd-v2",
+        family="svd",
+        layout=replace(_LIGHT, stem_padding=0),  # the training copy pads: stem_padding=1
+        parameters=3_526_400,
+        injection_point="down_blocks.1",
+        eps=1e-5,
+        pool_first=False,
+        factor=0.2,
+        control_on_uncond=False,
+        source="ControlNeXt-SVD-v2 (inference code; its training copy pads the stem)",
+    ),
+    Variant(
+        name="starter",
+        family="starter",
+        layout=Layout(
+            time_proj_dim=32,
+            time_embed_dim=64,
+            stem_channels=(16, 16, 32),
+            stage_channels=(32, 64),
+            out_channels=64,
+        ),
+        parameters=220_848,
+        injection_point="down_blocks.0",
+        eps=1e-5,
+        pool_first=False,
+        source="this project's bundled starter model",
+    ),
+)
+
+VARIANTS: Mapping[str, Variant] = MappingProxyType({row.name: row for row in _ROWS})
+
+
+def get_variant(variant: str | Variant) -> Variant:
+    """Return the row of a name; a row passes through.
+
+    Args:
+        variant: A key of `VARIANTS`, or a row of your own.
+
+    Returns:
+        The row.
+
+    Raises:
+        VariantError: There is no row of that name.
+    """
+    if isinstance(variant, Variant):
+        return variant
+    if variant not in VARIANTS:
+        raise VariantError(f"There is no variant {variant!r}: choose one of {', '.join(VARIANTS)}.")
+    return VARIANTS[variant]
+
+
+def detect_variants(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
+    """Name the variants that a control file may belong to.
+
+    Args:
+        shapes: Shape of each tensor in the file, by its key.
+
+    Returns:
+        Every fitting name in table order. The training copy of SD1.5, SDXL and SVD v2 have equal keys and shapes, so
+        for them three names come back and the caller, who knows the base model, has to choose. Empty if none fits.
+    """
+    has_scale, has_stem = "scale" in shapes, "embedding.0.weight" in shapes
+    width = shapes.get("mid_convs.1.weight", (0,))[0]
+    return tuple(
+        row.name
+        for row in VARIANTS.values()
+        if (row.layout.learned_scale, bool(row.layout.stem_channels), row.layout.out_channels)
+        == (has_scale, has_stem, width)
+    )
