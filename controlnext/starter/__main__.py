@@ -1,0 +1,109 @@
+"""Remake the starter: `python -m controlnext.starter STAGE`. Every stage resumes where it was stopped.
+
+In order: render, autoencoder, encode, base, decoder, reader, adapter (four times), style (once a style), pack.
+"""
+
+import argparse
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from controlnext.starter.conditions import CONDITIONS
+
+STAGES = ("render", "autoencoder", "encode", "base", "decoder", "reader", "adapter", "style", "pack")
+# Minutes of each stage on two cores that gave the bundled weights.
+MINUTES = {"autoencoder": 15, "base": 60, "decoder": 20, "reader": 12, "adapter": 20, "style": 4}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m controlnext.starter", description=__doc__)
+    parser.add_argument("stage", choices=STAGES)
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of data, checkpoints and results")
+    parser.add_argument("--minutes", type=float, help="time budget; default: what the bundled weights had")
+    parser.add_argument("--processes", type=int, default=1, help="processes that train together, one core each")
+    parser.add_argument("--name", help="which adapter (canny, depth, pose, segmentation) or style (clay, night)")
+    parser.add_argument("--start", type=Path, help="autoencoder folder to start from")
+    parser.add_argument("--shards", type=int, default=96, help="shards of 128 pictures to render")
+    parser.add_argument("--part", default="0/1", help="render or encode only shards i, i+n, ... of the form i/n")
+    return parser
+
+
+def _spawn(processes: int) -> int:
+    """Run this command once a process, joined by gloo on the loopback address."""
+    common = os.environ | {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29517"}
+    common |= {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "controlnext.starter", *sys.argv[1:]]
+    children = [subprocess.Popen(command, env=common | {"RANK": str(i)}) for i in range(processes)]
+    return max(child.wait() for child in children)
+
+
+def _run(options: argparse.Namespace) -> None:
+    from controlnext.starter.loop import Plan, start_processes
+
+    start_processes()
+    runs, stage = options.runs, options.stage
+    data, base = runs / "data", runs / "base"
+    plan = Plan(minutes=options.minutes or MINUTES.get(stage, 0))
+    part, parts = (int(v) for v in options.part.split("/"))
+    if stage == "render":
+        from controlnext.starter.dataset import FIRST_TRAINING_SEED, STAGES_PER_SHARD, write_shard
+
+        data.mkdir(parents=True, exist_ok=True)
+        for index in range(part, options.shards, parts):
+            first = FIRST_TRAINING_SEED + index * STAGES_PER_SHARD
+            if not (data / f"shard-{index:05d}").exists():
+                write_shard(data / f"shard-{index:05d}", range(first, first + STAGES_PER_SHARD))
+    elif stage in ("autoencoder", "decoder"):
+        from controlnext.starter import train_vae
+
+        start = options.start or (runs / "autoencoder" if stage == "decoder" else None)
+        rate = 2.5e-4 if start else 8e-4
+        train_vae.train(data, runs / stage, plan, start=start, decoder_only=stage == "decoder", rate=rate)
+    elif stage == "encode":
+        from diffusers import AutoencoderKL
+
+        from controlnext.starter.dataset import encode_shard
+        from controlnext.starter.networks import quicken
+
+        vae = quicken(AutoencoderKL.from_pretrained(runs / "autoencoder")).eval()
+        for shard in sorted(data.glob("shard-?????"))[part::parts]:
+            encode_shard(shard, vae)
+    elif stage == "base":
+        from controlnext.starter import train_base
+
+        train_base.train(data, runs / "autoencoder", base, plan)
+    elif stage == "reader":
+        from controlnext.starter import train_reader
+
+        train_reader.train(data, runs / "reader", plan)
+    elif stage == "adapter":
+        from controlnext.starter import train_adapter
+
+        train_adapter.train(data, base / "pipeline", runs / "adapters" / options.name, plan, name=options.name)
+    elif stage == "style":
+        from controlnext.starter import train_style
+
+        train_style.train(data, base / "pipeline", runs / "loras", plan, name=options.name)
+    else:
+        from controlnext.starter.pack import pack
+
+        pack(runs)
+
+
+def main() -> int:
+    """Run one stage; return the exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    options = _parser().parse_args()
+    known = {"adapter": CONDITIONS, "style": ("clay", "night")}.get(options.stage)
+    if known and options.name not in known:
+        _parser().error(f"--name must be one of {', '.join(known)}")
+    if options.processes > 1 and "RANK" not in os.environ:
+        return _spawn(options.processes)
+    _run(options)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
