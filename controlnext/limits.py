@@ -1,0 +1,78 @@
+"""Ranges of the numbers in a recipe, and the sentences that say when one is left."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NoReturn
+
+
+@dataclass(frozen=True)
+class Limit:
+    """Range of one number of a recipe, and how to say it.
+
+    Attributes:
+        label: how the page calls it.
+        minimum: smallest allowed value.
+        maximum: largest allowed value.
+        advice: what a sensible value is, ends the sentence.
+        whole: whether only whole numbers make sense.
+        multiple: the number must divide by this.
+    """
+
+    label: str
+    minimum: float
+    maximum: float
+    advice: str = ""
+    whole: bool = False
+    multiple: int = 1
+
+    def check(self, value: object) -> float | int:
+        """Return the number as int or float, or raise a `ValueError` whose text is the sentence to show."""
+        number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        if number and self.minimum <= value <= self.maximum:
+            if not self.whole:
+                return float(value)
+            if value == int(value) and int(value) % self.multiple == 0:
+                return int(value)
+        kind = "a whole number" if self.whole else "a number"
+        steps = f" and a multiple of {self.multiple}" if self.multiple > 1 else ""
+        shown = "not a number (NaN)" if number and value != value else shorten(value)
+        advice = f" {self.advice}" if self.advice else ""
+        low, high = (f"{bound:,}" if abs(bound) < 1e6 else f"{bound}" for bound in (self.minimum, self.maximum))
+        fail(f"{self.label} must be {kind} between {low} and {high}{steps}, but it is {shown}.{advice}")
+
+
+LIMITS: Mapping[str, Limit] = MappingProxyType(
+    {
+        "seed": Limit("The seed", 0, 2**63 - 1, "-1 in the page and the API draws one.", whole=True),
+        "num_images": Limit("The number of pictures", 1, 16, whole=True),
+        "width": Limit("The width", 64, 2048, whole=True, multiple=8),
+        "height": Limit("The height", 64, 2048, whole=True, multiple=8),
+        "num_inference_steps": Limit("The number of steps", 1, 150, "20 is a good start.", whole=True),
+        "guidance_scale": Limit("Guidance", 1, 30, "1 turns guidance off; 3 to 8 is usual."),
+        "gamma": Limit("Control strength (gamma)", 0, 4, "0 turns the control off, 1 is usual."),
+        "alpha": Limit("Adapter weight (alpha)", 0, 1.5, "1 is usual."),
+        "control_start": Limit("The control's start", 0, 1, "0 is the first step."),
+        "control_end": Limit("The control's end", 0, 1, "1 is the last step."),
+    }
+)
+"""Allowed range of every number in a recipe; the page takes its sliders from here. A model may narrow width and height."""
+
+LORA_WEIGHT = Limit("The weight of a LoRA", -4, 4, "1 is usual; a negative weight pushes the other way.")
+
+
+def fail(sentence: str) -> NoReturn:
+    """Raise the `ValueError` that pydantic carries out of a validator."""
+    raise ValueError(sentence)
+
+
+def shorten(value: object, limit: int = 40) -> str:
+    """Show a value inside a sentence without letting it fill the page."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of more than 4,300 digits
+        text = "a number too long to show"
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."

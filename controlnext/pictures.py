@@ -1,0 +1,93 @@
+"""Condition pictures on their way into the model: made to fit its size, and named by their content."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How one kind of condition is resized and padded without inventing anything the annotator did not say.
+
+    Attributes:
+        resample: `smooth` for drawings and depth, `nearest` where a colour is a class, `lines` where each line is one
+            pixel wide and must still be white after shrinking.
+        pad: what fills the border when the shapes differ: `black` says "nothing here", `edge` continues the picture
+            (a black border would say "infinitely far", or a class of its own).
+    """
+
+    resample: Literal["smooth", "nearest", "lines"]
+    pad: Literal["black", "edge"]
+
+
+FITS: Mapping[str, Fit] = MappingProxyType(
+    {
+        "canny": Fit("lines", "black"),
+        "depth": Fit("smooth", "edge"),
+        "pose": Fit("smooth", "black"),
+        "segmentation": Fit("nearest", "edge"),
+    }
+)
+DEFAULT_FIT = Fit("smooth", "black")
+
+_LINE_THRESHOLD = 48  # a line one pixel wide keeps this brightness when shrunk up to 5 times
+
+
+def fit_condition(image: Image.Image, width: int, height: int, kind: str = "") -> Image.Image:
+    """Put a condition picture into (width, height): the whole of it, its shape kept, the rest padded.
+
+    Never stretched: a stretched skeleton is another body. Fitting twice changes nothing, so a condition taken from a
+    saved result gives the same pixels again.
+
+    Args:
+        image: condition picture of any size and mode.
+        width: width of the picture to be made, in pixels.
+        height: height of the picture to be made, in pixels.
+        kind: which condition it is, a key of `FITS`; another name takes `DEFAULT_FIT`.
+
+    Returns:
+        RGB picture of exactly (width, height).
+    """
+    image = image if image.mode == "RGB" else image.convert("RGB")
+    if image.size == (width, height):
+        return image
+    fit = FITS.get(kind, DEFAULT_FIT)
+    scale = min(width / image.width, height / image.height)
+    inner = (
+        min(width, max(1, round(image.width * scale))),
+        min(height, max(1, round(image.height * scale))),
+    )
+    array = np.asarray(_resize(image, inner, fit.resample))
+    left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
+    border = ((top, height - inner[1] - top), (left, width - inner[0] - left), (0, 0))
+    return Image.fromarray(np.pad(array, border, mode="edge" if fit.pad == "edge" else "constant"))
+
+
+def _resize(image: Image.Image, size: tuple[int, int], resample: str) -> Image.Image:
+    if image.size == size:
+        return image
+    if resample == "nearest":
+        return image.resize(size, Image.Resampling.NEAREST)
+    if resample == "lines":
+        shrunk = np.asarray(image.resize(size, Image.Resampling.BOX).convert("L"))
+        white = np.where(shrunk >= _LINE_THRESHOLD, 255, 0).astype(np.uint8)
+        return Image.fromarray(np.repeat(white[..., None], 3, axis=2))
+    return image.resize(size, Image.Resampling.LANCZOS)
+
+
+def picture_digest(image: Image.Image) -> str:
+    """Name a picture by what it shows: SHA-256 over its size and RGB pixels, in hexadecimal.
+
+    The same picture has the same name whatever file format, compression or metadata it came with.
+    """
+    rgb = image if image.mode == "RGB" else image.convert("RGB")
+    digest = hashlib.sha256(f"{rgb.width}x{rgb.height}:".encode())
+    digest.update(rgb.tobytes())
+    return digest.hexdigest()

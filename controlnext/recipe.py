@@ -1,0 +1,313 @@
+"""The recipe: everything a picture needs, in one frozen object that travels inside the picture.
+
+The page builds one, a preset is a partial one, the studio runs it, a saved PNG carries it, and dropping that PNG back into
+the app restores it. The same recipe on the same machine gives the same pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, BinaryIO, Self
+
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from pydantic import BaseModel, ConfigDict, Strict, ValidationError, field_validator, model_validator
+
+from controlnext.errors import ControlNeXtError
+from controlnext.limits import LIMITS, LORA_WEIGHT, fail, shorten
+from controlnext.pictures import picture_digest
+
+VERSION = 1
+PROMPT_LENGTH = 2000
+"""Longest prompt in characters; far beyond the 77 tokens a CLIP text encoder reads, far below what hurts a page."""
+MAX_LORAS = 8
+
+SCHEDULERS: Mapping[str, str] = MappingProxyType(
+    {
+        "ddim": "DDIMScheduler",
+        "unipc": "UniPCMultistepScheduler",
+        "dpmpp": "DPMSolverMultistepScheduler",
+        "euler": "EulerDiscreteScheduler",
+        "euler_a": "EulerAncestralDiscreteScheduler",
+    }
+)
+"""Name in a recipe -> diffusers class; built from the base model's own scheduler config. None keeps the base's own."""
+
+RECIPE_KEY = "controlnext"
+FACTS_KEY = "controlnext:result"
+CONDITION_CHUNK = b"cnCd"
+"""PNG chunk holding the condition as a PNG: ancillary, private, safe to copy (PNG specification, section 5.4)."""
+
+
+class RecipeError(ControlNeXtError, ValueError):
+    """A recipe that cannot be run, or a file that should hold one and does not."""
+
+
+Setting = Annotated[bool, Strict()] | Annotated[int, Strict()] | Annotated[float, Strict()] | Annotated[str, Strict()]
+"""Value of one annotator setting; strict, so that True stays a switch and 1 a number."""
+
+
+class _Checked(BaseModel):
+    """A frozen model whose errors are sentences."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def __init__(self, **values: Any) -> None:  # noqa: ANN401 - pydantic checks every value by its field
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise RecipeError(explain(error, "recipe")) from None
+
+
+class LoraUse(_Checked):
+    """One LoRA of the library and the weight it is used with."""
+
+    name: str
+    weight: float = 1.0
+
+    @field_validator("weight", mode="before")
+    @classmethod
+    def _weight_in_range(cls, value: object) -> float:
+        return LORA_WEIGHT.check(value)
+
+
+class Recipe(_Checked):
+    """Everything needed to make a picture again; see `LIMITS` for the ranges.
+
+    Attributes:
+        version: format of this object.
+        model: name of a preset.
+        prompt: what to draw, at most `PROMPT_LENGTH` characters; may be empty.
+        negative_prompt: what to avoid.
+        seed: picture i of a batch starts from seed + i.
+        num_images: pictures in the batch.
+        width: pixels.
+        height: pixels.
+        num_inference_steps: denoising steps.
+        guidance_scale: weight of classifier-free guidance.
+        gamma: control strength.
+        alpha: how much of the adapter's UNet weights is applied.
+        control_start: fraction of the schedule at which the control sets in.
+        control_end: fraction of the schedule at which it ends.
+        scheduler: key of `SCHEDULERS`, or None for the base model's own.
+        loras: LoRAs and weights, in order.
+        annotator: what made the condition; `none` means it was given as it is.
+        adapter: adapter of the preset that reads the condition; empty takes the one of the annotator's name.
+        annotator_settings: settings of the annotator.
+        condition_sha256: `picture_digest` of the condition; empty when there is none.
+        weights: what was loaded -> its hash.
+    """
+
+    version: int = VERSION
+    model: str = "starter"
+    prompt: str = ""
+    negative_prompt: str = ""
+    seed: int = 0
+    num_images: int = 1
+    width: int = 256
+    height: int = 256
+    num_inference_steps: int = 20
+    guidance_scale: float = 3.0
+    gamma: float = 1.0
+    alpha: float = 1.0
+    control_start: float = 0.0
+    control_end: float = 1.0
+    scheduler: str | None = None
+    loras: tuple[LoraUse, ...] = ()
+    annotator: str = "none"
+    adapter: str = ""
+    annotator_settings: dict[str, Setting] = {}
+    condition_sha256: str = ""
+    weights: dict[str, str] = {}
+
+    @field_validator(*LIMITS, mode="before")
+    @classmethod
+    def _number_in_range(cls, value: object, info: Any) -> float | int:  # noqa: ANN401 - pydantic's own type
+        return LIMITS[info.field_name].check(value)
+
+    @field_validator("version")
+    @classmethod
+    def _known_version(cls, value: int) -> int:
+        if value != VERSION:
+            fail(f"This recipe has version {value}; this program reads version {VERSION}. Use a matching release.")
+        return value
+
+    @field_validator("prompt", "negative_prompt")
+    @classmethod
+    def _readable_text(cls, value: str, info: Any) -> str:  # noqa: ANN401 - pydantic's own type
+        label = "The prompt" if info.field_name == "prompt" else "The negative prompt"
+        if len(value) > PROMPT_LENGTH:
+            fail(f"{label} has {len(value):,} characters; shorten it to at most {PROMPT_LENGTH:,}.")
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            fail(f"{label} holds half of a character (a lone surrogate); type it again.")
+        return value
+
+    @field_validator("scheduler")
+    @classmethod
+    def _known_scheduler(cls, value: str | None) -> str | None:
+        if value is not None and value not in SCHEDULERS:
+            fail(f"There is no scheduler {shorten(value)}; choose one of {', '.join(SCHEDULERS)}.")
+        return value
+
+    @field_validator("loras")
+    @classmethod
+    def _distinct_loras(cls, value: tuple[LoraUse, ...]) -> tuple[LoraUse, ...]:
+        names = [use.name for use in value]
+        if len(names) > MAX_LORAS:
+            fail(f"{len(names)} LoRAs are too many at once; use at most {MAX_LORAS}.")
+        for name in names:
+            if names.count(name) > 1:
+                fail(f"The LoRA {shorten(name)} is named twice; name it once with the weight you want.")
+        return value
+
+    @field_validator("annotator_settings")
+    @classmethod
+    def _finite_settings(cls, value: dict[str, Setting]) -> dict[str, Setting]:
+        for name, setting in value.items():
+            if isinstance(setting, float) and not math.isfinite(setting):
+                fail(f"The annotator setting {shorten(name)} is not a finite number.")
+        return value
+
+    @model_validator(mode="after")
+    def _numbers_agree(self) -> Self:
+        if self.seed + self.num_images - 1 > LIMITS["seed"].maximum:
+            fail(f"Picture i of a batch uses seed + i, and {self.seed} leaves no room for {self.num_images} pictures.")
+        if self.control_start >= self.control_end:
+            fail(
+                f"The control starts at {self.control_start:g} and ends at {self.control_end:g}, so it would never act; "
+                "let it end after it starts, or set the control strength to 0."
+            )
+        return self
+
+    def replace(self, **changes: object) -> Recipe:
+        """Return a checked copy with some fields changed."""
+        return Recipe(**{**self.model_dump(), **changes})
+
+    def alone(self, index: int) -> Recipe:
+        """Return the recipe of one picture of the batch: seed + index, one picture."""
+        return self.replace(seed=self.seed + index, num_images=1)
+
+    @property
+    def condition_kind(self) -> str:
+        """Which condition the adapter reads: `adapter`, or the annotator's name."""
+        return self.adapter or ("" if self.annotator == "none" else self.annotator)
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """Write as JSON; every character is kept as it is, emoji too."""
+        return json.dumps(self.model_dump(mode="json"), ensure_ascii=False, indent=indent)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Recipe:
+        """Read what `to_json` wrote.
+
+        Raises:
+            RecipeError: not JSON, not an object, or a field that is wrong.
+        """
+        try:
+            values = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise RecipeError(f"This is not a recipe: it is not valid JSON ({error}).") from None
+        if not isinstance(values, dict):
+            raise RecipeError("This is not a recipe: a recipe is a JSON object with a model, a prompt and so on.")
+        return cls(**values)
+
+    def digest(self) -> str:
+        """SHA-256 over the canonical JSON, in hexadecimal: equal recipes have equal digests."""
+        canonical = json.dumps(self.model_dump(mode="json"), ensure_ascii=True, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def write_png(
+    target: str | Path | BinaryIO,
+    image: Image.Image,
+    recipe: Recipe,
+    condition: Image.Image | None = None,
+    facts: Mapping[str, object] | None = None,
+) -> None:
+    """Write a PNG that carries its recipe, its condition and what was measured on it.
+
+    Args:
+        target: file path or binary stream.
+        image: the picture.
+        recipe: how it was made; kept as a text chunk named `controlnext`.
+        condition: the condition picture; kept as a PNG in a private chunk.
+        facts: measured values, such as the adherence; JSON in a text chunk named `controlnext:result`.
+    """
+    info = PngImagePlugin.PngInfo()
+    info.add_itxt(RECIPE_KEY, recipe.to_json(indent=None))
+    if facts:
+        info.add_itxt(FACTS_KEY, json.dumps(dict(facts), ensure_ascii=False))
+    if condition is not None:
+        buffer = io.BytesIO()
+        condition.convert("RGB").save(buffer, format="PNG")
+        info.add(CONDITION_CHUNK, buffer.getvalue())
+    image.save(target, format="PNG", pnginfo=info)
+
+
+def read_png(source: str | Path | bytes | BinaryIO) -> Recipe | None:
+    """Read the recipe a picture carries, or None when it carries none (or is no PNG at all).
+
+    Raises:
+        RecipeError: there is a recipe and it is damaged or from another release.
+    """
+    text = _png_contents(source)[0].get(RECIPE_KEY)
+    return None if text is None else Recipe.from_json(text)
+
+
+def read_condition(source: str | Path | bytes | BinaryIO) -> Image.Image | None:
+    """Read the condition picture inside a saved result, or None when there is none.
+
+    Raises:
+        RecipeError: it is damaged, or is not the one the recipe was run with.
+    """
+    texts, data = _png_contents(source)
+    if data is None:
+        return None
+    try:
+        condition = Image.open(io.BytesIO(data), formats=["PNG"]).convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        raise RecipeError("The condition inside this picture is damaged; give the condition itself.") from None
+    recipe = Recipe.from_json(texts[RECIPE_KEY]) if RECIPE_KEY in texts else None
+    if recipe is not None and recipe.condition_sha256 not in ("", picture_digest(condition)):
+        raise RecipeError("The condition inside this picture is not the one its recipe was run with; it was changed.")
+    return condition
+
+
+def read_facts(source: str | Path | bytes | BinaryIO) -> dict[str, Any]:
+    """Read what was measured on a saved result (adherence, seconds); empty when nothing was kept."""
+    try:
+        facts = json.loads(_png_contents(source)[0].get(FACTS_KEY, "{}"))
+    except (ValueError, RecursionError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def _png_contents(source: str | Path | bytes | BinaryIO) -> tuple[dict[str, str], bytes | None]:
+    """Text chunks and condition chunk of a PNG, without decoding its pixels; nothing for any other file."""
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            if not isinstance(image, PngImagePlugin.PngImageFile):
+                return {}, None
+            texts = {key: str(value) for key, value in image.info.items() if isinstance(key, str)}
+            chunks = [chunk[1] for chunk in image.private_chunks if chunk[0] == CONDITION_CHUNK]
+            return texts, chunks[0] if chunks else None
+    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError):
+        return {}, None
+
+
+def explain(error: ValidationError, what: str) -> str:
+    """Turn pydantic's first complaint into a sentence: our own text where there is one, else field and reason."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"The {what} has an unknown field {where!r}; remove it or correct its name."
+    if first["type"] == "missing":
+        return f"The {what} lacks the field {where!r}."
+    if "error" in first.get("ctx", {}):
+        return str(first["ctx"]["error"])
+    return f"The {what}'s field {where!r} is {shorten(first.get('input'))}, which is not right: {first['msg']}."
