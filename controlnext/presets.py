@@ -1,0 +1,233 @@
+"""Presets: one YAML file a model, saying where its weights are and what a recipe that says nothing means.
+
+A preset is data that can be read, compared and shared. Drop a file into the presets folder and the model is there; a key
+that nothing reads is an error that names the file, since a misspelt default would otherwise just not happen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from controlnext.errors import ControlNeXtError
+from controlnext.limits import LIMITS, Limit, fail
+from controlnext.recipe import explain
+from controlnext.variants import VARIANTS
+
+PRESETS_DIR = Path(__file__).resolve().parent.parent / "presets"
+"""The presets that come with the project."""
+
+DEFAULT_MODEL = "starter"
+
+
+class PresetError(ControlNeXtError, ValueError):
+    """A preset file that cannot be read, or a model no preset describes."""
+
+
+class _Row(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Base(_Row):
+    """Where the base model comes from: a folder or a hub repository, one of the two.
+
+    Attributes:
+        path: folder in diffusers' layout, relative to the preset file.
+        repo: hub repository id.
+        revision: branch, tag or commit of the repository.
+        licence: licence of the weights, as its owner names it.
+        source: who made them, in a few words.
+    """
+
+    path: str | None = None
+    repo: str | None = None
+    revision: str | None = None
+    licence: str
+    source: str = ""
+
+
+class Defaults(_Row):
+    """Values of a recipe that names none; each may also stand in an adapter's row, which wins."""
+
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
+    gamma: float | None = None
+    alpha: float | None = None
+    control_start: float | None = None
+    control_end: float | None = None
+    scheduler: str | None = None
+    negative_prompt: str | None = None
+
+    @field_validator("num_inference_steps", "guidance_scale", "gamma", "alpha", "control_start", "control_end")
+    @classmethod
+    def _in_range(cls, value: float | None, info: Any) -> float | None:  # noqa: ANN401 - pydantic's own type
+        return None if value is None else LIMITS[info.field_name].check(value)
+
+    def values(self) -> dict[str, Any]:
+        """The values that are given, by their names in a recipe."""
+        return {name: getattr(self, name) for name in Defaults.model_fields if getattr(self, name) is not None}
+
+
+class AdapterRow(Defaults):
+    """One ControlNeXt adapter of a model, and the defaults that suit it.
+
+    Attributes:
+        path: adapter folder, relative to the preset file.
+        repo: hub repository id instead of a folder.
+        variant: key of `VARIANTS`, where it differs from the preset's.
+    """
+
+    path: str | None = None
+    repo: str | None = None
+    variant: str | None = None
+
+
+class Sizes(_Row):
+    """Picture sizes of a model, in pixels.
+
+    Attributes:
+        width: default width.
+        height: default height.
+        minimum: smallest side it draws sensibly.
+        maximum: largest.
+        choices: name of a shape, such as "3:4", -> [width, height].
+    """
+
+    width: int
+    height: int
+    minimum: int
+    maximum: int
+    choices: dict[str, tuple[int, int]] = Field(default_factory=dict)
+
+    @field_validator("choices")
+    @classmethod
+    def _drawable(cls, value: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
+        for width, height in value.values():
+            LIMITS["width"].check(width)
+            LIMITS["height"].check(height)
+        return value
+
+    def check(self, width: int, height: int, title: str) -> None:
+        """Raise a `ValueError` with a sentence for a size this model does not draw."""
+        for label, value in (("The width", width), ("The height", height)):
+            advice = f"{title} draws {self.width}x{self.height} best."
+            Limit(label, self.minimum, self.maximum, advice, whole=True, multiple=8).check(value)
+
+
+class Preset(_Row):
+    """A model of the studio; fields as in `presets/*.yaml`.
+
+    Attributes:
+        name: the file's name without its ending; what a recipe calls the model.
+        folder: the file's folder, which paths are relative to.
+        title: what the page calls it.
+        description: one sentence for the page.
+        variant: key of `VARIANTS` its adapters are built by, and its base-model family.
+        base: where the base model comes from.
+        sizes: picture sizes.
+        defaults: partial recipe.
+        adapters: kind of condition -> adapter.
+        loras: folders of LoRAs that belong to this model, relative to the preset file.
+        adherence_backend: annotator backend that can read this model's pictures.
+        batch: pictures denoised at once; more are made in several batches.
+        precision: `auto` lets the device decide, `float32` for models that need it.
+    """
+
+    name: str
+    folder: Path
+    title: str
+    description: str = ""
+    variant: str
+    base: Base
+    sizes: Sizes
+    defaults: Defaults = Defaults()
+    adapters: dict[str, AdapterRow] = Field(default_factory=dict)
+    loras: tuple[str, ...] = ()
+    adherence_backend: str = "auto"
+    batch: int = Field(default=4, ge=1, le=16)
+    precision: Literal["auto", "float32"] = "auto"
+
+    @field_validator("variant")
+    @classmethod
+    def _known_variant(cls, value: str) -> str:
+        if value not in VARIANTS:
+            fail(f"there is no variant {value!r}; choose one of {', '.join(VARIANTS)}.")
+        return value
+
+    @field_validator("base")
+    @classmethod
+    def _one_base(cls, value: Base) -> Base:
+        if (value.path is None) == (value.repo is None):
+            fail("the base needs either a `path` or a `repo`, not both and not neither.")
+        return value
+
+    @property
+    def family(self) -> str:
+        """Base-model family, as in the variants' table."""
+        return VARIANTS[self.variant].family
+
+    def located(self, row: Base | AdapterRow) -> Path | str:
+        """Folder of a base or an adapter (a path), or its hub repository (a string)."""
+        return str(row.repo) if row.path is None else self.resolve_path(row.path)
+
+    def resolve_path(self, path: str) -> Path:
+        """Make a path of the preset absolute: `~` and absolute paths as they are, others from the preset's folder."""
+        return (self.folder / Path(path).expanduser()).resolve()
+
+    def lora_dirs(self) -> list[Path]:
+        """Folders of the LoRAs that belong to this model."""
+        return [self.resolve_path(path) for path in self.loras]
+
+
+def load_preset(path: str | Path) -> Preset:
+    """Read one preset file.
+
+    Args:
+        path: a YAML file; its name becomes the model's.
+
+    Returns:
+        The checked preset.
+
+    Raises:
+        PresetError: the file cannot be read, is no YAML mapping, or has a key or value that is wrong; names file and key.
+    """
+    path = Path(path)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise PresetError(f"The preset {path.name} cannot be read: {reason}.") from None
+    if not isinstance(values, Mapping) or not all(isinstance(key, str) for key in values):
+        raise PresetError(f"The preset {path.name} must be a list of `key: value` lines; see presets/starter.yaml.")
+    for key in ("name", "folder"):
+        if key in values:
+            raise PresetError(f"The preset {path.name} has an unknown key {key!r}; its name is that of the file.")
+    try:
+        return Preset(**values, name=path.stem, folder=path.resolve().parent)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise PresetError(f"The preset {path.name} is wrong at {key!r}: {explain(error, 'preset')}") from None
+
+
+def load_presets(folder: str | Path | None = None) -> tuple[dict[str, Preset], dict[str, str]]:
+    """Read all presets of a folder; one that is broken does not take the others away.
+
+    Args:
+        folder: a folder of YAML files; None takes `PRESETS_DIR`.
+
+    Returns:
+        Presets by name, the default model first, and sentences about the broken ones by name.
+    """
+    folder = PRESETS_DIR if folder is None else Path(folder)
+    presets, broken = {}, {}
+    for path in sorted(folder.glob("*.y*ml"), key=lambda path: (path.stem != DEFAULT_MODEL, path.name)):
+        try:
+            presets[path.stem] = load_preset(path)
+        except PresetError as error:
+            broken[path.stem] = str(error)
+    return presets, broken

@@ -1,0 +1,94 @@
+import shutil
+
+import pytest
+
+from controlnext.presets import PRESETS_DIR, PresetError, load_preset, load_presets
+from controlnext.recipe import Recipe
+
+MINIMAL = """
+title: Mine
+variant: sdxl
+base: {repo: someone/model, licence: openrail++}
+sizes: {width: 1024, height: 1024, minimum: 512, maximum: 1536}
+"""
+
+
+@pytest.mark.parametrize("path", sorted(PRESETS_DIR.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_preset_of_the_project_loads(path):
+    preset = load_preset(path)
+    assert preset.name == path.stem
+    assert preset.description
+    for kind, row in preset.adapters.items():
+        values = {**preset.defaults.values(), **row.values()}
+        Recipe(model=preset.name, adapter=kind, width=preset.sizes.width, height=preset.sizes.height, **values)
+    for width, height in preset.sizes.choices.values():
+        preset.sizes.check(width, height, preset.title)
+
+
+def test_starter_has_the_four_adapters_inside_the_project():
+    preset = load_preset(PRESETS_DIR / "starter.yaml")
+    assert set(preset.adapters) == {"canny", "depth", "pose", "segmentation"}
+    assert preset.family == "starter"
+    root = PRESETS_DIR.parent
+    assert preset.located(preset.base) == root / "assets/starter/base"
+    assert preset.located(preset.adapters["pose"]) == root / "assets/starter/adapters/pose"
+    assert preset.lora_dirs() == [root / "assets/starter/loras"]
+
+
+def test_a_dropped_file_is_a_model_and_a_broken_one_takes_none_away(tmp_path):
+    shutil.copy(PRESETS_DIR / "starter.yaml", tmp_path)
+    (tmp_path / "another.yaml").write_text(MINIMAL)
+    (tmp_path / "broken.yaml").write_text(MINIMAL + "gama: 1\n")
+    (tmp_path / "notes.txt").write_text("nothing")
+    presets, broken = load_presets(tmp_path)
+    assert list(presets) == ["starter", "another"]
+    assert presets["another"].family == "sdxl"
+    assert presets["another"].located(presets["another"].base) == "someone/model"
+    assert list(broken) == ["broken"]
+    assert "broken.yaml" in broken["broken"]
+    assert "gama" in broken["broken"]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (MINIMAL + "gama: 1\n", "'gama'"),
+        (MINIMAL + "defaults: {gamma: 1, steps: 3}\n", "'defaults.steps'"),
+        (MINIMAL + "defaults: {gamma: 50}\n", "between 0 and 4, but it is 50"),
+        (MINIMAL + "adapters: {pose: {path: x, gamma: .nan}}\n", "NaN"),
+        (MINIMAL + "batch: 0\n", "'batch'"),
+        (MINIMAL.replace("sdxl", "sdxxl"), "no variant 'sdxxl'"),
+        (MINIMAL.replace("repo: someone/model, ", ""), "either a `path` or a `repo`"),
+        (MINIMAL.replace("title: Mine", ""), "lacks the field 'title'"),
+        (MINIMAL + "name: other\n", "'name'"),
+        ("- a\n- b\n", "key: value"),
+        ("", "key: value"),
+        ("1: 2\n", "key: value"),
+        ("a: [1,\n", "cannot be read"),
+        ("\x00", "cannot be read"),
+    ],
+)
+def test_a_wrong_preset_is_a_sentence_with_file_and_key(tmp_path, text, says):
+    path = tmp_path / "wrong.yaml"
+    path.write_text(text)
+    with pytest.raises(PresetError) as caught:
+        load_preset(path)
+    assert says in str(caught.value)
+    assert "wrong.yaml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_paths_are_relative_to_the_preset(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(MINIMAL.replace("repo: someone/model", "path: base") + "loras: [/somewhere/loras, ~/loras]\n")
+    preset = load_preset(path)
+    assert preset.located(preset.base) == tmp_path / "base"
+    assert str(preset.lora_dirs()[0]) == "/somewhere/loras"
+    assert "~" not in str(preset.lora_dirs()[1])
+
+
+def test_sizes_of_a_model_narrow_those_of_a_recipe():
+    sizes = load_preset(PRESETS_DIR / "starter.yaml").sizes
+    sizes.check(256, 256, "Starter")
+    with pytest.raises(ValueError, match=r"The height must be .* but it is 2048\. Starter draws 256x256 best\."):
+        sizes.check(256, 2048, "Starter")
