@@ -1,0 +1,47 @@
+"""The page: `build_ui(studio)` lays it out and connects it. It loads no model and imports no torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+from controlnext.ui.api import Endpoints
+from controlnext.ui.header import build_header
+from controlnext.ui.image import build_image_tab, example_prompts
+from controlnext.ui.image_events import ImageEvents
+from controlnext.ui.restore import Restore
+from controlnext.ui.status import build_status_tab
+from controlnext.ui.theme import TITLE, launch_options
+from controlnext.ui.worker import Stream, stream_of
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from controlnext.studio import Studio
+
+__all__ = ["build_ui", "launch_options"]
+
+
+def build_ui(studio: Studio, *, annotators: ModuleType | None = None, stream: Stream | None = None) -> gr.Blocks:
+    """Return the page, ready to be launched with `launch_options()`.
+
+    Args:
+        studio: Runs recipes and says what there is. Nothing is loaded here.
+        annotators: The package `annotators`, or something that acts like it.
+        stream: Runs a recipe in another way than in a thread of this process, such as on a borrowed GPU.
+    """
+    if annotators is None:
+        import annotators
+    stream = stream or stream_of(studio)
+    with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
+        build_header(page, studio)
+        with gr.Tabs(elem_id="cnx-tabs"):
+            with gr.Tab("Image", id="image"):
+                tab = build_image_tab(studio, annotators)
+                ImageEvents(tab, studio, annotators, stream).wire()
+                Restore(tab, studio, example_prompts()).wire()
+            with gr.Tab("What works here", id="status") as status:
+                build_status_tab(status, studio, annotators)
+        Endpoints(studio, annotators, stream).publish()
+    return page

@@ -1,0 +1,318 @@
+"""The image tab: a picture and its condition, the words and the numbers, the pictures that come of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from controlnext.limits import LIMITS, LORA_WEIGHT
+from controlnext.recipe import SCHEDULERS
+from controlnext.ui.conditions import READY_MAP, RESOLUTION, SettingsPanel, settings_panel
+from controlnext.ui.shared import heading, note_html, picture_input
+from controlnext.ui.sizes import SHAPES, size_choices
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from controlnext.studio import Studio
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "assets" / "examples"
+
+NO_LORA = "none"
+LORA_ROWS = 3
+GAMMA_MAXIMUM = 2.0
+STEPS_MAXIMUM = 50
+GUIDANCE_MAXIMUM = 15.0
+"""Ends of the sliders; a restored recipe may go beyond them, up to `LIMITS`."""
+
+OWN_SAMPLER = "model's own"
+SEED_MAXIMUM = 2**32 - 1
+STAGE_HEIGHT = 480
+PAIR_HEIGHT = 270
+
+ANNOTATOR_LABELS: Mapping[str, str] = {"pose": "Pose", "depth": "Depth", "canny": "Edges", "segmentation": "Regions"}
+"""How the page calls the kinds of control, in this order; a kind that is not here is called by its name."""
+
+EMPTY = (
+    "<div class='cnx-empty'><svg viewBox='0 0 64 64' fill='none' stroke='currentColor' stroke-width='2.5' stroke-linecap='round'>"
+    "<rect x='6' y='10' width='52' height='44' rx='7'/><circle cx='32' cy='22' r='4'/><path d='M32 26v13M32 39l-7 10M32 39l7 10M20 28l12 3 12-5'/>"
+    "</svg><p>Your pictures appear here,<br>in the pose and shape of the picture on the left.</p></div>"
+)
+
+
+@dataclass(frozen=True)
+class ImageTab:
+    """The components of the tab; `image_events.wire` connects them.
+
+    Attributes:
+        panels: The settings of each annotator, by its name.
+        loras: Dropdown and weight of each row.
+        examples: Gallery of example pictures; `None` when there are none.
+    """
+
+    picture: gr.Image
+    condition: gr.Image
+    annotator: gr.Radio
+    served: gr.HTML
+    ready_map: gr.Checkbox
+    resolution: gr.Slider
+    panels: Mapping[str, SettingsPanel]
+    examples: gr.Gallery | None
+    prompt: gr.Textbox
+    generate: gr.Button
+    stop: gr.Button
+    model: gr.Dropdown
+    gamma: gr.Slider
+    steps: gr.Slider
+    guidance: gr.Slider
+    shape: gr.Dropdown
+    count: gr.Slider
+    seed: gr.Number
+    dice: gr.Button
+    new_seed: gr.Checkbox
+    negative_prompt: gr.Textbox
+    control_start: gr.Slider
+    control_end: gr.Slider
+    alpha: gr.Slider
+    sampler: gr.Dropdown
+    loras: tuple[tuple[gr.Dropdown, gr.Slider], ...]
+    empty: gr.HTML
+    preview: gr.Image
+    gallery: gr.Gallery
+    progress: gr.HTML
+    summary: gr.HTML
+    recipe: gr.JSON
+    save_picture: gr.DownloadButton
+    save_recipe: gr.DownloadButton
+    restore: gr.UploadButton
+    files: gr.State
+    restored: gr.State
+
+    def condition_inputs(self) -> set[gr.components.Component]:
+        """Return everything the condition depends on."""
+        settings = (widget for panel in self.panels.values() for widget in panel.widgets.values())
+        return {self.picture, self.annotator, self.ready_map, self.resolution, *settings}
+
+    def inputs(self) -> set[gr.components.Component]:
+        """Return everything a picture depends on."""
+        return self.condition_inputs() | {
+            self.prompt, self.model, self.gamma, self.steps, self.guidance, self.shape, self.count, self.seed,
+            self.new_seed, self.negative_prompt, self.control_start, self.control_end, self.alpha, self.sampler,
+            *(part for row in self.loras for part in row),
+        }  # fmt: skip
+
+
+def example_pictures(folder: Path = EXAMPLES) -> list[Path]:
+    """Return the example pictures; a text file of the same name holds the words to go with one."""
+    return sorted(folder.glob("*.png")) if folder.is_dir() else []
+
+
+def example_prompts(folder: Path = EXAMPLES) -> dict[str, str]:
+    """Return the words that go with each example picture, by its path; empty where there are none."""
+    words = {path: path.with_suffix(".txt") for path in example_pictures(folder)}
+    return {
+        str(path): text.read_text(encoding="utf-8").strip() if text.is_file() else "" for path, text in words.items()
+    }
+
+
+def build_image_tab(studio: Studio, annotators: ModuleType) -> ImageTab:
+    """Lay the tab out; must be called inside a `gr.Blocks` context."""
+    parts: dict[str, Any] = {}
+    with gr.Row(elem_classes="cnx-columns", equal_height=False):
+        with gr.Column(scale=4, min_width=330, elem_classes="cnx-panel"):
+            parts |= _left(annotators)
+        with gr.Column(scale=4, min_width=330, elem_classes="cnx-panel"):
+            parts |= _middle(studio)
+        with gr.Column(scale=5, min_width=330, elem_classes="cnx-panel"):
+            parts |= _right()
+    return ImageTab(**parts)
+
+
+def _left(annotators: ModuleType) -> dict[str, Any]:
+    heading(1, "Picture", "gives the pose and the shapes")
+    with gr.Row(elem_classes="cnx-pair", equal_height=True):
+        picture = picture_input(
+            label="Picture",
+            sources=["upload", "clipboard", "webcam"],
+            height=PAIR_HEIGHT,
+            buttons=["fullscreen"],
+            elem_id="cnx-picture",
+            elem_classes="cnx-frame",
+            placeholder="Drop a photo here\n\nor a picture made here,\nto restore its settings",
+            webcam_options=gr.WebcamOptions(mirror=True),
+        )
+        condition = gr.Image(
+            label="Condition, live",
+            format="png",
+            interactive=False,
+            height=PAIR_HEIGHT,
+            buttons=["download", "fullscreen"],
+            elem_id="cnx-condition",
+            elem_classes="cnx-frame",
+        )
+    examples = None
+    if found := example_pictures():
+        examples = gr.Gallery(
+            [str(path) for path in found], columns=max(6, len(found)), rows=1, height=58, allow_preview=False,
+            object_fit="cover", show_label=False, container=False, interactive=False, buttons=[], elem_id="cnx-examples",
+        )  # fmt: skip
+    kinds = [name for name in annotators.ANNOTATORS if name != READY_MAP]
+    kinds.sort(key=lambda name: (list(ANNOTATOR_LABELS).index(name) if name in ANNOTATOR_LABELS else 99, name))
+    annotator = gr.Radio(
+        [(ANNOTATOR_LABELS.get(name, name.title()), name) for name in kinds],
+        value=kinds[0],
+        show_label=False,
+        container=False,
+        elem_id="cnx-annotator",
+    )
+    served = gr.HTML(
+        note_html("The condition follows the picture and the sliders at once.", "quiet"), elem_id="cnx-served"
+    )
+    panels = {name: settings_panel(annotators, name, visible=name == kinds[0]) for name in kinds}
+    with gr.Row(elem_classes="cnx-settings"):
+        resolution = gr.Slider(
+            256, 1024, value=RESOLUTION, step=64, label="Condition size (px)", elem_id="cnx-resolution", min_width=120
+        )
+        ready_map = gr.Checkbox(
+            False, label="Already a map", elem_id="cnx-ready", min_width=120,
+            info="Take the picture as the condition, as it is.",
+        )  # fmt: skip
+    return {
+        "picture": picture, "condition": condition, "annotator": annotator, "served": served, "ready_map": ready_map,
+        "resolution": resolution, "panels": panels, "examples": examples,
+    }  # fmt: skip
+
+
+def _middle(studio: Studio) -> dict[str, Any]:
+    heading(2, "Words", "say everything else")
+    models = [row["name"] for row in studio.models() if row["usable"]] or [row["name"] for row in studio.models()]
+    recipe = studio.resolve(models[0], "pose")
+    parts: dict[str, Any] = {}
+    parts["prompt"] = gr.Textbox(
+        label="Prompt", show_label=False, lines=3, max_lines=6, elem_id="cnx-prompt",
+        placeholder="a person in a red shirt and blue trousers on green grass at sunset",
+    )  # fmt: skip
+    with gr.Row(elem_classes="cnx-actions"):
+        parts["generate"] = gr.Button(
+            "Generate", variant="primary", size="lg", scale=3, min_width=120, elem_id="cnx-generate"
+        )
+        parts["stop"] = gr.Button(
+            "Stop", variant="stop", size="lg", scale=1, min_width=70, interactive=False, elem_id="cnx-stop"
+        )
+    parts["gamma"] = gr.Slider(
+        0, GAMMA_MAXIMUM, value=recipe.gamma, step=0.05, label="Control strength (gamma)",
+        info=gamma_info(recipe.gamma), elem_id="cnx-gamma",
+    )  # fmt: skip
+    with gr.Row():
+        parts["steps"] = gr.Slider(
+            1,
+            STEPS_MAXIMUM,
+            value=recipe.num_inference_steps,
+            step=1,
+            label="Steps",
+            elem_id="cnx-steps",
+            min_width=120,
+        )
+        parts["guidance"] = gr.Slider(
+            1,
+            GUIDANCE_MAXIMUM,
+            value=recipe.guidance_scale,
+            step=0.1,
+            label="Guidance",
+            elem_id="cnx-guidance",
+            min_width=120,
+        )
+    with gr.Row():
+        parts["shape"] = gr.Dropdown(
+            size_choices(recipe.width, recipe.height), value=SHAPES[0], label="Size", elem_id="cnx-size", min_width=120
+        )
+        parts["count"] = gr.Slider(1, 4, value=1, step=1, label="Pictures", elem_id="cnx-count", min_width=120)
+    with gr.Row(elem_classes="cnx-seed"):
+        parts["seed"] = gr.Number(
+            recipe.seed % (SEED_MAXIMUM + 1), label="Seed", precision=0, elem_id="cnx-seed", scale=3, min_width=110
+        )
+        parts["dice"] = gr.Button("⚄", size="md", scale=0, min_width=44, elem_id="cnx-dice")
+        parts["new_seed"] = gr.Checkbox(
+            True, label="New each time", container=False, scale=2, min_width=120, elem_id="cnx-new-seed"
+        )
+    parts["model"] = gr.Dropdown(
+        models, value=models[0], label="Model", elem_id="cnx-model", elem_classes="cnx-inline"
+    )
+    with gr.Accordion("Styles (LoRA)", open=False, elem_classes="cnx-fold", elem_id="cnx-loras"):
+        names = [row["name"] for row in studio.loras(models[0]) if row["usable"]]
+        parts["loras"] = tuple(_lora_row(names, number) for number in range(1, LORA_ROWS + 1))
+    with gr.Accordion("More", open=False, elem_classes="cnx-fold", elem_id="cnx-more"):
+        parts["negative_prompt"] = gr.Textbox(
+            label="Negative prompt", lines=2, placeholder="what to avoid", elem_id="cnx-negative"
+        )
+        with gr.Row():
+            parts["control_start"] = gr.Slider(
+                0, 1, value=0, step=0.05, label="Control from", min_width=120, elem_id="cnx-start"
+            )
+            parts["control_end"] = gr.Slider(
+                0, 1, value=1, step=0.05, label="Control until", min_width=120, elem_id="cnx-end"
+            )
+        parts["alpha"] = gr.Slider(
+            0, LIMITS["alpha"].maximum, value=1.0, step=0.05, label="Adapter weight (alpha)", elem_id="cnx-alpha",
+            info="How much of the adapter's change to the model is applied.",
+        )  # fmt: skip
+        parts["sampler"] = gr.Dropdown(
+            [OWN_SAMPLER, *SCHEDULERS], value=OWN_SAMPLER, label="Sampler", elem_id="cnx-sampler"
+        )
+    return parts
+
+
+def _lora_row(names: list[str], number: int) -> tuple[gr.Dropdown, gr.Slider]:
+    with gr.Row(elem_classes="cnx-tight"):
+        name = gr.Dropdown(
+            [NO_LORA, *names],
+            value=NO_LORA,
+            show_label=False,
+            container=False,
+            min_width=120,
+            elem_id=f"cnx-lora-{number}",
+        )
+        weight = gr.Slider(
+            -1, min(2.0, LORA_WEIGHT.maximum), value=0.8, step=0.05, label="Weight", min_width=120,
+            elem_id=f"cnx-lora-weight-{number}",
+        )  # fmt: skip
+    return name, weight
+
+
+def gamma_info(default: float) -> str:
+    """Return the line under the gamma slider."""
+    return f"0 lets the words decide alone. Default here: {default:g}"
+
+
+def _right() -> dict[str, Any]:
+    heading(3, "Pictures")
+    with gr.Column(elem_classes="cnx-stage", elem_id="cnx-stage"):
+        empty = gr.HTML(EMPTY)
+        preview = gr.Image(
+            label="Preview", show_label=False, interactive=False, visible=False, height=STAGE_HEIGHT, buttons=[],
+            format="webp", elem_id="cnx-preview", elem_classes="cnx-frame",
+        )  # fmt: skip
+        gallery = gr.Gallery(
+            label="Pictures", show_label=False, interactive=False, visible=False, columns=2, height=STAGE_HEIGHT, format="png",
+            object_fit="contain", buttons=["download", "fullscreen"], elem_id="cnx-gallery", elem_classes="cnx-frame",
+        )  # fmt: skip
+    progress = gr.HTML(elem_id="cnx-progress")
+    summary = gr.HTML(elem_id="cnx-summary")
+    with gr.Row(elem_classes="cnx-tight"):
+        save_picture = gr.DownloadButton(
+            "Save picture", size="md", interactive=False, min_width=90, elem_id="cnx-save"
+        )
+        save_recipe = gr.DownloadButton(
+            "Save recipe", size="md", interactive=False, min_width=90, elem_id="cnx-save-recipe"
+        )
+        restore = gr.UploadButton("Restore …", size="md", file_types=[".png"], min_width=90, elem_id="cnx-restore")
+    with gr.Accordion("Recipe", open=False, elem_classes="cnx-fold", elem_id="cnx-recipe"):
+        recipe = gr.JSON(show_label=False, container=False, max_height=360)
+    return {
+        "empty": empty, "preview": preview, "gallery": gallery, "progress": progress, "summary": summary, "recipe": recipe,
+        "save_picture": save_picture, "save_recipe": save_recipe, "restore": restore, "files": gr.State([]), "restored": gr.State(False),
+    }  # fmt: skip

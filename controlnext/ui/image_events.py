@@ -1,0 +1,264 @@
+"""What happens in the image tab: the live condition, a run with its steps and its stop, and the defaults."""
+
+from __future__ import annotations
+
+import json
+import random
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from controlnext.ui import shared
+from controlnext.ui.conditions import READY_MAP, Made, make_condition
+from controlnext.ui.image import NO_LORA, OWN_SAMPLER, SEED_MAXIMUM, ImageTab, gamma_info
+from controlnext.ui.result import facts, summary_html
+from controlnext.ui.shared import PRIVATE, open_picture, progress_html, spoken, waiting_html
+from controlnext.ui.sizes import size_choices, size_of
+from controlnext.ui.worker import Runs, Stream
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from controlnext.recipe import Recipe
+    from controlnext.studio import Progress, Result, Studio
+
+Data = Mapping[gr.components.Component, Any]
+"""Values of an event's inputs, by component."""
+
+Updates = dict[gr.components.Component, Any]
+"""New values of an event's outputs, by component; what is missing stays."""
+
+LIVE = {"concurrency_id": "live", "concurrency_limit": 2}
+"""Live conditions have a queue of their own, so that a running generation never holds them up."""
+
+RUN = {"concurrency_id": "generate", "concurrency_limit": 8}
+"""Runs wait for each other in the studio, where they can be stopped while they wait, and not in Gradio's queue."""
+
+
+SHOW_STAGE = """() => {
+  if (window.innerWidth < 900) document.getElementById("cnx-stage").scrollIntoView({ behavior: "smooth", block: "center" });
+}"""
+"""Where the columns lie below each other, a run brings the pictures into sight."""
+
+
+class ImageEvents:
+    """The handlers of the image tab."""
+
+    def __init__(self, tab: ImageTab, studio: Studio, annotators: ModuleType, stream: Stream) -> None:
+        """Remember the parts; `wire` connects them."""
+        self.tab = tab
+        self.studio = studio
+        self.annotators = annotators
+        self.stream = stream
+        self.runs = Runs()
+
+    def wire(self) -> None:
+        """Connect the components; must be called inside the `gr.Blocks` context of the tab."""
+        tab = self.tab
+        condition = tab.condition_inputs()
+        changes = [part.change for part in condition]
+        gr.on(
+            changes, self.show_condition, condition, [tab.condition, tab.served],
+            trigger_mode="always_last", **LIVE, **PRIVATE,
+        )  # fmt: skip
+        groups = [panel.group for panel in tab.panels.values()]
+        tab.annotator.change(self.choose_annotator, [tab.annotator, tab.ready_map], groups, queue=False, **PRIVATE)
+        tab.ready_map.change(self.choose_annotator, [tab.annotator, tab.ready_map], groups, queue=False, **PRIVATE)
+        tab.annotator.input(self.control_default, [tab.model, tab.annotator], tab.gamma, **PRIVATE)
+        names = [name for name, _ in tab.loras]
+        tab.model.input(
+            self.model_defaults,
+            [tab.model, tab.annotator],
+            [tab.gamma, tab.steps, tab.guidance, tab.shape, *names],
+            **PRIVATE,
+        )
+        tab.dice.click(
+            lambda: (random.randint(0, SEED_MAXIMUM), False), None, [tab.seed, tab.new_seed], queue=False, **PRIVATE
+        )
+
+        outputs = [
+            tab.empty, tab.preview, tab.gallery, tab.progress, tab.summary, tab.recipe, tab.generate, tab.stop, tab.seed,
+            tab.save_picture, tab.save_recipe, tab.files,
+        ]  # fmt: skip
+        gr.on(
+            [tab.generate.click, tab.prompt.submit],
+            self.run,
+            tab.inputs(),
+            outputs,
+            trigger_mode="once",
+            **RUN,
+            **PRIVATE,
+        )
+        tab.generate.click(None, js=SHOW_STAGE)
+        tab.stop.click(self.stop, None, [tab.stop, tab.progress], queue=False, **PRIVATE)
+        tab.gallery.select(self.choose_picture, tab.files, tab.save_picture, queue=False, **PRIVATE)
+
+    # The condition
+
+    def condition(self, data: Data) -> Made | None:
+        """Return the condition for what the page shows, or `None` when there is no picture."""
+        tab = self.tab
+        if (path := data[tab.picture]) is None:
+            return None
+        if data[tab.ready_map]:
+            return make_condition(self.annotators, path, READY_MAP, None, None)
+        name = data[tab.annotator]
+        return make_condition(self.annotators, path, name, data[tab.resolution], tab.panels[name].values(data))
+
+    def show_condition(self, data: Data) -> Iterator[Updates]:
+        """Show the condition as it is now; a failure clears it, so that no stale one stays beside its sentence."""
+        tab = self.tab
+        try:
+            with spoken():
+                made = self.condition(data)
+        except gr.Error as error:
+            yield {tab.condition: None, tab.served: f"<p class='cnx-note warn'>{error.message}</p>"}
+            raise
+        if made is None:
+            yield {tab.condition: None, tab.served: ""}
+        else:
+            yield {tab.condition: made.annotation.image, tab.served: made.html()}
+
+    def choose_annotator(self, name: str, ready_map: bool) -> list[Any]:
+        """Show the settings of the chosen annotator alone; a ready map needs none."""
+        return [gr.update(visible=key == name and not ready_map) for key in self.tab.panels]
+
+    # The defaults
+
+    def control_default(self, model: str, annotator: str) -> Any:  # noqa: ANN401
+        """Put gamma back to what the adapter of this annotator was made for."""
+        with spoken():
+            gamma = self.studio.resolve(model, annotator).gamma
+        return gr.update(value=gamma, info=gamma_info(gamma))
+
+    def model_defaults(self, model: str, annotator: str) -> list[Any]:
+        """Put everything that depends on the model to its own values."""
+        with spoken():
+            recipe = self.studio.resolve(model, annotator)
+            names = [NO_LORA, *(row["name"] for row in self.studio.loras(model) if row["usable"])]
+        return [
+            gr.update(value=recipe.gamma, info=gamma_info(recipe.gamma)),
+            recipe.num_inference_steps,
+            recipe.guidance_scale,
+            gr.update(choices=size_choices(recipe.width, recipe.height), value="model"),
+            *(gr.update(choices=names, value=NO_LORA) for _ in self.tab.loras),
+        ]
+
+    # A run
+
+    def recipe(self, data: Data) -> Recipe:
+        """Return the recipe for what the page shows.
+
+        Raises:
+            RecipeError: Something in it cannot be; the text says what.
+        """
+        tab = self.tab
+        model, annotator, ready_map = data[tab.model], data[tab.annotator], data[tab.ready_map]
+        own = self.studio.resolve(model, annotator)
+        path = data[tab.picture]
+        picture = open_picture(self.annotators, path).size if path and data[tab.shape] == "picture" else None
+        width, height = size_of(data[tab.shape], own.width, own.height, picture)
+        seed = data[tab.seed]
+        return self.studio.resolve(
+            model,
+            READY_MAP if ready_map else annotator,
+            adapter=annotator if ready_map else "",
+            prompt=data[tab.prompt] or "",
+            negative_prompt=data[tab.negative_prompt] or "",
+            seed=-1 if data[tab.new_seed] or seed is None else seed,
+            num_images=data[tab.count],
+            width=width,
+            height=height,
+            num_inference_steps=data[tab.steps],
+            guidance_scale=data[tab.guidance],
+            gamma=data[tab.gamma],
+            alpha=data[tab.alpha],
+            scheduler=None if data[tab.sampler] == OWN_SAMPLER else data[tab.sampler],
+            control_start=data[tab.control_start],
+            control_end=data[tab.control_end],
+            loras=[
+                {"name": data[name], "weight": data[weight]}
+                for name, weight in tab.loras
+                if data[name] not in (None, NO_LORA)
+            ],
+            annotator_settings={} if ready_map else tab.panels[annotator].values(data),
+        )
+
+    def run(self, data: Data, request: gr.Request) -> Iterator[Updates]:
+        """Make the pictures: yields the steps as they come, then the result."""
+        tab = self.tab
+        cancel = self.runs.start(request.session_hash or "")
+        try:
+            with spoken():
+                yield {
+                    tab.generate: gr.update(value="Generating …", interactive=False),
+                    tab.stop: gr.update(interactive=True),
+                    tab.progress: waiting_html("Getting ready"),
+                }
+                recipe, made = self.recipe(data), self.condition(data)
+                result = None
+                for report in self.stream(recipe, made and made.annotation.image, cancel):
+                    if hasattr(report, "images"):
+                        result = report
+                    else:
+                        yield self._step(report)
+            yield self._idle() | (self._done(result) if result is not None else {})
+        except gr.Error:
+            yield self._idle()
+            raise
+        finally:
+            self.runs.finish(request.session_hash or "", cancel)
+
+    def stop(self, request: gr.Request) -> list[Any]:
+        """Stop the run of this page after its current step."""
+        running = self.runs.stop(request.session_hash or "")
+        return [gr.update(interactive=False), waiting_html("Stopping after this step") if running else ""]
+
+    def choose_picture(self, files: list[str], event: gr.SelectData) -> str | None:
+        """Let "Save picture" save the picture that was clicked."""
+        return files[event.index] if files and event.index < len(files) else None
+
+    def _step(self, progress: Progress) -> Updates:
+        tab = self.tab
+        updates: Updates = {tab.progress: progress_html(progress)}
+        if progress.preview is not None:
+            updates |= {
+                tab.empty: gr.update(visible=False),
+                tab.gallery: gr.update(visible=False),
+                tab.preview: gr.update(visible=True, value=progress.preview),
+            }
+        return updates
+
+    def _idle(self) -> Updates:
+        tab = self.tab
+        return {
+            tab.generate: gr.update(value="Generate", interactive=True),
+            tab.stop: gr.update(interactive=False),
+            tab.progress: "",
+            tab.preview: gr.update(visible=False),
+            tab.gallery: gr.update(visible=True),
+        }
+
+    def _done(self, result: Result) -> Updates:
+        tab = self.tab
+        files = [shared.served(path, tab.gallery) for path in result.files]
+        return {
+            tab.empty: gr.update(visible=False),
+            tab.gallery: gr.update(visible=True, value=files, selected_index=0 if len(files) == 1 else None),
+            tab.summary: summary_html(result),
+            tab.recipe: facts(result),
+            tab.seed: result.recipe.seed % (SEED_MAXIMUM + 1),
+            tab.save_picture: gr.update(value=files[0], interactive=True),
+            tab.save_recipe: gr.update(value=_recipe_file(result), interactive=True),
+            tab.files: files,
+        }
+
+
+def _recipe_file(result: Result) -> str:
+    folder = Path(tempfile.mkdtemp(prefix="recipe-"))
+    path = folder / f"{result.files[0].stem}.json"
+    path.write_text(json.dumps(facts(result), ensure_ascii=False, indent=2), encoding="utf-8")
+    return str(path)

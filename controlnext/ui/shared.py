@@ -1,0 +1,151 @@
+"""What every tab shares: errors as sentences, uploads that are never decoded by the page itself, small pieces of HTML."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+from gradio import processing_utils
+
+from annotators.base import AnnotatorError
+from controlnext.errors import ControlNeXtError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from PIL import Image
+
+    from controlnext.studio import Progress
+
+log = logging.getLogger(__name__)
+
+PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+"""Every event of the page itself: no part of the public API, and no spinner of Gradio's over our own progress."""
+
+GOOD, FAIR = 0.8, 0.5
+"""Adherence from which a badge is green, and amber; below it is red."""
+
+
+@contextmanager
+def spoken(*, page: bool = True) -> Iterator[None]:
+    """Turn what goes wrong inside into `gr.Error` with one sentence.
+
+    Args:
+        page: The message is shown in the page, which reads it as HTML, so it is escaped; the API gets the plain text.
+
+    Raises:
+        gr.Error: With the sentence of a known error, or one that says where to look for an unknown one.
+    """
+    try:
+        yield
+    except gr.Error:
+        raise
+    except (ControlNeXtError, AnnotatorError) as error:
+        raise gr.Error(_shown(str(error), page), title="That did not work", print_exception=False) from error
+    except Exception as error:
+        log.exception("An error that no sentence was written for")
+        text = f"The app itself failed ({type(error).__name__}: {error}). It keeps running; the details are in its console."
+        raise gr.Error(_shown(text, page), title="A fault of the app", print_exception=False) from error
+
+
+def _shown(text: str, page: bool) -> str:
+    return escape(text, quote=False) if page else text
+
+
+def picture_input(**options: Any) -> gr.Image:  # noqa: ANN401 - options of gr.Image, passed on
+    """Return a `gr.Image` that hands over the path of the uploaded file, whatever the file is.
+
+    Gradio opens an upload before the event sees it and fails there without a sentence on a corrupt, huge or renamed file;
+    it may also re-encode it, which loses the recipe inside. Only `annotators.load_picture` decodes uploads here. Set the
+    value of such a component with plain values and never with `gr.update`, which would build a stock component in its place.
+    """
+    picture = gr.Image(type="filepath", image_mode=None, format="png", **options)
+    picture.preprocess = lambda payload: None if payload is None else payload.path
+    return picture
+
+
+@lru_cache(maxsize=4)
+def _decoded(load: Any, path: str) -> Image.Image:  # noqa: ANN401
+    return load(path)
+
+
+def open_picture(annotators: ModuleType, path: str) -> Image.Image:
+    """Return the upload at `path` as an upright RGB picture; the last few stay decoded, for live sliders.
+
+    Gradio keeps uploads in folders named after their content, so a path never changes its meaning.
+    """
+    return _decoded(annotators.load_picture, path)
+
+
+def served(path: Path, component: gr.components.Component) -> str:
+    """Return a copy of `path` in Gradio's cache, byte for byte, so that the output folder itself is never exposed."""
+    return processing_utils.save_file_to_cache(path, component.GRADIO_CACHE)
+
+
+def heading(number: int, text: str, hint: str = "") -> gr.HTML:
+    """Return the heading of a column."""
+    small = f"<small>{escape(hint)}</small>" if hint else ""
+    return gr.HTML(f"<h2 class='cnx-heading'><b>{number}</b>{escape(text)}{small}</h2>")
+
+
+def note_html(text: str, kind: str = "info") -> str:
+    """Return a line of text; `kind` is "info", "warn" or "quiet"."""
+    return f"<p class='cnx-note {kind}'>{escape(text)}</p>" if text else ""
+
+
+def served_by_html(backend: str, milliseconds: float, size: tuple[int, int]) -> str:
+    """Return the line under the condition: who made it, how long it took, how large it is."""
+    width, height = size
+    return (
+        f"<p class='cnx-served'><span class='cnx-tag'>{escape(backend)}</span>"
+        f"<span>{milliseconds:.0f} ms</span><span>{width} × {height}</span></p>"
+    )
+
+
+def progress_html(progress: Progress) -> str:
+    """Return the bar of a running generation, with its time left."""
+    part = min(1.0, progress.step / progress.total) if progress.total else 0.0
+    stage = escape(progress.stage)
+    steps = f"{stage} · step {progress.step} of {progress.total}" if progress.total else stage
+    left = "" if progress.seconds_left is None else f"about {_duration(progress.seconds_left)} left"
+    return _bar(steps, left, part)
+
+
+def waiting_html(text: str) -> str:
+    """Return the bar while nothing countable goes on."""
+    return _bar(escape(text), "", None)
+
+
+def _bar(left: str, right: str, part: float | None) -> str:
+    width = "" if part is None else f" style='width:{100 * part:.1f}%'"
+    moving = " moving" if part is None else ""
+    return (
+        f"<div class='cnx-progress{moving}' role='progressbar' aria-label='progress'>"
+        f"<div class='cnx-track'><i{width}></i></div><p><span>{left}</span><span>{right}</span></p></div>"
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 1:
+        return "1 s"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min"
+
+
+def badge_html(number: int, seed: int, score: float | None, name: str) -> str:
+    """Return the badge of one picture: its number, its seed, and how well it follows the condition."""
+    if score is None:
+        return f"<span class='cnx-badge'><b>{number}</b><span>seed {seed}</span></span>"
+    level = "good" if score >= GOOD else "fair" if score >= FAIR else "poor"
+    title = escape(f"{name}: 1 is a picture that follows the condition exactly", quote=True)
+    return (
+        f"<span class='cnx-badge {level}' title='{title}'><b>{number}</b>"
+        f"<span>follows {100 * score:.0f} %</span><span>seed {seed}</span></span>"
+    )

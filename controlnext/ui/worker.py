@@ -1,0 +1,131 @@
+"""A generation in a worker thread, told step by step, that really stops.
+
+A Gradio event that is cancelled ends at its next `yield`, and a plain function is never ended at all. So the page's
+generator stays light: it only reads what the worker thread reports, and whenever it ends - finished, stopped, or because
+the visitor closed the page - it sets the cancel event, which the studio looks at after each step.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from controlnext.recipe import Recipe
+    from controlnext.studio import Progress, Result, Studio
+
+Stream = Callable[["Recipe", "Image.Image | None", threading.Event], Iterator["Progress | Result"]]
+"""Runs a recipe: yields progress, then the result; ends early once the event is set. `stream_of` makes the usual one."""
+
+POLL_SECONDS = 0.2
+"""How often a waiting generator looks whether it was stopped."""
+
+
+class Runs:
+    """The running generation of each open page, so that its Stop button finds it."""
+
+    def __init__(self) -> None:
+        """Start with nothing running."""
+        self._lock = threading.Lock()
+        self._cancels: dict[str, threading.Event] = {}
+
+    def start(self, page: str) -> threading.Event:
+        """Return the cancel event of a new run of `page`; a run of the same page that still goes on is stopped."""
+        cancel = threading.Event()
+        with self._lock:
+            before = self._cancels.get(page)
+            self._cancels[page] = cancel
+        if before is not None:
+            before.set()
+        return cancel
+
+    def stop(self, page: str) -> bool:
+        """Ask the run of `page` to stop; return whether there was one."""
+        with self._lock:
+            cancel = self._cancels.get(page)
+        if cancel is None:
+            return False
+        cancel.set()
+        return True
+
+    def finish(self, page: str, cancel: threading.Event) -> None:
+        """Forget the run whose event is `cancel`, and see to it that its thread ends."""
+        cancel.set()
+        with self._lock:
+            if self._cancels.get(page) is cancel:
+                del self._cancels[page]
+
+
+def stream_of(studio: Studio) -> Stream:
+    """Return the stream that runs recipes in a thread of this process."""
+    return lambda recipe, condition, cancel: run_in_thread(studio, recipe, condition, cancel)
+
+
+def run_in_thread(
+    studio: Studio, recipe: Recipe, condition: Image.Image | None, cancel: threading.Event
+) -> Iterator[Progress | Result]:
+    """Run `recipe` in a daemon thread; yield the newest progress now and then, and the result last.
+
+    Progress that comes faster than the page takes it is merged: the newest step with the newest preview.
+
+    Args:
+        studio: Does the work, under its own process-wide lock.
+        recipe: What to make.
+        condition: RGB condition picture, or `None` for words alone.
+        cancel: Stops the work after the current step. Set here as soon as the caller stops reading.
+
+    Yields:
+        `Progress` objects, then one `Result`.
+
+    Raises:
+        Exception: Whatever the studio raised, unchanged.
+    """
+    box: queue.SimpleQueue[tuple[str, object]] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            made = studio.generate(
+                recipe, condition, on_progress=lambda progress: box.put(("progress", progress)), cancel=cancel
+            )
+            box.put(("result", made))
+        except BaseException as error:  # handed over whole to the reader, who raises it
+            box.put(("error", error))
+
+    threading.Thread(target=work, name="generate", daemon=True).start()
+    try:
+        yield from _read(box, cancel)
+    finally:
+        cancel.set()
+
+
+def _read(box: queue.SimpleQueue[tuple[str, object]], cancel: threading.Event) -> Iterator[Progress | Result]:
+    begun = False
+    while True:
+        try:
+            kind, item = box.get(timeout=POLL_SECONDS)
+        except queue.Empty:
+            if cancel.is_set() and not begun:
+                return  # it was still waiting for another run: nothing to wait for
+            continue
+        begun = True
+        preview = None
+        while kind == "progress":
+            preview = item.preview or preview
+            try:
+                kind_next, item_next = box.get_nowait()
+            except queue.Empty:
+                break
+            if kind_next != "progress":
+                yield replace(item, preview=preview)
+            kind, item = kind_next, item_next
+        if kind == "error":
+            raise item
+        if kind == "result":
+            yield item
+            return
+        yield replace(item, preview=preview)

@@ -1,0 +1,251 @@
+"""A studio and annotators that keep the real ones' interfaces and need no model: what the page is tested and drawn with."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter, ImageOps, UnidentifiedImageError
+
+from annotators.base import AnnotatorError
+from controlnext.pictures import fit_condition, picture_digest
+from controlnext.recipe import LoraUse, Recipe, RecipeError, write_png
+
+KINDS = ("pose", "depth", "canny", "segmentation")
+GAMMAS = {"pose": 1.0, "depth": 1.0, "canny": 0.8, "segmentation": 1.2}
+
+
+@dataclass(frozen=True)
+class Setting:
+    name: str
+    label: str
+    kind: str
+    default: Any
+    minimum: float | None = None
+    maximum: float | None = None
+    step: float | None = None
+    choices: tuple[str, ...] = ()
+    unit: str = ""
+    help: str = ""
+
+
+@dataclass(frozen=True)
+class Annotation:
+    image: Image.Image
+    backend: str
+    data: dict[str, Any] | None = None
+    note: str = ""
+
+
+class FakeAnnotators:
+    """Acts like the package `annotators`: edges by Pillow, everything else from the picture's brightness."""
+
+    ANNOTATORS: Mapping[str, str] = dict.fromkeys((*KINDS, "none"), "")
+    SETTINGS: Mapping[str, tuple[Setting, ...]] = {
+        "canny": (
+            Setting("low", "Weak edges from", "int", 100, 0, 255, 1),
+            Setting("high", "Strong edges from", "int", 200, 0, 255, 1),
+            Setting("blur", "Blur", "float", 1.0, 0.0, 5.0, 0.1, unit="px"),
+            Setting("automatic", "Choose the thresholds from the picture", "bool", False),
+        ),
+        "pose": (
+            Setting("people", "People at most", "int", 4, 1, 8, 1),
+            Setting("confidence", "Sure of a joint from", "float", 0.3, 0.0, 1.0, 0.05),
+        ),
+        "depth": (Setting("near", "Near is", "choice", "white", choices=("white", "black")),),
+        "segmentation": (),
+        "none": (),
+    }
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def describe(self, name: str) -> dict[str, Any]:
+        backends = [
+            {"name": "mediapipe", "usable": True, "reason": ""},
+            {"name": "starter", "usable": True, "reason": ""},
+        ]
+        return {"settings": self.SETTINGS[name], "backends": backends if name == "pose" else backends[:1]}
+
+    def status(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": name,
+                "label": name.title(),
+                "usable": True,
+                "reason": "",
+                "backends": self.describe(name)["backends"],
+            }
+            for name in self.ANNOTATORS
+        ]
+
+    def load_picture(self, source: Any) -> Image.Image:
+        try:
+            picture = ImageOps.exif_transpose(Image.open(source)).convert("RGB")
+        except (OSError, UnidentifiedImageError):
+            raise AnnotatorError(
+                "This file is not a picture that can be read; save it again as PNG or JPEG."
+            ) from None
+        if min(picture.size) < 16:
+            raise AnnotatorError(f"The picture is {picture.width} x {picture.height} pixels; give one of at least 16.")
+        return picture
+
+    def annotate(
+        self,
+        name: str,
+        image: Image.Image,
+        *,
+        backend: str = "auto",
+        resolution: int | None = None,
+        **settings: Any,
+    ) -> Annotation:
+        self.calls += 1
+        if name not in self.ANNOTATORS:
+            raise AnnotatorError(f"There is no annotator {name!r}; choose one of {', '.join(self.ANNOTATORS)}.")
+        for setting in settings:
+            if setting not in [row.name for row in self.SETTINGS[name]]:
+                raise AnnotatorError(f"The annotator {name!r} has no setting {setting!r}.")
+        if resolution:
+            scale = resolution / min(image.size)
+            image = image.resize((round(image.width * scale), round(image.height * scale)))
+        if name == "none":
+            return Annotation(image, "as given")
+        if name == "canny":
+            edges = image.convert("L").filter(ImageFilter.FIND_EDGES)
+            return Annotation(edges.point(lambda v: 255 * (v > settings.get("low", 100) / 4)).convert("RGB"), "opencv")
+        if np.asarray(image).max() == 0:
+            raise AnnotatorError(
+                "No person was found in this picture; try one that shows a whole person, or use canny."
+            )
+        grey = ImageOps.autocontrast(image.convert("L"))
+        return Annotation(grey.convert("RGB"), "mediapipe" if backend == "auto" else backend, {"people": []})
+
+
+@dataclass(frozen=True)
+class Progress:
+    stage: str
+    step: int
+    total: int
+    seconds_left: float | None
+    preview: Image.Image | None
+
+
+@dataclass(frozen=True)
+class Result:
+    images: list[Image.Image]
+    files: list[Path]
+    recipe: Recipe
+    seeds: list[int]
+    adherence: list[float | None]
+    adherence_name: str
+    seconds: float
+    stopped: bool
+
+
+class Cancelled(RecipeError):
+    """Stopped before anything was made."""
+
+
+@dataclass
+class FakeStudio:
+    """Acts like `controlnext.studio.Studio`; a picture is its condition tinted by its seed.
+
+    Attributes:
+        output_dir: Where pictures are written.
+        step_seconds: Time of one step.
+        ready: Whether the model is loaded.
+        recipes: Every recipe that was run.
+        steps: Steps taken in all runs.
+    """
+
+    output_dir: Path
+    step_seconds: float = 0.0
+    ready: bool = True
+    recipes: list[Recipe] = field(default_factory=list)
+    steps: int = 0
+    annotate: Callable | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def models(self) -> list[dict[str, Any]]:
+        defaults = {"num_inference_steps": 20, "guidance_scale": 3.0, "width": 256, "height": 256}
+        return [
+            {"name": "starter", "family": "starter", "usable": True, "reason": "", "annotators": list(KINDS),
+             "defaults": defaults, "licence": "Apache-2.0"},
+            {"name": "sdxl", "family": "sdxl", "usable": False, "reason": "Its base model is not downloaded.",
+             "annotators": ["canny", "depth"], "defaults": {**defaults, "width": 1024, "height": 1024}, "licence": ""},
+        ]  # fmt: skip
+
+    def loras(self, model: str | None = None) -> list[dict[str, Any]]:
+        return [
+            {"name": "night", "usable": True, "reason": ""},
+            {"name": "clay", "usable": True, "reason": ""},
+            {"name": "other-base", "usable": False, "reason": "It was trained for SDXL."},
+        ]
+
+    def resolve(self, model: str = "starter", annotator: str = "pose", **values: Any) -> Recipe:
+        rows = {row["name"]: row for row in self.models()}
+        if model not in rows:
+            raise RecipeError(f"There is no model {model!r}; choose one of {', '.join(rows)}.")
+        kind = values.get("adapter") or annotator
+        if kind not in (*rows[model]["annotators"], "none"):
+            raise RecipeError(f"The model {model} has no adapter for {kind!r}.")
+        given = {
+            key: value for key, value in values.items()
+            if value is not None and not (key in ("width", "height") and value == 0)
+        }  # fmt: skip
+        if given.get("seed", -1) == -1:
+            given["seed"] = int(np.random.default_rng().integers(2**32))
+        defaults = {**rows[model]["defaults"], "gamma": GAMMAS.get(kind, 1.0)}
+        return Recipe(model=model, annotator=annotator, **{**defaults, **given})
+
+    def warm_up(self) -> None:
+        time.sleep(self.step_seconds)
+        self.ready = True
+
+    def generate(
+        self,
+        recipe: Recipe,
+        condition: Image.Image | None,
+        *,
+        on_progress: Callable[[Progress], None] | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Result:
+        with self.lock:
+            return self._generate(recipe, condition, on_progress, cancel)
+
+    def _generate(self, recipe, condition, on_progress, cancel) -> Result:
+        begun = time.perf_counter()
+        size = (recipe.width, recipe.height)
+        base = Image.new("RGB", size, "grey") if condition is None else fit_condition(condition, *size)
+        total = recipe.num_inference_steps
+        for step in range(1, total + 1):
+            if cancel is not None and cancel.is_set():
+                raise Cancelled("Stopped; no picture was finished.")
+            time.sleep(self.step_seconds)
+            self.steps += 1
+            if on_progress is not None:
+                preview = base.resize((64, 64)).filter(ImageFilter.GaussianBlur(6 * (1 - step / total)))
+                on_progress(Progress("Drawing", step, total, (total - step) * self.step_seconds, preview))
+        recipe = recipe.replace(condition_sha256=picture_digest(base) if condition is not None else "")
+        self.recipes.append(recipe)
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        seeds = [recipe.seed + index for index in range(recipe.num_images)]
+        images, files = [], []
+        for index, seed in enumerate(seeds):
+            tint = ((37 * seed) % 256, (91 * seed) % 256, (173 * seed) % 256)
+            image = Image.blend(base, Image.new("RGB", size, tint), 0.4)
+            ImageDraw.Draw(image).text((6, 6), f"{recipe.gamma:.2f}", fill="white")
+            path = self.output_dir / f"{len(self.recipes):04d}-{seed}.png"
+            write_png(path, image, recipe.alone(index), base if condition is not None else None)
+            images.append(image)
+            files.append(path)
+        scores = [None if condition is None else round(0.95 - 0.2 * index, 2) for index in range(len(seeds))]
+        return Result(images, files, recipe, seeds, scores, "PCK@0.1", time.perf_counter() - begun, False)
+
+
+LORA = LoraUse(name="night", weight=0.7)
