@@ -18,7 +18,21 @@ if TYPE_CHECKING:
 SIZE = 256
 HEATMAP_SIZE = 64
 KEYPOINTS = 18
-PARTS = ("sky", "ground", "face", "limb", "hair", "shirt", "trousers", "shoes", "hat", "tree", "house", "ball", "crate")
+PARTS = (
+    "sky",
+    "ground",
+    "face",
+    "limb",
+    "hair",
+    "shirt",
+    "trousers",
+    "shoes",
+    "hat",
+    "tree",
+    "house",
+    "ball",
+    "crate",
+)
 # Colours far apart from each other, so that they survive a resize.
 PARTS_PALETTE = np.array(
     [
@@ -74,7 +88,12 @@ def make_network(width: int = 24) -> "nn.Module":
             self.enter = block(3, w, 2)
             self.down1 = nn.Sequential(block(w, 2 * w, 2), block(2 * w, 2 * w))
             self.down2 = nn.Sequential(block(2 * w, 4 * w, 2), block(4 * w, 4 * w))
-            self.down3 = nn.Sequential(block(4 * w, 6 * w, 2), block(6 * w, 6 * w), block(6 * w, 6 * w, dilation=2), block(6 * w, 6 * w, dilation=4))
+            self.down3 = nn.Sequential(
+                block(4 * w, 6 * w, 2),
+                block(6 * w, 6 * w),
+                block(6 * w, 6 * w, dilation=2),
+                block(6 * w, 6 * w, dilation=4),
+            )
             self.up2 = block(10 * w, 4 * w)
             self.up1 = block(6 * w, 3 * w)
             self.up0 = block(4 * w, 2 * w)
@@ -105,7 +124,9 @@ def load(path: Path | None = None) -> "nn.Module":
 
     path = path or WEIGHTS
     if not path.exists():
-        raise FileNotFoundError(f"The starter's reader is missing at {path.name}; run `python -m controlnext.starter reader`.")
+        raise FileNotFoundError(
+            f"The starter's reader is missing at {path.name}; run `python -m controlnext.starter reader`."
+        )
     network = make_network()
     network.load_state_dict({name: value.float() for name, value in load_file(path).items()})
     return network.eval()

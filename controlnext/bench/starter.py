@@ -61,7 +61,11 @@ class Colours:
         seen: dict[tuple[str, str, str], list[np.ndarray]] = {}
         for seed in range(2 * FIRST_TRAINING_SEED, 2 * FIRST_TRAINING_SEED + scenes):
             for sample in make_samples(seed, 6):
-                for part, name in (("shirt", sample.look.shirt), ("trousers", sample.look.trousers), ("sky", sample.look.sky)):
+                for part, name in (
+                    ("shirt", sample.look.shirt),
+                    ("trousers", sample.look.trousers),
+                    ("sky", sample.look.sky),
+                ):
                     colour = self.colour(sample.picture.rgb, sample.picture.parts, part)
                     if colour is not None:
                         sky = "" if part == "sky" else sample.look.sky
@@ -134,7 +138,9 @@ def _generate(pipeline, name: str, gamma: float, samples: Sequence[Sample], firs
     return (result.images * 255 + 0.5).astype(np.uint8)
 
 
-def run_control(assets: Path, name: str, gamma: float, samples: Sequence[Sample], colours: Colours, sheet: Path | None) -> Tally:
+def run_control(
+    assets: Path, name: str, gamma: float, samples: Sequence[Sample], colours: Colours, sheet: Path | None
+) -> Tally:
     """Generate one picture for each scene under one control, read and judge it."""
     pipeline = load_pipeline(assets, name)
     tally, rows = Tally(), []
@@ -156,7 +162,9 @@ def load_pipeline(assets: Path, name: str):  # noqa: ANN201 - importing the clas
 
     from controlnext import ControlNeXtAdapter, StableDiffusionControlNeXtPipeline
 
-    pipeline = StableDiffusionControlNeXtPipeline.from_pretrained(assets / "base", torch_dtype=torch.float32, safety_checker=None)
+    pipeline = StableDiffusionControlNeXtPipeline.from_pretrained(
+        assets / "base", torch_dtype=torch.float32, safety_checker=None
+    )
     pipeline.set_progress_bar_config(disable=True)
     pipeline.load_controlnext(ControlNeXtAdapter.from_pretrained(assets / "adapters" / name, variant="starter"))
     return pipeline
@@ -197,7 +205,10 @@ def table(results: dict) -> str:
         row("segmentation: mean IoU over parts that occur", ">= 0.70", "segmentation", "segmentation"),
         row("depth: Spearman rank correlation", ">= 0.90", "depth", "depth"),
         row("canny: F1, 2 px tolerance", ">= 0.60 and >= 2x gamma 0", "canny", "canny"),
-        *(row(f"prompt, under pose: {part} colour as written", ">= 0.90", part, "pose") for part in ("shirt", "trousers", "sky")),
+        *(
+            row(f"prompt, under pose: {part} colour as written", ">= 0.90", part, "pose")
+            for part in ("shirt", "trousers", "sky")
+        ),
         f"| seconds a picture, {STEPS} steps, {results['threads']} threads | <= 8 | {seconds:.2f} | | |",
     ]
     return "\n".join(lines)

@@ -1,6 +1,6 @@
 """Remake the starter: `python -m controlnext.starter STAGE`. Every stage resumes where it was stopped.
 
-In order: render, autoencoder, encode, base, decoder, reader, adapter (four times), style (once a style), pack.
+In order: render, autoencoder, encode, base, decoder, reader, adapter (four times), style (once a style), pack, examples.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from controlnext.starter.conditions import CONDITIONS
 
-STAGES = ("render", "autoencoder", "encode", "base", "decoder", "reader", "adapter", "style", "pack")
+STAGES = ("render", "autoencoder", "encode", "base", "decoder", "reader", "adapter", "style", "pack", "examples")
 # Minutes of each stage on two cores that gave the bundled weights.
 MINUTES = {"autoencoder": 15, "base": 60, "decoder": 20, "reader": 12, "adapter": 20, "style": 4}
 
@@ -62,12 +62,12 @@ def _run(options: argparse.Namespace) -> None:
         rate = 2.5e-4 if start else 8e-4
         train_vae.train(data, runs / stage, plan, start=start, decoder_only=stage == "decoder", rate=rate)
     elif stage == "encode":
+        import torch
         from diffusers import AutoencoderKL
 
         from controlnext.starter.dataset import encode_shard
-        from controlnext.starter.networks import quicken
 
-        vae = quicken(AutoencoderKL.from_pretrained(runs / "autoencoder")).eval()
+        vae = AutoencoderKL.from_pretrained(runs / "autoencoder", torch_dtype=torch.bfloat16).eval()
         for shard in sorted(data.glob("shard-?????"))[part::parts]:
             encode_shard(shard, vae)
     elif stage == "base":
@@ -86,6 +86,10 @@ def _run(options: argparse.Namespace) -> None:
         from controlnext.starter import train_style
 
         train_style.train(data, base / "pipeline", runs / "loras", plan, name=options.name)
+    elif stage == "examples":
+        from controlnext.starter.examples import write_examples
+
+        write_examples()
     else:
         from controlnext.starter.pack import pack
 

@@ -42,7 +42,11 @@ def caption(stage: Stage, look: Look, *, object_seen: bool = True, rng: np.rando
     Returns:
         One line without punctuation, e.g. "a person with blond hair in a red shirt and blue trousers waving on sand at day".
     """
-    say = (lambda ways: ways[0]) if rng is None else (lambda ways: ways[0] if rng.random() < 0.6 else str(rng.choice(ways)))
+    say = (
+        (lambda ways: ways[0])
+        if rng is None
+        else (lambda ways: ways[0] if rng.random() < 0.6 else str(rng.choice(ways)))
+    )
     keep = (lambda share: True) if rng is None else (lambda share: rng.random() < share)
     words = ["a person"]
     if keep(0.75):
@@ -69,8 +73,16 @@ def caption(stage: Stage, look: Look, *, object_seen: bool = True, rng: np.rando
 
 def vocabulary() -> list[str]:
     """Return every word a caption can hold and common words of prompts about people, sorted."""
-    phrases = [p for group in (_GROUND, _SKY) for ways in group.values() for p in ways] + list(_BESIDE + _TOPS + _BOTTOMS)
-    phrases += [*SHIRTS, *TROUSERS, *OBJECTS, *OBJECT_COLOURS, "a an person with long black brown blond red hair and hat in on"]
+    phrases = [p for group in (_GROUND, _SKY) for ways in group.values() for p in ways] + list(
+        _BESIDE + _TOPS + _BOTTOMS
+    )
+    phrases += [
+        *SHIRTS,
+        *TROUSERS,
+        *OBJECTS,
+        *OBJECT_COLOURS,
+        "a an person with long black brown blond red hair and hat in on",
+    ]
     phrases += ["standing waving walking running dancing cheering pointing kicking jumping gesturing"]
     phrases += ["man woman girl boy the of wearing photo picture clay style"]
     return sorted({word for phrase in phrases for word in phrase.split()})
@@ -79,7 +91,9 @@ def vocabulary() -> list[str]:
 def _pieces(word: str, merges: list[tuple[str, str]], known: set[tuple[str, str]]) -> list[str]:
     pieces = [*word[:-1], word[-1] + "</w>"]
     while True:
-        found = [(merges.index(pair), i) for i, pair in enumerate(zip(pieces, pieces[1:], strict=False)) if pair in known]
+        found = [
+            (merges.index(pair), i) for i, pair in enumerate(zip(pieces, pieces[1:], strict=False)) if pair in known
+        ]
         if not found:
             return pieces
         _, i = min(found)

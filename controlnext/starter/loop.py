@@ -56,14 +56,20 @@ class Loop:
     """
 
     def __init__(
-        self, folder: Path, modules: dict[str, nn.Module], groups: Sequence[tuple[list[nn.Parameter], float]], plan: Plan
+        self,
+        folder: Path,
+        modules: dict[str, nn.Module],
+        groups: Sequence[tuple[list[nn.Parameter], float]],
+        plan: Plan,
     ) -> None:
         """Prepare the optimiser and the averaged weights, or resume them."""
         self.folder, self.modules, self.plan = folder, modules, plan
         folder.mkdir(parents=True, exist_ok=True)
         self.parameters = [p for parameters, _ in groups for p in parameters]
         self.optimizer = torch.optim.AdamW(
-            [{"params": parameters, "lr": lr, "peak": lr} for parameters, lr in groups], betas=(0.9, 0.99), weight_decay=1e-3
+            [{"params": parameters, "lr": lr, "peak": lr} for parameters, lr in groups],
+            betas=(0.9, 0.99),
+            weight_decay=1e-3,
         )
         self.averages = [p.detach().clone() for p in self.parameters]
         self.step, self.elapsed = 0, 0.0

@@ -10,8 +10,6 @@ from controlnext.starter.captions import MAX_TOKENS
 
 TEXT_WIDTH = 128
 LATENT_SIZE = 32
-# One over the standard deviation of the autoencoder's latents over the world's pictures.
-SCALING_FACTOR = 0.851
 
 
 def make_vae() -> AutoencoderKL:
@@ -26,7 +24,6 @@ def make_vae() -> AutoencoderKL:
         latent_channels=4,
         norm_num_groups=16,
         sample_size=256,
-        scaling_factor=SCALING_FACTOR,
     )
 
 

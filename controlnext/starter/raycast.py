@@ -67,11 +67,19 @@ class Geometry:
     texture: np.ndarray
 
 
-def make_box(centre: np.ndarray, half: tuple[float, float, float], yaw: float, material: int, roof: float = 0.0) -> Box:
+def make_box(
+    centre: np.ndarray, half: tuple[float, float, float], yaw: float, material: int, roof: float = 0.0
+) -> Box:
     """Build a box with half sizes `half` in metres, turned by `yaw` radians, with a gable `roof` metres high if > 0."""
     c, s = np.cos(yaw), np.sin(yaw)
     turn = np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
-    walls = [((1, 0, 0), half[0]), ((-1, 0, 0), half[0]), ((0, 0, 1), half[2]), ((0, 0, -1), half[2]), ((0, -1, 0), half[1])]
+    walls = [
+        ((1, 0, 0), half[0]),
+        ((-1, 0, 0), half[0]),
+        ((0, 0, 1), half[2]),
+        ((0, 0, -1), half[2]),
+        ((0, -1, 0), half[1]),
+    ]
     planes = [(np.array(n, float), d, material) for n, d in walls]
     if roof > 0:
         slope = np.hypot(roof, half[0])
@@ -136,7 +144,9 @@ def _window(points: np.ndarray, radius: float, camera: Camera, size: int) -> tup
     return bound(rows), bound(columns)
 
 
-def _light(points: np.ndarray, normals: np.ndarray, sun: np.ndarray, cones: list[Cone], box: Box | None) -> tuple[np.ndarray, ...]:
+def _light(
+    points: np.ndarray, normals: np.ndarray, sun: np.ndarray, cones: list[Cone], box: Box | None
+) -> tuple[np.ndarray, ...]:
     """Return shadow and openness (both 0..1) of surface points (n, 3) under a sun in direction (3,)."""
     origin = points + 0.012 * normals
     shadow, openness = np.ones(len(points), np.float32), np.ones(len(points), np.float32)

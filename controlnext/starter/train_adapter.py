@@ -47,7 +47,11 @@ def _importance(samples: list[Sample]) -> Tensor:
 
 @torch.no_grad()
 def controlled(
-    pipeline: StableDiffusionPipeline, module: ControlNeXtModel, conditions: Tensor, captions: list[str], gamma: float = 1.0
+    pipeline: StableDiffusionPipeline,
+    module: ControlNeXtModel,
+    conditions: Tensor,
+    captions: list[str],
+    gamma: float = 1.0,
 ) -> np.ndarray:
     """Generate (B, 256, 256, 3) uint8 pictures, picture i from seed i, under control."""
     with attach(pipeline.unet, module, "starter", conditions, gamma):
@@ -56,7 +60,16 @@ def controlled(
     return (result.images * 255 + 0.5).astype(np.uint8)
 
 
-def train(data: Path, base: Path, out: Path, plan: Plan, *, name: str, rates: tuple[float, float] = (1.5e-3, 5e-4), batch: int = 16) -> None:
+def train(
+    data: Path,
+    base: Path,
+    out: Path,
+    plan: Plan,
+    *,
+    name: str,
+    rates: tuple[float, float] = (1.5e-3, 5e-4),
+    batch: int = 16,
+) -> None:
     """Train the adapter `name` on the pipeline in `base`; write an adapter folder to `out / "adapter"`.
 
     Args:
@@ -111,11 +124,20 @@ def train(data: Path, base: Path, out: Path, plan: Plan, *, name: str, rates: tu
         stock, pipeline.unet = pipeline.unet, averaged["unet"]
         results = controlled(pipeline, averaged["module"], as_conditions(pictures), [s.caption() for s in held_out])
         pipeline.unet = stock
-        save_sheet(out / "sheets" / f"{round(loop.elapsed / 60):03d}.png", [pictures, results, [s.picture.rgb for s in held_out]])
+        save_sheet(
+            out / "sheets" / f"{round(loop.elapsed / 60):03d}.png",
+            [pictures, results, [s.picture.rgb for s in held_out]],
+        )
         now = subset(averaged["unet"])
         delta = {key: (now[key].detach() - original[key]).half().contiguous() for key in original}
         adapter = ControlNeXtAdapter(averaged["module"].half(), delta, kind="delta")
-        facts = {"annotator": name, "gamma": "1.0", "base": "starter", "steps": str(loop.step), "minutes": f"{loop.elapsed / 60:.1f}"}
+        facts = {
+            "annotator": name,
+            "gamma": "1.0",
+            "base": "starter",
+            "steps": str(loop.step),
+            "minutes": f"{loop.elapsed / 60:.1f}",
+        }
         adapter.save_pretrained(out / "adapter", metadata=facts)
         injection = attach(unet, module, "starter")
 

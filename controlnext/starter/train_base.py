@@ -71,10 +71,19 @@ def tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
     return batch.input_ids
 
 
-def make_pipeline(unet: torch.nn.Module, text: CLIPTextModel, tokenizer: CLIPTokenizer, vae: AutoencoderKL) -> StableDiffusionPipeline:
+def make_pipeline(
+    unet: torch.nn.Module, text: CLIPTextModel, tokenizer: CLIPTokenizer, vae: AutoencoderKL
+) -> StableDiffusionPipeline:
     """Put the parts together as a stock pipeline."""
     pipeline = StableDiffusionPipeline(
-        vae, text, tokenizer, unet, make_scheduler(), safety_checker=None, feature_extractor=None, requires_safety_checker=False
+        vae,
+        text,
+        tokenizer,
+        unet,
+        make_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
@@ -91,7 +100,9 @@ def sample_sheet(pipeline: StableDiffusionPipeline, path: Path, count: int = 16)
     pictures = []
     for i in range(0, count, 8):
         generators = [torch.Generator().manual_seed(seed) for seed in range(i, i + 8)]
-        result = pipeline(captions[i : i + 8], num_inference_steps=20, guidance_scale=3.0, generator=generators, output_type="np")
+        result = pipeline(
+            captions[i : i + 8], num_inference_steps=20, guidance_scale=3.0, generator=generators, output_type="np"
+        )
         pictures.append((result.images * 255).astype(np.uint8))
     save_sheet(path, pictures)
     path.with_suffix(".txt").write_text("\n".join(captions))
@@ -110,7 +121,11 @@ def train(data: Path, vae_folder: Path, out: Path, plan: Plan, *, rate: float = 
     loop = Loop(out, {"unet": unet, "text": text}, [([*unet.parameters(), *text.parameters()], rate)], plan)
     batches, diffusion = Batches(data, tokenizer, batch), Diffusion()
     if rank() == 0:
-        logger.info("%d pictures, UNet %.2fM, text %.2fM", len(batches.shards), *(sum(p.numel() for p in m.parameters()) / 1e6 for m in (unet, text)))
+        logger.info(
+            "%d pictures, UNet %.2fM, text %.2fM",
+            len(batches.shards),
+            *(sum(p.numel() for p in m.parameters()) / 1e6 for m in (unet, text)),
+        )
 
     def loss(step: int) -> Tensor:
         if step % 250 == 249:

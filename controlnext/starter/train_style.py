@@ -44,17 +44,28 @@ def restyle(name: str, rgb: np.ndarray) -> np.ndarray:
     return (np.clip(STYLES[name](rgb.astype(np.float32) / 255), 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-def train(data: Path, base: Path, out: Path, plan: Plan, *, name: str, rate: float = 1e-3, pictures: int = 384, batch: int = 16) -> None:
+def train(
+    data: Path,
+    base: Path,
+    out: Path,
+    plan: Plan,
+    *,
+    name: str,
+    rate: float = 1e-3,
+    pictures: int = 384,
+    batch: int = 16,
+) -> None:
     """Train the LoRA `name` on the pipeline in `base`; write `NAME.safetensors` to `out`."""
     pipeline = StableDiffusionPipeline.from_pretrained(base, torch_dtype=torch.float32, safety_checker=None)
     pipeline.set_progress_bar_config(disable=True)
     shards = Shards(data, latents=False)
     rng = np.random.default_rng(7)
     samples = [shards[i] for i in rng.choice(len(shards), pictures, replace=False)]
-    vae = quicken(pipeline.vae).eval()
+    vae = pipeline.vae.bfloat16().eval()
     styled = [restyle(name, np.array(s.picture.rgb)) for s in samples]
     latents = np.concatenate([encode(vae, np.stack(styled[i : i + 8])) for i in range(0, pictures, 8)])
     latents = torch.from_numpy(latents).float()
+    vae.float()
     unet, text = pipeline.unet, pipeline.text_encoder.eval().requires_grad_(False)
     unet.requires_grad_(False)
     targets = ["to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2"]

@@ -63,7 +63,18 @@ def psnr(vae: AutoencoderKL, count: int = 16) -> tuple[float, list[np.ndarray]]:
     return float(np.mean(values)), rows
 
 
-def train(data: Path, out: Path, plan: Plan, *, start: Path | None, decoder_only: bool, rate: float, batch: int = 8) -> None:
+def latent_scale(vae: AutoencoderKL, shards: Shards, count: int = 64) -> float:
+    """Return one over the standard deviation of the latents of `count` pictures: the pipeline's scaling factor."""
+    step = max(1, len(shards) // count)
+    rgb = [np.array(shards[i].picture.rgb) for i in range(0, len(shards), step)]
+    with torch.no_grad():
+        latents = [vae.encode(to_tensor(np.stack(rgb[i : i + 4]))).latent_dist.mean for i in range(0, len(rgb), 4)]
+    return float(1 / torch.cat(latents).std())
+
+
+def train(
+    data: Path, out: Path, plan: Plan, *, start: Path | None, decoder_only: bool, rate: float, batch: int = 8
+) -> None:
     """Train an autoencoder on the shards of `data` and write it to `out`.
 
     Args:
@@ -92,7 +103,11 @@ def train(data: Path, out: Path, plan: Plan, *, start: Path | None, decoder_only
             with torch.set_grad_enabled(not decoder_only):
                 posterior = vae.encode(target).latent_dist
                 # A little noise makes the decoder forgiving of latents that were sampled rather than encoded.
-                latent = posterior.sample() if not decoder_only else posterior.mean + 0.03 * torch.randn_like(posterior.mean)
+                latent = (
+                    posterior.sample()
+                    if not decoder_only
+                    else posterior.mean + 0.03 * torch.randn_like(posterior.mean)
+                )
             result = vae.decode(latent).sample
         value = reconstruction_loss(result, target, weight)
         return value if decoder_only else value + 1e-5 * posterior.kl().float().mean() / vae.config.latent_channels
@@ -101,6 +116,8 @@ def train(data: Path, out: Path, plan: Plan, *, start: Path | None, decoder_only
         averaged = loop.averaged()["vae"]
         decibels, rows = psnr(averaged)
         logger.info("held-out PSNR %.2f dB", decibels)
+        if not decoder_only:
+            averaged.register_to_config(scaling_factor=round(latent_scale(averaged, shards), 4))
         averaged.save_pretrained(out)
         save_sheet(out / "sheet.png", rows)
 

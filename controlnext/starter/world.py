@@ -49,7 +49,21 @@ GROUNDS = MappingProxyType(
 OBJECTS = ("tree", "pine", "house", "ball", "crate", "nothing")
 OBJECT_COLOURS = ("red", "blue", "green", "yellow", "orange", "purple")
 # Parts that a segmentation tells apart, and the material each of them is made of.
-PARTS = ("sky", "ground", "face", "limb", "hair", "shirt", "trousers", "shoes", "hat", "tree", "house", "ball", "crate")
+PARTS = (
+    "sky",
+    "ground",
+    "face",
+    "limb",
+    "hair",
+    "shirt",
+    "trousers",
+    "shoes",
+    "hat",
+    "tree",
+    "house",
+    "ball",
+    "crate",
+)
 _PART_OF = {"eye": "face", "pupil": "face", "mouth": "face", "leaf": "tree", "trunk": "tree", "roof": "house"}
 PART_OF_MATERIAL = np.array([PARTS.index(_PART_OF.get(name, name)) for name in MATERIALS], np.uint8)
 
@@ -228,7 +242,9 @@ def cast_scene(stage: Stage, size: int = SIZE) -> Geometry:
     """Cast a stage at `SUPERSAMPLING` times `size` pixels a side."""
     parts, box = _solids(stage)
     elevation, azimuth = stage.sun_elevation, stage.sun_azimuth
-    sun = np.array([math.sin(azimuth) * math.cos(elevation), math.sin(elevation), math.cos(azimuth) * math.cos(elevation)])
+    sun = np.array(
+        [math.sin(azimuth) * math.cos(elevation), math.sin(elevation), math.cos(azimuth) * math.cos(elevation)]
+    )
     return cast(parts, box, camera_of(stage), sun, size * SUPERSAMPLING)
 
 
@@ -265,7 +281,9 @@ def paint(geometry: Geometry, look: Look, hills: float) -> np.ndarray:
         (N / SUPERSAMPLING, N / SUPERSAMPLING, 3) uint8 RGB.
     """
     sky = SKIES[look.sky]
-    zenith, horizon, sunlight, ambient = (np.array(c, np.float32) for c in (sky.zenith, sky.horizon, sky.sun, sky.ambient))
+    zenith, horizon, sunlight, ambient = (
+        np.array(c, np.float32) for c in (sky.zenith, sky.horizon, sky.sun, sky.ambient)
+    )
     ground = np.array(GROUNDS[look.ground], np.float32)
     albedo = _albedo(look)[geometry.material] * geometry.texture[..., None]
     light = geometry.sun[..., None] * sunlight + geometry.ambient[..., None] * (1.1 * ambient)
