@@ -16,13 +16,34 @@ from controlnext.variants import VARIANTS
 if TYPE_CHECKING:
     from controlnext.adapter import ControlNeXtAdapter
     from controlnext.model import ControlNeXtModel
+    from controlnext.pipelines import (
+        StableDiffusionControlNeXtImg2ImgPipeline,
+        StableDiffusionControlNeXtInpaintPipeline,
+        StableDiffusionControlNeXtPipeline,
+        StableDiffusionXLControlNeXtImg2ImgPipeline,
+        StableDiffusionXLControlNeXtInpaintPipeline,
+        StableDiffusionXLControlNeXtPipeline,
+        StableVideoDiffusionControlNeXtPipeline,
+    )
 
-_HOMES = {
-    "ControlNeXtAdapter": "adapter",
-    "ControlNeXtModel": "model",
-}
+__all__ = [
+    "VARIANTS",
+    "ControlNeXtAdapter",
+    "ControlNeXtError",
+    "ControlNeXtModel",
+    "StableDiffusionControlNeXtImg2ImgPipeline",
+    "StableDiffusionControlNeXtInpaintPipeline",
+    "StableDiffusionControlNeXtPipeline",
+    "StableDiffusionXLControlNeXtImg2ImgPipeline",
+    "StableDiffusionXLControlNeXtInpaintPipeline",
+    "StableDiffusionXLControlNeXtPipeline",
+    "StableVideoDiffusionControlNeXtPipeline",
+    "cross_norm",
+]
 
-__all__ = ["VARIANTS", "ControlNeXtAdapter", "ControlNeXtError", "ControlNeXtModel", "cross_norm"]
+_HOMES = {"ControlNeXtAdapter": "adapter", "ControlNeXtModel": "model"} | dict.fromkeys(
+    (name for name in __all__ if name.endswith("Pipeline")), "pipelines"
+)
 
 
 def __getattr__(name: str) -> object:

@@ -14,7 +14,7 @@ from diffusers.models.resnet import Downsample2D, ResnetBlock2D
 from torch import Tensor, nn
 
 from controlnext.errors import ControlNeXtError
-from controlnext.variants import Layout, Variant, get_variant
+from controlnext.variants import Layout, Variant, VariantError, get_variant
 
 IMAGE_CHANNELS = 3
 STEM_GROUPS = 2
@@ -96,7 +96,7 @@ class ControlNeXtModel(ModelMixin, ConfigMixin):
             self.down_res.append(
                 ResnetBlock2D(in_channels=width, out_channels=out, temb_channels=time_embed_dim, groups=groups)
             )
-            self.down_sample.append(Downsample2D(out, use_conv=True, padding=1))
+            self.down_sample.append(Downsample2D(out, use_conv=True, padding=1, name="op"))  # "op": one key, `conv`
             width = out
 
         self.mid_convs = nn.ModuleList([_tail(width, tail_residual), nn.Conv2d(width, out_channels, 1)])
@@ -115,9 +115,13 @@ class ControlNeXtModel(ModelMixin, ConfigMixin):
             The module, float32 on the CPU.
 
         Raises:
-            VariantError: There is no such variant.
+            VariantError: There is no such variant or field.
         """
         row = get_variant(variant)
+        if unknown := overrides.keys() - vars(row.layout).keys():
+            raise VariantError(
+                f"A control module has no {', '.join(sorted(unknown))}: see controlnext.variants.Layout."
+            )
         return cls(variant_name=row.name, **asdict(replace(row.layout, **overrides)))
 
     def forward(self, condition: Tensor, timestep: Tensor | float) -> Tensor:

@@ -1,0 +1,259 @@
+"""Stock diffusers pipelines that take a control image; everything else about them stays the stock call."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+import PIL.Image
+import torch
+from diffusers import (
+    DiffusionPipeline,
+    StableDiffusionImg2ImgPipeline,
+    StableDiffusionInpaintPipeline,
+    StableDiffusionPipeline,
+    StableDiffusionXLImg2ImgPipeline,
+    StableDiffusionXLInpaintPipeline,
+    StableDiffusionXLPipeline,
+    StableVideoDiffusionPipeline,
+)
+from torch import Tensor
+
+from controlnext.adapter import Attachment, ControlNeXtAdapter
+from controlnext.conditions import Picture, as_pictures, resized, size_of
+from controlnext.errors import ControlNeXtError
+from controlnext.injection import ControlSizeError, Gamma
+
+logger = logging.getLogger(__name__)
+
+SIZE_STEP = 8  # pixels to a latent cell; sizes are multiples of it
+LATENT_CHANNELS = 4
+
+
+class PipelineError(ControlNeXtError, ValueError):
+    """Arguments of a controlled call that are missing or do not go together."""
+
+
+class ControlNeXtMixin:
+    """Adds a control image to a stock pipeline; put it before the stock class in the bases."""
+
+    _families: tuple[str, ...] = ()
+    _controlnext: Attachment | None = None
+
+    def load_controlnext(self, adapter: ControlNeXtAdapter | str | os.PathLike[str], **options: Any) -> None:  # noqa: ANN401 - passed on
+        """Attach an adapter to the pipeline's UNet until `unload_controlnext`.
+
+        Load before `torch.compile`. As with a LoRA, a loaded adapter's weights may stay in the UNet between calls; a
+        call without a control image puts the UNet's own weights back first and is the stock call, bit for bit.
+
+        Args:
+            adapter: An adapter, or what `ControlNeXtAdapter.from_pretrained` takes.
+            **options: Passed on to `from_pretrained`: `variant`, `kind`, `dtype` (None = the UNet's) and so on.
+
+        Raises:
+            ControlNeXtError: The adapter cannot be loaded or does not fit, or another is loaded.
+        """
+        if not isinstance(adapter, ControlNeXtAdapter):
+            adapter = ControlNeXtAdapter.from_pretrained(adapter, **{"dtype": self.unet.dtype, **options})
+        if self._families and adapter.variant.family not in self._families:
+            logger.warning(
+                "%s is made for %s, not %s.", adapter.variant.name, adapter.variant.family, type(self).__name__
+            )
+        self._controlnext = adapter.attach(self.unet)
+
+    def unload_controlnext(self) -> None:
+        """Detach the adapter and restore the UNet bit for bit; without an adapter it does nothing."""
+        if self._controlnext is not None:
+            self._controlnext.detach()
+        self._controlnext = None
+
+    @classmethod
+    def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs: Any) -> Self:  # noqa: ANN401 - diffusers' signature
+        """Build this pipeline on the components of another, keeping its dtype and its loaded adapter.
+
+        Args:
+            pipeline: A stock pipeline, or another with control; both then share the UNet.
+            **kwargs: As in diffusers; without a dtype the one of `pipeline` stays, where diffusers would cast to float32.
+
+        Returns:
+            The pipeline.
+        """
+        if not {"dtype", "torch_dtype"} & kwargs.keys():
+            kwargs["dtype"] = pipeline.dtype
+        new = super().from_pipe(pipeline, **kwargs)
+        if new.unet is pipeline.unet:
+            new._controlnext = getattr(pipeline, "_controlnext", None)
+        return new
+
+    def __call__(
+        self,
+        *args: Any,  # noqa: ANN401 - the stock call's
+        control_image: Picture | Sequence[Picture] | None = None,
+        gamma: Gamma | None = None,
+        alpha: float = 1.0,
+        control_start: float = 0.0,
+        control_end: float = 1.0,
+        **kwargs: Any,  # noqa: ANN401 - the stock call's
+    ) -> Any:  # noqa: ANN401 - what the stock call returns
+        """Run the stock call with control.
+
+        Args:
+            *args: As the stock pipeline takes them.
+            control_image: The condition: a picture, or one for each prompt or for each picture made. PIL, numpy
+                `(H, W, 3)` or `(B, H, W, 3)`, or tensor `(3, H, W)` or `(B, 3, H, W)`; uint8, or floats in [0, 1].
+                Resized (Lanczos) to the picture's size, which defaults to its own size rounded down to a multiple of
+                8. None = the stock call.
+            gamma: Strength: a number, or one for each prompt or picture. None = what the adapter recommends; 0 = the
+                UNet with the adapter's weights, uncontrolled.
+            alpha: Share of the adapter's UNet weights, in [0, 1.5].
+            control_start: Fraction of the steps, in [0, 1], from which the control acts.
+            control_end: Fraction of the steps, in [0, 1], up to which it acts.
+            **kwargs: As the stock pipeline takes them.
+
+        Returns:
+            What the stock pipeline returns.
+
+        Raises:
+            PipelineError: No adapter is loaded, or the window or the control image make no sense.
+            ControlSizeError: The number of control images or of gammas fits neither the prompts nor the pictures.
+            WeightsError: alpha is out of range.
+        """
+        attachment = self._controlnext
+        if control_image is None:
+            if attachment is not None and attachment.attached:
+                attachment.alpha = 0.0
+            return super().__call__(*args, **kwargs)
+        if attachment is None or not attachment.attached:
+            raise PipelineError("A control image needs an adapter: call load_controlnext(...) first.")
+        if not 0 <= control_start <= control_end <= 1:
+            raise PipelineError(
+                f"control_start and control_end satisfy 0 <= start <= end <= 1, not {control_start} and {control_end}."
+            )
+
+        signature = inspect.signature(super().__call__)
+        call = signature.bind_partial(*args, **kwargs)
+        condition = self._prepare_condition(as_pictures(control_image), call.arguments, signature.parameters)
+        prompts = _count_prompts(call.arguments)
+        made = prompts * (_given(call.arguments, "num_images_per_prompt", "num_videos_per_prompt") or 1)
+        gamma = attachment.adapter.gamma if gamma is None else gamma
+        if not isinstance(gamma, int | float):
+            gamma = torch.as_tensor(gamma, dtype=torch.float32)
+            if gamma.ndim:
+                gamma = gamma.repeat_interleave(_share(len(gamma), prompts, made, what="values of gamma"))
+
+        def active(index: int) -> bool:
+            """Tell whether a step lies inside of the window, as diffusers' ControlNet pipelines do."""
+            steps = self.num_timesteps
+            return control_start <= index / steps and (index + 1) / steps <= control_end
+
+        repeats = _share(len(condition), prompts, made, what="control images")
+        attachment.set(condition, gamma, repeats=repeats, active=active)
+        attachment.alpha = alpha
+        try:
+            return super().__call__(*call.args, **call.kwargs)
+        finally:
+            attachment.set(None)
+
+    def _prepare_condition(
+        self, pictures: list[PIL.Image.Image | Tensor], arguments: dict[str, Any], parameters: Mapping[str, Any]
+    ) -> Tensor:
+        """Settle the picture's size in the call's arguments and bring the condition to it: `(K, 3, H, W)`."""
+        if _given(arguments, "padding_mask_crop"):
+            raise PipelineError(
+                "padding_mask_crop moves the picture away from its control image: crop both beforehand."
+            )
+        if "height" in parameters:
+            sizes = zip(("height", "width"), size_of(pictures[0]), strict=True)
+            height, width = (arguments.get(name) or own - own % SIZE_STEP for name, own in sizes)
+            arguments.update(height=height, width=width)
+        else:  # image to image: the start image decides
+            height, width = (own - own % SIZE_STEP for own in _start_size(arguments.get("image")))
+        if not height or not width:
+            raise PipelineError(f"Pictures are at least {SIZE_STEP} pixels high and wide, not {height} x {width}.")
+        return torch.stack([resized(picture, height, width) for picture in pictures])
+
+
+class StableDiffusionControlNeXtPipeline(ControlNeXtMixin, StableDiffusionPipeline):
+    """Stable Diffusion 1.5 (and the starter model), text to image, with control."""
+
+    _families = ("sd15", "starter")
+
+
+class StableDiffusionControlNeXtImg2ImgPipeline(ControlNeXtMixin, StableDiffusionImg2ImgPipeline):
+    """Stable Diffusion 1.5 (and the starter model), image to image, with control."""
+
+    _families = ("sd15", "starter")
+
+
+class StableDiffusionControlNeXtInpaintPipeline(ControlNeXtMixin, StableDiffusionInpaintPipeline):
+    """Stable Diffusion 1.5 (and the starter model), inpainting, with control."""
+
+    _families = ("sd15", "starter")
+
+
+class StableDiffusionXLControlNeXtPipeline(ControlNeXtMixin, StableDiffusionXLPipeline):
+    """Stable Diffusion XL, text to image, with control."""
+
+    _families = ("sdxl",)
+
+
+class StableDiffusionXLControlNeXtImg2ImgPipeline(ControlNeXtMixin, StableDiffusionXLImg2ImgPipeline):
+    """Stable Diffusion XL, image to image, with control."""
+
+    _families = ("sdxl",)
+
+
+class StableDiffusionXLControlNeXtInpaintPipeline(ControlNeXtMixin, StableDiffusionXLInpaintPipeline):
+    """Stable Diffusion XL, inpainting, with control."""
+
+    _families = ("sdxl",)
+
+
+class StableVideoDiffusionControlNeXtPipeline(ControlNeXtMixin, StableVideoDiffusionPipeline):
+    """Stable Video Diffusion with control: `control_image` is one picture per frame, and sets the number of frames."""
+
+    _families = ("svd",)
+
+    def _prepare_condition(
+        self, pictures: list[PIL.Image.Image | Tensor], arguments: dict[str, Any], parameters: Mapping[str, Any]
+    ) -> Tensor:
+        """Stack the frames of one video: `(1, F, 3, H, W)`."""
+        arguments.setdefault("num_frames", len(pictures))
+        return super()._prepare_condition(pictures, arguments, parameters).unsqueeze(0)
+
+
+def _given(arguments: Mapping[str, Any], *names: str) -> Any:  # noqa: ANN401 - any argument
+    """Return the first of some arguments that the call was given, or None."""
+    return next((arguments[name] for name in names if arguments.get(name) is not None), None)
+
+
+def _count_prompts(arguments: Mapping[str, Any]) -> int:
+    """Count the prompts of a call, or the start images where there are no prompts (video)."""
+    if (embeddings := arguments.get("prompt_embeds")) is not None:
+        return len(embeddings)
+    prompt = _given(arguments, "prompt", "image")
+    batched = isinstance(prompt, list | tuple) or (isinstance(prompt, Tensor) and prompt.ndim == 4)
+    return len(prompt) if batched else 1
+
+
+def _share(count: int, prompts: int, made: int, *, what: str) -> int:
+    """Return how many pictures in a row share each of `count` things."""
+    if count not in (1, prompts, made):
+        wanted = " or ".join(str(number) for number in sorted({1, prompts, made}))
+        raise ControlSizeError(f"{count} {what} fit neither the prompts nor the pictures made: give {wanted}.")
+    return made // count
+
+
+def _start_size(image: Any) -> tuple[int, int]:  # noqa: ANN401 - whatever the stock pipeline takes
+    """Return height and width in pixels of the start image, which may be latents."""
+    image = image[0] if isinstance(image, list | tuple) and image else image
+    if isinstance(image, np.ndarray):
+        return tuple(image.shape[-3:-1] if image.ndim > 2 else image.shape)
+    if not isinstance(image, PIL.Image.Image | Tensor):
+        raise PipelineError("Image to image needs a start image: pass image=...")
+    scale = SIZE_STEP if isinstance(image, Tensor) and image.shape[-3] == LATENT_CHANNELS else 1
+    return tuple(side * scale for side in size_of(image))
