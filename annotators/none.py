@@ -1,0 +1,54 @@
+"""None: the upload already is a condition picture and is taken as it is."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from annotators.base import Annotator, Backend, Drawing, Setting, Settings
+
+_BLACK = 24  # brightness up to which a pixel is background
+_BACKGROUND = 0.75  # share of background from which a picture may be a map
+_MARKED = 0.0005  # and of something on it
+_COLOURFUL = 0.6  # (max - min) / max of a skeleton's colours
+_MOST = 0.9
+
+
+def looks_like_map(rgb: np.ndarray) -> Literal["", "skeleton", "edges"]:
+    """Say whether a picture (H, W, 3) uint8 looks like a condition picture already.
+
+    People often feed a skeleton to the pose annotator and get an empty picture back; this lets it say why.
+    """
+    step = max(1, min(rgb.shape[:2]) // 256)
+    pixels = rgb[::step, ::step].reshape(-1, 3).astype(np.int16)
+    bright, dark = pixels.max(axis=1), pixels.min(axis=1)
+    marked = bright > _BLACK
+    share = float(marked.mean())
+    if not _MARKED < share < 1 - _BACKGROUND:
+        return ""
+    bright, dark = bright[marked], dark[marked]
+    if float((bright - dark > _COLOURFUL * bright).mean()) > _MOST:
+        return "skeleton"
+    if float((dark > 200).mean()) > _MOST and float((bright - dark < 16).mean()) > _MOST:
+        return "edges"
+    return ""
+
+
+def _read(rgb: np.ndarray, settings: Settings) -> np.ndarray:
+    return rgb.copy()  # the reading is kept, the caller's array stays the caller's
+
+
+def _draw(rgb: np.ndarray, settings: Settings) -> Drawing:
+    return Drawing(255 - rgb if settings["invert"] else rgb)
+
+
+NONE = Annotator(
+    name="none",
+    label="Ready-made map",
+    help="The upload already is a condition picture: it is taken as it is.",
+    settings=(
+        Setting("invert", "Invert", "bool", False, help="Turn black lines on white into white lines on black."),
+    ),
+    backends=(Backend("upload", "The upload itself", _read, _draw, draws=("invert",)),),
+)

@@ -1,0 +1,186 @@
+"""Pose: an OpenPose-18 skeleton of every person found, with hands and face on request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from annotators import dwpose, fetch, starter
+from annotators.base import Annotator, Backend, Drawing, NobodyFound, Setting, Settings
+from annotators.people import People, Person
+
+_BLAZEPOSE_TO_18 = (
+    0,
+    None,
+    12,
+    14,
+    16,
+    11,
+    13,
+    15,
+    24,
+    26,
+    28,
+    23,
+    25,
+    27,
+    5,
+    2,
+    8,
+    7,
+)  # None: the neck, between shoulders
+_SHOULDERS = (11, 12)
+_MOST_PEOPLE = 8
+
+NOBODY = (
+    "No person was found in this picture: take one that shows head and shoulders clearly and not too small, "
+    "or choose the canny or depth annotator."
+)
+ALREADY_A_MAP = "No person was found, and this picture looks like a condition picture already: choose the annotator “Ready-made map” (none)."
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The people of a picture; if there is nobody, whether that is because the picture is a map already."""
+
+    people: People
+    is_map: bool = False
+
+
+def body_from_blazepose(landmarks: np.ndarray) -> np.ndarray:
+    """Turn 33 BlazePose landmarks (33, 3) into OpenPose's 18 points (18, 3); the neck is the middle of the shoulders."""
+    left, right = (landmarks[i] for i in _SHOULDERS)
+    neck = np.array([*((left[:2] + right[:2]) / 2), min(left[2], right[2])])
+    return np.array([neck if i is None else landmarks[i] for i in _BLAZEPOSE_TO_18], dtype=np.float64)
+
+
+def _read_mediapipe(rgb: np.ndarray, settings: Settings) -> Reading:
+    from annotators.blazepose import find_people
+    from annotators.holistic import read_face, read_hand
+
+    persons = []
+    for found in find_people(rgb, int(settings["people"])):
+        person = Person(body_from_blazepose(found.landmarks))
+        if settings["hands"]:
+            hands = {side: read_hand(rgb, found.landmarks, side) for side in ("left", "right")}
+            person = replace(person, left_hand=hands["left"], right_hand=hands["right"])
+        if settings["face"]:
+            person = replace(person, face=read_face(rgb, found.landmarks))
+        persons.append(person)
+    return _people(rgb, persons)
+
+
+def _read_dwpose(rgb: np.ndarray, settings: Settings) -> Reading:
+    persons = dwpose.find_people(rgb, int(settings["people"]))
+    if not settings["hands"]:
+        persons = [replace(person, left_hand=None, right_hand=None) for person in persons]
+    if not settings["face"]:
+        persons = [replace(person, face=None) for person in persons]
+    return _people(rgb, persons)
+
+
+def _people(rgb: np.ndarray, persons: list[Person]) -> Reading:
+    if persons:
+        return Reading(People(tuple(persons), *rgb.shape[:2]))
+    from annotators.none import looks_like_map
+
+    return Reading(People((), *rgb.shape[:2]), looks_like_map(rgb) != "")
+
+
+def draw_people(people: People, confidence: float) -> np.ndarray:
+    """Draw people on black, leaving out points below a confidence in [0, 1]; returns RGB (H, W, 3) uint8."""
+    from annotators.skeleton import draw_skeleton
+
+    def sure(points: np.ndarray) -> np.ndarray:
+        drawn = points.copy()
+        drawn[:, 2] = points[:, 2] >= confidence
+        return drawn
+
+    hands = [
+        sure(hand) for person in people.persons for hand in (person.left_hand, person.right_hand) if hand is not None
+    ]
+    faces = [sure(person.face) for person in people.persons if person.face is not None]
+    bodies = [sure(person.body) for person in people.persons]
+    return draw_skeleton(bodies, people.height, people.width, hands=hands, faces=faces)
+
+
+def _draw(reading: Reading, settings: Settings) -> Drawing:
+    if not reading.people.persons:
+        raise NobodyFound(ALREADY_A_MAP if reading.is_map else NOBODY)
+    rgb = draw_people(reading.people, float(settings["confidence"]))
+    note = "" if rgb.any() else "Nothing is drawn at this confidence: lower it."
+    return Drawing(rgb, reading.people.to_data(), note)
+
+
+def _draw_starter(reading: Any, settings: Settings) -> Drawing:  # noqa: ANN401 - see starter.read
+    bodies = [np.asarray(person, dtype=np.float64) for person in reading.people][: int(settings["people"])]
+    if not bodies:
+        raise NobodyFound(
+            "The starter net found no figure in this picture: it knows only pictures drawn by the starter model."
+        )
+    return _draw(Reading(People(tuple(map(Person, bodies)), *reading.parts.shape)), settings)
+
+
+POSE = Annotator(
+    name="pose",
+    label="Pose skeleton",
+    help="The OpenPose skeleton of every person: keeps the pose, leaves the looks to the prompt.",
+    settings=(
+        Setting("people", "People", "int", 4, 1, _MOST_PEOPLE, 1, help="At most this many, the most prominent first."),
+        Setting("hands", "Hands", "bool", False, help="Draw the fingers, where they are seen."),
+        Setting("face", "Face", "bool", False, help="Draw the outline of faces, eyes and mouths."),
+        Setting(
+            "confidence",
+            "Confidence",
+            "float",
+            0.3,
+            0.0,
+            1.0,
+            0.05,
+            help="Points the model is less sure of are left out.",
+        ),
+    ),
+    backends=(
+        Backend(
+            "mediapipe",
+            "MediaPipe BlazePose",
+            _read_mediapipe,
+            _draw,
+            fetch.availability,
+            reads=("people", "hands", "face"),
+            draws=("confidence",),
+            prepare=fetch.ensure,
+            fetch=fetch.fetch_mediapipe,
+            source=f"{fetch.WHEEL} (model files of the wheel)",
+            licence="Apache-2.0",
+            megabytes=fetch.WHEEL_MEGABYTES,
+        ),
+        Backend(
+            "dwpose",
+            "DWPose",
+            _read_dwpose,
+            _draw,
+            dwpose.check,
+            reads=("people", "hands", "face"),
+            draws=("confidence",),
+            fetch=dwpose.fetch,
+            source=dwpose.REPO,
+            licence="Apache-2.0",
+            megabytes=dwpose.MEGABYTES,
+        ),
+        Backend(
+            starter.NAME,
+            starter.LABEL,
+            starter.read,
+            _draw_starter,
+            starter.check,
+            draws=("people", "confidence"),
+            source="assets/starter/annotator",
+            licence="this project's",
+            automatic=False,
+            caveat=starter.CAVEAT,
+        ),
+    ),
+)
