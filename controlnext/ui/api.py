@@ -16,7 +16,7 @@ import gradio as gr
 from gradio.components.api_component import Api
 
 from controlnext.ui import shared
-from controlnext.ui.conditions import READY_MAP, ConditionError, make_condition
+from controlnext.ui.conditions import READY_MAP, RESOLUTION, ConditionError, make_condition
 from controlnext.ui.image_events import LIVE, RUN
 from controlnext.ui.result import facts
 from controlnext.ui.shared import picture_input, spoken
@@ -126,12 +126,12 @@ class Endpoints:
                 height=height,
                 control_start=control_start,
                 control_end=control_end,
-                loras=lora_uses(loras),
+                loras=loras,
                 annotator_settings=settings,
             )
-            resolution = None if annotator == READY_MAP else max(recipe.width, recipe.height, 512)
+            resolution = None if annotator == READY_MAP else RESOLUTION
             made = make_condition(self.annotators, _required(image), annotator, resolution, settings)
-            *_, result = self.stream(recipe, made.annotation.image, threading.Event())
+            *_, result = self.stream(recipe, made.annotation, threading.Event())
             return [shared.served(Path(path), self.pictures) for path in result.files], facts(result)
 
     def models(self) -> list[dict[str, Any]]:
@@ -148,30 +148,6 @@ class Endpoints:
         """List the LoRAs, and whether each is usable now and if not why."""
         with spoken(page=False):
             return self.studio.loras()
-
-
-def lora_uses(loras: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - whatever a client sent
-    """Return LoRAs as a recipe has them.
-
-    Args:
-        loras: `None`, or a list of names, of [name, weight] pairs or of objects with name and weight.
-
-    Raises:
-        ConditionError: It is something else.
-    """
-    uses = []
-    for use in [] if loras is None else loras if isinstance(loras, list) else [None]:
-        if isinstance(use, str):
-            uses.append({"name": use})
-        elif isinstance(use, dict) and "name" in use and set(use) <= {"name", "weight"}:
-            uses.append(dict(use))
-        elif isinstance(use, list | tuple) and len(use) == 2:
-            uses.append({"name": use[0], "weight": use[1]})
-        else:
-            raise ConditionError(
-                f'loras is a list of names or of {{"name": "night", "weight": 0.8}}, or null; got {loras!r:.80}.'
-            )
-    return uses
 
 
 def _required(path: str | None) -> str:

@@ -38,15 +38,17 @@ class Made:
     Attributes:
         annotation: The picture, the backend that made it, the note about it, and its data.
         milliseconds: Time it took, with the reading of the upload.
+        label: What people call the backend that made it.
     """
 
     annotation: Annotation
     milliseconds: float
+    label: str
 
     def html(self) -> str:
         """Return the lines shown under the condition."""
         made = self.annotation
-        return served_by_html(made.backend, self.milliseconds, made.image.size) + note_html(made.note, "warn")
+        return served_by_html(self.label, self.milliseconds, made.image.size) + note_html(made.note, "warn")
 
 
 def make_condition(
@@ -71,7 +73,9 @@ def make_condition(
         )
     begun = time.perf_counter()
     annotation = annotators.annotate(name, open_picture(annotators, path), resolution=resolution, **(settings or {}))
-    return Made(annotation, 1000 * (time.perf_counter() - begun))
+    milliseconds = 1000 * (time.perf_counter() - begun)
+    labels = {row["name"]: row["label"] for row in annotators.describe(name)["backends"]}
+    return Made(annotation, milliseconds, labels.get(annotation.backend, annotation.backend))
 
 
 @dataclass(frozen=True)
@@ -102,10 +106,12 @@ def settings_panel(annotators: ModuleType, name: str, *, visible: bool) -> Setti
     described = annotators.describe(name)
     widgets: dict[str, gr.components.Component] = {}
     with gr.Group(visible=visible, elem_classes="cnx-settings") as group:
-        usable = [row["name"] for row in described["backends"] if row["usable"]]
         if len(described["backends"]) > 1:
             widgets["backend"] = gr.Dropdown(
-                [("Best there is", AUTO), *[(backend, backend) for backend in usable]],
+                [
+                    ("Best there is", AUTO),
+                    *((row["label"], row["name"]) for row in described["backends"] if row["usable"]),
+                ],
                 value=AUTO,
                 label="Made by",
                 elem_classes="cnx-inline",

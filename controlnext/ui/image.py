@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from controlnext.limits import LIMITS, LORA_WEIGHT
 from controlnext.recipe import SCHEDULERS
 from controlnext.ui.conditions import READY_MAP, RESOLUTION, SettingsPanel, settings_panel
 from controlnext.ui.shared import heading, note_html, picture_input
-from controlnext.ui.sizes import SHAPES, size_choices
+from controlnext.ui.sizes import named, size_choices
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -172,14 +172,16 @@ def _left(annotators: ModuleType) -> dict[str, Any]:
     served = gr.HTML(
         note_html("The condition follows the picture and the sliders at once.", "quiet"), elem_id="cnx-served"
     )
-    panels = {name: settings_panel(annotators, name, visible=name == kinds[0]) for name in kinds}
+    panels = {
+        name: settings_panel(annotators, name, visible=name == kinds[0]) for name in [*kinds, *_ready_map(annotators)]
+    }
     with gr.Row(elem_classes="cnx-settings"):
         resolution = gr.Slider(
             256, 1024, value=RESOLUTION, step=64, label="Condition size (px)", elem_id="cnx-resolution", min_width=120
         )
         ready_map = gr.Checkbox(
-            False, label="Already a map", elem_id="cnx-ready", min_width=120,
-            info="Take the picture as the condition, as it is.",
+            False, label="Ready-made map", elem_id="cnx-ready", min_width=120,
+            info="The picture already is a condition: take it as it is.",
         )  # fmt: skip
     return {
         "picture": picture, "condition": condition, "annotator": annotator, "served": served, "ready_map": ready_map,
@@ -187,10 +189,15 @@ def _left(annotators: ModuleType) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _ready_map(annotators: ModuleType) -> list[str]:
+    return [READY_MAP] if READY_MAP in annotators.ANNOTATORS else []
+
+
 def _middle(studio: Studio) -> dict[str, Any]:
     heading(2, "Words", "say everything else")
-    models = [row["name"] for row in studio.models() if row["usable"]] or [row["name"] for row in studio.models()]
-    recipe = studio.resolve(models[0], "pose")
+    rows = studio.models()
+    row = next((row for row in rows if row["usable"]), rows[0])
+    recipe = studio.resolve(row["name"])
     parts: dict[str, Any] = {}
     parts["prompt"] = gr.Textbox(
         label="Prompt", show_label=False, lines=3, max_lines=6, elem_id="cnx-prompt",
@@ -228,7 +235,11 @@ def _middle(studio: Studio) -> dict[str, Any]:
         )
     with gr.Row():
         parts["shape"] = gr.Dropdown(
-            size_choices(recipe.width, recipe.height), value=SHAPES[0], label="Size", elem_id="cnx-size", min_width=120
+            size_choices(row["sizes"]),
+            value=named(recipe.width, recipe.height),
+            label="Size",
+            elem_id="cnx-size",
+            min_width=120,
         )
         parts["count"] = gr.Slider(1, 4, value=1, step=1, label="Pictures", elem_id="cnx-count", min_width=120)
     with gr.Row(elem_classes="cnx-seed"):
@@ -240,10 +251,10 @@ def _middle(studio: Studio) -> dict[str, Any]:
             True, label="New each time", container=False, scale=2, min_width=120, elem_id="cnx-new-seed"
         )
     parts["model"] = gr.Dropdown(
-        models, value=models[0], label="Model", elem_id="cnx-model", elem_classes="cnx-inline"
+        model_choices(rows), value=row["name"], label="Model", elem_id="cnx-model", elem_classes="cnx-inline"
     )
     with gr.Accordion("Styles (LoRA)", open=False, elem_classes="cnx-fold", elem_id="cnx-loras"):
-        names = [row["name"] for row in studio.loras(models[0]) if row["usable"]]
+        names = [lora["name"] for lora in studio.loras(row["name"]) if lora["usable"]]
         parts["loras"] = tuple(_lora_row(names, number) for number in range(1, LORA_ROWS + 1))
     with gr.Accordion("More", open=False, elem_classes="cnx-fold", elem_id="cnx-more"):
         parts["negative_prompt"] = gr.Textbox(
@@ -264,6 +275,11 @@ def _middle(studio: Studio) -> dict[str, Any]:
             [OWN_SAMPLER, *SCHEDULERS], value=OWN_SAMPLER, label="Sampler", elem_id="cnx-sampler"
         )
     return parts
+
+
+def model_choices(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Return the choices of the model dropdown; those that cannot be used now say so."""
+    return [(row["label"] if row["usable"] else f"{row['label']} (not here)", row["name"]) for row in rows]
 
 
 def _lora_row(names: list[str], number: int) -> tuple[gr.Dropdown, gr.Slider]:

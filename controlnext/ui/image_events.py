@@ -6,6 +6,7 @@ import json
 import random
 import tempfile
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,8 @@ from controlnext.ui import shared
 from controlnext.ui.conditions import READY_MAP, Made, make_condition
 from controlnext.ui.image import NO_LORA, OWN_SAMPLER, SEED_MAXIMUM, ImageTab, gamma_info
 from controlnext.ui.result import facts, summary_html
-from controlnext.ui.shared import PRIVATE, open_picture, progress_html, spoken, waiting_html
-from controlnext.ui.sizes import size_choices, size_of
+from controlnext.ui.shared import PRIVATE, note_html, open_picture, progress_html, spoken, waiting_html
+from controlnext.ui.sizes import PICTURE, named, size_choices, size_of
 from controlnext.ui.worker import Runs, Stream
 
 if TYPE_CHECKING:
@@ -38,6 +39,11 @@ RUN = {"concurrency_id": "generate", "concurrency_limit": 8}
 """Runs wait for each other in the studio, where they can be stopped while they wait, and not in Gradio's queue."""
 
 
+SLOW_SECONDS = 0.5
+"""After this long a live condition says that it is being made; the first use of a model may fetch or load it."""
+
+STOPPED = "Stopped before a picture was finished."
+
 SHOW_STAGE = """() => {
   if (window.innerWidth < 900) document.getElementById("cnx-stage").scrollIntoView({ behavior: "smooth", block: "center" });
 }"""
@@ -54,6 +60,7 @@ class ImageEvents:
         self.annotators = annotators
         self.stream = stream
         self.runs = Runs()
+        self.workers = ThreadPoolExecutor(LIVE["concurrency_limit"], "live")
 
     def wire(self) -> None:
         """Connect the components; must be called inside the `gr.Blocks` context of the tab."""
@@ -103,17 +110,19 @@ class ImageEvents:
         tab = self.tab
         if (path := data[tab.picture]) is None:
             return None
-        if data[tab.ready_map]:
-            return make_condition(self.annotators, path, READY_MAP, None, None)
-        name = data[tab.annotator]
-        return make_condition(self.annotators, path, name, data[tab.resolution], tab.panels[name].values(data))
+        name = READY_MAP if data[tab.ready_map] else data[tab.annotator]
+        resolution = None if name == READY_MAP else data[tab.resolution]
+        return make_condition(self.annotators, path, name, resolution, tab.panels[name].values(data))
 
     def show_condition(self, data: Data) -> Iterator[Updates]:
         """Show the condition as it is now; a failure clears it, so that no stale one stays beside its sentence."""
         tab = self.tab
+        work = self.workers.submit(self.condition, data)
         try:
             with spoken():
-                made = self.condition(data)
+                if not wait([work], SLOW_SECONDS).done:
+                    yield {tab.served: note_html("Reading the picture …", "quiet")}
+                made = work.result()
         except gr.Error as error:
             yield {tab.condition: None, tab.served: f"<p class='cnx-note warn'>{error.message}</p>"}
             raise
@@ -123,8 +132,9 @@ class ImageEvents:
             yield {tab.condition: made.annotation.image, tab.served: made.html()}
 
     def choose_annotator(self, name: str, ready_map: bool) -> list[Any]:
-        """Show the settings of the chosen annotator alone; a ready map needs none."""
-        return [gr.update(visible=key == name and not ready_map) for key in self.tab.panels]
+        """Show the settings of the chosen annotator alone."""
+        shown = READY_MAP if ready_map else name
+        return [gr.update(visible=key == shown) for key in self.tab.panels]
 
     # The defaults
 
@@ -143,9 +153,12 @@ class ImageEvents:
             gr.update(value=recipe.gamma, info=gamma_info(recipe.gamma)),
             recipe.num_inference_steps,
             recipe.guidance_scale,
-            gr.update(choices=size_choices(recipe.width, recipe.height), value="model"),
+            gr.update(choices=size_choices(self._row(model)["sizes"]), value=named(recipe.width, recipe.height)),
             *(gr.update(choices=names, value=NO_LORA) for _ in self.tab.loras),
         ]
+
+    def _row(self, model: str) -> Mapping[str, Any]:
+        return next(row for row in self.studio.models() if row["name"] == model)
 
     # A run
 
@@ -156,16 +169,16 @@ class ImageEvents:
             RecipeError: Something in it cannot be; the text says what.
         """
         tab = self.tab
-        model, annotator, ready_map = data[tab.model], data[tab.annotator], data[tab.ready_map]
-        own = self.studio.resolve(model, annotator)
-        path = data[tab.picture]
-        picture = open_picture(self.annotators, path).size if path and data[tab.shape] == "picture" else None
-        width, height = size_of(data[tab.shape], own.width, own.height, picture)
-        seed = data[tab.seed]
+        path, seed = data[tab.picture], data[tab.seed]
+        picture = open_picture(self.annotators, path).size if path and data[tab.shape] == PICTURE else None
+        width, height = size_of(data[tab.shape], self._row(data[tab.model])["sizes"], picture)
+        kind = data[tab.annotator]
+        as_given = data[tab.ready_map] or not path  # without a picture the words are alone
+        settings = tab.panels[READY_MAP if as_given else kind].values(data) if path else {}
         return self.studio.resolve(
-            model,
-            READY_MAP if ready_map else annotator,
-            adapter=annotator if ready_map else "",
+            data[tab.model],
+            READY_MAP if as_given else kind,
+            adapter=kind if as_given and path else "",
             prompt=data[tab.prompt] or "",
             negative_prompt=data[tab.negative_prompt] or "",
             seed=-1 if data[tab.new_seed] or seed is None else seed,
@@ -184,7 +197,7 @@ class ImageEvents:
                 for name, weight in tab.loras
                 if data[name] not in (None, NO_LORA)
             ],
-            annotator_settings={} if ready_map else tab.panels[annotator].values(data),
+            annotator_settings=settings,
         )
 
     def run(self, data: Data, request: gr.Request) -> Iterator[Updates]:
@@ -199,14 +212,17 @@ class ImageEvents:
                     tab.progress: waiting_html("Getting ready"),
                 }
                 recipe, made = self.recipe(data), self.condition(data)
-                result = None
-                for report in self.stream(recipe, made and made.annotation.image, cancel):
+                last = {tab.progress: note_html(STOPPED, "quiet")}
+                for report in self.stream(recipe, made and made.annotation, cancel):
                     if hasattr(report, "images"):
-                        result = report
+                        last = self._done(report)
                     else:
                         yield self._step(report)
-            yield self._idle() | (self._done(result) if result is not None else {})
+                yield self._idle() | last
         except gr.Error:
+            if cancel.is_set():  # asked for, so no error
+                yield self._idle() | {tab.progress: note_html(STOPPED, "quiet")}
+                return
             yield self._idle()
             raise
         finally:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from controlnext.recipe import Recipe, RecipeError, read_condition, read_png
+from controlnext.ui.conditions import READY_MAP
 from controlnext.ui.image import (
     GAMMA_MAXIMUM,
     GUIDANCE_MAXIMUM,
@@ -19,7 +20,7 @@ from controlnext.ui.image import (
     gamma_info,
 )
 from controlnext.ui.shared import PRIVATE, served, spoken
-from controlnext.ui.sizes import size_choices
+from controlnext.ui.sizes import named, size_choices
 
 if TYPE_CHECKING:
     from controlnext.studio import Studio
@@ -106,6 +107,8 @@ class Restore:
             tab.control_end: recipe.control_end,
             tab.sampler: recipe.scheduler or OWN_SAMPLER,
         }
+        if READY_MAP in tab.panels:  # the condition inside a picture is final
+            updates |= {widget: widget.value for widget in tab.panels[READY_MAP].widgets.values()}
         if kind in tab.panels:
             updates[tab.annotator] = kind
             updates |= tab.panels[kind].updates(recipe.annotator_settings)
@@ -119,19 +122,15 @@ class Restore:
         if recipe.model not in rows or not rows[recipe.model]["usable"]:
             gr.Warning(f"The model {recipe.model!r} of this picture cannot be used here; the chosen one stays.")
             return {}
-        own = self.studio.resolve(recipe.model, recipe.condition_kind or next(iter(tab.panels)))
-        choices = size_choices(own.width, own.height)
-        size = f"{recipe.width}x{recipe.height}"
-        if (recipe.width, recipe.height) == (own.width, own.height):
-            size = "model"
-        else:
-            choices.append((f"Restored, {recipe.width} × {recipe.height}", size))
+        gamma = self.studio.resolve(recipe.model, recipe.condition_kind or READY_MAP).gamma
+        choices = size_choices(rows[recipe.model]["sizes"])
+        size = named(recipe.width, recipe.height)
+        if size not in [value for _, value in choices]:
+            choices.append((f"{recipe.width} × {recipe.height}  (restored)", size))
         return {
             tab.model: recipe.model,
             tab.shape: gr.update(choices=choices, value=size),
-            tab.gamma: gr.update(
-                value=recipe.gamma, maximum=max(GAMMA_MAXIMUM, recipe.gamma), info=gamma_info(own.gamma)
-            ),
+            tab.gamma: gr.update(value=recipe.gamma, maximum=max(GAMMA_MAXIMUM, recipe.gamma), info=gamma_info(gamma)),
         }
 
     def _loras(self, recipe: Recipe) -> Updates:

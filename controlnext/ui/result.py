@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from controlnext.ui.shared import badge_html
+from controlnext.ui.shared import badge_html, note_html
 
 if TYPE_CHECKING:
     from controlnext.studio import Result
@@ -16,7 +16,7 @@ def facts(result: Result) -> dict[str, Any]:
 
     Returns:
         All fields of the recipe, `seeds` (one a picture), `adherence` (one a picture, 0 to 1 or null), `adherence_name`,
-        `seconds`, `stopped` and `files` (names inside the output folder).
+        `seconds`, `stopped`, `notes` (sentences) and `files` (names inside the output folder).
     """
     return {
         **result.recipe.model_dump(mode="json"),
@@ -25,6 +25,7 @@ def facts(result: Result) -> dict[str, Any]:
         "adherence_name": result.adherence_name,
         "seconds": round(result.seconds, 2),
         "stopped": result.stopped,
+        "notes": list(result.notes),
         "files": [path.name for path in result.files],
     }
 
@@ -38,8 +39,9 @@ def summary_html(result: Result) -> str:
     made = len(result.images)
     pictures = "1 picture" if made == 1 else f"{made} pictures"
     stopped = ", then stopped" if result.stopped else ""
+    notes = note_html(" ".join(result.notes), "warn")
     where = escape(result.files[0].parent.name) if result.files else ""
     return (
         f"<div class='cnx-badges'>{badges}</div>"
-        f"<p class='cnx-summary'>{pictures} in {result.seconds:.1f} s{stopped}, saved in {where}/ with the recipe inside</p>"
+        f"<p class='cnx-summary'>{pictures} in {result.seconds:.1f} s{stopped}, saved in {where}/ with the recipe inside</p>{notes}"
     )

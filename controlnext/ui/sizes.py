@@ -1,49 +1,72 @@
-"""Picture sizes by shape: the model's own number of pixels, spread over the width and the height."""
+"""Picture sizes to choose from: those the model names, or common shapes with as many pixels as its own size."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
-SHAPES: tuple[str, ...] = ("model", "picture", "1:1", "4:3", "3:4", "16:9", "9:16")
-"""What the page offers, the model's own size first; "picture" takes the shape of the picture that is there."""
+PICTURE = "picture"
+"""The choice that takes the shape of the picture that is there."""
+
+SHAPES: tuple[str, ...] = ("1:1", "4:3", "3:4", "16:9", "9:16")
+"""Offered for a model whose preset names no sizes of its own."""
 
 STEP = 32
-"""Both sides are a multiple of this: an eighth of it is the latent, which the UNets halve at least twice."""
+"""Both sides of a computed size are a multiple of this: an eighth is the latent, which the UNets halve at least twice."""
 
-WIDEST = 2.5
-"""The longest shape that "picture" goes to; beyond it no model of ours draws anything sensible."""
+WIDEST = 2.0
+"""The longest shape that `PICTURE` goes to; beyond it the models draw things twice."""
 
-
-def size_choices(width: int, height: int) -> list[tuple[str, str]]:
-    """Return (label, value) of the size dropdown for a model whose own size is `width` x `height` pixels."""
-    choices = [(f"{width} × {height}", "model"), ("As the picture", "picture")]
-    for shape in SHAPES[2:]:
-        wide, high = size_of(shape, width, height, None)
-        if (wide, high) != (width, height):
-            choices.append((f"{wide} × {high}  ({shape})", shape))
-    return choices
+Sizes = Mapping[str, Any]
+"""The `sizes` of a row of `Studio.models`: width, height, minimum, maximum and choices, in pixels."""
 
 
-def size_of(shape: str, width: int, height: int, picture: tuple[int, int] | None) -> tuple[int, int]:
+def named(width: int, height: int) -> str:
+    """Return the value that stands for a size in the dropdown."""
+    return f"{width}x{height}"
+
+
+def size_choices(sizes: Sizes) -> list[tuple[str, str]]:
+    """Return (label, value) pairs for the dropdown, the model's own size first."""
+    own = (sizes["width"], sizes["height"])
+    shapes = sizes.get("choices") or {shape: _of_shape(shape, sizes) for shape in SHAPES}
+    rows = {own: ""} | {tuple(size): shape for shape, size in shapes.items()}
+    choices = [
+        (f"{wide} × {high}" + (f"  ({shape})" if shape else ""), named(wide, high))
+        for (wide, high), shape in rows.items()
+    ]
+    return [*choices, ("As the picture", PICTURE)]
+
+
+def size_of(value: str, sizes: Sizes, picture: tuple[int, int] | None) -> tuple[int, int]:
     """Return width and height in pixels.
 
     Args:
-        shape: One of `SHAPES`, or "WIDTHxHEIGHT" as it stands in a recipe.
-        width: The model's own width, in pixels.
-        height: The model's own height, in pixels.
-        picture: Width and height of the picture, for "picture"; `None` when there is none.
+        value: A value of `size_choices`, or any "WIDTHxHEIGHT".
+        sizes: Of the model.
+        picture: Width and height of the picture, for `PICTURE`; `None` when there is none.
     """
-    if shape == "model" or (shape == "picture" and picture is None):
-        return width, height
-    if "x" in shape:
-        wide, high = shape.split("x")
+    if value != PICTURE:
+        wide, high = value.split("x")
         return int(wide), int(high)
-    parts = picture if shape == "picture" else [int(part) for part in shape.split(":")]
-    ratio = min(max(parts[0] / parts[1], 1 / WIDEST), WIDEST)
-    pixels = width * height
-    wide = _rounded(math.sqrt(pixels * ratio))
-    return wide, _rounded(wide / ratio)
+    if picture is None:
+        return sizes["width"], sizes["height"]
+    return _spread(picture[0] / picture[1], sizes)
 
 
-def _rounded(pixels: float) -> int:
-    return max(STEP, STEP * round(pixels / STEP))
+def _of_shape(shape: str, sizes: Sizes) -> tuple[int, int]:
+    wide, high = (int(part) for part in shape.split(":"))
+    return _spread(wide / high, sizes)
+
+
+def _spread(ratio: float, sizes: Sizes) -> tuple[int, int]:
+    """Spread the model's own number of pixels over a width and a height of this ratio."""
+    ratio = min(max(ratio, 1 / WIDEST), WIDEST)
+    high = math.sqrt(sizes["width"] * sizes["height"] / ratio)
+    return _rounded(high * ratio, sizes), _rounded(high, sizes)
+
+
+def _rounded(pixels: float, sizes: Sizes) -> int:
+    steps = range(math.ceil(sizes["minimum"] / STEP), sizes["maximum"] // STEP + 1)
+    return STEP * min(max(round(pixels / STEP), steps.start), steps.stop - 1)

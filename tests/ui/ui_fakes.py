@@ -59,7 +59,7 @@ class FakeAnnotators:
         ),
         "depth": (Setting("near", "Near is", "choice", "white", choices=("white", "black")),),
         "segmentation": (),
-        "none": (),
+        "none": (Setting("invert", "Invert", "bool", False),),
     }
 
     def __init__(self) -> None:
@@ -67,8 +67,8 @@ class FakeAnnotators:
 
     def describe(self, name: str) -> dict[str, Any]:
         backends = [
-            {"name": "mediapipe", "usable": True, "reason": ""},
-            {"name": "starter", "usable": True, "reason": ""},
+            {"name": "mediapipe", "label": "MediaPipe", "usable": True, "reason": ""},
+            {"name": "starter", "label": "Starter net", "usable": True, "reason": ""},
         ]
         return {"settings": self.SETTINGS[name], "backends": backends if name == "pose" else backends[:1]}
 
@@ -145,6 +145,7 @@ class Result:
     adherence_name: str
     seconds: float
     stopped: bool
+    notes: tuple[str, ...] = ()
 
 
 class Cancelled(RecipeError):
@@ -173,10 +174,18 @@ class FakeStudio:
 
     def models(self) -> list[dict[str, Any]]:
         defaults = {"num_inference_steps": 20, "guidance_scale": 3.0, "width": 256, "height": 256}
+        sizes = {
+            "width": 256,
+            "height": 256,
+            "minimum": 128,
+            "maximum": 512,
+            "choices": {"3:4": [192, 256], "4:3": [256, 192]},
+        }
+        large = {"width": 1024, "height": 1024, "minimum": 512, "maximum": 2048, "choices": {}}
         return [
-            {"name": "starter", "family": "starter", "usable": True, "reason": "", "annotators": list(KINDS),
+            {"name": "starter", "label": "Starter", "sizes": sizes, "family": "starter", "usable": True, "reason": "", "annotators": list(KINDS),
              "defaults": defaults, "licence": "Apache-2.0"},
-            {"name": "sdxl", "family": "sdxl", "usable": False, "reason": "Its base model is not downloaded.",
+            {"name": "sdxl", "label": "SDXL", "sizes": large, "family": "sdxl", "usable": False, "reason": "Its base model is not downloaded.",
              "annotators": ["canny", "depth"], "defaults": {**defaults, "width": 1024, "height": 1024}, "licence": ""},
         ]  # fmt: skip
 
@@ -187,13 +196,18 @@ class FakeStudio:
             {"name": "other-base", "usable": False, "reason": "It was trained for SDXL."},
         ]
 
-    def resolve(self, model: str = "starter", annotator: str = "pose", **values: Any) -> Recipe:
+    def resolve(self, model: str = "starter", annotator: str = "none", **values: Any) -> Recipe:
         rows = {row["name"]: row for row in self.models()}
         if model not in rows:
             raise RecipeError(f"There is no model {model!r}; choose one of {', '.join(rows)}.")
         kind = values.get("adapter") or annotator
         if kind not in (*rows[model]["annotators"], "none"):
             raise RecipeError(f"The model {model} has no adapter for {kind!r}.")
+        for use in values.get("loras") or []:
+            if isinstance(values["loras"], str) or not isinstance(use, str | dict):
+                raise RecipeError(f"The loras are a list of names, or of names with weights, not {values['loras']!r}.")
+        if values.get("loras"):
+            values["loras"] = [{"name": use} if isinstance(use, str) else use for use in values["loras"]]
         given = {
             key: value for key, value in values.items()
             if value is not None and not (key in ("width", "height") and value == 0)
@@ -220,6 +234,11 @@ class FakeStudio:
 
     def _generate(self, recipe, condition, on_progress, cancel) -> Result:
         begun = time.perf_counter()
+        if condition is None and recipe.condition_kind:
+            raise RecipeError(
+                f"The recipe asks for {recipe.condition_kind} control, but no condition was given; add one."
+            )
+        condition = getattr(condition, "image", condition)
         size = (recipe.width, recipe.height)
         base = Image.new("RGB", size, "grey") if condition is None else fit_condition(condition, *size)
         total = recipe.num_inference_steps

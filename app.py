@@ -1,0 +1,150 @@
+"""The door: options, a studio, the page. `python app.py` and open the address it prints; also runs as a Hugging Face Space.
+
+The page is up before torch is imported: models load in the background while people look around.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+    from controlnext.studio import Studio
+    from controlnext.ui.worker import Stream
+
+ROOT = Path(__file__).resolve().parent
+ON_ZERO_GPU = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "true", "t")
+GPU_SECONDS = 30
+"""Seconds of a borrowed GPU that a visitor of a ZeroGPU Space is charged at most for one run."""
+
+log = logging.getLogger("controlnext")
+
+
+def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="app.py", description="ControlNeXt Studio: controlled pictures in the browser."
+    )
+    parser.add_argument(
+        "--host", help="address to listen on; 0.0.0.0 lets other machines in (default: this one alone)"
+    )
+    parser.add_argument("--port", type=int, help="port to listen on (default: the first free one from 7860)")
+    parser.add_argument("--share", action="store_true", help="ask gradio.live for a public link; needs the network")
+    parser.add_argument(
+        "--output-dir", type=Path, default=ROOT / "outputs", help="where pictures go (default: outputs/)"
+    )
+    parser.add_argument(
+        "--loras", type=Path, action="append", default=[], metavar="DIR", help="one more folder of LoRAs (repeatable)"
+    )
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps ... (default: the best there is)")
+    parser.add_argument("--threads", type=int, help="processor threads for the model (default: the studio's choice)")
+    parser.add_argument("--open", action="store_true", help="open the page in the browser")
+    return parser.parse_args(arguments)
+
+
+def make_studio(chosen: argparse.Namespace) -> Studio:
+    """Return the studio; it loads nothing yet."""
+    import annotators
+    from controlnext.studio import Studio
+
+    return Studio(
+        output_dir=chosen.output_dir,
+        presets_dir=ROOT / "presets",
+        lora_dirs=[ROOT / "loras", *chosen.loras],
+        device=chosen.device,
+        annotate=annotators.annotate,
+        threads=chosen.threads,
+    )
+
+
+def zero_gpu_stream(studio: Studio) -> Stream:
+    """Return a stream that runs each recipe on the GPU a ZeroGPU Space borrows for it.
+
+    The borrowed GPU works in a process of its own, so nothing but the recipe and the condition goes in and progress comes
+    out; a stop closes the generator there.
+    """
+    import spaces
+
+    from controlnext.ui.worker import run_in_thread
+
+    @spaces.GPU(duration=GPU_SECONDS)
+    def on_gpu(recipe, condition):  # noqa: ANN001, ANN202 - `spaces` reads the signature
+        yield from run_in_thread(studio, recipe, condition, threading.Event())
+
+    def stream(recipe, condition, cancel):  # noqa: ANN001, ANN202
+        for report in on_gpu(recipe, condition):
+            yield report
+            if cancel.is_set():
+                return
+
+    return stream
+
+
+def warm_up(studio: Studio) -> None:
+    """Load the default model, in the background; a failure is logged, and said again when somebody generates."""
+    begun = time.perf_counter()
+    try:
+        studio.warm_up()
+    except Exception as error:
+        log.warning("The model did not load: %s", error)
+    else:
+        log.info("Model ready after %.1f s more.", time.perf_counter() - begun)
+
+
+def launch(chosen: argparse.Namespace, *, block: bool = True) -> tuple[gr.Blocks, Studio]:
+    """Start the page, then load the model behind it.
+
+    Args:
+        chosen: The options.
+        block: Stay until interrupted; tests do not.
+    """
+    begun = time.perf_counter()
+    from controlnext.ui import build_ui, launch_options
+
+    studio = make_studio(chosen)
+    if ON_ZERO_GPU:
+        warm_up(studio)  # a Space has its models in memory before it forks its GPU workers
+    page = build_ui(studio, stream=zero_gpu_stream(studio) if ON_ZERO_GPU else None)
+    page.queue(max_size=64)
+    page.launch(
+        server_name=chosen.host,
+        server_port=chosen.port,
+        share=chosen.share,
+        inbrowser=chosen.open,
+        prevent_thread_lock=True,
+        **launch_options(),
+    )
+    log.info("Page ready after %.1f s.", time.perf_counter() - begun)
+    if not ON_ZERO_GPU:
+        threading.Thread(target=warm_up, args=(studio,), name="warm-up", daemon=True).start()
+    if block:
+        page.block_thread()
+    return page, studio
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the app until it is interrupted; return the exit status."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    log.setLevel(logging.INFO)
+    try:
+        launch(options(arguments))
+    except OSError as error:  # the port is taken
+        log.error("The page cannot be served: %s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,54 @@
+"""A page over a fake studio, started once a session on a free port of this machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+from ui_fakes import FakeAnnotators, FakeStudio
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+
+@pytest.fixture
+def studio(tmp_path: Path) -> FakeStudio:
+    return FakeStudio(tmp_path / "outputs")
+
+
+@pytest.fixture
+def annotators() -> FakeAnnotators:
+    return FakeAnnotators()
+
+
+@pytest.fixture(scope="session")
+def picture(tmp_path_factory) -> Path:
+    """A small picture with edges and colours."""
+    noise = np.random.default_rng(0).integers(0, 60, (96, 128, 3), dtype=np.uint8)
+    image = Image.fromarray(noise)
+    ImageDraw.Draw(image).ellipse((40, 20, 90, 80), fill=(220, 60, 40))
+    path = tmp_path_factory.mktemp("pictures") / "picture.png"
+    image.save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory) -> Iterator[tuple[str, FakeStudio]]:
+    """Address of a running page, and the studio behind it."""
+    from controlnext.ui import build_ui, launch_options
+
+    studio = FakeStudio(tmp_path_factory.mktemp("outputs"))
+    page = build_ui(studio, annotators=FakeAnnotators())
+    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, **launch_options())
+    yield url, studio
+    page.close()
+
+
+@pytest.fixture(scope="session")
+def client(served):
+    from gradio_client import Client
+
+    return Client(served[0], verbose=False)
