@@ -45,7 +45,7 @@ def _run(options: argparse.Namespace) -> None:
     start_processes()
     runs, stage = options.runs, options.stage
     data, base = runs / "data", runs / "base"
-    plan = Plan(minutes=options.minutes or MINUTES.get(stage, 0))
+    plan = Plan(minutes=options.minutes or MINUTES.get(stage, 0), checkpoint=600)
     part, parts = (int(v) for v in options.part.split("/"))
     if stage == "render":
         from controlnext.starter.dataset import FIRST_TRAINING_SEED, STAGES_PER_SHARD, write_shard
@@ -67,7 +67,7 @@ def _run(options: argparse.Namespace) -> None:
 
         from controlnext.starter.dataset import encode_shard
 
-        vae = AutoencoderKL.from_pretrained(runs / "autoencoder", torch_dtype=torch.bfloat16).eval()
+        vae = AutoencoderKL.from_pretrained(runs / "autoencoder", dtype=torch.bfloat16).eval()
         for shard in sorted(data.glob("shard-?????"))[part::parts]:
             encode_shard(shard, vae)
     elif stage == "base":

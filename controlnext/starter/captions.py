@@ -1,5 +1,6 @@
 """Captions of the starter's world, the words a prompt may use, and the tokenizer made from them."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -91,9 +92,7 @@ def vocabulary() -> list[str]:
 def _pieces(word: str, merges: list[tuple[str, str]], known: set[tuple[str, str]]) -> list[str]:
     pieces = [*word[:-1], word[-1] + "</w>"]
     while True:
-        found = [
-            (merges.index(pair), i) for i, pair in enumerate(zip(pieces, pieces[1:], strict=False)) if pair in known
-        ]
+        found = [(merges.index(pair), i) for i, pair in enumerate(itertools.pairwise(pieces)) if pair in known]
         if not found:
             return pieces
         _, i = min(found)

@@ -29,7 +29,7 @@ class Plan:
     hold: float = 0.6
     ema: float = 0.998
     clip: float = 1.0
-    checkpoint: float = 300.0
+    checkpoint: float = 420.0
 
 
 def rank() -> int:

@@ -16,7 +16,7 @@ ASSETS = Path(__file__).resolve().parents[2] / "assets" / "starter"
 def pack(runs: Path, assets: Path = ASSETS) -> None:
     """Copy pipeline, adapters, reader and LoRAs from `runs` to `assets`; the decoder stage's VAE wins over the first."""
     pipeline = StableDiffusionPipeline.from_pretrained(
-        runs / "base" / "pipeline", torch_dtype=torch.float32, safety_checker=None
+        runs / "base" / "pipeline", dtype=torch.float32, safety_checker=None
     )
     if (runs / "decoder" / "config.json").exists():
         pipeline.vae = AutoencoderKL.from_pretrained(runs / "decoder")

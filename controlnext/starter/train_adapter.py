@@ -83,7 +83,7 @@ def train(
     """
     from controlnext.adapter import ControlNeXtAdapter
 
-    pipeline = StableDiffusionPipeline.from_pretrained(base, torch_dtype=torch.float32, safety_checker=None)
+    pipeline = StableDiffusionPipeline.from_pretrained(base, dtype=torch.float32, safety_checker=None)
     pipeline.set_progress_bar_config(disable=True)
     unet, text = quicken(pipeline.unet).train(), pipeline.text_encoder.eval()
     pipeline.vae.to(memory_format=torch.channels_last)

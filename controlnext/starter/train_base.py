@@ -141,7 +141,7 @@ def train(data: Path, vae_folder: Path, out: Path, plan: Plan, *, rate: float = 
         averaged = loop.averaged()
         vae = AutoencoderKL.from_pretrained(vae_folder)
         pipeline = make_pipeline(averaged["unet"], averaged["text"], tokenizer, vae)
-        sample_sheet(pipeline, out / "sheets" / f"{round(loop.elapsed / 60):03d}.png")
+        sample_sheet(pipeline, out / "sheets" / f"{round(loop.elapsed / 60):03d}.png", 8)
         save_pipeline(pipeline, out / "pipeline")
 
     loop.run(loss, report)

@@ -56,10 +56,11 @@ def train(
     batch: int = 16,
 ) -> None:
     """Train the LoRA `name` on the pipeline in `base`; write `NAME.safetensors` to `out`."""
-    pipeline = StableDiffusionPipeline.from_pretrained(base, torch_dtype=torch.float32, safety_checker=None)
+    pipeline = StableDiffusionPipeline.from_pretrained(base, dtype=torch.float32, safety_checker=None)
     pipeline.set_progress_bar_config(disable=True)
     shards = Shards(data, latents=False)
     rng = np.random.default_rng(7)
+    pictures = min(pictures, len(shards))
     samples = [shards[i] for i in rng.choice(len(shards), pictures, replace=False)]
     vae = pipeline.vae.bfloat16().eval()
     styled = [restyle(name, np.array(s.picture.rgb)) for s in samples]

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -59,4 +61,4 @@ def test_learning_rate_falls_to_zero(tmp_path):
         rates.append(loop.optimizer.param_groups[0]["lr"])
     assert rates[0] == pytest.approx(0.1)
     assert rates[-1] == pytest.approx(0, abs=1e-9)
-    assert all(a >= b for a, b in zip(rates, rates[1:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(rates))
