@@ -15,10 +15,10 @@ from PIL import Image
 from controlnext.skeletons import VISIBLE, joints_in_drawing
 
 NAMES: Mapping[str, str] = {
-    "canny": "edges followed (F1)",
-    "depth": "depth order followed (rank correlation)",
-    "pose": "joints in place (PCK)",
-    "segmentation": "parts in place (mean IoU)",
+    "canny": "edge F1",
+    "depth": "depth rank correlation",
+    "pose": "PCK@0.1",
+    "segmentation": "mean IoU",
 }
 """Kind of condition -> what its score is called on the page."""
 

@@ -59,15 +59,28 @@ def fit_condition(image: Image.Image, width: int, height: int, kind: str = "") -
     if image.size == (width, height):
         return image
     fit = FITS.get(kind, DEFAULT_FIT)
-    scale = min(width / image.width, height / image.height)
-    inner = (
-        min(width, max(1, round(image.width * scale))),
-        min(height, max(1, round(image.height * scale))),
-    )
-    array = np.asarray(_resize(image, inner, fit.resample))
-    left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
+    left, top, *inner = fit_box(image.size, width, height)
+    array = np.asarray(_resize(image, tuple(inner), fit.resample))
     border = ((top, height - inner[1] - top), (left, width - inner[0] - left), (0, 0))
     return Image.fromarray(np.pad(array, border, mode="edge" if fit.pad == "edge" else "constant"))
+
+
+def fit_box(size: tuple[int, int], width: int, height: int) -> tuple[int, int, int, int]:
+    """Where `fit_condition` puts a picture.
+
+    Args:
+        size: width and height of the picture, in pixels.
+        width: width of the whole, in pixels.
+        height: height of the whole, in pixels.
+
+    Returns:
+        Left, top, width and height of the picture inside the whole, in pixels.
+    """
+    scale = min(width / size[0], height / size[1])
+    inner_width, inner_height = (
+        min(whole, max(1, round(side * scale))) for side, whole in zip(size, (width, height), strict=True)
+    )
+    return (width - inner_width) // 2, (height - inner_height) // 2, inner_width, inner_height
 
 
 def _resize(image: Image.Image, size: tuple[int, int], resample: str) -> Image.Image:

@@ -1,0 +1,98 @@
+"""Where a model runs, in which precision, on how many threads."""
+
+from __future__ import annotations
+
+import gc
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from controlnext.errors import ControlNeXtError
+
+if TYPE_CHECKING:
+    import torch
+
+
+class DeviceError(ControlNeXtError, RuntimeError):
+    """A device that was asked for and is not there."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device and the precision a base model is loaded in there.
+
+    Attributes:
+        name: as torch names it, such as `cuda:0` or `cpu`.
+        dtype: floating dtype of the weights.
+    """
+
+    name: str
+    dtype: torch.dtype
+
+
+def choose_device(name: str | None = None) -> Device:
+    """Choose the best device there is, or check the one asked for.
+
+    CUDA runs in bfloat16 where the card has it (no overflow in an autoencoder, unlike float16) and in float16 elsewhere;
+    Apple's MPS and the CPU in float32.
+
+    Args:
+        name: `cuda`, `cuda:1`, `mps`, `cpu`; None takes the first of these that is there.
+
+    Returns:
+        Device and dtype.
+
+    Raises:
+        DeviceError: there is no such device in this machine.
+    """
+    import torch
+
+    if name is None:
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    kind = name.split(":")[0]
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise DeviceError(f"There is no device {name!r}; choose cuda, mps or cpu.") from None
+    if kind == "cuda":
+        count = torch.cuda.device_count()
+        if (device.index or 0) >= count:
+            raise DeviceError(
+                f"The device {name} was asked for, but torch sees {count} CUDA devices; try --device cpu."
+            )
+        return Device(name, torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16)
+    if kind == "mps":
+        if not torch.backends.mps.is_available():
+            raise DeviceError("The device mps was asked for, but this machine has none; try --device cpu.")
+        return Device(name, torch.float32)
+    if kind != "cpu":
+        raise DeviceError(f"There is no device {name!r} here; choose cuda, mps or cpu.")
+    return Device(name, torch.float32)
+
+
+def default_threads() -> int | None:
+    """Number of threads torch should use; None leaves it to torch.
+
+    On two cores one thread is best: with the page, the browser or anything else beside it, two threads wait for each other
+    and a step takes 3 to 10 times as long, while an idle machine gains a quarter at most.
+    """
+    return 1 if (os.cpu_count() or 1) <= 2 else None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the machine or the card has not enough memory."""
+    import torch
+
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+
+
+def release_memory() -> None:
+    """Give back what nothing refers to any more, and what torch holds in reserve on a card."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,128 @@
+"""A look at the picture while it is made, at next to no cost: latents to RGB by one small matrix.
+
+Decoding each step would double the time of a picture. An autoencoder's latents are close to a linear code of the local
+colour, so a 5x3 matrix, fitted once to the loaded autoencoder itself, shows colours and shapes well enough to decide
+whether to wait or to stop. And instead of the noisy latents, the page sees where they are heading.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
+
+_CHART_SIZE = 128  # pixels of a colour chart's side
+_CHART_PATCHES = 4  # patches a side
+_CHARTS = 4  # half of them flat patches, half smooth gradients
+_MOST_PICTURES = 4  # shown side by side
+
+
+class LatentPreview:
+    """The linear map from latents to colours of one autoencoder."""
+
+    def __init__(self, matrix: torch.Tensor) -> None:
+        """Take the map.
+
+        Args:
+            matrix: (C + 1, 3) float32; the last row is the offset. Maps a latent cell to RGB in [0, 1].
+        """
+        self.matrix = matrix
+
+    @classmethod
+    @torch.no_grad()
+    def fit(cls, vae: AutoencoderKL) -> LatentPreview:
+        """Fit the map by least squares on a few colour charts that the autoencoder encodes.
+
+        Args:
+            vae: the pipeline's autoencoder, on any device, in any dtype.
+
+        Returns:
+            The preview; deterministic for given weights.
+        """
+        charts = colour_charts().to(vae.device, vae.dtype)
+        latents = vae.encode(charts * 2 - 1).latent_dist.mode().float().cpu()
+        latents = (latents - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
+        colours = F.adaptive_avg_pool2d(charts.float().cpu(), latents.shape[-2:])
+        cells = _cells(latents)
+        return cls(torch.linalg.lstsq(cells, colours.movedim(1, -1).reshape(-1, 3), driver="gelsd").solution)
+
+    def draw(self, latents: torch.Tensor, width: int, height: int) -> Image.Image | None:
+        """Draw latents as one picture, the pictures of a batch side by side.
+
+        Args:
+            latents: (B, C, h, w), scaled as the pipeline holds them, any device and dtype.
+            width: width of one picture in pixels.
+            height: height of one picture in pixels.
+
+        Returns:
+            RGB picture (height, width * min(B, 4)); None when the latents are not finite.
+        """
+        latents = latents[:_MOST_PICTURES].detach().float().cpu()
+        if not torch.isfinite(latents).all():
+            return None
+        batch, _, rows, columns = latents.shape
+        colours = (_cells(latents) @ self.matrix).reshape(batch, rows, columns, 3)
+        strip = (colours.clamp(0, 1) * 255).round().to(torch.uint8).movedim(0, 1).reshape(rows, batch * columns, 3)
+        return Image.fromarray(strip.numpy()).resize((width * batch, height), Image.Resampling.BICUBIC)
+
+
+class CleanEstimate:
+    """Where the latents are heading, from two successive states of the denoising.
+
+    Along a deterministic sampler's step the noise estimate is constant: both states are a * x0 + s * noise with known a and
+    s, two equations for x0. Exact for DDIM, close for other solvers; samplers that add fresh noise show the state itself.
+    """
+
+    def __init__(self, scheduler: Any) -> None:  # noqa: ANN401 - diffusers' schedulers share no public base
+        """Take the scheduler of the run, after `set_timesteps`."""
+        self._scheduler = scheduler
+        self._fresh_noise = "Ancestral" in type(scheduler).__name__
+        self._before: torch.Tensor | None = None
+
+    def __call__(self, step: int, latents: torch.Tensor) -> torch.Tensor:
+        """Return an estimate of the clean latents.
+
+        Args:
+            step: index of the step just made.
+            latents: (B, C, h, w), the state after it.
+
+        Returns:
+            (B, C, h, w), float32.
+        """
+        latents = latents.detach().float()
+        before, self._before = self._before, latents
+        a1, s1 = self._state(step + 1)
+        if before is None or before.shape != latents.shape or self._fresh_noise:
+            return latents / (a1**2 + s1**2) ** 0.5
+        a0, s0 = self._state(step)
+        return (s0 * latents - s1 * before) / max(s0 * a1 - s1 * a0, 1e-3)
+
+    def _state(self, index: int) -> tuple[float, float]:
+        """Amounts of picture and noise in the latents before step `index`."""
+        scheduler = self._scheduler
+        if index >= len(scheduler.timesteps):
+            return 1.0, 0.0
+        if float(scheduler.init_noise_sigma) != 1.0:  # latents grow with the noise (Euler)
+            return 1.0, float(scheduler.sigmas[index])
+        alpha = float(scheduler.alphas_cumprod[int(scheduler.timesteps[index])])
+        return alpha**0.5, (1 - alpha) ** 0.5
+
+
+def colour_charts() -> torch.Tensor:
+    """Colour charts to fit a preview on: (4, 3, 128, 128), float32 in [0, 1], always the same."""
+    generator = torch.Generator().manual_seed(0)
+    patches = torch.rand(_CHARTS, 3, _CHART_PATCHES, _CHART_PATCHES, generator=generator)
+    flat = F.interpolate(patches[: _CHARTS // 2], size=_CHART_SIZE, mode="nearest")
+    smooth = F.interpolate(patches[_CHARTS // 2 :], size=_CHART_SIZE, mode="bilinear", align_corners=True)
+    return torch.cat([flat, smooth])
+
+
+def _cells(latents: torch.Tensor) -> torch.Tensor:
+    """Latents (B, C, h, w) as rows (B * h * w, C + 1) with a one at the end."""
+    rows = latents.movedim(1, -1).reshape(-1, latents.shape[1])
+    return torch.cat([rows, torch.ones(len(rows), 1)], dim=1)

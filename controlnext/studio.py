@@ -1,0 +1,274 @@
+"""The studio: runs a recipe and hands back saved pictures.
+
+It loads what a recipe needs when it needs it, keeps one base model with its adapters and the controls they computed, makes
+one batch after the other, tells how far it is, stops when asked, and saves each picture before anyone sees it. Torch and
+diffusers are imported on first use, so that a page can be up long before a model is.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from controlnext.catalogue import Catalogue
+from controlnext.errors import ControlNeXtError
+from controlnext.gallery import Gallery
+from controlnext.limits import shorten
+from controlnext.measure import Annotate, Asked, adherence_name, fitted
+from controlnext.pictures import picture_digest
+from controlnext.presets import DEFAULT_MODEL, Preset
+from controlnext.progress import Clock, Pace, Progress
+from controlnext.recipe import Recipe, RecipeError
+from controlnext.run import Cancelled, Run, StudioError, stop_if
+
+if TYPE_CHECKING:
+    from controlnext.adherence import Annotated
+    from controlnext.cache import ControlCache
+    from controlnext.engine import Engine
+
+__all__ = ["Cancelled", "Progress", "Result", "Studio", "StudioError"]
+
+log = logging.getLogger(__name__)
+
+OnProgress = Callable[[Progress], None]
+
+_TURN = (
+    threading.Lock()
+)  # one generation in the process: two would share the memory and each take longer than both in a row
+_POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run made.
+
+    Attributes:
+        images: RGB pictures, in the order of their seeds.
+        files: the same pictures on disk, each with its own recipe inside.
+        recipe: what was run, with the digests of condition and weights filled in.
+        seeds: seed of each picture.
+        adherence: how well each picture follows the condition, in [0, 1]; None where it cannot be measured.
+        adherence_name: what that number is.
+        seconds: time from the call to here.
+        stopped: whether it was stopped before all pictures were made.
+        notes: sentences worth showing, such as a prompt the model did not read to its end.
+    """
+
+    images: list[Image.Image]
+    files: list[Path]
+    recipe: Recipe
+    seeds: list[int]
+    adherence: list[float | None]
+    adherence_name: str
+    seconds: float
+    stopped: bool
+    notes: tuple[str, ...] = ()
+
+
+class Studio:
+    """Everything between a recipe and its pictures. Safe to call from several threads; they take turns."""
+
+    def __init__(
+        self,
+        *,
+        output_dir: str | Path,
+        presets_dir: str | Path | None = None,
+        lora_dirs: Sequence[str | Path] = (),
+        device: str | None = None,
+        annotate: Annotate | None = None,
+        threads: int | None = None,
+    ) -> None:
+        """Name the places; nothing is read, made or loaded yet.
+
+        Args:
+            output_dir: where results are saved.
+            presets_dir: folder of preset files; None takes the project's.
+            lora_dirs: folders of LoRAs for any model, beside those the presets name.
+            device: `cuda`, `cuda:1`, `mps` or `cpu`; None takes the best there is.
+            annotate: `annotators.annotate`, which measures the adherence; None measures nothing.
+            threads: CPU threads of torch; None takes one on two cores and torch's own choice on more.
+        """
+        self.gallery = Gallery(output_dir)
+        self.catalogue = Catalogue(presets_dir, lora_dirs)
+        self._device_name = device
+        self._annotate = annotate
+        self._threads = threads
+        self._engine: Engine | None = None
+        self._cache: ControlCache | None = None
+        self._paces: dict[tuple, Pace] = {}
+
+    @property
+    def ready(self) -> bool:
+        """Whether a model is loaded."""
+        return self._engine is not None
+
+    def models(self) -> list[dict[str, Any]]:
+        """List the models as plain data: name, whether it is usable now and if not why, annotators, defaults, sizes."""
+        return self.catalogue.models()
+
+    def loras(self, model: str | None = None) -> list[dict[str, Any]]:
+        """List the LoRAs as plain data, each with whether it is usable with a model (the default one) and if not why."""
+        return self.catalogue.loras(model or DEFAULT_MODEL)
+
+    def resolve(self, model: str = DEFAULT_MODEL, annotator: str = "none", **values: object) -> Recipe:
+        """Make a recipe of what a person gave and the model's defaults for the rest; see `Catalogue.resolve`."""
+        return self.catalogue.resolve(model, annotator, **values)
+
+    def warm_up(self) -> None:
+        """Load the default model, so that the first picture need not wait for it; made to run in a background thread.
+
+        What fails is logged and shown by `models()`, not raised: there is nobody to catch it.
+        """
+        try:
+            with self._turn(lambda progress: None, threading.Event()):
+                self._load(self.catalogue.preset(DEFAULT_MODEL))
+        except ControlNeXtError as error:
+            log.warning("%s", error)
+
+    def generate(
+        self,
+        recipe: Recipe,
+        condition: Image.Image | Annotated | None,
+        *,
+        on_progress: OnProgress | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Result:
+        """Run a recipe. Waits while another run goes on.
+
+        Args:
+            recipe: what to make.
+            condition: the condition picture, or an annotation with its data; None makes a picture from words alone.
+            on_progress: told about every stage and step, in the calling thread.
+            cancel: set it to stop after the current step; pictures of finished batches are kept.
+
+        Returns:
+            The pictures, already saved.
+
+        Raises:
+            Cancelled: stopped before a picture was finished.
+            ControlNeXtError: the recipe does not fit the model, a file is missing or damaged, memory or disk are full; one
+                sentence each. What was saved before stays.
+        """
+        report = on_progress or (lambda progress: None)
+        cancel = cancel or threading.Event()
+        begun = time.perf_counter()
+        preset = self.catalogue.preset(recipe.model)
+        loras = self.catalogue.check(recipe, preset)
+        asked = self._asked(recipe, condition, preset)
+        self.gallery.check()
+        with self._turn(report, cancel):
+            if self._engine is None or self._engine.preset != preset:
+                report(Progress(f"Loading {preset.title}"))
+            engine = self._load(preset)
+            stop_if(cancel)
+            engine.prepare(recipe, loras)
+            final = recipe.replace(
+                condition_sha256=picture_digest(asked.image) if asked else "", weights=engine.hashes(recipe, loras)
+            )
+            notes = _notes(engine, recipe, final)
+            clock = self._clock(preset, recipe)
+            run = Run(engine, final, asked, self.gallery, self._annotate, report, cancel, clock)
+            run()
+            self._paces[_kind_of_run(preset, recipe)] = clock.pace
+        return Result(
+            images=run.images,
+            files=run.files,
+            recipe=final,
+            seeds=run.seeds,
+            adherence=run.adherence,
+            adherence_name=adherence_name(recipe.condition_kind) if asked else "",
+            seconds=time.perf_counter() - begun,
+            stopped=run.stopped,
+            notes=notes,
+        )
+
+    def _asked(self, recipe: Recipe, condition: Image.Image | Annotated | None, preset: Preset) -> Asked | None:
+        kind = recipe.condition_kind
+        if condition is None and kind:
+            raise RecipeError(f"The recipe asks for {kind} control, but no condition picture was given; add one.")
+        if condition is None:
+            return None
+        if not kind:
+            raise RecipeError(
+                f"A picture that is a condition already needs the kind it is of; choose one of {', '.join(preset.adapters)}."
+            )
+        return fitted(condition, recipe)
+
+    def _load(self, preset: Preset) -> Engine:
+        """The engine of a preset; another model is let go of first, so that memory never holds two."""
+        self.catalogue.require(preset)
+        import torch
+
+        from controlnext.cache import ControlCache
+        from controlnext.device import choose_device, default_threads, is_out_of_memory, release_memory
+        from controlnext.engine import Engine, EngineError
+
+        threads = self._threads or default_threads()
+        if threads and torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)  # in each thread that comes by: torch keeps the number by thread
+        if self._engine is not None and self._engine.preset == preset:
+            return self._engine
+        self._cache = self._cache or ControlCache()
+        self._engine = None
+        self._cache.clear()
+        release_memory()
+        try:
+            self._engine = Engine.load(preset, choose_device(self._device_name), self._cache)
+        except EngineError as error:
+            self.catalogue.failed(preset, str(error))
+            raise
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise StudioError(
+                    f"There is not enough memory to load {preset.title}; close other programs, or choose a smaller model."
+                ) from error
+            raise
+        self.catalogue.failed(preset, "")
+        self._engine.warm()
+        return self._engine
+
+    def _clock(self, preset: Preset, recipe: Recipe) -> Clock:
+        batches = -(-recipe.num_images // preset.batch)
+        return Clock(recipe.num_inference_steps, batches, self._paces.get(_kind_of_run(preset, recipe)))
+
+    @contextmanager
+    def _turn(self, report: OnProgress, cancel: threading.Event) -> Iterator[None]:
+        """Wait for the other run of this process to end, and say so."""
+        if not _TURN.acquire(blocking=False):
+            report(Progress("Waiting for another run"))
+            while not _TURN.acquire(timeout=_POLL_SECONDS):
+                stop_if(cancel)
+        try:
+            yield
+        finally:
+            _TURN.release()
+
+
+def _kind_of_run(preset: Preset, recipe: Recipe) -> tuple:
+    """Runs of one kind take the same time for a step."""
+    batch = min(preset.batch, recipe.num_images)
+    return preset.name, recipe.width, recipe.height, batch, recipe.guidance_scale > 1
+
+
+def _notes(engine: Engine, recipe: Recipe, final: Recipe) -> tuple[str, ...]:
+    """Sentences about a recipe as it was given and as it is run."""
+    notes = []
+    unread = engine.unread_words(recipe.prompt)
+    if unread:
+        notes.append(
+            f"The prompt is longer than {engine.preset.title} reads; it does not see: {shorten(unread, 200)}."
+        )
+    changed = [name for name, old in recipe.weights.items() if final.weights.get(name, old) != old]
+    if changed:
+        notes.append(f"The recipe was made with other weights ({', '.join(changed)}), so the picture may differ.")
+    if recipe.condition_sha256 not in ("", final.condition_sha256):
+        notes.append("The recipe was made with another condition, so the picture will differ.")
+    return tuple(notes)

@@ -1,0 +1,174 @@
+import json
+
+import pytest
+
+from controlnext.catalogue import Catalogue
+from controlnext.errors import ControlNeXtError
+from controlnext.recipe import LoraUse
+from controlnext.studio import Studio
+
+PRESET = """
+title: Tiny
+variant: starter
+base: {path: base, licence: none, source: tests}
+sizes: {width: 64, height: 96, minimum: 64, maximum: 128}
+defaults: {num_inference_steps: 7, guidance_scale: 2.5, gamma: 1.25, negative_prompt: blur}
+adapters:
+  canny: {path: canny}
+  pose: {path: pose, gamma: 0.5, num_inference_steps: 3, control_end: 0.8}
+  depth: {path: depth}
+loras: [loras]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "starter.yaml").write_text(PRESET)
+    (tmp_path / "base" / "unet").mkdir(parents=True)
+    (tmp_path / "base" / "model_index.json").write_text("{}")
+    config = {"cross_attention_dim": 32, "block_out_channels": [64, 64]}
+    (tmp_path / "base" / "unet" / "config.json").write_text(json.dumps(config))
+    for kind in ("canny", "pose"):
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / "controlnet.safetensors").touch()
+        (tmp_path / kind / "config.json").write_text('{"gamma": 0.75}')
+    return tmp_path
+
+
+@pytest.fixture
+def catalogue(folder):
+    return Catalogue(folder)
+
+
+def test_models_say_what_is_there_and_what_is_missing(catalogue):
+    (row,) = catalogue.models()
+    assert json.dumps(row)
+    assert row["name"] == "starter"
+    assert row["label"] == "Tiny"
+    assert row["family"] == "starter"
+    assert row["usable"]
+    assert row["reason"] == ""
+    assert row["annotators"] == ["canny", "pose"]
+    assert list(row["missing"]) == ["depth"]
+    assert "depth adapter of Tiny is not there" in row["missing"]["depth"]
+    assert row["defaults"]["num_inference_steps"] == 7
+    assert row["defaults"]["gamma"] == {"canny": 0.75, "pose": 0.5, "depth": 1.25}
+    assert (row["defaults"]["width"], row["defaults"]["height"]) == (64, 96)
+
+
+def test_models_follow_the_files(catalogue, folder):
+    (folder / "base" / "model_index.json").unlink()
+    (row,) = catalogue.models()
+    assert not row["usable"]
+    assert "holds no model_index.json" in row["reason"]
+    (folder / "mine.yaml").write_text(PRESET.replace("title: Tiny", "titel: Tiny"))
+    rows = catalogue.models()
+    assert [row["name"] for row in rows] == ["starter", "mine"]
+    assert "mine.yaml" in rows[1]["reason"]
+    with pytest.raises(ControlNeXtError, match=r"mine\.yaml"):
+        catalogue.resolve("mine")
+
+
+def test_a_model_of_the_hub_says_that_it_would_be_downloaded(catalogue, folder):
+    (folder / "hub.yaml").write_text(PRESET.replace("path: base", "repo: nobody/nothing"))
+    row = catalogue.models()[1]
+    assert not row["usable"]
+    assert row["reason"].endswith("the first picture downloads them from the hub: nobody/nothing.")
+
+
+def test_resolve_takes_the_nearest_default(catalogue):
+    plain = catalogue.resolve("starter")
+    assert (plain.num_inference_steps, plain.guidance_scale, plain.width, plain.height) == (7, 2.5, 64, 96)
+    assert plain.negative_prompt == "blur"
+    canny = catalogue.resolve("starter", "canny")
+    assert (canny.gamma, canny.num_inference_steps, canny.control_end) == (0.75, 7, 1.0)
+    pose = catalogue.resolve("starter", "pose")
+    assert (pose.gamma, pose.num_inference_steps, pose.control_end) == (0.5, 3, 0.8)
+    assert catalogue.resolve("starter", "depth").gamma == 1.25
+    given = catalogue.resolve("starter", "none", adapter="pose", gamma=0.0, width=72, negative_prompt="")
+    assert (given.gamma, given.num_inference_steps, given.width, given.height) == (0.0, 3, 72, 96)
+    assert (given.annotator, given.adapter, given.condition_kind, given.negative_prompt) == (
+        "none",
+        "pose",
+        "pose",
+        "",
+    )
+
+
+def test_none_minus_one_and_zero_mean_the_default(catalogue):
+    recipe = catalogue.resolve(
+        "starter",
+        "pose",
+        gamma=None,
+        num_inference_steps=None,
+        guidance_scale=None,
+        seed=-1,
+        width=0,
+        height=0,
+        loras=None,
+    )
+    assert recipe.replace(seed=0) == catalogue.resolve("starter", "pose", seed=0)
+    assert 0 <= recipe.seed < 2**32
+    assert recipe.seed != catalogue.resolve("starter", "pose", seed=-1).seed
+    assert catalogue.resolve("starter", seed=2**40).seed == 2**40
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"model": "sdxxl"}, "There is no model 'sdxxl'; choose one of starter."),
+        ({"model": 7}, "There is no model 7"),
+        ({"annotator": "scribble"}, "Tiny has no adapter for 'scribble'; choose one of canny, pose, depth."),
+        ({"adapter": "scribble"}, "Tiny has no adapter for 'scribble'"),
+        ({"num_inference_steps": 0}, "The number of steps must be"),
+        ({"num_inference_steps": 10_000}, "The number of steps must be"),
+        ({"gamma": float("nan")}, "Control strength (gamma) must be"),
+        ({"gamma": 50}, "Control strength (gamma) must be"),
+        ({"width": 512}, "The width must be a whole number between 64 and 128"),
+        ({"height": 65}, "multiple of 8"),
+        ({"prompt": "x" * 10_000}, "10,000 characters"),
+        ({"strength": 1}, "unknown field 'strength'"),
+        ({"loras": ["night"]}, "There is no LoRA 'night'; the folder for Tiny holds none."),
+        ({"loras": "night"}, "LoRAs are a list of names"),
+        ({"loras": [3]}, "A LoRA is a name"),
+        ({"loras": [["night", "much"]]}, "The weight of a LoRA must be"),
+        ({"loras": [{"name": "night", "wait": 1}]}, "unknown field 'wait'"),
+        ({"annotator_settings": 3}, "annotator_settings"),
+    ],
+)
+def test_resolve_says_what_is_wrong(catalogue, values, says):
+    with pytest.raises(ControlNeXtError) as caught:
+        catalogue.resolve(**values)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_loras_may_be_named_in_any_way(catalogue, monkeypatch):
+    monkeypatch.setattr(catalogue, "check", lambda recipe, preset: [])
+    expected = (LoraUse(name="a"), LoraUse(name="b", weight=0.5))
+    for loras in (
+        ["a", ("b", 0.5)],
+        [LoraUse(name="a"), ["b", 0.5]],
+        [{"name": "a"}, {"name": "b", "weight": 0.5}],
+        {"a": 1, "b": 0.5},
+    ):
+        assert catalogue.resolve("starter", loras=loras).loras == expected
+
+
+def test_loras_of_the_model_and_of_the_user_are_listed(folder, tmp_path):
+    mine = tmp_path / "mine"
+    for place, name in ((folder / "loras", "night"), (mine, "own"), (mine, "night")):
+        place.mkdir(exist_ok=True)
+        (place / f"{name}.safetensors").write_bytes(b"rubbish")
+    studio = Studio(output_dir=tmp_path / "out", presets_dir=folder, lora_dirs=[mine])
+    rows = studio.loras()
+    assert [row["name"] for row in rows] == ["night", "own"]
+    assert not any(row["usable"] for row in rows)
+    assert "damaged" in rows[0]["reason"]
+    with pytest.raises(ControlNeXtError, match="There is no model"):
+        studio.loras("nothing")
+
+
+def test_a_folder_without_presets_is_a_sentence(tmp_path):
+    with pytest.raises(ControlNeXtError, match="no preset was found"):
+        Catalogue(tmp_path).resolve()
