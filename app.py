@@ -93,13 +93,13 @@ def zero_gpu_stream(studio: Studio) -> Stream:
 
 
 def warm_up(studio: Studio) -> None:
-    """Load the default model, in the background; a failure is logged, and said again when somebody generates."""
+    """Load the default model, in the background; why it cannot be loaded is logged, and said in the page."""
     begun = time.perf_counter()
     try:
         studio.warm_up()
     except Exception as error:
-        log.warning("The model did not load: %s", error)
-    else:
+        log.exception("The model did not load: %s", error)
+    if studio.ready:
         log.info("Model ready after %.1f s more.", time.perf_counter() - begun)
 
 

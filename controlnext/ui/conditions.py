@@ -116,7 +116,9 @@ def settings_panel(annotators: ModuleType, name: str, *, visible: bool) -> Setti
                 label="Made by",
                 elem_classes="cnx-inline",
             )
-        for setting in described["settings"]:
+        for setting in sorted(
+            described["settings"], key=lambda row: row.kind == "bool"
+        ):  # switches last, side by side
             widgets[setting.name] = _widget(setting)
     return SettingsPanel(name, group, widgets)
 

@@ -177,7 +177,7 @@ def _left(annotators: ModuleType) -> dict[str, Any]:
     }
     with gr.Row(elem_classes="cnx-settings"):
         resolution = gr.Slider(
-            256, 1024, value=RESOLUTION, step=64, label="Condition size (px)", elem_id="cnx-resolution", min_width=120
+            256, 1024, value=RESOLUTION, step=64, label="Map size (px)", elem_id="cnx-resolution", min_width=120
         )
         ready_map = gr.Checkbox(
             False, label="Ready-made map", elem_id="cnx-ready", min_width=120,

@@ -73,7 +73,7 @@ def test_live_conditions_have_a_queue_of_their_own(studio, annotators):
 def test_every_setting_of_every_annotator_has_its_widget(events):
     for name, settings in FakeAnnotators.SETTINGS.items():
         widgets = events.tab.panels[name].widgets
-        assert [key for key in widgets if key != "backend"] == [setting.name for setting in settings]
+        assert set(widgets) - {"backend"} == {setting.name for setting in settings}
         assert all(widgets[setting.name].value == setting.default for setting in settings)
     assert isinstance(events.tab.panels["canny"].widgets["automatic"], gr.Checkbox)
     assert isinstance(events.tab.panels["depth"].widgets["near"], gr.Dropdown)

@@ -17,7 +17,7 @@ from controlnext.pictures import fit_condition, picture_digest
 from controlnext.recipe import LoraUse, Recipe, RecipeError, write_png
 
 KINDS = ("pose", "depth", "canny", "segmentation")
-GAMMAS = {"pose": 1.0, "depth": 1.0, "canny": 0.8, "segmentation": 1.2}
+GAMMAS = {"pose": 1.0, "depth": 0.9, "canny": 0.8, "segmentation": 1.2}
 
 
 @dataclass(frozen=True)

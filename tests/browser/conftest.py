@@ -1,0 +1,93 @@
+"""The real page in headless Chromium, over a fake studio with real timing; skipped where there is no Chromium."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "ui"))
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--no-first-run",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+]
+DESKTOP = {"width": 1440, "height": 900}
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator:
+    playwright = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
+    path = next((found for name in NAMES if (found := shutil.which(name))), None)
+    if path is None:
+        pytest.skip("no Chromium on this machine; install the system's package chromium")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory) -> Iterator[tuple[str, object]]:
+    """Address of a page over a fake studio, and that studio."""
+    from ui_fakes import FakeAnnotators, FakeStudio
+
+    from controlnext.ui import build_ui, launch_options
+
+    studio = FakeStudio(tmp_path_factory.mktemp("outputs"))
+    page = build_ui(studio, annotators=FakeAnnotators())
+    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, **launch_options())
+    yield url, studio
+    page.close()
+
+
+@pytest.fixture
+def studio(served):
+    """The studio behind the page, at its usual speed."""
+    studio = served[1]
+    studio.step_seconds = 0.01
+    return studio
+
+
+@pytest.fixture
+def requests() -> list[str]:
+    """Addresses the page asked for."""
+    return []
+
+
+@pytest.fixture
+def page(chromium, served, studio, requests):
+    """An open page of the size of a laptop's screen."""
+    tab = chromium.new_page(viewport=DESKTOP)
+    tab.set_default_timeout(20_000)
+    tab.on("request", lambda request: requests.append(request.url))
+    tab.goto(served[0])
+    tab.wait_for_selector("#cnx-generate")
+    yield tab
+    tab.close()
+
+
+@pytest.fixture(scope="session")
+def picture(tmp_path_factory) -> Path:
+    noise = np.random.default_rng(0).integers(0, 60, (192, 256, 3), dtype=np.uint8)
+    image = Image.fromarray(noise)
+    ImageDraw.Draw(image).ellipse((80, 40, 180, 160), fill=(220, 60, 40))
+    path = tmp_path_factory.mktemp("pictures") / "picture.png"
+    image.save(path)
+    return path
