@@ -226,6 +226,8 @@ class ControlNeXtAdapter:
         module = ControlNeXtModel.from_variant(row, **{**saved, **layout}).eval()
         check_tensors(tensors, module.state_dict(), what=f"{control_file.name} as variant {row.name!r}")
         module.load_state_dict(tensors)
+        if dtype is not None:
+            nn.Module.to(module, dtype)  # the one of diffusers warns about float32 parts that are not there
 
         unet_file = next((folder / name for name in UNET_FILES if (folder / name).is_file()), None)
         unet_weights, unet_metadata = None, {}
@@ -234,7 +236,7 @@ class ControlNeXtAdapter:
             kind = as_kind(kind or unet_metadata.get("kind"), what=unet_file.name)
         about = {**unet_metadata, **metadata, **config}
         return cls(
-            module.to(dtype or torch.float32),
+            module,
             unet_weights,
             kind,
             variant=row,

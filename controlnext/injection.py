@@ -171,7 +171,7 @@ class Injection:
         )
         self._expected, self._pending = True, None
         index, self._forwards = self._forwards, self._forwards + 1
-        if self._condition is None or (isinstance(self._gamma, float) and self._gamma == 0):
+        if self._condition is None or isinstance(self._gamma, float):
             return
         if self._active is not None and not self._active(index):
             return
@@ -243,11 +243,11 @@ class Injection:
         if not row.control_on_uncond and batch % (2 * pictures) == 0:
             scale = torch.stack([torch.zeros_like(scale), scale]).repeat_interleave(batch // 2)
         factor = row.factor * (torch.sigmoid(scale) if row.sigmoid_scale else scale)
-        gamma = self._gamma
-        if isinstance(gamma, Tensor):
-            if batch % len(gamma):
-                raise ControlSizeError(f"{len(gamma)} values of gamma do not divide the UNet's batch of {batch}.")
-            gamma = gamma.to(device).repeat(batch // len(gamma))
+        gamma = self._gamma.to(device)
+        if batch % len(gamma):
+            raise ControlSizeError(f"{len(gamma)} values of gamma do not divide the UNet's batch of {batch}.")
+        if len(gamma) > 1:
+            gamma = gamma.repeat(batch // len(gamma))
         strength = (factor * gamma).reshape(-1)
         return (strength if len(strength) == 1 else strength.repeat_interleave(frames)).view(-1, 1, 1, 1)
 
@@ -304,9 +304,9 @@ def _as_gamma(gamma: Gamma) -> float | Tensor:
         raise ControlSizeError(f"gamma is a number or one number per picture, not {gamma!r}.") from error
     if values.ndim > 1 or not values.numel() or not values.isfinite().all():
         raise ControlSizeError(f"gamma is a finite number or one per picture, not {gamma!r}.")
-    if values.requires_grad:
-        return values.reshape(-1)
-    return float(values) if values.ndim == 0 or not values.any() else values
+    if not values.any() and not values.requires_grad:
+        return 0.0
+    return values.reshape(-1)
 
 
 def _forget_compiled(unet: nn.Module) -> None:
