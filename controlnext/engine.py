@@ -6,6 +6,7 @@ This is the only file of the studio that knows torch and diffusers; it is import
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from controlnext.errors import ControlNeXtError
 from controlnext.hashes import weights_digest
 from controlnext.lora import load_loras
 from controlnext.preview import CleanEstimate, LatentPreview
+from controlnext.quiet import quiet_loading
 from controlnext.recipe import SCHEDULERS
 
 if TYPE_CHECKING:
@@ -76,14 +78,16 @@ class Engine:
         if preset.family not in PIPELINES:
             raise EngineError(f"{preset.title} is of the family {preset.family!r}, which makes no pictures here.")
         place = preset.located(preset.base)
-        options: dict[str, Any] = {"revision": preset.base.revision} if isinstance(place, str) else {}
+        options: dict[str, Any] = {} if isinstance(place, Path) else {"revision": preset.base.revision}
         if preset.family != "sdxl":
             options |= {"safety_checker": None, "requires_safety_checker": False}
         dtype = torch.float32 if preset.precision == "float32" else device.dtype
+        here = isinstance(place, Path)
         try:
-            pipeline = getattr(pipelines, PIPELINES[preset.family]).from_pretrained(
-                str(place), torch_dtype=dtype, local_files_only=isinstance(place, Path), **options
-            )
+            with quiet_loading() if here else nullcontext():  # a download should show how far it is
+                pipeline = getattr(pipelines, PIPELINES[preset.family]).from_pretrained(
+                    str(place), torch_dtype=dtype, local_files_only=here, **options
+                )
             pipeline.to(device.name)
         except Exception as error:  # anything may be wrong with files a person put there
             if is_out_of_memory(error):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from controlnext.errors import ControlNeXtError
 from controlnext.lora_file import PICKLES, BaseShape, LoraInfo, inspect_lora
+from controlnext.quiet import quiet_loading
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -127,7 +128,8 @@ def load_loras(pipeline: DiffusionPipeline, wanted: Sequence[tuple[LoraInfo, flo
 
 def _load(pipeline: DiffusionPipeline, info: LoraInfo, handle: str) -> None:
     try:
-        pipeline.load_lora_weights(str(info.path.parent), weight_name=info.path.name, adapter_name=handle)
+        with quiet_loading():  # most LoRAs leave the text encoder alone, which is no cause for a warning
+            pipeline.load_lora_weights(str(info.path.parent), weight_name=info.path.name, adapter_name=handle)
         if not any(handle in names for names in pipeline.get_list_adapters().values()):
             raise ValueError("none of its keys names a layer of this model")
     except (ValueError, RuntimeError, KeyError, IndexError, AttributeError, OSError) as error:

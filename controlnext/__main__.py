@@ -1,0 +1,7 @@
+"""`python -m controlnext`."""
+
+import sys
+
+from controlnext.cli import main
+
+sys.exit(main())
