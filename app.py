@@ -114,9 +114,10 @@ def launch(chosen: argparse.Namespace, *, block: bool = True) -> tuple[gr.Blocks
     from controlnext.ui import build_ui, launch_options
 
     studio = make_studio(chosen)
+    stream = zero_gpu_stream(studio) if ON_ZERO_GPU else None  # imports `spaces`, which must come before torch
     if ON_ZERO_GPU:
         warm_up(studio)  # a Space has its models in memory before it forks its GPU workers
-    page = build_ui(studio, stream=zero_gpu_stream(studio) if ON_ZERO_GPU else None)
+    page = build_ui(studio, stream=stream)
     page.queue(max_size=64)
     page.launch(
         server_name=chosen.host,

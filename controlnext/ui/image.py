@@ -243,9 +243,7 @@ def _middle(studio: Studio) -> dict[str, Any]:
         )
         parts["count"] = gr.Slider(1, 4, value=1, step=1, label="Pictures", elem_id="cnx-count", min_width=120)
     with gr.Row(elem_classes="cnx-seed"):
-        parts["seed"] = gr.Number(
-            recipe.seed % (SEED_MAXIMUM + 1), label="Seed", precision=0, elem_id="cnx-seed", scale=3, min_width=110
-        )
+        parts["seed"] = gr.Number(recipe.seed, label="Seed", precision=0, elem_id="cnx-seed", scale=3, min_width=110)
         parts["dice"] = gr.Button("⚄", size="md", scale=0, min_width=44, elem_id="cnx-dice")
         parts["new_seed"] = gr.Checkbox(
             True, label="New each time", container=False, scale=2, min_width=120, elem_id="cnx-new-seed"

@@ -93,7 +93,7 @@ class ImageEvents:
         gr.on(
             [tab.generate.click, tab.prompt.submit],
             self.run,
-            tab.inputs(),
+            tab.inputs() | {tab.files},
             outputs,
             trigger_mode="once",
             **RUN,
@@ -218,12 +218,12 @@ class ImageEvents:
                         last = self._done(report)
                     else:
                         yield self._step(report)
-                yield self._idle() | last
+                yield self._idle(data) | last
         except gr.Error:
             if cancel.is_set():  # asked for, so no error
-                yield self._idle() | {tab.progress: note_html(STOPPED, "quiet")}
+                yield self._idle(data) | {tab.progress: note_html(STOPPED, "quiet")}
                 return
-            yield self._idle()
+            yield self._idle(data)
             raise
         finally:
             self.runs.finish(request.session_hash or "", cancel)
@@ -248,14 +248,17 @@ class ImageEvents:
             }
         return updates
 
-    def _idle(self) -> Updates:
+    def _idle(self, data: Data) -> Updates:
+        """Return the page to rest, with the pictures that were there before the run."""
         tab = self.tab
+        before = bool(data[tab.files])
         return {
             tab.generate: gr.update(value="Generate", interactive=True),
             tab.stop: gr.update(interactive=False),
             tab.progress: "",
             tab.preview: gr.update(visible=False),
-            tab.gallery: gr.update(visible=True),
+            tab.gallery: gr.update(visible=before),
+            tab.empty: gr.update(visible=not before),
         }
 
     def _done(self, result: Result) -> Updates:
@@ -266,7 +269,7 @@ class ImageEvents:
             tab.gallery: gr.update(visible=True, value=files, selected_index=0 if len(files) == 1 else None),
             tab.summary: summary_html(result),
             tab.recipe: facts(result),
-            tab.seed: result.recipe.seed % (SEED_MAXIMUM + 1),
+            tab.seed: result.recipe.seed,
             tab.save_picture: gr.update(value=files[0], interactive=True),
             tab.save_recipe: gr.update(value=_recipe_file(result), interactive=True),
             tab.files: files,

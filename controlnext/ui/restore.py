@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,7 +121,7 @@ class Restore:
         tab = self.tab
         rows = {row["name"]: row for row in self.studio.models()}
         if recipe.model not in rows or not rows[recipe.model]["usable"]:
-            gr.Warning(f"The model {recipe.model!r} of this picture cannot be used here; the chosen one stays.")
+            _warn(f"The model {recipe.model!r} of this picture cannot be used here; the chosen one stays.")
             return {}
         gamma = self.studio.resolve(recipe.model, recipe.condition_kind or READY_MAP).gamma
         choices = size_choices(rows[recipe.model]["sizes"])
@@ -138,7 +139,7 @@ class Restore:
         usable = [row["name"] for row in self.studio.loras(recipe.model) if row["usable"]]
         there = [use for use in recipe.loras if use.name in usable][: len(tab.loras)]
         if gone := [use.name for use in recipe.loras if use not in there]:
-            gr.Warning(f"Not used, for it is not here or there are too many: LoRA {', '.join(gone)}.")
+            _warn(f"Not used, for it is not here or there are too many: LoRA {', '.join(gone)}.")
         updates: Updates = {}
         for index, (name, weight) in enumerate(tab.loras):
             use = there[index] if index < len(there) else None
@@ -146,6 +147,10 @@ class Restore:
             if use:
                 updates[weight] = use.weight
         return updates
+
+
+def _warn(text: str) -> None:
+    gr.Warning(escape(text, quote=False))  # shown as HTML, and names come out of a file
 
 
 def _stretched(value: float, maximum: float) -> Any:  # noqa: ANN401

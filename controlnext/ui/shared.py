@@ -110,11 +110,11 @@ def served_by_html(backend: str, milliseconds: float, size: tuple[int, int]) -> 
 
 def progress_html(progress: Progress) -> str:
     """Return the bar of a running generation, with its time left."""
-    part = min(1.0, progress.step / progress.total) if progress.total else 0.0
-    stage = escape(progress.stage)
-    steps = f"{stage} · step {progress.step} of {progress.total}" if progress.total else stage
+    if not progress.total:
+        return waiting_html(progress.stage)
     left = "" if progress.seconds_left is None else f"about {_duration(progress.seconds_left)} left"
-    return _bar(steps, left, part)
+    steps = f"{escape(progress.stage)} · step {progress.step} of {progress.total}"
+    return _bar(steps, left, min(1.0, progress.step / progress.total))
 
 
 def waiting_html(text: str) -> str:

@@ -45,18 +45,30 @@ def status_html(
 ) -> str:
     """Return the three lists; every row has a name, whether it is usable, and the reason if not."""
     rows = [
-        _section("Models", [_row(row, ", ".join(row.get("annotators", ()))) for row in models]),
+        _section("Models", [_row(row, _model(row)) for row in models]),
         _section(
             "Annotators",
-            [_row(row, "") + "".join(_row(b, "", under=True) for b in _backends(row)) for row in annotators],
+            [_annotator(row) for row in annotators],
         ),
         _section("Styles (LoRA)", [_row(row, "") for row in loras]),
     ]
     return "".join(rows)
 
 
-def _backends(row: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    return row.get("backends", ())
+def _model(row: Mapping[str, Any]) -> str:
+    kinds = ", ".join(row["annotators"])
+    return " ".join(part for part in (row.get("description", ""), f"Control by {kinds}." if kinds else "") if part)
+
+
+def _annotator(row: Mapping[str, Any]) -> str:
+    """Return the row of an annotator and those of its backends, which say what is missing where it is not usable."""
+    backends = row["backends"]
+    head = row if row["usable"] else {**row, "reason": ""}
+    return _row(head, "") + "".join(_row(one, _source(one), under=True) for one in backends)
+
+
+def _source(backend: Mapping[str, Any]) -> str:
+    return ", ".join(part for part in (backend.get("source", ""), backend.get("licence", "")) if part)
 
 
 def _section(title: str, rows: Sequence[str]) -> str:

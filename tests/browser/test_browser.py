@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from controlnext.recipe import read_png
+from controlnext.ui.image import example_pictures
 
 pytestmark = pytest.mark.browser
 
@@ -226,6 +227,14 @@ def test_layout_generate_is_in_sight_on_a_laptop_and_a_phone_needs_no_sideways_s
     page.set_viewport_size({"width": 390, "height": 844})
     page.wait_for_timeout(200)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_example_is_taken_with_a_click(page):
+    if not example_pictures():
+        pytest.skip("assets/examples is empty")
+    page.click("#cnx-examples button >> nth=0")
+    page.wait_for_selector(CONDITION)
+    assert page.is_visible("#cnx-picture img")
 
 
 def test_status_tab_says_what_works_and_why_not(page):

@@ -40,7 +40,7 @@ def events(studio, annotators) -> ImageEvents:
 
 def data_of(events: ImageEvents, **values) -> dict:
     """Values of the page as it opens, with some changed, by the names of the tab's fields."""
-    data = {component: component.value for component in events.tab.inputs()}
+    data = {component: component.value for component in events.tab.inputs() | {events.tab.files}}
     return data | {getattr(events.tab, name): value for name, value in values.items()}
 
 
@@ -168,6 +168,7 @@ def test_run_that_fails_gives_the_buttons_back_and_keeps_the_pictures(events):
     update = next(run)
     assert update[events.tab.generate]["interactive"] is True
     assert "value" not in update[events.tab.gallery]
+    assert update[events.tab.empty]["visible"] is True
     with pytest.raises(gr.Error, match="gamma"):
         next(run)
 
