@@ -40,11 +40,13 @@ def as_pictures(control_image: Picture | Sequence[Picture]) -> list[PIL.Image.Im
         return [control_image.convert("RGB")]
     if not isinstance(control_image, np.ndarray | Tensor):
         raise PictureError(f"A control image is a PIL image, array or tensor, not {type(control_image).__name__}.")
-    tensor = torch.as_tensor(control_image).detach().cpu()
-    if isinstance(control_image, np.ndarray):
+    if isinstance(control_image, Tensor):
+        tensor = control_image.detach().cpu()
+    else:
+        tensor = torch.from_numpy(control_image.copy())
         tensor = tensor.unsqueeze(-1) if tensor.ndim == 2 else tensor
         tensor = tensor.movedim(-1, -3) if tensor.ndim > 2 else tensor
-    if tensor.ndim not in (3, 4) or tensor.shape[-3] not in (1, 3):
+    if tensor.ndim not in (3, 4) or tensor.shape[-3] not in (1, 3) or not tensor.numel():
         raise PictureError(
             f"A control image has the shape (3, H, W) as a tensor or (H, W, 3) as an array, or a batch of it, not "
             f"{tuple(control_image.shape)}."

@@ -134,7 +134,7 @@ class Injection:
                 f"A condition has the shape (batch, 3, height, width) or (batch, frames, 3, height, width), "
                 f"not {tuple(condition.shape)}."
             )
-        self._gamma = _as_gamma(gamma)
+        self._gamma = as_gamma(gamma)
         self._condition, self._repeats, self._active = condition, repeats, active
         self._forwards = 0
         self._fingerprint: tuple[Hashable, str] | None = None
@@ -296,8 +296,18 @@ def unwrap(unet: nn.Module) -> nn.Module:
     return getattr(unet, "_orig_mod", unet)
 
 
-def _as_gamma(gamma: Gamma) -> float | Tensor:
-    """Check gamma and return a number, or a float32 tensor `(B,)`."""
+def as_gamma(gamma: Gamma) -> float | Tensor:
+    """Check gamma.
+
+    Args:
+        gamma: A number, or one per picture.
+
+    Returns:
+        The values, `(1,)` or `(B,)` float32, or the number 0 if all of them are.
+
+    Raises:
+        ControlSizeError: These are not finite numbers.
+    """
     try:
         values = torch.as_tensor(gamma, dtype=torch.float32)
     except (TypeError, ValueError, RuntimeError) as error:

@@ -26,7 +26,7 @@ from torch import Tensor
 from controlnext.adapter import Attachment, ControlNeXtAdapter
 from controlnext.conditions import Picture, as_pictures, resized, size_of
 from controlnext.errors import ControlNeXtError
-from controlnext.injection import ControlSizeError, Gamma
+from controlnext.injection import ControlSizeError, Gamma, as_gamma
 
 logger = logging.getLogger(__name__)
 
@@ -139,11 +139,9 @@ class ControlNeXtMixin:
         condition = self._prepare_condition(as_pictures(control_image), call.arguments, signature.parameters)
         prompts = _count_prompts(call.arguments)
         made = prompts * (_given(call.arguments, "num_images_per_prompt", "num_videos_per_prompt") or 1)
-        gamma = attachment.adapter.gamma if gamma is None else gamma
-        if not isinstance(gamma, int | float):
-            gamma = torch.as_tensor(gamma, dtype=torch.float32)
-            if gamma.ndim:
-                gamma = gamma.repeat_interleave(_share(len(gamma), prompts, made, what="values of gamma"))
+        gamma = as_gamma(attachment.adapter.gamma if gamma is None else gamma)
+        if isinstance(gamma, Tensor) and len(gamma) > 1:
+            gamma = gamma.repeat_interleave(_share(len(gamma), prompts, made, what="values of gamma"))
 
         def active(index: int) -> bool:
             """Tell whether a step lies inside of the window, as diffusers' ControlNet pipelines do."""

@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import accelerate
 import numpy as np
 import oracle
 import pytest
@@ -307,6 +308,27 @@ def test_a_constant_control_is_harmless_in_low_precision(dtype):
     hidden = case.unet.conv_in(case.sample.to(dtype))
     mean = hidden.float().mean((1, 2, 3), keepdim=True)
     torch.testing.assert_close(seen[0], hidden + mean.to(dtype), rtol=0, atol=torch.finfo(dtype).eps * 4)
+
+
+def test_module_and_condition_follow_the_latents_device():
+    case = make_case("sdxl")
+    others = {key: value.to("meta") for key, value in case.others.items()}
+    case.unet.to("meta")
+    with attach(case.unet, case.module, "sdxl", case.condition, [0.5, 1.0]):
+        assert case.run(sample=case.sample.to("meta"), others=others).is_meta
+    assert case.module.device.type == "meta"
+
+
+def test_offloading_hooks_may_come_before_or_after():
+    case = make_case("sdxl")
+    with attach(case.unet, case.module, "sdxl", case.condition):
+        expected = case.run()
+        _, hook = accelerate.cpu_offload_with_hook(case.unet, execution_device="cpu")
+        assert torch.equal(case.run(), expected)
+    with attach(case.unet, case.module, "sdxl", case.condition):
+        assert torch.equal(case.run(), expected)
+        hook.remove()
+        assert torch.equal(case.run(), expected)
 
 
 @pytest.mark.slow
