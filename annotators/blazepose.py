@@ -70,6 +70,11 @@ def find_people(rgb: np.ndarray, limit: int) -> list[Found]:
     return people
 
 
+def sees_people(rgb: np.ndarray) -> bool:
+    """Say whether the detector alone sees anybody in a picture (H, W, 3) uint8; quicker than finding out where."""
+    return bool(detect("pose_detection", rgb, whole(rgb), _CENTRES, _FIRST_LOOK))
+
+
 def _next_person(rgb: np.ndarray, canvas: np.ndarray, views: list[Crop], people: list[Found]) -> Found | None:
     finds: list[Detection] = []
     for view in views:

@@ -87,7 +87,7 @@ def _draw_relative(depth: np.ndarray, settings: Settings) -> Drawing:
     """Stretch relative depth over the full range of greys, the extremes cut off as asked."""
     cut = float(settings["clip"])
     low, high = np.percentile(depth, (cut, 100 - cut)) if cut else (float(depth.min()), float(depth.max()))
-    flat = high - low < 1e-6
+    flat = high - low <= 1e-6 * max(abs(low), abs(high))
     near = np.zeros_like(depth) if flat else np.clip((depth - low) / (high - low), 0, 1)
     return _draw_near(near.astype(np.float32), settings)
 

@@ -138,7 +138,7 @@ def people_from_json(
     people = People(tuple(persons), height, width)
     shown = [part[part[:, 2] > 0, :2] for person in persons for part in person.parts()]
     if any(len(part) for part in shown) and all((np.abs(part) <= 1).all() for part in shown):
-        people = replace(People(people.persons, 1, 1).scaled(height, width))
+        people = People(people.persons, 1, 1).scaled(height, width)
     return people.to_data()
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 
+from annotators.blazepose import find_people, sees_people
 from annotators.lite import model
 
 _FAR = 0.10  # share of the picture below which the selfie mask, made for near people, is not trusted
@@ -14,33 +17,37 @@ _EDGE_RADIUS = 1 / 96  # of the short side: how far an edge of the coarse mask m
 _EDGE_SMOOTHING = 1e-3
 
 
-def find_person(rgb: np.ndarray) -> np.ndarray:
-    """Return how surely each pixel belongs to a person.
+@dataclass(frozen=True)
+class PersonMask:
+    """How surely each pixel belongs to a person (H, W) float32 in [0, 1], and whether a person was recognised at all."""
+
+    mask: np.ndarray
+    recognised: bool
+
+
+def find_person(rgb: np.ndarray) -> PersonMask:
+    """Find where people are.
+
+    The selfie model marks whatever stands in front like a person would, a cat too; whether it is a person is asked of
+    the pose detector.
 
     Args:
         rgb: picture (H, W, 3), uint8.
 
     Returns:
-        (H, W) float32 in [0, 1]; all zero where nobody is.
+        The mask; all zero where nothing stands in front and nobody is far off.
     """
     height, width = rgb.shape[:2]
     net = model("selfie_segmentation")
-    small = cv2.resize(
-        rgb, (net.size, net.size), interpolation=cv2.INTER_AREA if min(height, width) > net.size else cv2.INTER_LINEAR
-    )
+    reduction = cv2.INTER_AREA if min(height, width) > net.size else cv2.INTER_LINEAR
+    small = cv2.resize(rgb, (net.size, net.size), interpolation=reduction)
     mask = net(small / 255.0)["activation_10"][..., 0]
     if float((mask > _SURE).mean()) < _FAR:
-        far = _far_people(rgb)
-        if far is not None:
-            return far
-    return _along_edges(cv2.resize(mask, (width, height), interpolation=cv2.INTER_LINEAR), rgb)
-
-
-def _far_people(rgb: np.ndarray) -> np.ndarray | None:
-    from annotators.blazepose import find_people
-
-    people = find_people(rgb, _MOST_PEOPLE)
-    return np.max([person.mask for person in people], axis=0) if people else None
+        people = find_people(rgb, _MOST_PEOPLE)
+        far = [person.mask for person in people] or [np.zeros((height, width), np.float32)]
+        return PersonMask(np.max(far, axis=0), bool(people))
+    sized = cv2.resize(mask, (width, height), interpolation=cv2.INTER_LINEAR)
+    return PersonMask(_along_edges(sized, rgb), sees_people(rgb))
 
 
 def _along_edges(mask: np.ndarray, rgb: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ import importlib.util
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from annotators.base import Annotator, Availability, Backend, Drawing, NobodyFou
 from annotators.hub import Repo
 from annotators.loading import once
 from annotators.palette import ADE20K, PERSON
+
+if TYPE_CHECKING:
+    from annotators.person import PersonMask
 
 SEGFORMER = Repo(
     "nvidia/segformer-b0-finetuned-ade-512-512",
@@ -79,21 +82,22 @@ def _draw_classes(classes: Classes, settings: Settings) -> Drawing:
     return Drawing(ADE20K[classes.ids % len(ADE20K)], {"ids": classes.ids, "names": classes.names})
 
 
-def _read_person(rgb: np.ndarray, settings: Settings) -> np.ndarray:
+def _read_person(rgb: np.ndarray, settings: Settings) -> PersonMask:
     from annotators.person import find_person
 
     return find_person(rgb)
 
 
-def _draw_person(mask: np.ndarray, settings: Settings) -> Drawing:
-    inside = mask > float(settings["threshold"])
+def _draw_person(reading: PersonMask, settings: Settings) -> Drawing:
+    inside = reading.mask > float(settings["threshold"])
     if not inside.any():
         raise NobodyFound(
             "No person was found in this picture: lower the threshold, or take a picture that shows one larger."
         )
     colour = ADE20K[PERSON] if settings["colours"] == _ADE else np.full(3, 255, np.uint8)
     rgb = np.where(inside[..., None], colour, np.uint8(0))
-    return Drawing(rgb, {"ids": inside.astype(np.uint8), "names": ("background", "person")})
+    note = "" if reading.recognised else "No person was recognised: the mask shows what stands in front."
+    return Drawing(rgb, {"ids": inside.astype(np.uint8), "names": ("background", "person")}, note)
 
 
 def _draw_starter(reading: Any, settings: Settings) -> Drawing:  # noqa: ANN401 - see starter.read

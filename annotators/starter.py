@@ -47,4 +47,4 @@ def module() -> ModuleType:
 def read(rgb: np.ndarray, settings: Settings) -> Any:  # noqa: ANN401 - a `starter_net.Reading`, whose module imports torch
     """Read a picture (H, W, 3) uint8: parts (H, W) uint8, depth (H, W) float32 in [0, 1], people as (18, 3) arrays."""
     net = once("starter", lambda: module().load())
-    return module().read(net, rgb)
+    return module().read(net, rgb.copy())  # torch wants an array it could write to

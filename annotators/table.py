@@ -226,10 +226,8 @@ def _ignored(row: Annotator, backend: Backend, values: Mapping[str, Value]) -> l
 
 def _check_resolution(resolution: int | None) -> None:
     low, high = RESOLUTION
-    whole = (
-        isinstance(resolution, int | float) and not isinstance(resolution, bool) and resolution == int(resolution or 0)
-    )
-    if resolution is not None and not (whole and low <= resolution <= high):
+    number = isinstance(resolution, int | float) and not isinstance(resolution, bool)
+    if resolution is not None and not (number and low <= resolution <= high and resolution == int(resolution)):
         raise AnnotatorError(f"The resolution is a whole number of pixels from {low} to {high}, not {resolution!r}.")
 
 
