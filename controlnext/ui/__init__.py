@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from controlnext.ui.api import Endpoints
+from controlnext.ui.examples import example_prompts
 from controlnext.ui.header import build_header
-from controlnext.ui.image import build_image_tab, example_prompts
+from controlnext.ui.image import build_image_tab
 from controlnext.ui.image_events import ImageEvents
 from controlnext.ui.restore import Restore
 from controlnext.ui.status import build_status_tab

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -12,6 +11,7 @@ import gradio as gr
 from controlnext.limits import LIMITS, LORA_WEIGHT
 from controlnext.recipe import SCHEDULERS
 from controlnext.ui.conditions import READY_MAP, RESOLUTION, SettingsPanel, settings_panel
+from controlnext.ui.examples import example_pictures
 from controlnext.ui.shared import heading, note_html, picture_input
 from controlnext.ui.sizes import named, size_choices
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from controlnext.studio import Studio
-
-EXAMPLES = Path(__file__).resolve().parents[2] / "assets" / "examples"
 
 NO_LORA = "none"
 LORA_ROWS = 3
@@ -104,19 +102,6 @@ class ImageTab:
             self.new_seed, self.negative_prompt, self.control_start, self.control_end, self.alpha, self.sampler,
             *(part for row in self.loras for part in row),
         }  # fmt: skip
-
-
-def example_pictures(folder: Path = EXAMPLES) -> list[Path]:
-    """Return the example pictures; a text file of the same name holds the words to go with one."""
-    return sorted(folder.glob("*.png")) if folder.is_dir() else []
-
-
-def example_prompts(folder: Path = EXAMPLES) -> dict[str, str]:
-    """Return the words that go with each example picture, by its path; empty where there are none."""
-    words = {path: path.with_suffix(".txt") for path in example_pictures(folder)}
-    return {
-        str(path): text.read_text(encoding="utf-8").strip() if text.is_file() else "" for path, text in words.items()
-    }
 
 
 def build_image_tab(studio: Studio, annotators: ModuleType) -> ImageTab:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from controlnext.recipe import read_png
-from controlnext.ui.image import example_pictures
+from controlnext.ui.examples import example_pictures
 
 pytestmark = pytest.mark.browser
 
