@@ -59,7 +59,7 @@ class Tally:
 class Colours:
     """Names the colour of a region by the nearest mean in CIELAB, learned from renders apart from the held-out ones."""
 
-    def __init__(self, scenes: int = 240) -> None:
+    def __init__(self, scenes: int = 120) -> None:
         """Render `scenes` scenes from beyond the training seeds and average the colour of each part under each sky."""
         seen: dict[tuple[str, str, str], list[np.ndarray]] = {}
         for seed in range(2 * FIRST_TRAINING_SEED, 2 * FIRST_TRAINING_SEED + scenes):

@@ -13,11 +13,11 @@ from torch.nn import functional
 from controlnext.injection import attach
 from controlnext.model import ControlNeXtModel
 from controlnext.starter.conditions import condition
-from controlnext.starter.dataset import Sample, make_samples
+from controlnext.starter.dataset import make_samples
 from controlnext.starter.loop import Loop, Plan
 from controlnext.starter.networks import quicken
 from controlnext.starter.sheets import save_sheet
-from controlnext.starter.train_base import Batches, Diffusion
+from controlnext.starter.train_base import Batches, Diffusion, importance
 
 logger = logging.getLogger(__name__)
 # The UNet weights that learn with the module: where features are mixed again after attention, and the encoder's convolutions.
@@ -35,14 +35,6 @@ def as_conditions(pictures: list[np.ndarray]) -> Tensor:
     """Turn (H, W, 3) uint8 pictures into (B, 3, H, W) float32 in [0, 1]."""
     batch = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
     return batch.contiguous(memory_format=torch.channels_last)
-
-
-def _importance(samples: list[Sample]) -> Tensor:
-    """Return (B, 1, 32, 32) weights of the loss: more on the figure."""
-    figure = np.stack([(s.picture.parts >= 2) & (s.picture.parts <= 8) for s in samples]).astype(np.float32)
-    share = functional.avg_pool2d(torch.from_numpy(figure)[:, None], 8)
-    weight = 1 + (FIGURE_WEIGHT - 1) * share
-    return weight / weight.mean((1, 2, 3), keepdim=True)
 
 
 @torch.no_grad()
@@ -67,6 +59,7 @@ def train(
     plan: Plan,
     *,
     name: str,
+    start: Path | None = None,
     rates: tuple[float, float] = (1.5e-3, 5e-4),
     batch: int = 16,
 ) -> None:
@@ -78,6 +71,7 @@ def train(
         out: Folder of results and the checkpoint.
         plan: Time budget.
         name: One of `CONDITIONS`.
+        start: Adapter folder to start from: another condition's, say, which has learned most of what this one needs.
         rates: Peak learning rates of the module and of the UNet subset.
         batch: Pictures a step.
     """
@@ -93,6 +87,11 @@ def train(
     module = quicken(ControlNeXtModel.from_variant("starter")).train()
     trained = subset(unet)
     original = {key: parameter.detach().clone() for key, parameter in trained.items()}
+    if start:
+        other = ControlNeXtAdapter.from_pretrained(start)
+        module.load_state_dict(other.module.state_dict())
+        for key, difference in other.unet_weights.items():
+            trained[key].data += difference
     for parameter in trained.values():
         parameter.requires_grad_(True)
     counts = [sum(p.numel() for p in group) / 1e6 for group in (module.parameters(), trained.values())]
@@ -112,7 +111,7 @@ def train(
             injection.set(conditions)
             predicted = unet(noisy, t, states).sample
         error = functional.mse_loss(predicted.float(), target, reduction="none")
-        return (error * _importance(samples)).mean()
+        return (error * importance(samples, FIGURE_WEIGHT)).mean()
 
     held_out = [make_samples(seed, 1)[0] for seed in range(8)]
 
