@@ -17,6 +17,7 @@ from controlnext.cache import ControlCache
 from controlnext.errors import ControlNeXtError
 from controlnext.injection import Gamma, Injection
 from controlnext.model import ControlNeXtModel
+from controlnext.sgm import diffusers_names
 from controlnext.variants import Variant, detect_variants, get_variant
 from controlnext.weights import UNetPatch, as_alpha, as_kind, check_tensors, read_tensors, write_tensors
 
@@ -233,6 +234,7 @@ class ControlNeXtAdapter:
         unet_weights, unet_metadata = None, {}
         if unet_file is not None and control_file.name in CONTROL_FILES:
             unet_weights, unet_metadata = read_tensors(unet_file)
+            unet_weights = diffusers_names(unet_weights)
             kind = as_kind(kind or unet_metadata.get("kind"), what=unet_file.name)
         about = {**unet_metadata, **metadata, **config}
         return cls(

@@ -74,7 +74,8 @@ class Injection:
         """Register the hooks; nothing is controlled before `set`.
 
         Args:
-            unet: A stock diffusers UNet, compiled or not.
+            unet: A stock diffusers UNet, compiled or not; only `unet.compile(fullgraph=True)` cannot take the first hook
+                in, where `torch.compile(unet, fullgraph=True)` can.
             module: Maps (condition, timestep) to the control, usually a `ControlNeXtModel`. Follows the latents' device.
             variant: Row or name; says where and how the control enters.
             cache: Where controls are kept while gradients are off; None computes each.

@@ -28,7 +28,6 @@ logger = logging.getLogger(__name__)
 Kind = Literal["delta", "subset"]
 MAX_ALPHA = 1.5
 PICKLES = (".bin", ".pt", ".pth")
-SGM_PREFIXES = ("input_blocks.", "middle_block.", "output_blocks.", "model.diffusion_model.")
 NAMED = 3  # how many offending keys an error names
 
 
@@ -97,11 +96,6 @@ def check_tensors(
     Raises:
         WeightsError: Something does not fit; the first few offenders are named.
     """
-    if any(key.startswith(SGM_PREFIXES) for key in tensors):
-        raise WeightsError(
-            f"{what} uses the original Stable Diffusion key names (such as {_first(tensors, 1)}): convert it to "
-            f"diffusers key names first."
-        )
     unknown = [key for key in tensors if key not in expected]
     missing = [key for key in expected if key not in tensors] if complete else []
     wrong = [

@@ -168,6 +168,16 @@ def test_released_folders_that_need_words(tmp_path, unet):
     assert adapter.unet_weights.keys() == make_delta(unet).keys()
 
 
+def test_unet_files_in_the_original_layout_are_renamed(tmp_path, unet):
+    write_tensors(tmp_path / "controlnet.safetensors", ControlNeXtModel.from_variant("sd15").state_dict(), {})
+    name = "transformer_blocks.0.attn2.to_out.0.bias"
+    tensors = {f"input_blocks.1.1.{name}": torch.ones(16), f"middle_block.1.{name}": torch.zeros(32)}
+    write_tensors(tmp_path / "unet.safetensors", tensors, {"kind": "delta"})
+    weights = ControlNeXtAdapter.from_pretrained(tmp_path).unet_weights
+    assert weights.keys() == {f"down_blocks.0.attentions.0.{name}", f"mid_block.attentions.0.{name}"}
+    assert weights.keys() <= dict(unet.named_parameters()).keys()
+
+
 def test_subfolders(tmp_path, adapter):
     adapter.save_pretrained(tmp_path / "ControlAny" / "canny")
     assert ControlNeXtAdapter.from_pretrained(tmp_path, subfolder="ControlAny/canny").annotator == "canny"

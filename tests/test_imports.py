@@ -31,6 +31,7 @@ METHOD = (
     "injection",
     "cache",
     "weights",
+    "sgm",
     "conditions",
     "adapter",
     "pipelines",

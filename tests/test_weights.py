@@ -164,8 +164,6 @@ def test_unknown_keys_and_wrong_shapes_are_named_and_change_nothing(unet):
         UNetPatch(unet, delta | {"conv_in.weight": torch.zeros(3)}, "delta")
     with pytest.raises(WeightsError, match="no tensors"):
         UNetPatch(unet, {}, "delta")
-    with pytest.raises(WeightsError, match="diffusers key names"):
-        UNetPatch(unet, {"input_blocks.1.0.weight": torch.zeros(1)}, "delta")
     assert_same(unet, before)
 
 
