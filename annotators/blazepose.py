@@ -42,10 +42,12 @@ class Found:
 
     Attributes:
         landmarks: (33, 3) float64: x, y in pixels of the picture, confidence in [0, 1].
+        depths: (33,) float64: distance behind the middle of the hips in pixels of the picture; negative is nearer.
         mask: (H, W) float32 in [0, 1]: where the person is.
     """
 
     landmarks: np.ndarray
+    depths: np.ndarray
     mask: np.ndarray
 
 
@@ -94,6 +96,7 @@ class _Reading:
     crop: Crop
     flag: float
     points: np.ndarray
+    depths: np.ndarray
     confidence: np.ndarray
     mask: np.ndarray
 
@@ -117,7 +120,7 @@ def _read_person(rgb: np.ndarray, find: Detection, *, strict: bool) -> Found | N
     elif strict:
         return None
     landmarks = np.concatenate([reading.points[:LANDMARKS], reading.confidence[:, None]], axis=1)
-    return Found(landmarks, reading.mask)
+    return Found(landmarks, reading.depths, reading.mask)
 
 
 def _crop(centre: np.ndarray, top: np.ndarray) -> Crop:
@@ -134,7 +137,9 @@ def _read(rgb: np.ndarray, crop: Crop) -> _Reading:
     places = raw[:, :2].astype(np.float64)
     places[:LANDMARKS] = _refine(places[:LANDMARKS] / net.size, outputs["Identity_3"]) * net.size
     mask = crop.paste(sigmoid(outputs["Identity_2"][..., 0]).astype(np.float32), *rgb.shape[:2])
-    return _Reading(crop, float(outputs["Identity_1"][0]), crop.places(places, net.size), confidence, mask)
+    depths = raw[:LANDMARKS, 2] * (crop.size / net.size)
+    flag = float(outputs["Identity_1"][0])
+    return _Reading(crop, flag, crop.places(places, net.size), depths, confidence, mask)
 
 
 def _refine(places: np.ndarray, heatmap: np.ndarray) -> np.ndarray:

@@ -34,17 +34,18 @@ def find_edges(
         blur: deviation of the Gaussian that smooths the picture first, in pixels; 0 = none.
         automatic: take both thresholds from the median brightness instead.
 
-    Source: OpenCV's Canny on the colour picture, as lllyasviel/ControlNet `annotator/canny`.
+    Source: OpenCV's Canny on the grey picture, as in the SDXL canny preprocessor of dvlab-research/ControlNeXt.
     """
     import cv2
 
+    grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
     if blur > 0:
-        rgb = cv2.GaussianBlur(rgb, (0, 0), blur)
+        grey = cv2.GaussianBlur(grey, (0, 0), blur)
     if automatic:
-        median = float(np.median(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)))
+        median = float(np.median(grey))
         low, high = int(max(0.0, AUTOMATIC_LOW * median)), int(min(255.0, AUTOMATIC_HIGH * median))
     low, high = min(low, high), max(low, high)
-    return Edges(cv2.Canny(rgb, low, high), low, high)
+    return Edges(cv2.Canny(grey, low, high), low, high)
 
 
 def _read(rgb: np.ndarray, settings: Settings) -> Edges:

@@ -11,27 +11,6 @@ from annotators import dwpose, fetch, starter
 from annotators.base import Annotator, Backend, Drawing, NobodyFound, Setting, Settings
 from annotators.people import People, Person
 
-_BLAZEPOSE_TO_18 = (
-    0,
-    None,
-    12,
-    14,
-    16,
-    11,
-    13,
-    15,
-    24,
-    26,
-    28,
-    23,
-    25,
-    27,
-    5,
-    2,
-    8,
-    7,
-)  # None: the neck, between shoulders
-_SHOULDERS = (11, 12)
 _MOST_PEOPLE = 8
 
 NOBODY = (
@@ -49,20 +28,14 @@ class Reading:
     is_map: bool = False
 
 
-def body_from_blazepose(landmarks: np.ndarray) -> np.ndarray:
-    """Turn 33 BlazePose landmarks (33, 3) into OpenPose's 18 points (18, 3); the neck is the middle of the shoulders."""
-    left, right = (landmarks[i] for i in _SHOULDERS)
-    neck = np.array([*((left[:2] + right[:2]) / 2), min(left[2], right[2])])
-    return np.array([neck if i is None else landmarks[i] for i in _BLAZEPOSE_TO_18], dtype=np.float64)
-
-
 def _read_mediapipe(rgb: np.ndarray, settings: Settings) -> Reading:
     from annotators.blazepose import find_people
     from annotators.holistic import read_face, read_hand
+    from annotators.openpose import body_points
 
     persons = []
     for found in find_people(rgb, int(settings["people"])):
-        person = Person(body_from_blazepose(found.landmarks))
+        person = Person(body_points(found.landmarks, found.depths))
         if settings["hands"]:
             hands = {side: read_hand(rgb, found.landmarks, side) for side in ("left", "right")}
             person = replace(person, left_hand=hands["left"], right_hand=hands["right"])
@@ -82,11 +55,23 @@ def _read_dwpose(rgb: np.ndarray, settings: Settings) -> Reading:
 
 
 def _people(rgb: np.ndarray, persons: list[Person]) -> Reading:
+    height, width = rgb.shape[:2]
     if persons:
-        return Reading(People(tuple(persons), *rgb.shape[:2]))
+        return Reading(People(tuple(_inside(person, height, width) for person in persons), height, width))
     from annotators.none import looks_like_map
 
-    return Reading(People((), *rgb.shape[:2]), looks_like_map(rgb) != "")
+    return Reading(People((), height, width), looks_like_map(rgb) != "")
+
+
+def _inside(person: Person, height: int, width: int) -> Person:
+    """Take the confidence of points outside the picture: they are guesses, and no pose model was trained on such."""
+
+    def seen(points: np.ndarray) -> np.ndarray:
+        kept = points.copy()
+        kept[((points[:, :2] < 0) | (points[:, :2] >= (width, height))).any(axis=1), 2] = 0.0
+        return kept
+
+    return replace(person, **{name: seen(part) for name, part in vars(person).items() if part is not None})
 
 
 def draw_people(people: People, confidence: float) -> np.ndarray:

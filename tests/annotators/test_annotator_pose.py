@@ -6,7 +6,7 @@ from annotator_helpers import astronaut, coffee, hopper, needs_mediapipe
 from PIL import Image
 
 from annotators import NobodyFound, annotate
-from annotators.pose import body_from_blazepose
+from annotators.openpose import body_points, hidden_points
 from annotators.skeleton import KEYPOINTS
 
 # Places read by `mp.solutions.holistic` of mediapipe 0.10.21 (static mode). Ours come from a second crop, so they may
@@ -31,12 +31,38 @@ def points(made, person=0):
     return dict(zip(KEYPOINTS, np.array(made.data["people"][person]), strict=True))
 
 
-def test_the_neck_is_between_the_shoulders_and_as_sure_as_the_less_sure():
-    landmarks = np.zeros((33, 3))
+def head(turn, width=40.0):
+    """Landmarks and depths of a head turned by degrees to the person's right; the body is between (10, 10) and (30, 20)."""
+    landmarks, depths = np.full((33, 3), 1.0), np.zeros(33)
+    radians = np.radians(turn)
+    for ear, side in ((7, 0.5), (8, -0.5)):
+        landmarks[ear, 0], depths[ear] = 100 + side * width * np.cos(radians), side * width * np.sin(radians)
+    depths[0] = -30 * np.cos(radians)
     landmarks[11], landmarks[12] = (30, 10, 0.9), (10, 20, 0.4)
-    body = body_from_blazepose(landmarks)
+    return landmarks, depths
+
+
+def test_the_neck_is_between_the_shoulders_and_as_sure_as_the_less_sure():
+    landmarks, depths = head(0)
+    body = body_points(landmarks, depths)
     assert body[1] == pytest.approx((20, 15, 0.4))
     assert body[2] == pytest.approx(landmarks[12])
+
+
+@pytest.mark.parametrize(
+    ("turn", "hidden"),
+    [
+        (0, set()),
+        (20, set()),
+        (60, {"left_ear"}),
+        (-60, {"right_ear"}),
+        (85, {"left_ear", "left_eye"}),
+        (130, {"left_ear", "left_eye", "right_eye", "nose"}),
+        (180, {"left_eye", "right_eye", "nose"}),
+    ],
+)
+def test_a_turned_head_hides_its_far_side(turn, hidden):
+    assert hidden_points(*head(turn)) == hidden
 
 
 @pytest.mark.weights
@@ -55,6 +81,13 @@ class TestPhotos:
     def test_what_the_photo_does_not_show_is_not_drawn(self):
         found = points(annotate("pose", hopper()))
         assert all(found[name][2] < 0.3 for name in ("right_knee", "left_knee", "right_ankle", "left_ankle"))
+
+    def test_points_outside_the_picture_are_not_shown(self):
+        made = annotate("pose", astronaut().crop((0, 0, 512, 330)), confidence=0.0)
+        body = np.array(made.data["people"][0])
+        outside = (body[:, 1] >= 330) | (body[:, 0] < 0) | (body[:, 0] >= 512)
+        assert outside.any()
+        assert not body[outside, 2].any()
 
     def test_two_people_are_both_found_at_their_places(self):
         left, right = astronaut(), hopper().resize((437, 512))
