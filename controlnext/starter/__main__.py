@@ -24,7 +24,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--minutes", type=float, help="time budget; default: what the bundled weights had")
     parser.add_argument("--processes", type=int, default=1, help="processes that train together, one core each")
     parser.add_argument("--name", help="which adapter (canny, depth, pose, segmentation) or style (clay, night)")
-    parser.add_argument("--start", type=Path, help="autoencoder or adapter folder to start from")
+    parser.add_argument("--start", type=Path, help="autoencoder, base or adapter folder to start from")
     parser.add_argument("--shards", type=int, default=96, help="shards of 128 pictures to render")
     parser.add_argument("--part", default="0/1", help="render or encode only shards i, i+n, ... of the form i/n")
     return parser
@@ -73,7 +73,7 @@ def _run(options: argparse.Namespace) -> None:
     elif stage == "base":
         from controlnext.starter import train_base
 
-        train_base.train(data, runs / "autoencoder", base, plan)
+        train_base.train(data, runs / "autoencoder", base, plan, start=options.start)
     elif stage == "reader":
         from controlnext.starter import train_reader
 

@@ -117,8 +117,27 @@ def sample_sheet(pipeline: StableDiffusionPipeline, path: Path, count: int = 16)
     path.with_suffix(".txt").write_text("\n".join(captions))
 
 
-def train(data: Path, vae_folder: Path, out: Path, plan: Plan, *, rate: float = 8e-4, batch: int = 16) -> None:
-    """Train UNet and text encoder on latents; write a diffusers folder to `out / "pipeline"` at each checkpoint."""
+def train(
+    data: Path,
+    vae_folder: Path,
+    out: Path,
+    plan: Plan,
+    *,
+    start: Path | None = None,
+    rate: float = 8e-4,
+    batch: int = 16,
+) -> None:
+    """Train UNet and text encoder on latents; write a diffusers folder to `out / "pipeline"` at each checkpoint.
+
+    Args:
+        data: Folder of encoded shards.
+        vae_folder: The autoencoder that encoded them.
+        out: Folder of results and the checkpoint.
+        plan: Time budget.
+        start: Pipeline folder whose UNet and text encoder to go on from, e.g. the bundled one; None begins anew.
+        rate: Peak learning rate.
+        batch: Pictures a step and process.
+    """
     if rank() == 0:
         write_tokenizer(out / "tokenizer")
     if torch.distributed.is_initialized():
@@ -127,6 +146,9 @@ def train(data: Path, vae_folder: Path, out: Path, plan: Plan, *, rate: float = 
     torch.manual_seed(0)
     unet = quicken(make_unet()).train()
     text = make_text_encoder(len(tokenizer), tokenizer.eos_token_id, tokenizer.bos_token_id).train()
+    if start:
+        unet.load_state_dict(type(unet).from_pretrained(start / "unet", dtype=torch.float32).state_dict())
+        text.load_state_dict(type(text).from_pretrained(start / "text_encoder", dtype=torch.float32).state_dict())
     loop = Loop(out, {"unet": unet, "text": text}, [([*unet.parameters(), *text.parameters()], rate)], plan)
     batches, diffusion = Batches(data, tokenizer, batch), Diffusion()
     if rank() == 0:
