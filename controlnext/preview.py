@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderKL
 
 _CHART_SIZE = 128  # pixels of a colour chart's side
-_CHART_PATCHES = 4  # patches a side
-_CHARTS = 4  # half of them flat patches, half smooth gradients
+_FLAT_PATCHES = 8  # patches a side of a chart of flat colours
+_SMOOTH_PATCHES = 4  # and of one that runs from colour to colour
 _MOST_PICTURES = 4  # shown side by side
 
 
@@ -48,8 +48,10 @@ class LatentPreview:
         latents = vae.encode(charts * 2 - 1).latent_dist.mode().float().cpu()
         latents = (latents - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
         colours = F.adaptive_avg_pool2d(charts.float().cpu(), latents.shape[-2:])
-        cells = _cells(latents)
-        return cls(torch.linalg.lstsq(cells, colours.movedim(1, -1).reshape(-1, 3), driver="gelsd").solution)
+        if not torch.isfinite(latents).all():  # some autoencoders overflow in float16: no preview, and no harm
+            return cls(torch.full((latents.shape[1] + 1, 3), torch.nan))
+        wanted = colours.movedim(1, -1).reshape(-1, 3)
+        return cls(torch.linalg.lstsq(_cells(latents), wanted, driver="gelsd").solution)
 
     def draw(self, latents: torch.Tensor, width: int, height: int) -> Image.Image | None:
         """Draw latents as one picture, the pictures of a batch side by side.
@@ -60,13 +62,13 @@ class LatentPreview:
             height: height of one picture in pixels.
 
         Returns:
-            RGB picture (height, width * min(B, 4)); None when the latents are not finite.
+            RGB picture (height, width * min(B, 4)); None when a number is not finite.
         """
         latents = latents[:_MOST_PICTURES].detach().float().cpu()
-        if not torch.isfinite(latents).all():
-            return None
         batch, _, rows, columns = latents.shape
         colours = (_cells(latents) @ self.matrix).reshape(batch, rows, columns, 3)
+        if not torch.isfinite(colours).all():
+            return None
         strip = (colours.clamp(0, 1) * 255).round().to(torch.uint8).movedim(0, 1).reshape(rows, batch * columns, 3)
         return Image.fromarray(strip.numpy()).resize((width * batch, height), Image.Resampling.BICUBIC)
 
@@ -114,12 +116,16 @@ class CleanEstimate:
 
 
 def colour_charts() -> torch.Tensor:
-    """Colour charts to fit a preview on: (4, 3, 128, 128), float32 in [0, 1], always the same."""
+    """Colour charts to fit a preview on: (8, 3, 128, 128), float32 in [0, 1], always the same."""
     generator = torch.Generator().manual_seed(0)
-    patches = torch.rand(_CHARTS, 3, _CHART_PATCHES, _CHART_PATCHES, generator=generator)
-    flat = F.interpolate(patches[: _CHARTS // 2], size=_CHART_SIZE, mode="nearest")
-    smooth = F.interpolate(patches[_CHARTS // 2 :], size=_CHART_SIZE, mode="bilinear", align_corners=True)
-    return torch.cat([flat, smooth])
+    flat = torch.rand(4, 3, _FLAT_PATCHES, _FLAT_PATCHES, generator=generator)
+    smooth = torch.rand(4, 3, _SMOOTH_PATCHES, _SMOOTH_PATCHES, generator=generator)
+    return torch.cat(
+        [
+            F.interpolate(flat, size=_CHART_SIZE, mode="nearest"),
+            F.interpolate(smooth, size=_CHART_SIZE, mode="bilinear", align_corners=True),
+        ]
+    )
 
 
 def _cells(latents: torch.Tensor) -> torch.Tensor:

@@ -104,6 +104,7 @@ class Studio:
         self._engine: Engine | None = None
         self._cache: ControlCache | None = None
         self._paces: dict[tuple, Pace] = {}
+        self._warming = False
 
     @property
     def ready(self) -> bool:
@@ -127,11 +128,14 @@ class Studio:
 
         What fails is logged and shown by `models()`, not raised: there is nobody to catch it.
         """
+        self._warming = True
         try:
             with self._turn(lambda progress: None, threading.Event()):
                 self._load(self.catalogue.preset(DEFAULT_MODEL))
         except ControlNeXtError as error:
             log.warning("%s", error)
+        finally:
+            self._warming = False
 
     def generate(
         self,
@@ -169,7 +173,8 @@ class Studio:
                 report(Progress(f"Loading {preset.title}"))
             engine = self._load(preset)
             stop_if(cancel)
-            engine.prepare(recipe, loras)
+            with _enough_memory("for the adapter and the LoRAs; use fewer of them, or close other programs"):
+                engine.prepare(recipe, loras)
             final = recipe.replace(
                 condition_sha256=picture_digest(asked.image) if asked else "", weights=engine.hashes(recipe, loras)
             )
@@ -208,7 +213,7 @@ class Studio:
         import torch
 
         from controlnext.cache import ControlCache
-        from controlnext.device import choose_device, default_threads, is_out_of_memory, release_memory
+        from controlnext.device import choose_device, default_threads, release_memory
         from controlnext.engine import Engine, EngineError
 
         threads = self._threads or default_threads()
@@ -221,19 +226,15 @@ class Studio:
         self._cache.clear()
         release_memory()
         try:
-            self._engine = Engine.load(preset, choose_device(self._device_name), self._cache)
+            with _enough_memory(f"to load {preset.title}; close other programs, or choose a smaller model"):
+                engine = Engine.load(preset, choose_device(self._device_name), self._cache)
+                engine.warm()
         except EngineError as error:
             self.catalogue.failed(preset, str(error))
             raise
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise StudioError(
-                    f"There is not enough memory to load {preset.title}; close other programs, or choose a smaller model."
-                ) from error
-            raise
         self.catalogue.failed(preset, "")
-        self._engine.warm()
-        return self._engine
+        self._engine = engine
+        return engine
 
     def _clock(self, preset: Preset, recipe: Recipe) -> Clock:
         batches = -(-recipe.num_images // preset.batch)
@@ -243,13 +244,27 @@ class Studio:
     def _turn(self, report: OnProgress, cancel: threading.Event) -> Iterator[None]:
         """Wait for the other run of this process to end, and say so."""
         if not _TURN.acquire(blocking=False):
-            report(Progress("Waiting for another run"))
+            report(Progress("Loading the model" if self._warming else "Waiting for another run"))
             while not _TURN.acquire(timeout=_POLL_SECONDS):
                 stop_if(cancel)
         try:
             yield
         finally:
             _TURN.release()
+
+
+@contextmanager
+def _enough_memory(doing: str) -> Iterator[None]:
+    """Turn running out of memory into a sentence that ends with what it was for and what helps."""
+    from controlnext.device import is_out_of_memory, release_memory
+
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        release_memory()
+        raise StudioError(f"There is not enough memory {doing}.") from error
 
 
 def _kind_of_run(preset: Preset, recipe: Recipe) -> tuple:

@@ -15,12 +15,13 @@ class Annotation:
     data: dict | None = None
 
 
-BODY = [(128, 40), (128, 70), (105, 72), (95, 110), (90, 150), (151, 72), (161, 110), (166, 150), (115, 150)]
-LEGS_AND_FACE = [(112, 195), (110, 240), (141, 150), (144, 195), (146, 240), (122, 34), (134, 34), (115, 38), (141, 38)]
+ARMS = [(128, 40), (128, 70), (105, 72), (95, 110), (90, 150), (151, 72), (161, 110), (166, 150)]
+LEGS = [(115, 150), (112, 195), (110, 240), (141, 150), (144, 195), (146, 240)]
+FACE = [(122, 34), (134, 34), (115, 38), (141, 38)]
 
 
 def person(shift=(0, 0), scale=1.0):
-    points = np.array([*BODY, *LEGS_AND_FACE], dtype=float)
+    points = np.array([*ARMS, *LEGS, *FACE], dtype=float)
     return np.concatenate([points * scale + shift, np.ones((18, 1))], axis=1)
 
 

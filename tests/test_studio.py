@@ -274,6 +274,51 @@ def test_out_of_memory_is_a_sentence_and_the_studio_keeps_serving(studio, monkey
     assert same(pixels(studio.generate(recipe, picture())), before)
 
 
+def test_out_of_memory_while_loading_is_a_sentence(studio, models, tmp_path, monkeypatch):
+    from controlnext.engine import Engine
+
+    def fail(*args):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 12 bytes")
+
+    recipe = studio.resolve("starter", "canny", prompt="x", seed=3)
+    before = pixels(studio.generate(recipe, picture()))
+    with monkeypatch.context() as patch:
+        patch.setattr(studio._engine, "prepare", fail)
+        with pytest.raises(StudioError, match="not enough memory for the adapter and the LoRAs"):
+            studio.generate(recipe, picture())
+    fresh = Studio(output_dir=tmp_path, presets_dir=models, device="cpu", threads=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "load", fail)
+        with pytest.raises(StudioError, match="not enough memory to load Tiny; close other programs"):
+            fresh.generate(recipe, picture())
+    assert same(pixels(fresh.generate(recipe, picture())), before)
+
+
+def test_a_run_during_the_warm_up_says_what_it_waits_for(models, tmp_path, monkeypatch):
+    studio = Studio(output_dir=tmp_path, presets_dir=models, device="cpu", threads=1)
+    inside, go_on = threading.Event(), threading.Event()
+    load = studio._load
+
+    def slow_load(preset):
+        inside.set()
+        go_on.wait(10)
+        return load(preset)
+
+    monkeypatch.setattr(studio, "_load", slow_load)
+    warming = threading.Thread(target=studio.warm_up)
+    warming.start()
+    assert inside.wait(10)
+    stages = []
+
+    def note(progress):
+        stages.append(progress.stage)
+        go_on.set()
+
+    assert studio.generate(studio.resolve("starter", "canny", seed=1), picture(), on_progress=note).files
+    warming.join(10)
+    assert stages[:2] == ["Loading the model", "Drawing"]
+
+
 def test_overflow_is_a_sentence(studio, monkeypatch):
     recipe = studio.resolve("starter", "canny", prompt="x", seed=3)
     studio.generate(recipe, picture())
