@@ -18,9 +18,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from annotators.canny import find_edges
 from annotators.starter_net import PARTS, Reading, bundled, read_batch
 from controlnext.adherence import depth_rank_correlation, edge_f1
-from controlnext.starter.conditions import CANNY_THRESHOLDS, CONDITIONS, condition
+from controlnext.starter.conditions import CONDITIONS, condition
 from controlnext.starter.dataset import FIRST_TRAINING_SEED, Sample, make_samples
 from controlnext.starter.sheets import save_sheet
 
@@ -111,7 +112,7 @@ def judge(tally: Tally, sample: Sample, rgb: np.ndarray, reading: Reading, colou
         tally.intersections[part] += (a & b).sum()
         tally.unions[part] += (a | b).sum()
     tally.ranks.append(depth_rank_correlation(truth.depth, reading.depth))
-    edges = cv2.Canny(cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2GRAY), *CANNY_THRESHOLDS) > 0
+    edges = find_edges(np.ascontiguousarray(rgb)).map > 0
     tally.edges.append(edge_f1(condition("canny", truth)[..., 0] > 0, edges, 2.0))
     for part, name in (("shirt", sample.look.shirt), ("trousers", sample.look.trousers), ("sky", sample.look.sky)):
         if (truth.parts == PARTS.index(part)).sum() >= MIN_PIXELS:

@@ -1,23 +1,22 @@
 """The condition pictures of the starter's adapters, drawn from what the world knows exactly."""
 
-import cv2
 import numpy as np
 
+from annotators.canny import find_edges
 from annotators.skeleton import draw_skeleton
 from annotators.starter_net import PARTS_PALETTE
 from controlnext.starter.world import Picture
 
 CONDITIONS = ("canny", "depth", "pose", "segmentation")
-# Thresholds of the canny annotator's defaults; training draws others around them, so that sliders are safe to move.
-CANNY_THRESHOLDS = (100, 200)
 
 
 def _canny(rgb: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
-    low, high = CANNY_THRESHOLDS
-    if rng is not None:
+    if rng is None:
+        edges = find_edges(rgb)
+    else:
         low = int(rng.uniform(40, 130))
-        high = int(low * rng.uniform(1.5, 2.5))
-    return np.repeat(cv2.Canny(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), low, high)[..., None], 3, axis=2)
+        edges = find_edges(rgb, low=low, high=int(low * rng.uniform(1.5, 2.5)))
+    return np.repeat(edges.map[..., None], 3, axis=2)
 
 
 def condition(name: str, picture: Picture, rng: np.random.Generator | None = None) -> np.ndarray:
