@@ -12,13 +12,13 @@ from annotators.fetch import fetch_mediapipe, missing
 
 
 def _fetchable() -> dict[str, tuple[str, str]]:
-    """Word to type -> (annotator, backend); `mediapipe` serves pose and person mask alike."""
+    """Word to type -> (annotator, backend); `mediapipe` stands for all that share its files."""
     from annotators.table import ANNOTATORS
 
     words: dict[str, tuple[str, str]] = {}
     for row in ANNOTATORS.values():
         for backend in row.backends:
-            if backend.fetch is not None and backend.name != "person":
+            if backend.fetch is not None and (backend.fetch is not fetch_mediapipe or backend.name == "mediapipe"):
                 words[backend.name] = (row.name, backend.name)
     return words
 

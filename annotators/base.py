@@ -133,7 +133,9 @@ class Backend:
         licence: licence of the weights.
         megabytes: size of what would be fetched.
         automatic: whether `auto` may choose it.
+        suits: says whether a picture (H, W, 3) uint8 is one it was made for; `auto` passes over it if not. None suits all.
         caveat: sentence added when `auto` chose it for want of a better one.
+        doubt: sentence added when `auto` had to choose it for a picture it does not suit.
     """
 
     name: str
@@ -149,7 +151,9 @@ class Backend:
     licence: str = ""
     megabytes: int = 0
     automatic: bool = True
+    suits: Callable[[np.ndarray], bool] | None = None
     caveat: str = ""
+    doubt: str = ""
 
     @property
     def settings(self) -> tuple[str, ...]:

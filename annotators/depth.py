@@ -5,14 +5,17 @@ from __future__ import annotations
 import importlib.util
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from annotators import hub, starter
+from annotators import fetch, figure_row, hub, starter
 from annotators.base import Annotator, Availability, Backend, Drawing, Setting, Settings
 from annotators.hub import Repo
 from annotators.loading import once
+
+if TYPE_CHECKING:
+    from annotators.figure import Scene
 
 DEPTH_ANYTHING = Repo(
     "depth-anything/Depth-Anything-V2-Small-hf",
@@ -22,6 +25,8 @@ DEPTH_ANYTHING = Repo(
     "depth-anything",
 )
 MIDAS = Repo("lllyasviel/Annotators", ("dpt_hybrid-midas-501f0c75.pt",), (), 493, "midas")
+
+_REAL_DEPTH = f"{DEPTH_ANYTHING.id} ({DEPTH_ANYTHING.megabytes} MB): {DEPTH_ANYTHING.command}"
 
 _model_lock = threading.Lock()  # torch modules are shared by threads; one picture at a time keeps memory flat
 
@@ -99,6 +104,11 @@ def _draw_near(near: np.ndarray, settings: Settings) -> Drawing:
     return Drawing(np.repeat(grey[..., None], 3, axis=2), {"depth": near})
 
 
+def _draw_figure(scene: Scene, settings: Settings) -> Drawing:
+    figure_row.require_people(scene)
+    return _draw_near(scene.near, settings)
+
+
 def _draw_starter(reading: Any, settings: Settings) -> Drawing:  # noqa: ANN401 - see starter.read
     return _draw_near(np.asarray(reading.depth, dtype=np.float32), settings)
 
@@ -155,8 +165,24 @@ DEPTH = Annotator(
             draws=("invert",),
             source="assets/starter/annotator",
             licence="this project's",
-            caveat=f"{starter.CAVEAT} For real depth of photos fetch {DEPTH_ANYTHING.id} ({DEPTH_ANYTHING.megabytes} MB): "
-            f"{DEPTH_ANYTHING.command}.",
+            suits=starter.is_own_world,
+            doubt=f"{starter.DOUBT} For real depth of photos fetch {_REAL_DEPTH}.",
+        ),
+        Backend(
+            figure_row.NAME,
+            "Figure on flat ground (MediaPipe)",
+            figure_row.read,
+            _draw_figure,
+            fetch.availability,
+            draws=("invert",),
+            prepare=fetch.ensure,
+            fetch=fetch.fetch_mediapipe,
+            source=f"{fetch.WHEEL} (model files of the wheel)",
+            licence="Apache-2.0",
+            megabytes=fetch.WHEEL_MEGABYTES,
+            suits=figure_row.sees_somebody,
+            caveat="This depth is drawn, not measured: MediaPipe's mask of people on flat ground. "
+            f"For real depth of photos fetch {_REAL_DEPTH}.",
         ),
     ),
 )

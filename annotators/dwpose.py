@@ -58,9 +58,9 @@ def _session(name: str) -> Any:  # noqa: ANN401 - an onnxruntime session, whose 
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1  # the same sums whatever the machine's load
-        return onnxruntime.InferenceSession(
-            str(hub.require(_FILES) / name), options, onnxruntime.get_available_providers()
-        )
+        wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
+        providers = [provider for provider in wanted if provider in onnxruntime.get_available_providers()]
+        return onnxruntime.InferenceSession(str(hub.require(_FILES) / name), options, providers=providers)
 
     return once(f"dwpose/{name}", load)
 

@@ -165,7 +165,6 @@ POSE = Annotator(
             source="assets/starter/annotator",
             licence="this project's",
             automatic=False,
-            caveat=starter.CAVEAT,
         ),
     ),
 )

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from annotators import fetch, hub, starter
+from annotators import fetch, figure_row, hub, starter
 from annotators.base import Annotator, Availability, Backend, Drawing, NobodyFound, Setting, Settings
 from annotators.hub import Repo
 from annotators.loading import once
 from annotators.palette import ADE20K, PERSON
 
 if TYPE_CHECKING:
+    from annotators.figure import Scene
     from annotators.person import PersonMask
 
 SEGFORMER = Repo(
@@ -33,6 +34,8 @@ UPERNET = Repo(
     328,
     "upernet",
 )
+
+_REAL_CLASSES = f"{SEGFORMER.id} ({SEGFORMER.megabytes} MB): {SEGFORMER.command}"
 
 _WHITE = "white"
 _ADE = "ade20k"
@@ -100,6 +103,15 @@ def _draw_person(reading: PersonMask, settings: Settings) -> Drawing:
     return Drawing(rgb, {"ids": inside.astype(np.uint8), "names": ("background", "person")}, note)
 
 
+def _draw_figure(scene: Scene, settings: Settings) -> Drawing:
+    from annotators.figure import PARTS
+
+    figure_row.require_people(scene)
+    net = starter.module()
+    ids = np.array([net.PARTS.index(name) for name in PARTS], np.uint8)[scene.parts]
+    return Drawing(np.asarray(net.PARTS_PALETTE, np.uint8)[ids], {"ids": ids, "names": tuple(net.PARTS)})
+
+
 def _draw_starter(reading: Any, settings: Settings) -> Drawing:  # noqa: ANN401 - see starter.read
     net = starter.module()
     ids = np.asarray(reading.parts, dtype=np.uint8)
@@ -154,6 +166,32 @@ SEGMENTATION = Annotator(
             megabytes=UPERNET.megabytes,
         ),
         Backend(
+            starter.NAME,
+            starter.LABEL,
+            starter.read,
+            _draw_starter,
+            starter.check,
+            source="assets/starter/annotator",
+            licence="this project's",
+            suits=starter.is_own_world,
+            doubt=f"{starter.DOUBT} For all classes of photos fetch {_REAL_CLASSES}.",
+        ),
+        Backend(
+            figure_row.NAME,
+            "Parts of a figure (MediaPipe)",
+            figure_row.read,
+            _draw_figure,
+            fetch.availability,
+            prepare=fetch.ensure,
+            fetch=fetch.fetch_mediapipe,
+            source=f"{fetch.WHEEL} (model files of the wheel)",
+            licence="Apache-2.0",
+            megabytes=fetch.WHEEL_MEGABYTES,
+            suits=figure_row.sees_somebody,
+            caveat="These are the starter model's parts, drawn from MediaPipe's skeleton and mask of people. "
+            f"For ADE20K's classes of photos fetch {_REAL_CLASSES}.",
+        ),
+        Backend(
             "person",
             "Person mask (MediaPipe)",
             _read_person,
@@ -165,18 +203,7 @@ SEGMENTATION = Annotator(
             source=f"{fetch.WHEEL} (model files of the wheel)",
             licence="Apache-2.0",
             megabytes=fetch.WHEEL_MEGABYTES,
-            caveat=f"This is a mask of people, not a map of classes. For all classes of a photo fetch {SEGFORMER.id} "
-            f"({SEGFORMER.megabytes} MB): {SEGFORMER.command}.",
-        ),
-        Backend(
-            starter.NAME,
-            starter.LABEL,
-            starter.read,
-            _draw_starter,
-            starter.check,
-            source="assets/starter/annotator",
-            licence="this project's",
-            caveat=f"{starter.CAVEAT} For photos fetch {SEGFORMER.id} ({SEGFORMER.megabytes} MB): {SEGFORMER.command}.",
+            caveat=f"This is a mask of what stands in front, not a map of classes. For all classes of photos fetch {_REAL_CLASSES}.",
         ),
     ),
 )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from annotators import fetch
 from annotators.base import Availability, BackendMissing, Settings
 from annotators.loading import once
 
@@ -18,7 +19,12 @@ if TYPE_CHECKING:
 NAME = "starter"
 LABEL = "Starter net"
 WEIGHTS = Path(__file__).resolve().parent.parent / "assets" / "starter" / "annotator" / "model.safetensors"
-CAVEAT = "The starter net was made for pictures drawn by the starter model; on a photo its answer is a rough guess."
+DOUBT = "The starter net was made for pictures drawn by the starter model; on a photo its answer is a rough guess."
+
+_SEEN = 0.3
+_JOINTS = 6  # seen by both, fewer say nothing
+_NEAR = 0.08  # of the figure's diagonal: joints closer than this are the same place
+_AGREEMENT = 0.75
 
 
 def check() -> Availability:
@@ -48,3 +54,30 @@ def read(rgb: np.ndarray, settings: Settings) -> Any:  # noqa: ANN401 - a `start
     """Read a picture (H, W, 3) uint8: parts (H, W) uint8, depth (H, W) float32 in [0, 1], people as (18, 3) arrays."""
     net = once("starter", lambda: module().load())
     return module().read(net, rgb.copy())  # torch wants an array it could write to
+
+
+def is_own_world(rgb: np.ndarray) -> bool:
+    """Say whether a picture (H, W, 3) uint8 is of the starter model's own world.
+
+    Two nets are asked where the figure's joints are: MediaPipe, which knows people and drawings alike, and the starter net,
+    which is lost outside its world. Where they agree, the picture is of that world.
+    """
+    if fetch.missing() or importlib.util.find_spec("ai_edge_litert") is None:
+        return False
+    from annotators.blazepose import find_people
+    from annotators.openpose import body_points
+
+    known = read(rgb, {}).people
+    if not known:
+        return False
+    people = find_people(rgb, 1)
+    return bool(people) and _agree(np.asarray(known[0]), body_points(people[0].landmarks, people[0].depths))
+
+
+def _agree(one: np.ndarray, other: np.ndarray) -> bool:
+    both = (one[:, 2] >= _SEEN) & (other[:, 2] >= _SEEN)
+    if both.sum() < _JOINTS:
+        return False
+    size = float(np.hypot(*np.ptp(other[both, :2], axis=0)))
+    apart = np.hypot(*(one[both, :2] - other[both, :2]).T)
+    return float((apart <= _NEAR * size).mean()) >= _AGREEMENT

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import asdict, replace
 from types import MappingProxyType
 from typing import Any
@@ -65,11 +65,10 @@ def annotate(
     values = row.check_settings(settings)
     _check_resolution(resolution)
     rgb, notes = _pixels(image)
-    served = _choose(row, backend)
-    if backend == AUTO and served.caveat:
-        notes.append(served.caveat)
-    notes += _ignored(row, served, values)
-    base = (served.name, digest(rgb), resolution)
+    picture = (digest(rgb), resolution)
+    served, remark = _chosen(row, backend, lambda: _scaled(rgb, resolution), picture)
+    notes += [remark, *_ignored(row, served, values)]
+    base = (served.name, *picture)
     fresh: list[str] = []
 
     def read() -> Any:  # noqa: ANN401 - each backend has its own kind of reading
@@ -121,7 +120,7 @@ def describe(name: str) -> dict[str, Any]:
         "settings": row.settings,
         "backends": backends,
         "usable": automatic is not None,
-        "reason": (automatic["reason"] or automatic["caveat"]) if automatic else _missing(row),
+        "reason": automatic["reason"] if automatic else _missing(row),
     }
 
 
@@ -159,17 +158,28 @@ def _named(row: Annotator, name: str) -> Backend:
     raise AnnotatorError(f"The annotator {row.name} has no backend {name!r}; it has {names}, and auto.")
 
 
-def _choose(row: Annotator, name: str) -> Backend:
-    if name == AUTO:
-        for backend in row.backends:
-            if backend.automatic and backend.check().usable:
-                return backend
+def _chosen(
+    row: Annotator, name: str, scaled: Callable[[], np.ndarray], picture: tuple[Hashable, ...]
+) -> tuple[Backend, str]:
+    """Return the backend that serves a picture, and what people should know about the choice."""
+    if name != AUTO:
+        chosen = _named(row, name)
+        now = chosen.check()
+        if not now.usable:
+            raise BackendMissing(f"{now.reason} {_alternatives(row, chosen)}".strip())
+        return chosen, ""
+    usable = [backend for backend in row.backends if backend.automatic and backend.check().usable]
+    if not usable:
         raise BackendMissing(_missing(row))
-    chosen = _named(row, name)
-    now = chosen.check()
-    if not now.usable:
-        raise BackendMissing(f"{now.reason} {_alternatives(row, chosen)}".strip())
-    return chosen
+    for backend in usable:
+        if backend.suits is None:
+            return backend, backend.caveat
+        if CACHE.get_or_make(("suits", backend.name, *picture), lambda suits=backend.suits: suits(scaled())):
+            return backend, backend.caveat
+    usable = [backend for backend in usable if backend.check().usable]  # asking may have shown that one is not
+    if not usable:
+        raise BackendMissing(_missing(row))
+    return usable[0], usable[0].doubt or usable[0].caveat
 
 
 def _prepared(row: Annotator, backend: Backend) -> str:
@@ -205,7 +215,7 @@ def _backend_status(backend: Backend) -> dict[str, Any]:
         "usable": now.usable,
         "reason": now.reason,
         "automatic": backend.automatic,
-        "caveat": backend.caveat,
+        "caveat": backend.caveat or backend.doubt,
         "settings": list(backend.settings),
         "source": backend.source,
         "licence": backend.licence,

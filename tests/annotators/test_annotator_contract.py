@@ -20,7 +20,7 @@ STARTER = ("depth", "pose", "segmentation")
 
 
 def picture_for(backend):
-    return astronaut() if backend in ("mediapipe", "person") else scene()
+    return astronaut() if backend in ("mediapipe", "person", "figure") else scene()
 
 
 @pytest.fixture(params=[row for row in ROWS if row[1] not in ELSEWHERE], ids="-".join)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from annotator_helpers import scene
 
-from annotators import annotate, dwpose, loading
+from annotators import ANNOTATORS, annotate, dwpose, loading
 
 
 class Session:
@@ -84,10 +84,8 @@ def test_dwpose_serves_the_pose_annotator(own_cache, monkeypatch):
     places = np.random.default_rng(0).uniform((40, 40), (240, 340), (133, 2))
     sessions = {"yolox_l.onnx": detector([(100, 20, 500, 460, 0.8)]), "dw-ll_ucoco_384.onnx": pose(places)}
     monkeypatch.setattr(dwpose, "_session", sessions.get)
-    monkeypatch.setattr(dwpose, "check", lambda: None)
-    monkeypatch.setattr(
-        "annotators.table._choose", lambda row, name: next(b for b in row.backends if b.name == "dwpose")
-    )
+    dwpose_row = next(backend for backend in ANNOTATORS["pose"].backends if backend.name == "dwpose")
+    monkeypatch.setattr("annotators.table._chosen", lambda *_: (dwpose_row, ""))
     plain = annotate("pose", scene(), backend="dwpose")
     assert plain.data["hands"] == [[None, None]]
     assert plain.data["faces"] == [None]

@@ -142,4 +142,4 @@ def test_the_command_line_lists_and_refuses_unknown_names(capsys):
     assert main(["list"]) == 0
     assert "canny" in capsys.readouterr().out
     assert main(["fetch", "everything"]) == 1
-    assert "there is mediapipe, dwpose" in capsys.readouterr().err.replace("depth-anything, midas, ", "")
+    assert "there is depth-anything, midas, mediapipe, dwpose, segformer, upernet." in capsys.readouterr().err

@@ -186,7 +186,9 @@ class TestStarter:
         assert len(people.data["people"]) == 1
         assert depth.note == ""
 
-    def test_auto_serves_depth_with_an_honest_note(self, untrained_starter):
+    def test_auto_serves_depth_with_an_honest_note_when_there_is_nothing_else(
+        self, untrained_starter, nothing_fetched
+    ):
         made = annotate("depth", hopper())
         assert made.backend == "starter"
         assert "rough guess" in made.note
