@@ -16,7 +16,7 @@ import gradio as gr
 from gradio.components.api_component import Api
 
 from controlnext.ui import shared
-from controlnext.ui.conditions import READY_MAP, RESOLUTION, ConditionError, make_condition
+from controlnext.ui.conditions import READY_MAP, ConditionError, make_condition, map_resolution
 from controlnext.ui.image_events import LIVE, RUN
 from controlnext.ui.result import facts
 from controlnext.ui.shared import picture_input, spoken
@@ -129,7 +129,7 @@ class Endpoints:
                 loras=loras,
                 annotator_settings=settings,
             )
-            resolution = None if annotator == READY_MAP else RESOLUTION
+            resolution = None if annotator == READY_MAP else map_resolution(recipe.width, recipe.height)
             made = make_condition(self.annotators, _required(image), annotator, resolution, settings)
             *_, result = self.stream(recipe, made.annotation, threading.Event())
             return [shared.served(Path(path), self.pictures) for path in result.files], facts(result)

@@ -23,8 +23,13 @@ READY_MAP = "none"
 AUTO = "auto"
 """The backend choice that takes the best one there is."""
 
-RESOLUTION = 512
-"""Length of the condition's side in pixels, as the API's default."""
+SMALLEST_MAP, LARGEST_MAP = 256, 1024
+"""Shortest side of a condition in pixels."""
+
+
+def map_resolution(width: int, height: int) -> int:
+    """Return the resolution of the condition for pictures of a size: lines as dense as the adapter has learned them."""
+    return min(max(min(width, height), SMALLEST_MAP), LARGEST_MAP)
 
 
 class ConditionError(ControlNeXtError):

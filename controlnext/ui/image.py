@@ -10,7 +10,14 @@ import gradio as gr
 
 from controlnext.limits import LIMITS, LORA_WEIGHT
 from controlnext.recipe import SCHEDULERS
-from controlnext.ui.conditions import READY_MAP, RESOLUTION, SettingsPanel, settings_panel
+from controlnext.ui.conditions import (
+    LARGEST_MAP,
+    READY_MAP,
+    SMALLEST_MAP,
+    SettingsPanel,
+    map_resolution,
+    settings_panel,
+)
 from controlnext.ui.examples import example_pictures
 from controlnext.ui.shared import heading, note_html, picture_input
 from controlnext.ui.sizes import named, size_choices
@@ -18,6 +25,7 @@ from controlnext.ui.sizes import named, size_choices
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from controlnext.recipe import Recipe
     from controlnext.studio import Studio
 
 NO_LORA = "none"
@@ -107,17 +115,20 @@ class ImageTab:
 def build_image_tab(studio: Studio, annotators: ModuleType) -> ImageTab:
     """Lay the tab out; must be called inside a `gr.Blocks` context."""
     parts: dict[str, Any] = {}
+    rows = studio.models()
+    row = next((row for row in rows if row["usable"]), rows[0])
+    recipe = studio.resolve(row["name"])
     with gr.Row(elem_classes="cnx-columns", equal_height=False):
         with gr.Column(scale=4, min_width=330, elem_classes="cnx-panel"):
-            parts |= _left(annotators)
+            parts |= _left(annotators, map_resolution(recipe.width, recipe.height))
         with gr.Column(scale=4, min_width=330, elem_classes="cnx-panel"):
-            parts |= _middle(studio)
+            parts |= _middle(studio, rows, row, recipe)
         with gr.Column(scale=5, min_width=330, elem_classes="cnx-panel"):
             parts |= _right()
     return ImageTab(**parts)
 
 
-def _left(annotators: ModuleType) -> dict[str, Any]:
+def _left(annotators: ModuleType, map_size: int) -> dict[str, Any]:
     heading(1, "Picture", "gives the pose and the shapes")
     with gr.Row(elem_classes="cnx-pair", equal_height=True):
         picture = picture_input(
@@ -162,7 +173,13 @@ def _left(annotators: ModuleType) -> dict[str, Any]:
     }
     with gr.Row(elem_classes="cnx-settings"):
         resolution = gr.Slider(
-            256, 1024, value=RESOLUTION, step=64, label="Map size (px)", elem_id="cnx-resolution", min_width=120
+            SMALLEST_MAP,
+            LARGEST_MAP,
+            value=map_size,
+            step=64,
+            label="Map size (px)",
+            elem_id="cnx-resolution",
+            min_width=120,
         )
         ready_map = gr.Checkbox(
             False, label="Ready-made map", elem_id="cnx-ready", min_width=120,
@@ -178,11 +195,10 @@ def _ready_map(annotators: ModuleType) -> list[str]:
     return [READY_MAP] if READY_MAP in annotators.ANNOTATORS else []
 
 
-def _middle(studio: Studio) -> dict[str, Any]:
+def _middle(
+    studio: Studio, rows: Sequence[Mapping[str, Any]], row: Mapping[str, Any], recipe: Recipe
+) -> dict[str, Any]:
     heading(2, "Words", "say everything else")
-    rows = studio.models()
-    row = next((row for row in rows if row["usable"]), rows[0])
-    recipe = studio.resolve(row["name"])
     parts: dict[str, Any] = {}
     parts["prompt"] = gr.Textbox(
         label="Prompt", show_label=False, lines=3, max_lines=6, elem_id="cnx-prompt",

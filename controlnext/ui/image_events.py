@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from controlnext.ui import shared
-from controlnext.ui.conditions import READY_MAP, Made, make_condition
+from controlnext.ui.conditions import READY_MAP, Made, make_condition, map_resolution
 from controlnext.ui.image import NO_LORA, OWN_SAMPLER, SEED_MAXIMUM, ImageTab, gamma_info
 from controlnext.ui.result import facts, summary_html
 from controlnext.ui.shared import PRIVATE, note_html, open_picture, progress_html, spoken, waiting_html
@@ -79,7 +79,7 @@ class ImageEvents:
         tab.model.input(
             self.model_defaults,
             [tab.model, tab.annotator],
-            [tab.gamma, tab.steps, tab.guidance, tab.shape, *names],
+            [tab.gamma, tab.steps, tab.guidance, tab.shape, tab.resolution, *names],
             **PRIVATE,
         )
         tab.dice.click(
@@ -154,6 +154,7 @@ class ImageEvents:
             recipe.num_inference_steps,
             recipe.guidance_scale,
             gr.update(choices=size_choices(self._row(model)["sizes"]), value=named(recipe.width, recipe.height)),
+            map_resolution(recipe.width, recipe.height),
             *(gr.update(choices=names, value=NO_LORA) for _ in self.tab.loras),
         ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from controlnext.ui.conditions import map_resolution
 from controlnext.ui.sizes import PICTURE, STEP, size_choices, size_of
 
 SMALL = {
@@ -49,3 +50,12 @@ def test_size_without_a_picture_is_the_models_own():
 
 def test_size_from_a_recipe_is_taken_as_it_is():
     assert size_of("200x328", SMALL, None) == (200, 328)
+
+
+def test_map_resolution_follows_the_pictures_within_limits():
+    assert [map_resolution(*size) for size in ((256, 256), (1024, 768), (128, 256), (2048, 2048))] == [
+        256,
+        768,
+        256,
+        1024,
+    ]
