@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from annotators.starter_net import PARTS
 from controlnext.starter.figure import ACTIONS, JITTERS, MATERIAL, MATERIALS, Cone, cones, face_points, joints, place
 from controlnext.starter.raycast import FOCAL_LENGTH, Box, Camera, Geometry, cast, make_box
 
@@ -48,22 +49,7 @@ GROUNDS = MappingProxyType(
 )
 OBJECTS = ("tree", "pine", "house", "ball", "crate", "nothing")
 OBJECT_COLOURS = ("red", "blue", "green", "yellow", "orange", "purple")
-# Parts that a segmentation tells apart, and the material each of them is made of.
-PARTS = (
-    "sky",
-    "ground",
-    "face",
-    "limb",
-    "hair",
-    "shirt",
-    "trousers",
-    "shoes",
-    "hat",
-    "tree",
-    "house",
-    "ball",
-    "crate",
-)
+# What each part that the segmentation tells apart (`PARTS`) is made of, where the names differ.
 _PART_OF = {"eye": "face", "pupil": "face", "mouth": "face", "leaf": "tree", "trunk": "tree", "roof": "house"}
 PART_OF_MATERIAL = np.array([PARTS.index(_PART_OF.get(name, name)) for name in MATERIALS], np.uint8)
 

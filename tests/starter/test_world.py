@@ -22,12 +22,6 @@ def test_different_seeds_give_different_scenes():
     assert len({world.sample_scene(seed)[0].phase for seed in range(50)}) == 50
 
 
-def test_parts_agree_with_the_annotators_network():
-    from annotators import starter_net
-
-    assert starter_net.PARTS == world.PARTS
-
-
 def test_sphere_is_where_projection_says():
     camera = Camera(np.array([0.0, 1.0, 5.0]), np.array([0.0, 1.0, 0.0]))
     centre, radius = np.array([0.4, 1.3, 0.0]), 0.3
