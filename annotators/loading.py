@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, TypeVar
+
+from annotators.base import AnnotatorError, BackendMissing
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -15,12 +20,25 @@ _guard = threading.Lock()
 
 
 def once(name: str, load: Callable[[], T]) -> T:
-    """Return what `load` returned the first time it was asked for under this name."""
+    """Return what `load` returned the first time it was asked for under this name.
+
+    Raises:
+        BackendMissing: it cannot be loaded: a package that does not fit the others, a damaged file; the log has it all.
+    """
     with _guard:
         lock = _locks[name]
     with lock:
         if name not in _loaded:
-            _loaded[name] = load()
+            try:
+                _loaded[name] = load()
+            except AnnotatorError:
+                raise
+            except Exception as error:
+                log.exception("%s could not be loaded", name)
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+                raise BackendMissing(
+                    f"The model {name} could not be loaded: {reason}. Fetch its files again, or reinstall the package named."
+                ) from error
         return _loaded[name]
 
 

@@ -144,3 +144,26 @@ def test_unload_lets_go_and_loads_again(tiny_models):
     assert not loading._loaded
     table.CACHE.clear()
     assert annotate("depth", scene()).backend == "depth-anything"
+
+
+def test_damaged_weights_are_a_sentence(tiny_models, own_cache):
+    name = depth.DEPTH_ANYTHING.id.replace("/", "--")
+    damaged = own_cache / "damaged"
+    shutil.copytree(tiny_models / name, damaged / name)
+    (damaged / name / "model.safetensors").write_bytes(b"half a file")
+    tiny_models.unlink()
+    damaged.rename(tiny_models)
+    with pytest.raises(AnnotatorError, match="depth-anything could not be loaded"):
+        annotate("depth", scene(), backend="depth-anything")
+    assert annotate("canny", scene()).backend == "opencv"
+
+
+def test_a_package_that_does_not_fit_is_a_sentence():
+    def fail():
+        raise RuntimeError("operator torchvision::nms does not exist\nmore lines")
+
+    with pytest.raises(
+        AnnotatorError, match=r"net could not be loaded: operator torchvision::nms does not exist. Fetch"
+    ):
+        loading.once("net", fail)
+    assert loading.once("net", lambda: "now it works") == "now it works"
