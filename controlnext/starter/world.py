@@ -220,7 +220,10 @@ def people_of(stage: Stage, size: int = SIZE) -> tuple[np.ndarray, ...]:
     # A point of the face is seen when the head's surface there is turned to the camera.
     for index, name in ((0, "nose"), (14, "right_eye"), (15, "left_eye"), (16, "right_ear"), (17, "left_ear")):
         outward = face[name] - (p["head"] + body.chest @ np.array([0, 0.03, 0]))
-        seen[index] &= outward @ (camera.eye - face[name]) > 0
+        towards = camera.eye - face[name]
+        # Both ears of a face looking straight at the camera are seen, though their surface points aside.
+        least = -0.35 if "ear" in name else 0.0
+        seen[index] &= outward @ towards > least * np.linalg.norm(outward) * np.linalg.norm(towards)
     return (np.concatenate([projected[:, :2], seen[:, None]], axis=1).astype(np.float32),)
 
 
