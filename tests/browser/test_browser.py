@@ -66,7 +66,7 @@ def test_upload_shows_the_condition_and_a_slider_changes_it(page, picture):
     slider.fill("8")
     slider.press("Tab")
     wait_for_change(page, CONDITION, edges)
-    assert "512" in page.inner_text("#cnx-served")
+    assert "256" in page.inner_text("#cnx-served")
 
 
 def test_generate_shows_steps_then_saved_pictures_with_their_adherence(page, picture, studio):
@@ -95,7 +95,7 @@ def test_save_picture_downloads_the_png_with_its_recipe(page, picture, studio):
 
 
 def test_live_condition_is_not_held_up_by_a_run(page, picture, studio):
-    studio.step_seconds = 0.1
+    studio.step_seconds = 0.5
     upload(page, picture)
     page.wait_for_selector(CONDITION)
     before = source_of(page, CONDITION)
@@ -109,7 +109,7 @@ def test_live_condition_is_not_held_up_by_a_run(page, picture, studio):
 
 
 def test_stop_really_stops(page, picture, studio):
-    studio.step_seconds = 0.1
+    studio.step_seconds = 0.5
     upload(page, picture)
     page.wait_for_selector(CONDITION)
     made, steps = len(studio.recipes), studio.steps
@@ -125,7 +125,7 @@ def test_stop_really_stops(page, picture, studio):
 
 
 def test_closing_the_page_stops_its_run(chromium, served, studio):
-    studio.step_seconds = 0.1
+    studio.step_seconds = 0.5
     tab = chromium.new_page()
     tab.goto(served[0])
     tab.click("#cnx-generate")
