@@ -86,7 +86,7 @@ class Engine:
         try:
             with quiet_loading() if here else nullcontext():  # a download should show how far it is
                 pipeline = getattr(pipelines, PIPELINES[preset.family]).from_pretrained(
-                    str(place), torch_dtype=dtype, local_files_only=here, **options
+                    str(place), dtype=dtype, local_files_only=here, **options
                 )
             pipeline.to(device.name)
         except Exception as error:  # anything may be wrong with files a person put there

@@ -13,15 +13,15 @@ from pathlib import Path
 from controlnext.starter.conditions import CONDITIONS
 
 STAGES = ("render", "autoencoder", "encode", "base", "decoder", "reader", "adapter", "style", "pack", "examples")
-# Minutes of each stage on two cores that gave the bundled weights.
-MINUTES = {"autoencoder": 15, "base": 60, "decoder": 20, "reader": 12, "adapter": 20, "style": 4}
+# Default minutes of each stage; the model card tells how long the bundled weights had.
+MINUTES = {"autoencoder": 15, "base": 60, "decoder": 20, "reader": 20, "adapter": 30, "style": 4}
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m controlnext.starter", description=__doc__)
     parser.add_argument("stage", choices=STAGES)
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of data, checkpoints and results")
-    parser.add_argument("--minutes", type=float, help="time budget; default: what the bundled weights had")
+    parser.add_argument("--minutes", type=float, help="time budget")
     parser.add_argument("--processes", type=int, default=1, help="processes that train together, one core each")
     parser.add_argument("--name", help="which adapter (canny, depth, pose, segmentation) or style (clay, night)")
     parser.add_argument("--start", type=Path, help="autoencoder, base or adapter folder to start from")
