@@ -22,7 +22,7 @@ def pack(runs: Path, assets: Path = ASSETS) -> None:
         pipeline.vae = AutoencoderKL.from_pretrained(runs / "decoder")
     shutil.rmtree(assets / "base", ignore_errors=True)
     save_pipeline(pipeline, assets / "base")
-    _drop_local_paths(assets / "base")
+    _make_portable(assets / "base")
     for name in CONDITIONS:
         source = runs / "adapters" / name / "adapter"
         if source.exists():
@@ -33,9 +33,17 @@ def pack(runs: Path, assets: Path = ASSETS) -> None:
             shutil.copy(file, target / file.name)
 
 
-def _drop_local_paths(folder: Path) -> None:
-    """Remove the paths of this machine that diffusers writes into configurations."""
+def _make_portable(folder: Path) -> None:
+    """Take the paths of this machine out of the configurations, and let every part load in float32 by default.
+
+    The text encoder's configuration names the precision of its file, which transformers would keep; diffusers loads the
+    other parts in float32, and a mixed pipeline does not run.
+    """
     for path in folder.rglob("*.json"):
         content = json.loads(path.read_text())
-        if isinstance(content, dict) and content.pop("_name_or_path", None) is not None:
-            path.write_text(json.dumps(content, indent=2) + "\n")
+        if not isinstance(content, dict) or not {"_name_or_path", "dtype"} & content.keys():
+            continue
+        content.pop("_name_or_path", None)
+        if "dtype" in content:
+            content["dtype"] = "float32"
+        path.write_text(json.dumps(content, indent=2) + "\n")
