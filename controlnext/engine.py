@@ -24,7 +24,7 @@ from controlnext.hashes import weights_digest
 from controlnext.lora import load_loras
 from controlnext.preview import CleanEstimate, LatentPreview
 from controlnext.quiet import quiet_loading
-from controlnext.recipe import SCHEDULERS
+from controlnext.schedulers import SCHEDULERS
 
 if TYPE_CHECKING:
     from controlnext.lora_file import LoraInfo
@@ -107,9 +107,7 @@ class Engine:
         Raises:
             ControlNeXtError: an adapter or LoRA is missing, damaged or does not fit.
         """
-        config = self._base_scheduler.config
-        name = SCHEDULERS[recipe.scheduler] if recipe.scheduler else type(self._base_scheduler).__name__
-        self.pipeline.scheduler = getattr(diffusers, name).from_config(config)
+        self.pipeline.scheduler = self._scheduler(recipe.scheduler)
         self._attach(recipe.condition_kind)
         load_loras(self.pipeline, loras)
 
@@ -193,6 +191,14 @@ class Engine:
         """Give memory back that nothing needs: cached controls, what torch holds in reserve."""
         self._cache.clear()
         release_memory()
+
+    def _scheduler(self, name: str | None) -> Any:  # noqa: ANN401 - diffusers' schedulers share no public base
+        """A fresh sampler on the base model's noise schedule; None is the base model's own."""
+        own = self._base_scheduler
+        if name is None:
+            return type(own).from_config(own.config)
+        row = SCHEDULERS[name]
+        return getattr(diffusers, row.kind).from_config(own.config, **row.overrides)
 
     def _attach(self, kind: str) -> None:
         if kind == self._attached:

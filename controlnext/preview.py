@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from controlnext.schedulers import SCHEDULERS
+
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
 
@@ -20,6 +22,7 @@ _CHART_SIZE = 128  # pixels of a colour chart's side
 _FLAT_PATCHES = 8  # patches a side of a chart of flat colours
 _SMOOTH_PATCHES = 4  # and of one that runs from colour to colour
 _MOST_PICTURES = 4  # shown side by side
+_FRESH_NOISE = {row.kind for row in SCHEDULERS.values() if row.fresh_noise}
 
 
 class LatentPreview:
@@ -83,7 +86,7 @@ class CleanEstimate:
     def __init__(self, scheduler: Any) -> None:  # noqa: ANN401 - diffusers' schedulers share no public base
         """Take the scheduler of the run, after `set_timesteps`."""
         self._scheduler = scheduler
-        self._fresh_noise = "Ancestral" in type(scheduler).__name__
+        self._fresh_noise = type(scheduler).__name__ in _FRESH_NOISE
         self._before: torch.Tensor | None = None
 
     def __call__(self, step: int, latents: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,6 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated, Any, BinaryIO, Self
 
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
@@ -21,22 +20,12 @@ from pydantic import BaseModel, ConfigDict, Strict, ValidationError, field_valid
 from controlnext.errors import ControlNeXtError
 from controlnext.limits import LIMITS, LORA_WEIGHT, fail, shorten
 from controlnext.pictures import picture_digest
+from controlnext.schedulers import SCHEDULERS
 
 VERSION = 1
 PROMPT_LENGTH = 2000
 """Longest prompt in characters; far beyond the 77 tokens a CLIP text encoder reads, far below what hurts a page."""
 MAX_LORAS = 8
-
-SCHEDULERS: Mapping[str, str] = MappingProxyType(
-    {
-        "ddim": "DDIMScheduler",
-        "unipc": "UniPCMultistepScheduler",
-        "dpmpp": "DPMSolverMultistepScheduler",
-        "euler": "EulerDiscreteScheduler",
-        "euler_a": "EulerAncestralDiscreteScheduler",
-    }
-)
-"""Name in a recipe -> diffusers class; built from the base model's own scheduler config. None keeps the base's own."""
 
 RECIPE_KEY = "controlnext"
 FACTS_KEY = "controlnext:result"
@@ -181,6 +170,12 @@ class Recipe(_Checked):
             fail(
                 f"The control starts at {self.control_start:g} and ends at {self.control_end:g}, so it would never act; "
                 "let it end after it starts, or set the control strength to 0."
+            )
+        most = SCHEDULERS[self.scheduler].most_steps if self.scheduler else None
+        if most is not None and self.num_inference_steps > most:
+            fail(
+                f"The sampler {self.scheduler} takes at most {most} steps, but {self.num_inference_steps} were asked for; "
+                "4 to 8 with an LCM-LoRA are usual."
             )
         return self
 

@@ -123,6 +123,12 @@ def test_recipe_says_what_is_wrong(field, value, says):
     assert isinstance(caught.value, ControlNeXtError)
 
 
+def test_a_sampler_with_a_limit_says_how_many_steps_it_takes():
+    assert Recipe(scheduler="lcm", num_inference_steps=50).num_inference_steps == 50
+    with pytest.raises(RecipeError, match="The sampler lcm takes at most 50 steps, but 51 were asked for"):
+        Recipe(scheduler="lcm", num_inference_steps=51)
+
+
 def test_recipe_survives_a_number_python_cannot_print():
     with pytest.raises(RecipeError, match="too long to show"):
         Recipe(seed=10**5000)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from controlnext.limits import LIMITS, LORA_WEIGHT
-from controlnext.recipe import SCHEDULERS
+from controlnext.schedulers import SCHEDULERS
 from controlnext.ui.conditions import (
     LARGEST_MAP,
     READY_MAP,
@@ -271,7 +271,10 @@ def _middle(
             info="How much of the adapter's change to the model is applied.",
         )  # fmt: skip
         parts["sampler"] = gr.Dropdown(
-            [OWN_SAMPLER, *SCHEDULERS], value=OWN_SAMPLER, label="Sampler", elem_id="cnx-sampler"
+            [OWN_SAMPLER, *((row.label, name) for name, row in SCHEDULERS.items())],
+            value=OWN_SAMPLER,
+            label="Sampler",
+            elem_id="cnx-sampler",
         )
     return parts
 
