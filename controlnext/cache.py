@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 DEFAULT_BUDGET = 512 * 2**20  # bytes; SDXL at 1024x1024 takes 10 MiB a step in float16
+PREPARED_BUDGET = 2 * 2**30  # bytes; SDXL at 1024x1024 takes 128 MiB in float16, SVD 72 MiB a frame of 576x1024
 
 
 def fingerprint(tensors: Iterable[Tensor]) -> str:
@@ -19,12 +20,13 @@ def fingerprint(tensors: Iterable[Tensor]) -> str:
         tensors: Any shapes, dtypes and devices.
 
     Returns:
-        A hexadecimal digest of dtypes, shapes and bytes.
+        A hexadecimal digest of dtypes, shapes and bytes; tensors on the meta device have no bytes.
     """
     digest = hashlib.blake2b(digest_size=16)
     for tensor in tensors:
         digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        if not tensor.is_meta:
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
 
 
@@ -35,13 +37,17 @@ class ControlCache:
     serve several adapters and outlive the objects that filled it.
     """
 
-    def __init__(self, budget: int = DEFAULT_BUDGET) -> None:
+    def __init__(self, budget: int = DEFAULT_BUDGET, prepared_budget: int = PREPARED_BUDGET) -> None:
         """Start empty.
 
         Args:
             budget: Most bytes to keep, >= 0; a control larger than that is not kept.
+            prepared_budget: Most bytes, >= 0, of what an injection may hold beside the controls while a condition is set:
+                the outputs of the layers before the timestep. They are larger than many controls and soon useless, so
+                they are no entries here, where they would drive controls out.
         """
         self.budget = budget
+        self.prepared_budget = prepared_budget
         self.nbytes = 0
         self._entries: OrderedDict[Hashable, Tensor] = OrderedDict()
 

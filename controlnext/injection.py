@@ -139,6 +139,7 @@ class Injection:
         self._condition, self._repeats, self._active = condition, repeats, active
         self._forwards = 0
         self._fingerprint: tuple[Hashable, str] | None = None
+        self._prepared: tuple[Hashable, Any] | None = None
 
     def detach(self) -> None:
         """Remove both hooks and let go of the condition; a second call does nothing."""
@@ -217,23 +218,40 @@ class Injection:
             condition = self._spread(condition, batch)  # each picture is at a time of its own
         if self.cache is None or torch.is_grad_enabled():
             return self.module(condition, timestep)
-        key = self._key(timestep, device)
+        times = tuple(torch.as_tensor(timestep).reshape(-1).tolist())
+        content = self._content(device)
+        key = content, times, self._repeats if len(times) > 1 else 1
         control = self.cache.get(key)
         if control is None:
-            control = self.module(condition, timestep)
+            prepared = self._prepare(condition, content) if len(times) == 1 else None
+            control = self.module(condition, timestep, *(() if prepared is None else (prepared,)))
             self.cache.put(key, control)
         return control
 
-    def _key(self, timestep: Tensor | float, device: torch.device) -> Hashable:
-        """Name a control by the content it comes from: condition, weights, time, precision and place."""
+    def _prepare(self, condition: Tensor, content: Hashable) -> Any:  # noqa: ANN401 - the module's own
+        """Return what the module makes of the condition before the timestep enters, held for the condition that is set.
+
+        None where the module makes nothing of that kind or it is not worth its memory; not held where it takes too much.
+        """
+        if not getattr(self.module, "worth_preparing", False):
+            return None
+        if self._prepared is None or self._prepared[0] != content:
+            self._prepared = None  # so that the old one is gone before the new one is made
+            prepared = self.module.prepare(condition)
+            if prepared.nbytes > self.cache.prepared_budget:
+                return prepared
+            self._prepared = content, prepared
+        return self._prepared[1]
+
+    def _content(self, device: torch.device) -> Hashable:
+        """Name what a control comes from beside the time: condition, weights, precision and place."""
         tensors = [self._condition, *self.module.parameters(), *self.module.buffers()]
         # Content is hashed once per `set`, and again only if something was written to since.
         versions = tuple((tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors)
         if self._fingerprint is None or self._fingerprint[0] != versions:
             self._fingerprint = versions, fingerprint(tensors)
-        times = tuple(torch.as_tensor(timestep).reshape(-1).tolist())
         autocast = torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type)
-        return self._fingerprint[1], times, self._repeats if len(times) > 1 else 1, autocast, device
+        return self._fingerprint[1], autocast, device
 
     def _strength(self, batch: int, frames: int, device: torch.device) -> Tensor:
         """Return what multiplies the normalised control: `(N * F or 1, 1, 1, 1)` float32."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import Self
+from typing import NamedTuple, Self
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -23,6 +23,23 @@ TAIL_GROUPS = 8
 
 class ConditionError(ControlNeXtError, ValueError):
     """A condition or timestep whose shape the control module cannot take."""
+
+
+class Prepared(NamedTuple):
+    """What a condition alone decides, to be kept between timesteps; see `ControlNeXtModel.prepare`.
+
+    Attributes:
+        sample: Output of the stem, `(B * F, C, h, w)`; the first resnet's shortcut still needs it.
+        hidden: Output of the first resnet's first convolution, `(B * F, C', h, w)`.
+    """
+
+    sample: Tensor
+    hidden: Tensor
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that both take."""
+        return self.sample.nbytes + self.hidden.nbytes
 
 
 def _stem(channels: Sequence[int], padding: int, pool: bool) -> nn.Sequential:
@@ -124,35 +141,77 @@ class ControlNeXtModel(ModelMixin, ConfigMixin):
             )
         return cls(variant_name=row.name, **asdict(replace(row.layout, **overrides)))
 
-    def forward(self, condition: Tensor, timestep: Tensor | float) -> Tensor:
-        """Compute the control.
+    @property
+    def worth_preparing(self) -> bool:
+        """Whether the layers before the timestep are worth keeping: without a stem they are one convolution of RGB."""
+        return len(self.config.stem_channels) > 0
+
+    def prepare(self, condition: Tensor) -> Prepared:
+        """Run the layers that the timestep does not reach: the stem, and the first resnet up to its first convolution.
 
         Args:
-            condition: RGB in [0, 1], `(B, 3, H, W)`, or `(B, F, 3, H, W)` for F video frames.
-            timestep: A number, a 0-dim tensor, or a `(B,)` tensor; may be fractional and negative (SVD).
+            condition: As `forward` takes it.
 
         Returns:
-            The control `(B, C, h, w)` or `(B * F, C, h, w)` in the module's dtype; h, w are about H/8, W/8 (SVD v1: /32).
+            Their outputs, for `forward(condition, timestep, prepared)` at any timestep.
 
         Raises:
-            ConditionError: The condition is not a batch of RGB pictures, or there are neither 1 nor B timesteps.
+            ConditionError: The condition is not a batch of RGB pictures.
         """
         if condition.ndim not in (4, 5) or condition.shape[-3] != IMAGE_CHANNELS:
             raise ConditionError(
                 f"A condition has the shape (batch, 3, height, width) or (batch, frames, 3, height, width), "
                 f"not {tuple(condition.shape)}."
             )
+        first = self.down_res[0]
+        sample = self.embedding(condition.to(self.dtype).reshape(-1, *condition.shape[-3:]))
+        return Prepared(sample, first.conv1(first.nonlinearity(first.norm1(sample))))
+
+    def forward(self, condition: Tensor, timestep: Tensor | float, prepared: Prepared | None = None) -> Tensor:
+        """Compute the control.
+
+        Args:
+            condition: RGB in [0, 1], `(B, 3, H, W)`, or `(B, F, 3, H, W)` for F video frames.
+            timestep: A number, a 0-dim tensor, or a `(B,)` tensor; may be fractional and negative (SVD).
+            prepared: `prepare(condition)`, kept from another timestep; the control is the same to the last bit.
+
+        Returns:
+            The control `(B, C, h, w)` or `(B * F, C, h, w)` in the module's dtype; h, w are about H/8, W/8 (SVD v1: /32).
+
+        Raises:
+            ConditionError: The condition is not a batch of RGB pictures, there are neither 1 nor B timesteps, or what
+                was prepared is of another number of pictures.
+        """
+        if prepared is None:
+            prepared = self.prepare(condition)
+        sample, hidden = prepared
         batch, frames = len(condition), condition.shape[1] if condition.ndim == 5 else 1
-        sample = condition.to(self.dtype).reshape(batch * frames, *condition.shape[-3:])
+        if len(sample) != batch * frames:
+            raise ConditionError(
+                f"{batch * frames} pictures were given, but {len(sample)} prepared: prepare them again."
+            )
 
         timesteps = torch.as_tensor(timestep, dtype=torch.float32, device=sample.device).reshape(-1)
         if len(timesteps) not in (1, batch):
             raise ConditionError(f"{batch} conditions need 1 or {batch} timesteps, not {len(timesteps)}.")
-        code = self.time_proj(timesteps.expand(batch)).to(sample.dtype)
+        code = self.time_proj(timesteps.expand(batch)).to(self.dtype)
         embedding = self.time_embedding(code).repeat_interleave(frames, dim=0)
 
-        sample = self.embedding(sample)
-        for resnet, downsample in zip(self.down_res, self.down_sample, strict=True):
+        sample = self.down_sample[0](_finish(self.down_res[0], sample, hidden, embedding))
+        for resnet, downsample in zip(self.down_res[1:], self.down_sample[1:], strict=True):
             sample = downsample(resnet(sample, embedding))
         mixed = self.mid_convs[0](sample)
         return self.mid_convs[1](mixed + sample if self.config.tail_residual else mixed)
+
+
+def _finish(resnet: ResnetBlock2D, sample: Tensor, hidden: Tensor, embedding: Tensor) -> Tensor:
+    """Run a stock resnet from where the time embedding comes in.
+
+    Source:
+        diffusers, `ResnetBlock2D.forward`, for the arguments that this module builds it with.
+    """
+    hidden = hidden + resnet.time_emb_proj(resnet.nonlinearity(embedding))[:, :, None, None]
+    hidden = resnet.conv2(resnet.dropout(resnet.nonlinearity(resnet.norm2(hidden))))
+    if resnet.conv_shortcut is not None:
+        sample = resnet.conv_shortcut(sample.contiguous() if resnet.training else sample)
+    return (sample + hidden) / resnet.output_scale_factor

@@ -3,7 +3,7 @@ import torch
 from tiny_models import Counter, make_case
 
 from controlnext.cache import ControlCache, fingerprint
-from controlnext.injection import attach
+from controlnext.injection import attach, attached_injection
 
 STEPS = (901, 601, 301)
 
@@ -100,12 +100,106 @@ def test_other_dtypes_and_autocast_are_kept_apart(case):
     assert counter.count == 3
 
 
+class Prepares:
+    """Counts how often a module runs the layers before the timestep for itself, and how often for keeping."""
+
+    def __init__(self, module):
+        self.kept = self.stems = 0
+        prepare = module.prepare
+
+        def counted(condition):
+            self.kept += 1
+            return prepare(condition)
+
+        module.prepare = counted
+        module.embedding.register_forward_hook(self._add)
+
+    def _add(self, *_):
+        self.stems += 1
+
+
+@pytest.mark.parametrize("variant", ["sd15-train", "sdxl", "svd-v1", "svd-v2", "starter"])
+def test_the_layers_before_the_timestep_run_once_for_a_condition(variant):
+    case = make_case(variant)
+    with attach(case.unet, case.module, variant) as injection:
+        expected = run_schedule(case, injection)
+    prepares = Prepares(case.module)
+    with attach(case.unet, case.module, variant, cache=ControlCache()) as injection:
+        for output, wanted in zip(run_schedule(case, injection), expected, strict=True):
+            assert torch.equal(output, wanted)
+        assert (prepares.kept, prepares.stems) == (1, 1)
+        run_schedule(case, injection, (*STEPS, *STEPS))  # all kept as controls
+        assert prepares.stems == 1
+        run_schedule(case, injection, (777, 333))
+        assert prepares.stems == 2
+
+
+def test_what_was_prepared_is_let_go_of_with_the_condition(case):
+    cache = ControlCache()
+    with attach(case.unet, case.module, "sdxl", cache=cache) as injection:
+        run_schedule(case, injection)
+        assert injection._prepared is not None
+        injection.set(None)
+        assert injection._prepared is None
+
+
+def test_what_was_prepared_has_a_budget_of_its_own(case):
+    prepares = Prepares(case.module)
+    with attach(case.unet, case.module, "sdxl", cache=ControlCache(prepared_budget=1000)) as injection:
+        run_schedule(case, injection)
+    assert (prepares.kept, prepares.stems) == (len(STEPS), len(STEPS))
+
+
+def test_a_changed_picture_or_stem_is_prepared_again(case):
+    prepares = Prepares(case.module)
+    with attach(case.unet, case.module, "sdxl", case.condition, cache=ControlCache()):
+        case.run(11)
+        case.condition.mul_(0.5)
+        changed = case.run(21)
+        with torch.no_grad():
+            case.module.embedding[0].weight.neg_()
+        negated = case.run(31)
+    assert prepares.stems == 3
+    with attach(case.unet, case.module, "sdxl", case.condition):
+        assert torch.equal(case.run(31), negated)
+        with torch.no_grad():
+            case.module.embedding[0].weight.neg_()
+        assert torch.equal(case.run(21), changed)
+
+
+def test_times_of_their_own_prepare_nothing():
+    case = make_case("sdxl", batch=2, conditions=1)
+    prepares = Prepares(case.module)
+    with attach(case.unet, case.module, "sdxl", case.condition, cache=ControlCache()) as injection:
+        case.run(torch.tensor([11, 900]))
+        assert injection._prepared is None
+    assert prepares.stems == 1
+
+
+def test_a_module_without_halves_is_cached_all_the_same(case):
+    class Plain(torch.nn.Module):
+        def __init__(self, module):
+            super().__init__()
+            self.inner, self.count = module, 0
+
+        def forward(self, condition, timestep):
+            self.count += 1
+            return self.inner(condition, timestep)
+
+    plain = Plain(case.module)
+    with attach(case.unet, plain, "sdxl", cache=ControlCache()) as injection:
+        run_schedule(case, injection)
+        run_schedule(case, injection)
+    assert plain.count == len(STEPS)
+
+
 def test_gradients_are_never_cached(case):
     counter, cache = Counter(case.module), ControlCache()
     with attach(case.unet, case.module, "sdxl", case.condition, cache=cache):
         for _ in range(2):
             case.unet(case.sample, 11, **case.others).sample.mean().backward()
         assert (counter.count, len(cache)) == (2, 0)
+        assert attached_injection(case.unet)._prepared is None
         case.run()
         case.unet(case.sample, 11, **case.others).sample.mean().backward()
     assert counter.count == 4

@@ -135,6 +135,62 @@ def test_timesteps_may_be_numbers_or_tensors():
     assert not torch.allclose(apart[1], expected[1])
 
 
+def stock_forward(module, condition, timestep):
+    """The module as diffusers' own resnet blocks run it, without a stop before the timestep."""
+    batch, frames = len(condition), condition.shape[1] if condition.ndim == 5 else 1
+    sample = module.embedding(condition.to(module.dtype).reshape(batch * frames, *condition.shape[-3:]))
+    times = torch.as_tensor(timestep, dtype=torch.float32).reshape(-1).expand(batch)
+    embedding = module.time_embedding(module.time_proj(times).to(sample.dtype)).repeat_interleave(frames, dim=0)
+    for resnet, downsample in zip(module.down_res, module.down_sample, strict=True):
+        sample = downsample(resnet(sample, embedding))
+    mixed = module.mid_convs[0](sample)
+    return module.mid_convs[1](mixed + sample if module.config.tail_residual else mixed)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_prepared_condition_changes_no_bit(variant, dtype):
+    module = make_module(variant, 24).to(dtype)
+    shape = (2, 3, 3, 72, 56) if variant.startswith("svd") else (2, 3, 40, 56)
+    condition = torch.rand(shape)
+    with torch.no_grad():
+        prepared = module.prepare(condition)
+        assert prepared.nbytes == prepared.sample.nbytes + prepared.hidden.nbytes > 0
+        for timestep in (0, 741, -1.3, torch.tensor([3, 500])):
+            control = module(condition, timestep, prepared)
+            assert control.dtype == dtype
+            assert torch.equal(control, module(condition, timestep))
+            assert torch.equal(control, stock_forward(module, condition, timestep))
+
+
+def test_a_compiled_module_takes_a_prepared_condition():
+    module = make_module("sdxl", 8)
+    condition = torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        expected = module(condition, 7)
+        module.compile(backend="eager")  # the graph is captured, the kernels are the same
+        assert torch.equal(module(condition, 7, module.prepare(condition)), expected)
+        assert torch.equal(module(condition, 7), expected)
+
+
+def test_gradients_reach_the_layers_before_the_timestep():
+    module = make_module("starter", 8).train()
+    module(torch.rand(1, 3, 16, 16), 7).mean().backward()
+    assert module.down_res[0].conv1.weight.grad.abs().sum() > 0
+    assert module.embedding[0].weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_only_modules_with_a_stem_are_worth_preparing(variant):
+    assert make_module(variant, 8).worth_preparing == (variant != "sd15")
+
+
+def test_a_condition_prepared_for_other_pictures_is_refused():
+    module = make_module("sdxl", 8)
+    with torch.no_grad(), pytest.raises(ConditionError, match="2 pictures were given, but 1 prepared"):
+        module(torch.rand(2, 3, 8, 8), 1, module.prepare(torch.rand(1, 3, 8, 8)))
+
+
 def test_video_is_its_frames_in_order():
     module = make_module("svd-v2", 8)
     video = torch.rand(2, 3, 3, 40, 40)
