@@ -148,6 +148,10 @@ class Shards:
         """Return the number of pictures."""
         return len(self._where)
 
+    def backs(self) -> np.ndarray:
+        """Return the indices of pictures whose figure is seen from behind."""
+        return np.array([i for i, (stage, _, _) in enumerate(self._told) if abs(stage.yaw) > np.pi / 2])
+
     def __getitem__(self, index: int) -> Sample:
         """Return one sample."""
         shard, row = self._where[index]
