@@ -158,7 +158,7 @@ class ControlNeXtAdapter:
     def attach(
         self, unet: nn.Module, condition: Tensor | None = None, gamma: Gamma = 1.0, alpha: float = 1.0
     ) -> Attachment:
-        """Attach to a UNet; a context manager, or undone by `detach`.
+        """Attach to a UNet; a context manager, or undone by `detach`. Several adapters may be attached at once.
 
         Args:
             unet: A stock diffusers UNet of the variant's family.
@@ -170,7 +170,7 @@ class ControlNeXtAdapter:
             The attachment: `set(condition, gamma)` and `alpha = ...` change it, `detach()` ends it.
 
         Raises:
-            InjectionError: The UNet has an adapter already or is of another family.
+            InjectionError: The UNet has this adapter already or is of another family.
             WeightsError: The UNet weights do not fit it, or alpha is out of range.
             ControlSizeError: condition or gamma have an unusable shape or value.
         """

@@ -3,6 +3,13 @@
 The first hook, on the UNet, sees the timestep and prepares the control. The second, on the block at the injection
 point, replaces that block's `hidden_states` input and nothing else; the UNet has stored its skip residuals by then, so
 they stay as they were. Nothing is ever changed in place, because a block may return one tensor as output and residual.
+
+Several control modules may steer one UNet. Where they enter the same block, each is normalised by the hidden states as
+they were before any control was added, and the results are added in the order of attachment: with cn for cross_norm,
+h + g1 cn(c1, h) + g2 cn(c2, h). So each control adds exactly what it adds alone, which is what it was trained with, and
+the order matters to rounding only. Taken in turns instead, cn(c2, h + g1 cn(c1, h)) would give the second control the
+first one's share too: its mean grows from m to (1 + g1) m and its deviation with it, so equal gammas would not be equal
+strengths, and three controls at gamma 1 would add 7 m where here they add 3 m.
 """
 
 from __future__ import annotations
@@ -22,7 +29,9 @@ from controlnext.cross_norm import cross_norm
 from controlnext.errors import ControlNeXtError
 from controlnext.variants import Variant, get_variant
 
-Gamma = float | Sequence[float] | Tensor
+Strength = float | Sequence[float] | Tensor
+Gamma = Strength | Callable[[int], Strength]
+"""A number, one a picture, or a function of the count of UNet forwards that gives either."""
 
 
 class InjectionError(ControlNeXtError, RuntimeError):
@@ -33,7 +42,9 @@ class ControlSizeError(ControlNeXtError, ValueError):
     """Sizes or values of condition, gamma, control and hidden states that do not go together."""
 
 
-def add_control(hidden: Tensor, control: Tensor, strength: Tensor, variant: Variant) -> Tensor:
+def add_control(
+    hidden: Tensor, control: Tensor, strength: Tensor, variant: Variant, reference: Tensor | None = None
+) -> Tensor:
     """Add the cross-normalised control to the hidden states, in the order the variant was trained with.
 
     Args:
@@ -41,6 +52,8 @@ def add_control(hidden: Tensor, control: Tensor, strength: Tensor, variant: Vari
         control: `(N or 1, C, h, w)`, any float dtype.
         strength: `(N or 1, 1, 1, 1)`, what multiplies the normalised control; where 0, the sample stays bit for bit.
         variant: Gives eps and the order of pooling and normalising.
+        reference: `(N, C, H, W)`, gives the statistics; None = `hidden`. With several controls, the hidden states before
+            the first.
 
     Returns:
         The controlled hidden states `(N, C, H, W)` in the dtype of `hidden`.
@@ -48,11 +61,11 @@ def add_control(hidden: Tensor, control: Tensor, strength: Tensor, variant: Vari
     Source:
         dvlab-research/ControlNeXt, the five lines that differ in each release's forked UNet.
     """
-    size = hidden.shape[-2:]
+    size, reference = hidden.shape[-2:], hidden if reference is None else reference
     if variant.pool_first:
-        aligned = cross_norm(_pool(control, size), hidden, variant.eps)
+        aligned = cross_norm(_pool(control, size), reference, variant.eps)
     else:
-        aligned = _pool(cross_norm(control, hidden, variant.eps), size)
+        aligned = _pool(cross_norm(control, reference, variant.eps), size)
     strength = strength.to(hidden.dtype)
     return torch.where(strength == 0, hidden, hidden + strength * aligned)
 
@@ -60,6 +73,47 @@ def add_control(hidden: Tensor, control: Tensor, strength: Tensor, variant: Vari
 def _pool(features: Tensor, size: torch.Size) -> Tensor:
     """Average features to a size; replicates where they are smaller, as upstream does."""
     return features if features.shape[-2:] == size else adaptive_avg_pool2d(features, size)
+
+
+class Entrance:
+    """The one hook on a block through which all controls enter that come in there, in the order they were attached."""
+
+    def __init__(self, block: nn.Module) -> None:
+        """Register the hook on a block."""
+        self.members: list[Injection] = []
+        self._handle = block.register_forward_pre_hook(self._before_block, with_kwargs=True)
+
+    @classmethod
+    def of(cls, block: nn.Module) -> Entrance:
+        """Return the entrance of a block, made if it has none."""
+        owners = (getattr(hook, "__self__", None) for hook in block._forward_pre_hooks.values())
+        return next((owner for owner in owners if isinstance(owner, Entrance)), None) or cls(block)
+
+    def leave(self, injection: Injection) -> None:
+        """Forget an injection; the last one takes the hook along."""
+        if injection in self.members:
+            self.members.remove(injection)
+            if not self.members:
+                self._handle.remove()
+
+    def _before_block(
+        self, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        """Replace the block's `hidden_states`, given by name or first in order."""
+        pending = [(member, member.take()) for member in self.members]
+        pending = [(member, *taken) for member, taken in pending if taken is not None]
+        if not pending:
+            return None
+        by_name = "hidden_states" in kwargs
+        reference = hidden = kwargs["hidden_states"] if by_name else args[0]
+        for member, control, strength in pending:
+            if control.shape[1] != hidden.shape[1]:
+                raise ControlSizeError(
+                    f"The control has {control.shape[1]} channels but the hidden states at "
+                    f"{member.variant.injection_point!r} have {hidden.shape[1]}: this adapter is for another base model."
+                )
+            hidden = add_control(hidden, control, strength, member.variant, reference)
+        return (args, {**kwargs, "hidden_states": hidden}) if by_name else ((hidden, *args[1:]), kwargs)
 
 
 class Injection:
@@ -81,7 +135,8 @@ class Injection:
             cache: Where controls are kept while gradients are off; None computes each.
 
         Raises:
-            InjectionError: The UNet has a control already, or lacks the injection point or a timestep.
+            InjectionError: This very module is attached to the UNet already, or the UNet lacks the injection point or a
+                timestep.
         """
         self.unet = unwrap(unet)
         self.module = module
@@ -90,8 +145,8 @@ class Injection:
         self._names = list(inspect.signature(type(self.unet).forward).parameters)[1:]
         if not {"sample", "timestep"} <= set(self._names):
             raise InjectionError(f"{type(self.unet).__name__} is no UNet: its forward takes no sample and timestep.")
-        if attached_injection(self.unet) is not None:
-            raise InjectionError("A ControlNeXt is attached to this UNet already: detach it first.")
+        if any(other.module is module for other in attached_injections(self.unet)):
+            raise InjectionError("This control module is attached to this UNet already: detach it first.")
         try:
             block = self.unet.get_submodule(self.variant.injection_point)
         except AttributeError as error:
@@ -102,10 +157,9 @@ class Injection:
         self._expected = False
         self._pending: tuple[Tensor, Tensor] | None = None
         self.set(None)
-        self._handles = [
-            self.unet.register_forward_pre_hook(self._before_unet, with_kwargs=True),
-            block.register_forward_pre_hook(self._before_block, with_kwargs=True),
-        ]
+        self._handle = self.unet.register_forward_pre_hook(self._before_unet, with_kwargs=True)
+        self._entrance: Entrance | None = Entrance.of(block)
+        self._entrance.members.append(self)
         _forget_compiled(self.unet)
 
     def set(
@@ -122,8 +176,9 @@ class Injection:
             condition: RGB in [0, 1], `(K, 3, H, W)`, or `(K, F, 3, H, W)` for video; None = no control. A UNet batch
                 larger than `K * repeats` is that many pictures over again; if an even number of times, it counts as
                 guided, [unconditional, conditional], which matters for the SVD variants.
-            gamma: Multiplier of the normalised control beside the variant's own: a finite number, or one per picture.
-                The number 0 runs the bare UNet.
+            gamma: Multiplier of the normalised control beside the variant's own: a finite number, or one per picture,
+                or a function that gives these for the count of UNet forwards since `set`. The number 0 leaves the UNet
+                without this control.
             repeats: How many pictures in a row share each condition.
             active: Asked with the count of UNet forwards since `set`; False leaves that forward uncontrolled.
 
@@ -135,7 +190,7 @@ class Injection:
                 f"A condition has the shape (batch, 3, height, width) or (batch, frames, 3, height, width), "
                 f"not {tuple(condition.shape)}."
             )
-        self._gamma = as_gamma(gamma)
+        self._gamma = gamma if callable(gamma) else as_gamma(gamma)
         self._condition, self._repeats, self._active = condition, repeats, active
         self._forwards = 0
         self._fingerprint: tuple[Hashable, str] | None = None
@@ -143,17 +198,17 @@ class Injection:
 
     def detach(self) -> None:
         """Remove both hooks and let go of the condition; a second call does nothing."""
-        for handle in self._handles:
-            handle.remove()
-        if self._handles:
+        if self._entrance is not None:
+            self._handle.remove()
+            self._entrance.leave(self)
             _forget_compiled(self.unet)
-        self._handles, self._pending = [], None
+        self._entrance, self._pending = None, None
         self.set(None)
 
     @property
     def attached(self) -> bool:
         """Whether the hooks are in place."""
-        return bool(self._handles)
+        return self._entrance is not None
 
     def __enter__(self) -> Self:
         """Return the handle itself."""
@@ -173,9 +228,10 @@ class Injection:
         )
         self._expected, self._pending = True, None
         index, self._forwards = self._forwards, self._forwards + 1
-        if self._condition is None or isinstance(self._gamma, float):
+        if self._condition is None or (self._active is not None and not self._active(index)):
             return
-        if self._active is not None and not self._active(index):
+        gamma = as_gamma(self._gamma(index)) if callable(self._gamma) else self._gamma
+        if isinstance(gamma, float):
             return
         if sample.ndim != self._condition.ndim or (sample.ndim == 5 and sample.shape[1] != self._condition.shape[1]):
             raise ControlSizeError(
@@ -186,28 +242,19 @@ class Injection:
         control = self._control(timestep, batch, sample.device)
         if 1 < len(control) != batch * frames:  # a single one broadcasts
             control = self._spread(control.unflatten(0, (-1, frames)), batch).flatten(0, 1)
-        self._pending = control, self._strength(batch, frames, sample.device)
+        self._pending = control, self._strength(gamma, batch, frames, sample.device)
 
-    def _before_block(
-        self, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        """Replace the block's `hidden_states`, given by name or first in order."""
+    def take(self) -> tuple[Tensor, Tensor] | None:
+        """Hand over the control and its strength for this forward, once; None if there is none.
+
+        Raises:
+            InjectionError: No forward of the UNet goes on.
+        """
         if not self._expected:
             raise InjectionError("The injection point ran outside its UNet's forward: call the UNet, not its blocks.")
         pending = self._pending
         self._expected, self._pending = False, None
-        if pending is None:
-            return None
-        by_name = "hidden_states" in kwargs
-        hidden = kwargs["hidden_states"] if by_name else args[0]
-        control, strength = pending
-        if control.shape[1] != hidden.shape[1]:
-            raise ControlSizeError(
-                f"The control has {control.shape[1]} channels but the hidden states at "
-                f"{self.variant.injection_point!r} have {hidden.shape[1]}: this adapter is for another base model."
-            )
-        hidden = add_control(hidden, control, strength, self.variant)
-        return (args, {**kwargs, "hidden_states": hidden}) if by_name else ((hidden, *args[1:]), kwargs)
+        return pending
 
     def _control(self, timestep: Tensor | float, batch: int, device: torch.device) -> Tensor:
         """Return the control of the distinct conditions, `(K * F, C, h, w)`, from the cache if it is there."""
@@ -250,10 +297,11 @@ class Injection:
         versions = tuple((tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors)
         if self._fingerprint is None or self._fingerprint[0] != versions:
             self._fingerprint = versions, fingerprint(tensors)
-        autocast = torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type)
+        kind = device.type  # the meta device, where only shapes are computed, has no autocast
+        autocast = kind != "meta" and torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind)
         return self._fingerprint[1], autocast, device
 
-    def _strength(self, batch: int, frames: int, device: torch.device) -> Tensor:
+    def _strength(self, gamma: Tensor, batch: int, frames: int, device: torch.device) -> Tensor:
         """Return what multiplies the normalised control: `(N * F or 1, 1, 1, 1)` float32."""
         row = self.variant
         scale = self.module.scale if row.layout.learned_scale else torch.ones(())
@@ -262,7 +310,7 @@ class Injection:
         if not row.control_on_uncond and batch % (2 * pictures) == 0:
             scale = torch.stack([torch.zeros_like(scale), scale]).repeat_interleave(batch // 2)
         factor = row.factor * (torch.sigmoid(scale) if row.sigmoid_scale else scale)
-        gamma = self._gamma.to(device)
+        gamma = gamma.to(device)
         if batch % len(gamma):
             raise ControlSizeError(f"{len(gamma)} values of gamma do not divide the UNet's batch of {batch}.")
         if len(gamma) > 1:
@@ -304,10 +352,15 @@ def attach(
     return injection
 
 
-def attached_injection(unet: nn.Module) -> Injection | None:
-    """Return the injection attached to a UNet, if there is one."""
+def attached_injections(unet: nn.Module) -> list[Injection]:
+    """Return the injections attached to a UNet, in the order of attachment."""
     owners = (getattr(hook, "__self__", None) for hook in unwrap(unet)._forward_pre_hooks.values())
-    return next((owner for owner in owners if isinstance(owner, Injection)), None)
+    return [owner for owner in owners if isinstance(owner, Injection)]
+
+
+def attached_injection(unet: nn.Module) -> Injection | None:
+    """Return the first injection attached to a UNet, if there is one."""
+    return next(iter(attached_injections(unet)), None)
 
 
 def unwrap(unet: nn.Module) -> nn.Module:
@@ -315,7 +368,7 @@ def unwrap(unet: nn.Module) -> nn.Module:
     return getattr(unet, "_orig_mod", unet)
 
 
-def as_gamma(gamma: Gamma) -> float | Tensor:
+def as_gamma(gamma: Strength) -> float | Tensor:
     """Check gamma.
 
     Args:

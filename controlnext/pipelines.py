@@ -26,10 +26,12 @@ from torch import Tensor
 from controlnext.adapter import Attachment, ControlNeXtAdapter
 from controlnext.conditions import Picture, as_pictures, resized, size_of
 from controlnext.errors import ControlNeXtError
-from controlnext.injection import ControlSizeError, Gamma, as_gamma
+from controlnext.gamma import GammaCurve, parse_gamma
+from controlnext.injection import ControlSizeError, InjectionError, Strength, as_gamma
 
 logger = logging.getLogger(__name__)
 
+ONLY = "default"  # name of an adapter that was given none
 SIZE_STEP = 8  # pixels to a latent cell; sizes are multiples of it
 LATENT_CHANNELS = 4
 
@@ -38,45 +40,70 @@ class PipelineError(ControlNeXtError, ValueError):
     """Arguments of a controlled call that are missing or do not go together."""
 
 
+Strengths = Strength | GammaCurve | str
+"""gamma of a call: a number, one a picture, a curve over the steps, or the curve's text."""
+
+
 class ControlNeXtMixin:
-    """Adds a control image to a stock pipeline; put it before the stock class in the bases."""
+    """Adds control images to a stock pipeline; put it before the stock class in the bases."""
 
     _families: tuple[str, ...] = ()
-    _controlnext: Attachment | None = None
+    _controlnexts: dict[str, Attachment] | None = None
 
-    def load_controlnext(self, adapter: ControlNeXtAdapter | str | os.PathLike[str], **options: Any) -> None:  # noqa: ANN401 - passed on
+    def load_controlnext(
+        self,
+        adapter: ControlNeXtAdapter | str | os.PathLike[str],
+        name: str = ONLY,
+        **options: Any,  # noqa: ANN401 - passed on
+    ) -> None:
         """Attach an adapter to the pipeline's UNet until `unload_controlnext`.
 
-        Load before `torch.compile`. As with a LoRA, a loaded adapter's weights may stay in the UNet between calls; a
-        call without a control image puts the UNet's own weights back first and is the stock call, bit for bit.
+        Call it again with other names for several controls at once. Load before `torch.compile`. As with a LoRA, loaded
+        adapters' weights may stay in the UNet between calls; a call without a control image puts the UNet's own weights
+        back first and is the stock call, bit for bit.
 
         Args:
             adapter: An adapter, or what `ControlNeXtAdapter.from_pretrained` takes.
+            name: Tells several adapters apart; the order of loading is that of the lists a call takes.
             **options: Passed on to `from_pretrained`: `variant`, `kind`, `dtype` (None = the UNet's) and so on.
 
         Raises:
-            ControlNeXtError: The adapter cannot be loaded or does not fit, or another is loaded.
+            ControlNeXtError: The adapter cannot be loaded or does not fit, or there is one of that name.
         """
+        if name in self.controlnexts:
+            raise InjectionError(
+                f"An adapter is loaded as {name!r} already: unload it first, or pass name=... to use both at once."
+            )
         if not isinstance(adapter, ControlNeXtAdapter):
             adapter = ControlNeXtAdapter.from_pretrained(adapter, **{"dtype": self.unet.dtype, **options})
         if self._families and adapter.variant.family not in self._families:
             logger.warning(
                 "%s is made for %s, not %s.", adapter.variant.name, adapter.variant.family, type(self).__name__
             )
-        self._controlnext = adapter.attach(self.unet)
+        self.controlnexts[name] = adapter.attach(self.unet)
 
-    def unload_controlnext(self) -> None:
-        """Detach the adapter and restore the UNet bit for bit; without an adapter it does nothing."""
-        if self._controlnext is not None:
-            self._controlnext.detach()
-        self._controlnext = None
+    def unload_controlnext(self, name: str | None = None) -> None:
+        """Detach an adapter and restore the UNet bit for bit; where there is none it does nothing.
+
+        Args:
+            name: The one to detach; None = all.
+        """
+        for key in [key for key in self.controlnexts if name in (None, key)]:
+            self.controlnexts.pop(key).detach()
+
+    @property
+    def controlnexts(self) -> dict[str, Attachment]:
+        """The loaded adapters at work, by name, in the order of loading."""
+        if self._controlnexts is None:
+            self._controlnexts = {}
+        return self._controlnexts
 
     @classmethod
     def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs: Any) -> Self:  # noqa: ANN401 - diffusers' signature
-        """Build this pipeline on the components of another, keeping its dtype and its loaded adapter.
+        """Build this pipeline on the components of another, keeping its dtype and its loaded adapters.
 
         Args:
-            pipeline: A stock pipeline, or another with control; both then share the UNet.
+            pipeline: A stock pipeline, or another with control; both then share the UNet and the adapters.
             **kwargs: As in diffusers; without a dtype the one of `pipeline` stays, where diffusers would cast to float32.
 
         Returns:
@@ -86,20 +113,23 @@ class ControlNeXtMixin:
             kwargs["dtype"] = pipeline.dtype
         new = super().from_pipe(pipeline, **kwargs)
         if new.unet is pipeline.unet:
-            new._controlnext = getattr(pipeline, "_controlnext", None)
+            new._controlnexts = getattr(pipeline, "controlnexts", None)
         return new
 
     def __call__(
         self,
         *args: Any,  # noqa: ANN401 - the stock call's
-        control_image: Picture | Sequence[Picture] | None = None,
-        gamma: Gamma | None = None,
-        alpha: float = 1.0,
-        control_start: float = 0.0,
-        control_end: float = 1.0,
+        control_image: Picture | Sequence[Picture | Sequence[Picture] | None] | None = None,
+        gamma: Strengths | Sequence[Strengths | None] | None = None,
+        alpha: float | Sequence[float] = 1.0,
+        control_start: float | Sequence[float] = 0.0,
+        control_end: float | Sequence[float] = 1.0,
         **kwargs: Any,  # noqa: ANN401 - the stock call's
     ) -> Any:  # noqa: ANN401 - what the stock call returns
         """Run the stock call with control.
+
+        With several adapters loaded, `control_image` is a list with an entry for each in the order of loading (None =
+        this one is off), and so may be the other arguments; one that is no list holds for all.
 
         Args:
             *args: As the stock pipeline takes them.
@@ -107,9 +137,10 @@ class ControlNeXtMixin:
                 `(H, W, 3)` or `(B, H, W, 3)`, or tensor `(3, H, W)` or `(B, 3, H, W)`; uint8, or floats in [0, 1].
                 Resized (Lanczos) to the picture's size, which defaults to its own size rounded down to a multiple of
                 8. None = the stock call.
-            gamma: Strength: a number, or one for each prompt or picture. None = what the adapter recommends; 0 = the
-                UNet with the adapter's weights, uncontrolled.
-            alpha: Share of the adapter's UNet weights, in [0, 1.5].
+            gamma: Strength: a number, or one for each prompt or picture, or a `GammaCurve` (or its text, such as
+                `"0:1, 0.5:0.3"`) over the steps that run. None = what the adapter recommends; 0 = the UNet with the
+                adapter's weights, uncontrolled.
+            alpha: Share of the adapter's UNet weights, in [0, 1.5]; those of several adapters add.
             control_start: Fraction of the steps, in [0, 1], from which the control acts.
             control_end: Fraction of the steps, in [0, 1], up to which it acts.
             **kwargs: As the stock pipeline takes them.
@@ -118,43 +149,97 @@ class ControlNeXtMixin:
             What the stock pipeline returns.
 
         Raises:
-            PipelineError: No adapter is loaded, or the window or the control image make no sense.
+            PipelineError: No adapter is loaded, or the window, the control image or a list makes no sense.
             ControlSizeError: The number of control images or of gammas fits neither the prompts nor the pictures.
+            GammaError: gamma is a text and no curve.
             WeightsError: alpha is out of range.
         """
-        attachment = self._controlnext
+        attachments = self.controlnexts
         if control_image is None:
-            if attachment is not None and attachment.attached:
-                attachment.alpha = 0.0
+            for attachment in attachments.values():
+                if attachment.attached:
+                    attachment.alpha = 0.0
             return super().__call__(*args, **kwargs)
-        if attachment is None or not attachment.attached:
+        if not attachments or not all(attachment.attached for attachment in attachments.values()):
             raise PipelineError("A control image needs an adapter: call load_controlnext(...) first.")
-        if not 0 <= control_start <= control_end <= 1:
-            raise PipelineError(
-                f"control_start and control_end satisfy 0 <= start <= end <= 1, not {control_start} and {control_end}."
-            )
-
+        rows = self._rows(
+            control_image=control_image,
+            gamma=gamma,
+            alpha=alpha,
+            control_start=control_start,
+            control_end=control_end,
+        )
         signature = inspect.signature(super().__call__)
         call = signature.bind_partial(*args, **kwargs)
-        condition = self._prepare_condition(as_pictures(control_image), call.arguments, signature.parameters)
-        prompts = _count_prompts(call.arguments)
-        made = prompts * (_given(call.arguments, "num_images_per_prompt", "num_videos_per_prompt") or 1)
-        gamma = as_gamma(attachment.adapter.gamma if gamma is None else gamma)
-        if isinstance(gamma, Tensor) and len(gamma) > 1:
-            gamma = gamma.repeat_interleave(_share(len(gamma), prompts, made, what="values of gamma"))
+        for attachment, row in zip(attachments.values(), rows, strict=True):
+            if row["control_image"] is None:
+                attachment.alpha = 0.0
+        try:
+            for attachment, row in zip(attachments.values(), rows, strict=True):
+                if row["control_image"] is not None:
+                    self._set(attachment, row, call.arguments, signature.parameters)
+            return super().__call__(*call.args, **call.kwargs)
+        finally:
+            for attachment in attachments.values():
+                attachment.set(None)
+
+    def _rows(self, **arguments: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - as a call takes them
+        """Take the arguments of a call apart: one row for each loaded adapter."""
+        count = len(self.controlnexts)
+        if count == 1:
+            return [arguments]
+        for name, value in arguments.items():
+            listed = isinstance(value, list | tuple)
+            if (listed or name == "control_image") and not (listed and len(value) == count):
+                given = f"{len(value)} were given" if listed else "one was given"
+                raise PipelineError(
+                    f"{count} adapters are loaded ({', '.join(self.controlnexts)}), so {name} is a list of {count}, but "
+                    f"{given}."
+                )
+        rows = [
+            {name: value[index] if isinstance(value, list | tuple) else value for name, value in arguments.items()}
+            for index in range(count)
+        ]
+        if all(row["control_image"] is None for row in rows):
+            raise PipelineError(
+                "All control images are None: give one, or leave control_image out for the stock call."
+            )
+        return rows
+
+    def _set(
+        self,
+        attachment: Attachment,
+        row: Mapping[str, Any],
+        arguments: dict[str, Any],
+        parameters: Mapping[str, inspect.Parameter],
+    ) -> None:
+        """Say to one adapter what it does in this call; settles the picture's size on the way."""
+        start, end, gamma = row["control_start"], row["control_end"], row["gamma"]
+        if not 0 <= start <= end <= 1:
+            raise PipelineError(
+                f"control_start and control_end satisfy 0 <= start <= end <= 1, not {start} and {end}."
+            )
+        condition = self._prepare_condition(as_pictures(row["control_image"]), arguments, parameters)
+        prompts = _count_prompts(arguments)
+        made = prompts * (_given(arguments, "num_images_per_prompt", "num_videos_per_prompt") or 1)
+        gamma = attachment.adapter.gamma if gamma is None else gamma
+        gamma = parse_gamma(gamma) if isinstance(gamma, str) else gamma
+        if isinstance(gamma, GammaCurve):
+            curve = gamma
+            gamma = lambda index: curve.at_step(index, self.num_timesteps)  # noqa: E731 - it belongs to this call
+        else:
+            gamma = as_gamma(gamma)
+            if isinstance(gamma, Tensor) and len(gamma) > 1:
+                gamma = gamma.repeat_interleave(_share(len(gamma), prompts, made, what="values of gamma"))
 
         def active(index: int) -> bool:
             """Tell whether a step lies inside of the window, as diffusers' ControlNet pipelines do."""
             steps = self.num_timesteps
-            return control_start <= index / steps and (index + 1) / steps <= control_end
+            return start <= index / steps and (index + 1) / steps <= end
 
         repeats = _share(len(condition), prompts, made, what="control images")
         attachment.set(condition, gamma, repeats=repeats, active=active)
-        attachment.alpha = alpha
-        try:
-            return super().__call__(*call.args, **call.kwargs)
-        finally:
-            attachment.set(None)
+        attachment.alpha = row["alpha"]
 
     def _prepare_condition(
         self, pictures: list[PIL.Image.Image | Tensor], arguments: dict[str, Any], parameters: Mapping[str, Any]

@@ -12,8 +12,10 @@ import math
 import os
 import pickle
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
+from weakref import WeakKeyDictionary
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -154,8 +156,55 @@ def unet_parameters(unet: nn.Module) -> dict[str, nn.Parameter]:
     }
 
 
+@dataclass(eq=False)
+class _Share:
+    """The weights of one adapter, and how much of them is in place."""
+
+    tensors: Mapping[str, Tensor]
+    kind: Kind
+    alpha: float = 0.0
+
+
+@dataclass
+class _Ledger:
+    """What a UNet's weights were before any adapter, and the shares on top of them in the order they came.
+
+    It holds no reference to the UNet, so that both go when nobody holds the UNet any more.
+    """
+
+    originals: dict[str, Tensor] = field(default_factory=dict)
+    shares: list[_Share] = field(default_factory=list)
+
+    def value(self, key: str, parameter: Tensor, share: _Share, alpha: float) -> Tensor:
+        """Return the value of a parameter with one share moved to `alpha`, in the parameter's dtype.
+
+        The sum is made in float32 or wider and rounded once, to the original dtype and then to today's: the value
+        depends on the shares in place alone, not on what came and went.
+        """
+        original = self.originals[key].to(parameter.device)
+        work = torch.promote_types(original.dtype, torch.float32)
+        value = original
+        for other in self.shares:
+            part = alpha if other is share else other.alpha
+            if part == 0 or key not in other.tensors:
+                continue
+            tensor = other.tensors[key].to(parameter.device)
+            if other.kind == "delta":
+                value = value.to(work) + part * tensor.to(work)
+            elif value is not original:
+                value = value.to(work) + part * (tensor.to(work) - original.to(work))
+            else:
+                value = tensor if part == 1 else torch.lerp(original.to(work), tensor.to(work), part)
+        return value.to(original.dtype).to(parameter.dtype)
+
+
+_LEDGERS: WeakKeyDictionary[nn.Module, _Ledger] = WeakKeyDictionary()
+
+
 class UNetPatch:
     """UNet weights of an adapter in place; `restore` takes them back bit for bit.
+
+    Several may be in place at once: their changes add, each with its alpha, and they may go in any order.
 
     LoRAs may come and go in between: layers are found by their stock names each time. What somebody else wrote to a
     touched parameter meanwhile (a fused LoRA) is kept, and only then is the result exact to rounding, not to the bit.
@@ -178,10 +227,19 @@ class UNetPatch:
         self.unet, self.tensors, self.kind = unet, tensors, as_kind(kind, what="This set of UNet weights")
         alpha = as_alpha(alpha)
         self._touched(parameters)
+        self._share = _Share(tensors, self.kind)
+        self._ledger = _LEDGERS.setdefault(unwrap(unet), _Ledger())
         # Originals live in main memory, so that an adapter costs no accelerator memory.
-        self._originals = {key: parameters[key].detach().to("cpu", copy=True) for key in tensors}
-        self.alpha = 0.0
+        self._ledger.originals |= {
+            key: parameters[key].detach().to("cpu", copy=True) for key in tensors if key not in self._ledger.originals
+        }
+        self._ledger.shares.append(self._share)
         self.set_alpha(alpha)
+
+    @property
+    def alpha(self) -> float:
+        """Share of the change in place."""
+        return self._share.alpha
 
     def set_alpha(self, alpha: float) -> None:
         """Move to another share of the change, counted from the original values; 0 restores them.
@@ -193,25 +251,30 @@ class UNetPatch:
             WeightsError: alpha is out of range, or the UNet's weights are not in memory.
         """
         alpha = as_alpha(alpha)
-        if alpha == self.alpha or not self._originals:
+        share, ledger = self._share, self._ledger
+        if alpha == share.alpha or share not in ledger.shares:
             return
         foreign = 0
         with torch.no_grad():
             for key, parameter in self._touched(unet_parameters(self.unet)).items():
-                before, after = (self._target(key, share, parameter) for share in (self.alpha, alpha))
+                before, after = (ledger.value(key, parameter, share, part) for part in (share.alpha, alpha))
                 if torch.equal(parameter, before):
                     parameter.copy_(after)
                 else:
                     foreign += 1
                     parameter.add_(after.float() - before.float())
-        self.alpha = alpha
+        share.alpha = alpha
         if foreign:
             logger.warning("%d UNet weights were changed by others (a fused LoRA?); their change is kept.", foreign)
 
     def restore(self) -> None:
-        """Put the original values back and let go of them; a second call does nothing."""
+        """Take the change back and let go of the original values nobody needs; a second call does nothing."""
         self.set_alpha(0.0)
-        self._originals = {}
+        ledger = self._ledger
+        if self._share in ledger.shares:
+            ledger.shares.remove(self._share)
+            needed = {key for share in ledger.shares for key in share.tensors}
+            ledger.originals = {key: value for key, value in ledger.originals.items() if key in needed}
 
     def _touched(self, parameters: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
         """Return the parameters that the weights change, or raise if they cannot be written."""
@@ -222,18 +285,3 @@ class UNetPatch:
                 "enable_sequential_cpu_offload() or quantisation."
             )
         return touched
-
-    def _target(self, key: str, alpha: float, parameter: Tensor) -> Tensor:
-        """Return the value of a parameter at a share, rounded to the original dtype first and then to today's."""
-        original = self._originals[key].to(parameter.device)
-        tensor = self.tensors[key].to(parameter.device)
-        work = torch.promote_types(original.dtype, torch.float32)
-        if alpha == 0:
-            value = original
-        elif self.kind == "delta":
-            value = original.to(work) + alpha * tensor.to(work)
-        elif alpha == 1:
-            value = tensor
-        else:
-            value = torch.lerp(original.to(work), tensor.to(work), alpha)
-        return value.to(original.dtype).to(parameter.dtype)

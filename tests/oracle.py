@@ -62,6 +62,13 @@ def inject(
     return hidden + strength[:, None, None, None] * aligned
 
 
+def inject_several(hidden: np.ndarray, controls: list[tuple[str, np.ndarray, float]]) -> np.ndarray:
+    """Several controls (variant, control, gamma) at one place: each adds to the hidden states what it adds alone."""
+    return hidden + sum(
+        inject(variant, hidden, control, np.full(len(hidden), gamma)) - hidden for variant, control, gamma in controls
+    )
+
+
 def control_module(
     state: dict, condition: torch.Tensor, timestep: float, variant: str, padding: int = 1
 ) -> torch.Tensor:
@@ -104,11 +111,12 @@ def control_module(
     return conv(y, "mid_convs.1", pad=0)
 
 
-def forked_unet(unet, sample, timestep, encoder_hidden_states, added_time_ids=None, place="", add=None):
+def forked_unet(unet, sample, timestep, encoder_hidden_states, added_time_ids=None, place="", add=None, adds=None):
     """Run a UNet block by block, adding the control between blocks where the authors' fork does."""
+    adds = adds or {place: add}
 
     def at(here, x):
-        return add(x) if here == place else x
+        return adds[here](x) if here in adds else x
 
     batch = len(sample)
     times = torch.as_tensor(timestep).reshape(-1).expand(batch)

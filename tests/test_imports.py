@@ -33,6 +33,7 @@ METHOD = (
     "weights",
     "sgm",
     "conditions",
+    "gamma",
     "adapter",
     "pipelines",
     "errors",
