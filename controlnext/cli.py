@@ -1,4 +1,4 @@
-"""`python -m controlnext generate|annotate|models|bench`: the studio without a page.
+"""`python -m controlnext generate|annotate|batch|models|loras|bench`: the studio without a page.
 
 Whatever goes wrong on purpose ends in one sentence and exit status 2. Torch and the annotators are imported by the command
 that needs them.
@@ -18,12 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from annotators.base import AnnotatorError
+from controlnext.batch import MAX_ERRORS
 from controlnext.bench import BENCHES
 from controlnext.errors import ControlNeXtError
 
 if TYPE_CHECKING:
     from PIL import Image
 
+    from annotators.base import Annotation
     from controlnext.progress import Progress
     from controlnext.recipe import Recipe
     from controlnext.studio import Result, Studio
@@ -87,17 +89,18 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument(
         "--recipe", type=Path, help="a result (PNG) or a recipe (JSON) to start from; options change it"
     )
-    generate.add_argument("--model", help="preset (default: starter)")
-    generate.add_argument("--annotator", help="canny, depth, pose, segmentation, or none (default: pose)")
-    for name, kind, text in _RECIPE_OPTIONS:
-        generate.add_argument(f"--{name.replace('_', '-')}", type=kind, help=text)
-    generate.add_argument("--lora", action="append", metavar="NAME[:WEIGHT]", help="repeatable")
-    generate.add_argument("--lora-dir", action="append", type=Path, default=[], metavar="DIR", help="repeatable")
-    generate.add_argument("--output", type=Path, default=OUTPUTS, help="folder for results (default: outputs)")
-    generate.add_argument("--device", help="cuda, cuda:1, mps or cpu (default: the best there is)")
-    generate.add_argument("--threads", type=int, help="CPU threads")
+    _add_picture_options(generate)
     generate.add_argument("--json", action="store_true", help="print the recipe and the results as JSON")
     generate.set_defaults(run=_generate)
+
+    batch = commands.add_parser("batch", help="make pictures from a folder or a list, and go on where it was stopped")
+    batch.add_argument("jobs", type=Path, metavar="JOBS", help="folder of pictures, or JSON lines: image, prompt, ...")
+    batch.add_argument("--recipe", type=Path, help="a result (PNG) or a recipe (JSON) to start each job from")
+    _add_picture_options(batch)
+    batch.add_argument(
+        "--max-errors", type=int, default=MAX_ERRORS, help=f"failed jobs before it gives up (default: {MAX_ERRORS})"
+    )
+    batch.set_defaults(run=_batch)
 
     annotate = commands.add_parser("annotate", help="turn a picture into a condition picture")
     annotate.add_argument("--image", type=Path, required=True)
@@ -106,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     annotate.add_argument("--output", type=Path, required=True, help="PNG to write")
     annotate.add_argument("--keypoints", type=Path, help="JSON to write the people to (pose)")
     annotate.set_defaults(run=_annotate)
-    for command in (generate, annotate):
+    for command in (generate, batch, annotate):
         command.add_argument(
             "--set", action="append", default=[], metavar="NAME=VALUE", help="setting of the annotator; repeatable"
         )
@@ -115,12 +118,38 @@ def _parser() -> argparse.ArgumentParser:
     models.add_argument("--json", action="store_true", help="print everything as JSON")
     models.set_defaults(run=_models)
 
+    loras = commands.add_parser("loras", help="list the LoRAs: rank, key style, size, trigger words, conflicts")
+    loras.add_argument("--model", default="starter", help="preset they should go with (default: starter)")
+    loras.add_argument("--annotator", default="", help="also say how much each gets in the way of this adapter")
+    loras.add_argument("--lora-dir", action="append", type=Path, default=[], metavar="DIR", help="repeatable")
+    loras.add_argument("--json", action="store_true", help="print everything as JSON")
+    loras.set_defaults(run=_loras)
+
     listing = "\n".join(f"  {name:12}{text}" for name, text in BENCHES.items())
     bench = commands.add_parser(
         "bench", help="measure", description=listing, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     bench.add_argument("name", choices=BENCHES, metavar="NAME", help="what to measure; its own options follow")
     return parser
+
+
+def _add_picture_options(parser: argparse.ArgumentParser) -> None:
+    """Options of every command that makes pictures."""
+    parser.add_argument("--model", help="preset (default: starter)")
+    parser.add_argument("--annotator", help="canny, depth, pose, segmentation, or none (default: pose)")
+    for name, kind, text in _RECIPE_OPTIONS:
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=text)
+    parser.add_argument("--lora", action="append", metavar="NAME[:WEIGHT]", help="repeatable")
+    parser.add_argument("--lora-dir", action="append", type=Path, default=[], metavar="DIR", help="repeatable")
+    parser.add_argument("--output", type=Path, default=OUTPUTS, help="folder for results (default: outputs)")
+    parser.add_argument("--device", help="cuda, cuda:1, mps or cpu (default: the best there is)")
+    parser.add_argument("--threads", type=int, help="CPU threads")
+
+
+def _batch(options: argparse.Namespace) -> int:
+    from controlnext.commands import batch
+
+    return batch.run(options)
 
 
 def _generate(options: argparse.Namespace) -> int:
@@ -135,12 +164,11 @@ def _generate(options: argparse.Namespace) -> int:
         annotate=annotators.annotate,
     )
     recipe, condition = _recipe(options, studio)
-    if options.image is not None and recipe.condition_kind:
-        picture = annotators.load_picture(options.image)
-        resolution = None if recipe.annotator == "none" else max(recipe.width, recipe.height, RESOLUTION)
-        condition = annotators.annotate(recipe.annotator, picture, resolution=resolution, **recipe.annotator_settings)
-        _note(condition.note)
-    with _stoppable() as cancel:
+    made = condition_of(options.image, recipe)
+    if made is not None:
+        _note(made.note)
+        condition = made
+    with stoppable(signal.SIGINT) as cancel:
         result = studio.generate(recipe, condition, on_progress=_show_progress, cancel=cancel)
     _clear_progress()
     for note in result.notes:
@@ -149,15 +177,32 @@ def _generate(options: argparse.Namespace) -> int:
     return 130 if result.stopped else 0
 
 
-def _recipe(options: argparse.Namespace, studio: Studio) -> tuple[Recipe, Image.Image | None]:
-    """The recipe that the options describe, and the condition that came with a saved result."""
-    from controlnext.recipe import Recipe, read_condition, read_png
+def condition_of(image: Path | None, recipe: Recipe) -> Annotation | None:
+    """Make the condition that a recipe asks for out of a picture; None without a picture or without control."""
+    if image is None or not recipe.condition_kind:
+        return None
+    import annotators
 
+    picture = annotators.load_picture(image)
+    resolution = None if recipe.annotator == "none" else max(recipe.width, recipe.height, RESOLUTION)
+    return annotators.annotate(recipe.annotator, picture, resolution=resolution, **recipe.annotator_settings)
+
+
+def given_values(options: argparse.Namespace) -> dict[str, Any]:
+    """The fields of a recipe that the command line gives."""
     values = {name: getattr(options, name) for name, _, _ in _RECIPE_OPTIONS if getattr(options, name) is not None}
     if options.set:
         values["annotator_settings"] = _settings(options.set)
     if options.lora is not None:
         values["loras"] = [_lora(text) for text in options.lora]
+    return values
+
+
+def _recipe(options: argparse.Namespace, studio: Studio) -> tuple[Recipe, Image.Image | None]:
+    """The recipe that the options describe, and the condition that came with a saved result."""
+    from controlnext.recipe import Recipe, read_condition, read_png
+
+    values = given_values(options)
     if options.recipe is None:
         annotator = options.annotator or ("pose" if options.image is not None else "none")
         return studio.resolve(options.model or "starter", annotator, **values), None
@@ -216,6 +261,18 @@ def _models(options: argparse.Namespace) -> int:
     return 0
 
 
+def _loras(options: argparse.Namespace) -> int:
+    from controlnext.catalogue import Catalogue
+    from controlnext.lora_table import lora_table
+
+    rows = Catalogue(lora_dirs=["loras", *options.lora_dir]).loras(options.model, options.annotator)
+    if options.json:
+        _print(json.dumps(rows, indent=2, ensure_ascii=False))
+    else:
+        _print(lora_table(rows) if rows else "There are no LoRAs; put .safetensors files into loras/.")
+    return 0
+
+
 def _loras_of(studio: Studio, row: Mapping[str, Any]) -> list[dict[str, Any]]:
     return studio.loras(row["name"]) if row["family"] else []
 
@@ -250,21 +307,21 @@ def _lora(text: str) -> tuple[str, float]:
 
 
 @contextmanager
-def _stoppable() -> Iterator[threading.Event]:
-    """Turn the first Ctrl+C into a stop after the current step; a second one ends the program."""
+def stoppable(*signals: signal.Signals) -> Iterator[threading.Event]:
+    """Turn the first of some signals, such as Ctrl+C, into a stop after the current step; a second one ends the program."""
     cancel = threading.Event()
 
-    def stop(*_: object) -> None:
+    def stop(number: int, frame: object) -> None:
         cancel.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(number, signal.default_int_handler)
 
     main_thread = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGINT, stop) if main_thread else None
+    before = {number: signal.signal(number, stop) for number in signals} if main_thread else {}
     try:
         yield cancel
     finally:
-        if main_thread:
-            signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _print_result(result: Result, *, as_json: bool) -> None:

@@ -19,6 +19,7 @@ FILES = {
 ON_TOP = (
     "controlnext.ui",
     "controlnext.cli",
+    "controlnext.commands",
     "controlnext.__main__",
     "controlnext.bench",
     "controlnext.starter",

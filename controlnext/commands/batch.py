@@ -1,0 +1,174 @@
+"""`python -m controlnext batch JOBS`: many pictures, in one process or spread by `accelerate launch -m controlnext batch`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import annotators
+from annotators.base import AnnotatorError
+from controlnext.batch import BatchError, Job, Ledger, Made, Summary, read_jobs, run_jobs
+from controlnext.cli import UsageError, given_values, stoppable
+from controlnext.commands.pictures import inputs_of
+from controlnext.gallery import Gallery
+from controlnext.recipe import Recipe, read_png
+
+if TYPE_CHECKING:
+    import threading
+
+    from controlnext.studio import Studio
+
+_NOT_SHARED = {"version", "condition_sha256", "weights", "seed"}
+"""What of a recipe does not hold for other pictures than the one it was made with; a seed has to be asked for."""
+_PATIENCE = timedelta(days=7)
+"""How long a process that is through waits for the others; they may be at work for a night."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one of several processes stands.
+
+    Attributes:
+        rank: its number, from 0.
+        world: how many there are.
+        device: the device it is to use; None leaves it to the studio.
+        wait: returns once all are through, or another has died.
+    """
+
+    rank: int = 0
+    world: int = 1
+    device: str | None = None
+    wait: Callable[[], None] = lambda: None
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the jobs; options as `controlnext.cli` parses them.
+
+    Returns:
+        Exit status: 0 all are done, 1 some could not be run, 130 stopped.
+
+    Raises:
+        ControlNeXtError: the list cannot be read, or the output folder cannot be written to.
+    """
+    from controlnext.studio import Studio
+
+    if options.max_errors < 0:
+        raise UsageError(f"--max-errors is 0 or more, not {options.max_errors}.")
+    jobs = read_jobs(options.jobs, _common(options))
+    ledger = Ledger(options.output)
+    ledger.begin()
+    place = _place(options.device)  # after `begin`: all processes have begun before one of them runs a job
+    studio = Studio(
+        output_dir=options.output,
+        lora_dirs=options.lora_dir,
+        device=options.device or place.device,
+        threads=options.threads,
+        annotate=annotators.annotate,
+    )
+    with stoppable(signal.SIGINT, signal.SIGTERM) as cancel:
+        summary = run_jobs(
+            jobs,
+            ledger,
+            _maker(studio, cancel),
+            share=(place.rank, place.world),
+            max_errors=options.max_errors,
+            cancel=cancel,
+            tell=_tell,
+        )
+        _report(summary, ledger, place)
+        place.wait()
+    return 130 if summary.stopped else 1 if summary.failed else 0
+
+
+def _common(options: argparse.Namespace) -> dict[str, Any]:
+    """The values that every job has unless its line says otherwise."""
+    values: dict[str, Any] = {}
+    if options.recipe is not None:
+        try:
+            recipe = read_png(options.recipe) or Recipe.from_json(options.recipe.read_bytes())
+        except OSError as error:
+            raise UsageError(f"The recipe {options.recipe} cannot be read: {error.strerror}.") from None
+        values = recipe.model_dump(mode="json", exclude=_NOT_SHARED)
+        if options.annotator:
+            values = {name: value for name, value in values.items() if name not in ("adapter", "annotator_settings")}
+    named = {"model": options.model, "annotator": options.annotator}
+    return {**values, **{name: value for name, value in named.items() if value}, **given_values(options)}
+
+
+def _maker(studio: Studio, cancel: threading.Event) -> Callable[[Job, int, Path], Made]:
+    """Return what runs one job on a studio."""
+
+    def make(job: Job, seed: int, folder: Path) -> Made:
+        values = dict(job.values)
+        model = values.pop("model", None) or "starter"
+        annotator = values.pop("annotator", None) or ("none" if job.image is None else "pose")
+        if values.get("seed") in (None, -1):
+            values["seed"] = seed  # drawn from the job itself, so that a repeated job makes the same picture
+        try:
+            recipe = studio.resolve(model, annotator, **_without_place(values))
+            inputs = inputs_of(job.image, recipe)
+        except AnnotatorError as error:
+            raise BatchError(str(error)) from error
+        studio.gallery = Gallery(folder)
+        result = studio.generate(recipe, inputs, cancel=cancel)
+        facts = {
+            "recipe": result.recipe.model_dump(mode="json"),
+            "adherence": result.adherence,
+            "adherence_name": result.adherence_name,
+            "seconds": round(result.seconds, 3),
+            "notes": list(result.notes),
+        }
+        return Made(result.files, result.seeds, facts, result.stopped)
+
+    return make
+
+
+def _without_place(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Drop what a row taken over from a manifest says about its own run."""
+    return {name: value for name, value in values.items() if name not in ("version", "condition_sha256", "weights")}
+
+
+def _place(device: str | None) -> Place:
+    """Find out which of several processes this is; `accelerate launch` and `torchrun` say so in the environment."""
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        return Place()
+    import torch.distributed
+    from accelerate import PartialState
+
+    state = PartialState(cpu=device == "cpu", timeout=_PATIENCE)
+
+    def wait() -> None:
+        try:
+            state.wait_for_everyone()
+        except RuntimeError:  # another process died; what it left is run next time
+            return
+        torch.distributed.destroy_process_group()
+
+    return Place(state.process_index, state.num_processes, str(state.device), wait)
+
+
+def _report(summary: Summary, ledger: Ledger, place: Place) -> None:
+    who = f"Process {place.rank + 1} of {place.world}: " if place.world > 1 else ""
+    before = f", {summary.skipped} were done before" if summary.skipped else ""
+    _print(f"{who}{summary.done} done{before}, {len(summary.failed)} failed; see {ledger.output / 'manifest.jsonl'}")
+    for label, reason in summary.failed:
+        sys.stderr.write(f"{label}: {reason}\n")
+    if summary.gave_up:
+        sys.stderr.write("Too many jobs failed, so it gave up; correct them, or allow more with --max-errors.\n")
+    if summary.stopped:
+        sys.stderr.write("Stopped; the same command goes on with what is left.\n")
+
+
+def _tell(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
