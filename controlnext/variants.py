@@ -164,6 +164,7 @@ _ROWS = (
         injection_point="down_blocks.0",
         eps=1e-5,
         pool_first=False,
+        control_on_uncond=False,  # as SVD does: guidance then amplifies the control too
         source="this project's bundled starter model",
     ),
 )

@@ -44,8 +44,8 @@ def multipliers(variant: str, scale: float, rows: int, uncond: int) -> np.ndarra
         return np.full(rows, scale)
     if variant == "svd-v1":
         return 1.3 / (1 + np.exp(-np.where(np.arange(rows) < uncond, 0.0, scale)))
-    if variant == "svd-v2":
-        return 0.2 * np.where(np.arange(rows) < uncond, 0.0, 1.0)
+    if variant in ("svd-v2", "starter"):
+        return {"svd-v2": 0.2, "starter": 1.0}[variant] * np.where(np.arange(rows) < uncond, 0.0, 1.0)
     return np.ones(rows)
 
 

@@ -10,7 +10,7 @@ TABLE = {
     "sdxl": ("sdxl", "down_blocks.0", 1e-12, False, 1.0, False, True, False),
     "svd-v1": ("svd", "mid_block", 1e-5, False, 1.3, True, False, True),
     "svd-v2": ("svd", "down_blocks.1", 1e-5, False, 0.2, False, False, False),
-    "starter": ("starter", "down_blocks.0", 1e-5, False, 1.0, False, True, False),
+    "starter": ("starter", "down_blocks.0", 1e-5, False, 1.0, False, False, False),
 }
 
 
