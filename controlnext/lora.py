@@ -1,11 +1,17 @@
 """The LoRA library: folders of files, matched to a base model, loaded by name with a weight.
 
-Every file gets a row that says whether it can be used with a model now, and if not, why.
+Every file gets a row that says whether it can be used with a model now, and if not, why. A new file is looked at by its
+header, and only one that can be used is copied into the library.
 """
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
+import logging
+import re
+import shutil
+import threading
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,10 +19,20 @@ from typing import TYPE_CHECKING, Any
 
 from controlnext.errors import ControlNeXtError
 from controlnext.lora_file import PICKLES, BaseShape, LoraInfo, inspect_lora
+from controlnext.lora_layers import LayerName, LoraFileError, flattened, read_layers
 from controlnext.quiet import quiet_loading
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
+    from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+NAME_LENGTH = 80
+"""Characters of an uploaded file's name that are kept, without its ending."""
+
+_UNSAFE = re.compile(r"[^\w\-.+() ]|\.(?=\.)")
+_COPYING = threading.Lock()
 
 
 class LoraError(ControlNeXtError, ValueError):
@@ -68,6 +84,7 @@ class LoraLibrary:
                     "rank": info.rank,
                     "weight": info.weight,
                     "trigger": info.trigger,
+                    "size": info.size,
                 }
             )
         return sorted(rows, key=lambda row: not row["usable"])
@@ -88,12 +105,68 @@ class LoraLibrary:
             raise LoraError(f"The LoRA {name!r} cannot be used. {reason}")
         return found[name]
 
+    def add(self, source: str | Path, shape: BaseShape, title: str, name: str | None = None) -> LoraInfo:
+        """Copy a file into the first folder, whole or not at all, under a name that is free.
+
+        Args:
+            source: the file; nothing but its header is read before it is accepted.
+            shape: of the base model it is meant for.
+            title: of that model.
+            name: its file name where `source` is called something else.
+
+        Returns:
+            What the header of the copy says, or of a file with the same content that was there under that name already.
+
+        Raises:
+            LoraError: it is no LoRA for this model, or cannot be copied; nothing is left behind.
+        """
+        source = Path(source)
+        called = Path(name or source.name)
+        if not self.folders:
+            raise LoraError("There is no folder for LoRAs; start the app with one (--loras DIR).")
+        if called.suffix.lower() not in (".safetensors", *PICKLES):
+            raise LoraError(f"{called.name!r} is no LoRA file; LoRAs end in .safetensors.")
+        if called.suffix.lower() in PICKLES:
+            reason = inspect_lora(called).problem
+        else:
+            reason = inspect_lora(source).misfit(shape, title)
+        if reason:
+            raise LoraError(f"{called.name!r} was not added. {reason}")
+        folder, stem = self.folders[0], safe_name(called.stem)
+        with _COPYING:
+            taken, free, number = self.scan(), stem, 1
+            while free in taken:
+                if filecmp.cmp(source, taken[free].path, shallow=False):
+                    return taken[free]
+                number += 1
+                free = f"{stem} {number}"
+            target = folder / f"{free}.safetensors"
+            partial = folder / f".{target.name}.partial"  # hidden from `scan`
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, partial)
+                partial.replace(target)
+            except OSError as error:
+                partial.unlink(missing_ok=True)
+                raise LoraError(
+                    f"{called.name!r} could not be copied to {folder}: {error.strerror or error}; make room or choose "
+                    "another folder with --loras DIR."
+                ) from error
+        return self._info(target, free)
+
     def _info(self, path: Path, name: str) -> LoraInfo:
         status = path.stat()
         stamp = (status.st_size, status.st_mtime_ns)
         if self._seen.get(path, (None,))[0] != stamp:
             self._seen[path] = (stamp, inspect_lora(path, name))
         return self._seen[path][1]
+
+
+def safe_name(text: str) -> str:
+    """Make a file name of what somebody else called a file: no folders, nothing hidden, nothing a shell reads."""
+    name = re.sub(r"\s+", " ", _UNSAFE.sub("_", text)).strip(" .")
+    name = name[:NAME_LENGTH].strip(" .")
+    return name if name.strip("_") else "lora"
 
 
 def load_loras(pipeline: DiffusionPipeline, wanted: Sequence[tuple[LoraInfo, float]]) -> None:
@@ -128,14 +201,56 @@ def load_loras(pipeline: DiffusionPipeline, wanted: Sequence[tuple[LoraInfo, flo
 
 def _load(pipeline: DiffusionPipeline, info: LoraInfo, handle: str) -> None:
     try:
+        tensors = _tensors(pipeline, info)
         with quiet_loading():  # most LoRAs leave the text encoder alone, which is no cause for a warning
-            pipeline.load_lora_weights(str(info.path.parent), weight_name=info.path.name, adapter_name=handle)
-        if not any(handle in names for names in pipeline.get_list_adapters().values()):
-            raise ValueError("none of its keys names a layer of this model")
+            pipeline.load_lora_weights(tensors, adapter_name=handle)
+    except LoraFileError:
+        pipeline.unload_lora_weights()
+        raise
     except (ValueError, RuntimeError, KeyError, IndexError, AttributeError, OSError) as error:
         pipeline.unload_lora_weights()
         reason = " ".join(str(error).split())[:300]
         raise LoraError(f"The LoRA {info.name!r} does not fit this model: {reason}.") from error
+
+
+def _tensors(pipeline: DiffusionPipeline, info: LoraInfo) -> dict[str, Tensor]:
+    """Read a file in any key style as PEFT names of the pipeline's own layers, alpha / rank multiplied in.
+
+    diffusers' loader reads files of one style alone, and with several alphas in one file (kohya's convolutions) it gives
+    some layers the alpha of others.
+    """
+    paths = _layer_paths(pipeline)
+    tensors: dict[str, Tensor] = {}
+    strangers = 0
+    for layer in read_layers(info.path):
+        if layer.name not in paths:
+            strangers += 1
+            continue
+        stem = f"{layer.name.part}.{paths[layer.name]}"
+        tensors[f"{stem}.lora_A.weight"] = layer.down
+        tensors[f"{stem}.lora_B.weight"] = layer.up if layer.scale == 1 else layer.up.float() * layer.scale
+    if not tensors:
+        raise ValueError("none of its keys names a layer of this model")
+    if strangers:
+        log.warning("The LoRA %r has %d layers that this model lacks; they do nothing.", info.name, strangers)
+    return tensors
+
+
+def _layer_paths(pipeline: DiffusionPipeline) -> dict[LayerName, str]:
+    """Name of each layer in any key style -> its path in the pipeline's model, whether or not a LoRA is on it already."""
+    paths: dict[LayerName, str] = {}
+    for part in ("unet", "text_encoder", "text_encoder_2"):
+        model = getattr(pipeline, part, None)
+        for path, _ in [] if model is None else getattr(model, "_orig_mod", model).named_modules():
+            stock = path.replace(".base_layer", "")
+            if ".lora_" in stock:
+                continue
+            flat = flattened(stock)
+            # Releases of transformers differ in whether the text model is a layer of its own.
+            others = (f"text_model_{flat}", flat.removeprefix("text_model_")) if part != "unet" else ()
+            for each in (flat, *others):
+                paths.setdefault(LayerName(part, each), stock)
+    return paths
 
 
 def _handle(info: LoraInfo) -> str:
