@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from controlnext.conflicts import Conflict, Conflicts
 from controlnext.limits import shorten
-from controlnext.lora import LoraLibrary
+from controlnext.lora import LoraError, LoraLibrary
 from controlnext.lora_file import TEXT_WIDTHS, BaseShape, LoraInfo
 from controlnext.presets import DEFAULT_MODEL, PRESETS_DIR, AdapterRow, Preset, PresetError, load_presets
 from controlnext.recipe import LoraUse, Recipe, RecipeError
@@ -41,6 +42,7 @@ class Catalogue:
         self._broken: dict[str, str] = {}
         self._failed: dict[str, str] = {}
         self._libraries: dict[tuple, LoraLibrary] = {}
+        self._conflicts = Conflicts()
 
     def models(self) -> list[dict[str, Any]]:
         """List every preset as plain data.
@@ -58,10 +60,50 @@ class Catalogue:
         ]
         return rows
 
-    def loras(self, model: str) -> list[dict[str, Any]]:
-        """List the LoRAs as plain data, each with whether it is usable with a model and if not why."""
+    def loras(self, model: str, annotator: str = "") -> list[dict[str, Any]]:
+        """List the LoRAs as plain data, each with whether it is usable with a model and if not why.
+
+        Args:
+            model: name of a preset.
+            annotator: kind of condition; then usable rows have `conflict` with its adapter, at the LoRA's own weight.
+        """
         preset = self.preset(model)
-        return self._library(preset).rows(self._shape(preset), preset.title)
+        rows = self._library(preset).rows(self._shape(preset), preset.title)
+        for row in rows if annotator else ():
+            if row["usable"]:
+                row["conflict"] = self.conflict(model, annotator, row["name"], row["weight"]).row()
+        return rows
+
+    def conflict(self, model: str, annotator: str, lora: str, weight: float = 1.0) -> Conflict:
+        """Tell how much a LoRA works on the same weights as an adapter, from the files alone.
+
+        Raises:
+            ControlNeXtError: there is no such model, adapter or LoRA, or the LoRA does not fit the model.
+        """
+        preset = self.preset(model)
+        row = self._adapter_row(preset, annotator)
+        info = self._library(preset).find(lora, self._shape(preset), preset.title)
+        places = (_on_disk(preset.located(row)), _on_disk(preset.located(preset.base), preset.base.revision))
+        return self._conflicts.measure(info.path, *places, weight=weight)
+
+    def add_lora(self, model: str, source: str | Path, name: str | None = None) -> str:
+        """Copy a LoRA file into the user's own folder, the first of `lora_dirs`.
+
+        Args:
+            model: name of the preset it has to fit.
+            source: the file.
+            name: its file name where `source` is called something else.
+
+        Returns:
+            Its name in the library.
+
+        Raises:
+            ControlNeXtError: it is no LoRA for this model, or cannot be copied.
+        """
+        preset = self.preset(model)
+        if not self.lora_dirs:
+            raise LoraError("There is no folder for your LoRAs; start the app with one (--loras DIR).")
+        return self._library(preset).add(source, self._shape(preset), preset.title, name).name
 
     def preset(self, name: str) -> Preset:
         """Return a preset by name.
@@ -233,6 +275,18 @@ def _missing_adapter(preset: Preset, kind: str) -> str:
     if isinstance(place, str) or any((place / name).is_file() for name in _CONTROL_FILES):
         return ""
     return f"The {kind} adapter of {preset.title} is not there: {place} holds no control file."
+
+
+def _on_disk(place: Path | str, revision: str | None = None) -> Path | None:
+    """Folder of a base or an adapter if it is on this machine; the network is not asked."""
+    if isinstance(place, Path):
+        return place if place.is_dir() else None
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(place, revision=revision, local_files_only=True))
+    except (OSError, ValueError):
+        return None
 
 
 def _lora_uses(value: Any) -> list[LoraUse]:  # noqa: ANN401 - whatever a person or a client sent

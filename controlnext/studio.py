@@ -32,6 +32,7 @@ from controlnext.run import Cancelled, Run, StudioError, stop_if
 if TYPE_CHECKING:
     from controlnext.adherence import Annotated
     from controlnext.cache import ControlCache
+    from controlnext.conflicts import Conflict
     from controlnext.engine import Engine
 
 __all__ = ["Cancelled", "Progress", "Result", "Studio", "StudioError"]
@@ -115,9 +116,20 @@ class Studio:
         """List the models as plain data: name, whether it is usable now and if not why, annotators, defaults, sizes."""
         return self.catalogue.models()
 
-    def loras(self, model: str | None = None) -> list[dict[str, Any]]:
-        """List the LoRAs as plain data, each with whether it is usable with a model (the default one) and if not why."""
-        return self.catalogue.loras(model or DEFAULT_MODEL)
+    def loras(self, model: str | None = None, annotator: str = "") -> list[dict[str, Any]]:
+        """List the LoRAs as plain data, each with whether it is usable with a model (the default one) and if not why.
+
+        With an annotator, usable ones also say how much they get in the way of its adapter; see `Catalogue.loras`.
+        """
+        return self.catalogue.loras(model or DEFAULT_MODEL, annotator)
+
+    def lora_conflict(self, model: str, annotator: str, lora: str, weight: float = 1.0) -> Conflict:
+        """Tell how much a LoRA works on the same weights as an adapter; see `Catalogue.conflict`."""
+        return self.catalogue.conflict(model, annotator, lora, weight)
+
+    def add_lora(self, model: str, source: str | Path, name: str | None = None) -> str:
+        """Copy a LoRA file into the user's own folder and return its name; see `Catalogue.add_lora`."""
+        return self.catalogue.add_lora(model, source, name)
 
     def resolve(self, model: str = DEFAULT_MODEL, annotator: str = "none", **values: object) -> Recipe:
         """Make a recipe of what a person gave and the model's defaults for the rest; see `Catalogue.resolve`."""

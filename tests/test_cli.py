@@ -86,6 +86,8 @@ def test_generate_from_a_recipe_file(place, capsys):
         (["annotate", "--image", "photo.png", "--output", "o.png", "--set", "low=9999"], "low"),
         (["annotate", "--image", "photo.png", "--output", "o.png", "--keypoints", "k.json"], "no people"),
         (["bench", "nothing"], "There is no bench 'nothing'"),
+        (["loras", "--model", "sdxxl"], "There is no model 'sdxxl'"),
+        (["loras", "--annotator", "scribble"], "no adapter for 'scribble'"),
     ],
 )
 def test_what_goes_wrong_is_one_sentence(place, capsys, arguments, says):
@@ -112,6 +114,22 @@ def test_models_lists_what_there_is(place, capsys):
     assert "LoRA     other base: It was made for a sdxl base model" in out
     status, out, _ = run(capsys, "models", "--json")
     assert json.loads(out)["starter"]["usable"]
+
+
+def test_loras_are_listed_with_what_is_known_of_them(place, models, capsys):
+    status, out, err = run(capsys, "loras")
+    assert (status, err) == (0, "")
+    head, *lines = out.splitlines()
+    assert head.split() == ["LoRA", "state", "rank", "keys", "MB", "weight"]  # nothing to say about the others
+    assert lines[0].split() == ["one", "usable", "4", "peft", "0.0", "1"]
+    assert "other base: It was made for a sdxl base model" in lines[-1]
+    status, out, _ = run(capsys, "loras", "--model", "starter", "--annotator", "pose")
+    assert " layers)" in out.splitlines()[1]
+    assert "cosine" in out
+    status, out, _ = run(capsys, "loras", "--annotator", "depth", "--json", "--lora-dir", models / "loras")
+    rows = {row["name"]: row for row in json.loads(out)}
+    assert rows["one"]["conflict"]["word"] == "none"
+    assert rows["one"]["size"] == (models / "loras" / "one.safetensors").stat().st_size
 
 
 def test_bench_hands_its_arguments_on(capsys, monkeypatch):
