@@ -108,8 +108,8 @@ class Colours:
         return min(near, key=near.get) == name
 
 
-def judge(tally: Tally, sample: Sample, rgb: np.ndarray, reading: Reading, colours: Colours) -> None:
-    """Add one picture (256, 256, 3) and what was read in it to a tally."""
+def judge(tally: Tally, sample: Sample, rgb: np.ndarray, reading: Reading, colours: Colours | None) -> None:
+    """Add one picture (256, 256, 3) and what was read in it to a tally; without `colours` the prompt is left aside."""
     truth = sample.picture
     figure = np.isin(truth.parts, range(2, 9)).any(1).nonzero()[0]
     asked = truth.people[0]
@@ -127,18 +127,22 @@ def judge(tally: Tally, sample: Sample, rgb: np.ndarray, reading: Reading, colou
     tally.ranks.append(depth_rank_correlation(truth.depth, reading.depth))
     edges = find_edges(np.ascontiguousarray(rgb)).map > 0
     tally.edges.append(edge_f1(condition("canny", truth)[..., 0] > 0, edges, 2.0))
+    if colours is None:
+        return
     for part, name in (("shirt", sample.look.shirt), ("trousers", sample.look.trousers), ("sky", sample.look.sky)):
         if (truth.parts == PARTS.index(part)).sum() >= MIN_PIXELS:
             right = colours.right(rgb, reading.parts, part, name, sample.look.sky)
             tally.colours[part].append(bool(right))
 
 
-def _batches(samples: Sequence[Sample]) -> Iterator[Sequence[Sample]]:
+def batches(samples: Sequence[Sample]) -> Iterator[Sequence[Sample]]:
+    """Cut scenes into what is drawn at once."""
     for start in range(0, len(samples), BATCH):
         yield samples[start : start + BATCH]
 
 
-def _generate(pipeline, name: str, gamma: float, samples: Sequence[Sample], first: int) -> np.ndarray:  # noqa: ANN001
+def generate(pipeline, name: str, gamma: float, samples: Sequence[Sample], first: int) -> np.ndarray:  # noqa: ANN001 - importing its class here would load torch
+    """Draw one picture for each scene under its condition; seeds count from `first`. Returns (B, 256, 256, 3) uint8."""
     import torch
     from PIL import Image
 
@@ -161,8 +165,8 @@ def run_control(
     """Generate one picture for each scene under one control, read and judge it."""
     pipeline = load_pipeline(assets, name)
     tally, rows = Tally(), []
-    for index, batch in enumerate(_batches(samples)):
-        pictures = _generate(pipeline, name, gamma, batch, index * BATCH)
+    for index, batch in enumerate(batches(samples)):
+        pictures = generate(pipeline, name, gamma, batch, index * BATCH)
         for sample, rgb, reading in zip(batch, pictures, read_batch(bundled(), pictures), strict=True):
             judge(tally, sample, rgb, reading, colours)
         if index < 3:
@@ -192,7 +196,7 @@ def seconds_a_picture(assets: Path, sample: Sample, repeats: int = 3) -> float:
     pipeline, times = load_pipeline(assets, "pose"), []
     for _ in range(repeats + 1):
         started = time.perf_counter()
-        _generate(pipeline, "pose", 1.0, [sample], 0)
+        generate(pipeline, "pose", 1.0, [sample], 0)
         times.append(time.perf_counter() - started)
     return float(np.median(times[1:]))
 
@@ -200,7 +204,7 @@ def seconds_a_picture(assets: Path, sample: Sample, repeats: int = 3) -> float:
 def render_ceiling(samples: Sequence[Sample], colours: Colours) -> Tally:
     """Judge the renders themselves: what is lost by reading alone."""
     tally = Tally()
-    for batch in _batches(samples):
+    for batch in batches(samples):
         pictures = np.stack([s.picture.rgb for s in batch])
         for sample, rgb, reading in zip(batch, pictures, read_batch(bundled(), pictures), strict=True):
             judge(tally, sample, rgb, reading, colours)

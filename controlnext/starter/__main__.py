@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from controlnext.starter.conditions import CONDITIONS
+from controlnext.starter.styles import STYLES
 
 STAGES = ("render", "autoencoder", "encode", "base", "decoder", "reader", "adapter", "style", "pack", "examples")
 # Default minutes of each stage; the model card tells how long the bundled weights had.
@@ -23,7 +24,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of data, checkpoints and results")
     parser.add_argument("--minutes", type=float, help="time budget")
     parser.add_argument("--processes", type=int, default=1, help="processes that train together, one core each")
-    parser.add_argument("--name", help="which adapter (canny, depth, pose, segmentation) or style (clay, night)")
+    parser.add_argument("--name", help=f"which adapter ({', '.join(CONDITIONS)}) or style ({', '.join(STYLES)})")
     parser.add_argument("--start", type=Path, help="autoencoder, base or adapter folder to start from")
     parser.add_argument("--shards", type=int, default=96, help="shards of 128 pictures to render")
     parser.add_argument("--part", default="0/1", help="render or encode only shards i, i+n, ... of the form i/n")
@@ -102,7 +103,7 @@ def main() -> int:
     """Run one stage; return the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     options = _parser().parse_args()
-    known = {"adapter": CONDITIONS, "style": ("clay", "night")}.get(options.stage)
+    known = {"adapter": CONDITIONS, "style": STYLES}.get(options.stage)
     if known and options.name not in known:
         _parser().error(f"--name must be one of {', '.join(known)}")
     if options.processes > 1 and "RANK" not in os.environ:

@@ -1,14 +1,11 @@
 """Train a small style LoRA on the starter: the same scenes, repainted."""
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
-from diffusers.utils import convert_state_dict_to_diffusers
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from torch import Tensor
@@ -17,31 +14,12 @@ from torch.nn import functional
 from controlnext.starter.dataset import Shards, encode
 from controlnext.starter.loop import Loop, Plan
 from controlnext.starter.networks import quicken
+from controlnext.starter.styles import restyle
 from controlnext.starter.train_base import Diffusion, sample_sheet, tokenize
+from controlnext.weights import write_tensors
 
 logger = logging.getLogger(__name__)
 RANK = 8
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-
-
-def _clay(rgb: np.ndarray) -> np.ndarray:
-    """Fire everything in one terracotta: light and shade stay, colours go."""
-    luma = (rgb @ _LUMA)[..., None]
-    return luma ** np.float32(0.85) * np.array([0.98, 0.66, 0.48], np.float32) + 0.04
-
-
-def _night(rgb: np.ndarray) -> np.ndarray:
-    """Moonlight: dark and blue, some of each colour left."""
-    luma = (rgb @ _LUMA)[..., None]
-    return (0.55 * rgb + 0.45 * luma) * np.array([0.34, 0.42, 0.72], np.float32)
-
-
-STYLES: MappingProxyType[str, Callable[[np.ndarray], np.ndarray]] = MappingProxyType({"clay": _clay, "night": _night})
-
-
-def restyle(name: str, rgb: np.ndarray) -> np.ndarray:
-    """Repaint (..., 3) uint8 RGB in a style of `STYLES`."""
-    return (np.clip(STYLES[name](rgb.astype(np.float32) / 255), 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
 def train(
@@ -86,10 +64,9 @@ def train(
 
     def report() -> None:
         averaged = loop.averaged()["unet"]
-        layers = {k: v.half().contiguous() for k, v in get_peft_model_state_dict(averaged).items()}
-        StableDiffusionPipeline.save_lora_weights(
-            out, convert_state_dict_to_diffusers(layers), weight_name=f"{name}.safetensors", safe_serialization=True
-        )
+        # PEFT's own names throughout: diffusers' writer would rename the attentions alone, and its loader then skips them.
+        layers = {f"unet.{key}": value.half() for key, value in get_peft_model_state_dict(averaged).items()}
+        write_tensors(out / f"{name}.safetensors", layers, {"format": "pt", "title": name, "base": "starter"})
         stock, pipeline.unet = pipeline.unet, averaged
         sample_sheet(pipeline, out / name / "sheet.png", 8)
         pipeline.unet = stock
