@@ -14,8 +14,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from controlnext.errors import ControlNeXtError
+from controlnext.hub import Repo
 from controlnext.limits import LIMITS, Limit, fail
 from controlnext.recipe import explain
+from controlnext.schedulers import SCHEDULERS
 from controlnext.variants import VARIANTS
 
 PRESETS_DIR = Path(__file__).resolve().parent.parent / "presets"
@@ -32,22 +34,60 @@ class _Row(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Base(_Row):
-    """Where the base model comes from: a folder or a hub repository, one of the two.
+class Place(_Row):
+    """Where weights come from: a place on this disk or a hub repository, one of the two.
 
     Attributes:
-        path: folder in diffusers' layout, relative to the preset file.
-        repo: hub repository id.
+        path: folder or file, relative to the preset file.
+        repo: hub repository, `owner/name`, or a folder in one, `owner/name/folder`.
+        mirrors: repositories with the same files, tried in this order when the first does not have them.
         revision: branch, tag or commit of the repository.
-        licence: licence of the weights, as its owner names it.
+        files: weight files that are needed -> size in bytes, null where it is not known; without it they are chosen by
+            the layout, safetensors only.
+        size: bytes in all, where `files` does not say.
+        gated: whether the hub wants a licence accepted and a token first.
+        licence: licence of the weights, as their owner names it.
         source: who made them, in a few words.
     """
 
     path: str | None = None
     repo: str | None = None
+    mirrors: tuple[str, ...] = ()
     revision: str | None = None
-    licence: str
+    files: dict[str, int | None] = Field(default_factory=dict)
+    size: int | None = None
+    gated: bool = False
+    licence: str = ""
     source: str = ""
+
+    @field_validator("repo", "mirrors")
+    @classmethod
+    def _repositories(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        for text in (value,) if isinstance(value, str) else value or ():
+            Repo.parse(text)
+        return value
+
+    @property
+    def repos(self) -> tuple[Repo, ...]:
+        """The repository and its mirrors, in the order they are tried."""
+        return tuple(Repo.parse(text) for text in (self.repo, *self.mirrors) if text)
+
+
+class Base(Place):
+    """Where the base model comes from: a folder or repository in diffusers' layout, or a single checkpoint file.
+
+    Attributes:
+        licence: licence of the weights, as its owner names it.
+        checkpoint: name of a single `.safetensors` checkpoint in the repository, instead of diffusers' layout.
+        config: folder with the configurations that a single checkpoint lacks, relative to the preset file; None takes
+            those of the family that come with the project.
+        file_variant: which weight files to take where there are several, such as `fp16`.
+    """
+
+    licence: str
+    checkpoint: str | None = None
+    config: str | None = None
+    file_variant: str = ""
 
 
 class Defaults(_Row):
@@ -67,23 +107,30 @@ class Defaults(_Row):
     def _in_range(cls, value: float | None, info: Any) -> float | None:  # noqa: ANN401 - pydantic's own type
         return None if value is None else LIMITS[info.field_name].check(value)
 
+    @field_validator("scheduler")
+    @classmethod
+    def _known_scheduler(cls, value: str | None) -> str | None:
+        if value is not None and value not in SCHEDULERS:
+            fail(f"there is no scheduler {value!r}; choose one of {', '.join(SCHEDULERS)}.")
+        return value
+
     def values(self) -> dict[str, Any]:
         """The values that are given, by their names in a recipe."""
         return {name: getattr(self, name) for name in Defaults.model_fields if getattr(self, name) is not None}
 
 
-class AdapterRow(Defaults):
+class AdapterRow(Place, Defaults):
     """One ControlNeXt adapter of a model, and the defaults that suit it.
 
     Attributes:
-        path: adapter folder, relative to the preset file.
-        repo: hub repository id instead of a folder.
         variant: key of `VARIANTS`, where it differs from the preset's.
+        kind: whether its UNet weights are a `delta` or a `subset`; None as their file says.
+        style: how the condition it was trained on is drawn, in a few words.
     """
 
-    path: str | None = None
-    repo: str | None = None
     variant: str | None = None
+    kind: Literal["delta", "subset"] | None = None
+    style: str = ""
 
 
 class Sizes(_Row):
@@ -128,13 +175,15 @@ class Preset(_Row):
         description: one sentence for the page.
         variant: key of `VARIANTS` its adapters are built by, and its base-model family.
         base: where the base model comes from.
+        vae: an autoencoder that replaces the base model's own in float16, where that one overflows.
         sizes: picture sizes.
         defaults: partial recipe.
         adapters: kind of condition -> adapter.
         loras: folders of LoRAs that belong to this model, relative to the preset file.
         adherence_backend: annotator backend that can read this model's pictures.
         batch: pictures denoised at once; more are made in several batches.
-        precision: `auto` lets the device decide, `float32` for models that need it.
+        precision: `auto` lets the device decide, `float32` for models that need it, `bfloat16` for large models on a CPU
+            with little memory.
     """
 
     name: str
@@ -143,13 +192,14 @@ class Preset(_Row):
     description: str = ""
     variant: str
     base: Base
+    vae: Place | None = None
     sizes: Sizes
     defaults: Defaults = Defaults()
     adapters: dict[str, AdapterRow] = Field(default_factory=dict)
     loras: tuple[str, ...] = ()
     adherence_backend: str = "auto"
     batch: int = Field(default=4, ge=1, le=16)
-    precision: Literal["auto", "float32"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
     @field_validator("variant")
     @classmethod
@@ -158,11 +208,18 @@ class Preset(_Row):
             fail(f"there is no variant {value!r}; choose one of {', '.join(VARIANTS)}.")
         return value
 
-    @field_validator("base")
+    @field_validator("base", "vae")
     @classmethod
-    def _one_base(cls, value: Base) -> Base:
-        if (value.path is None) == (value.repo is None):
-            fail("the base needs either a `path` or a `repo`, not both and not neither.")
+    def _one_base(cls, value: Base | None, info: Any) -> Base | None:  # noqa: ANN401 - pydantic's own type
+        if value is not None:
+            _one_place(value, info.field_name)
+        return value
+
+    @field_validator("adapters")
+    @classmethod
+    def _one_place_each(cls, value: dict[str, AdapterRow]) -> dict[str, AdapterRow]:
+        for kind, row in value.items():
+            _one_place(row, f"{kind} adapter")
         return value
 
     @property
@@ -170,8 +227,13 @@ class Preset(_Row):
         """Base-model family, as in the variants' table."""
         return VARIANTS[self.variant].family
 
-    def located(self, row: Base | AdapterRow) -> Path | str:
-        """Folder of a base or an adapter (a path), or its hub repository (a string)."""
+    @property
+    def video(self) -> bool:
+        """Whether it makes videos, and no single pictures."""
+        return self.family == "svd"
+
+    def located(self, row: Place) -> Path | str:
+        """Folder or file of a base or an adapter (a path), or its hub repository (a string)."""
         return str(row.repo) if row.path is None else self.resolve_path(row.path)
 
     def resolve_path(self, path: str) -> Path:
@@ -181,6 +243,11 @@ class Preset(_Row):
     def lora_dirs(self) -> list[Path]:
         """Folders of the LoRAs that belong to this model."""
         return [self.resolve_path(path) for path in self.loras]
+
+
+def _one_place(place: Place, what: str) -> None:
+    if (place.path is None) == (place.repo is None):
+        fail(f"the {what} needs either a `path` or a `repo`, not both and not neither.")
 
 
 def load_preset(path: str | Path) -> Preset:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from controlnext.limits import data_size
+
 _NEWEST = 0.3  # weight of the newest step in the running mean: follows a machine that slows down within a few steps
 
 
@@ -17,10 +19,11 @@ class Progress:
 
     Attributes:
         stage: what is being done, in a word or two for the page.
-        step: denoising steps done, over all batches.
-        total: denoising steps in all; 0 while nothing countable goes on.
+        step: denoising steps done, over all batches; bytes while something is downloaded.
+        total: how many in all; 0 while nothing countable goes on.
         seconds_left: estimated time to the end; None while there is nothing to estimate from.
         preview: cheap look at the pictures so far, side by side; None where there is none.
+        unit: what is counted: `step`, or `byte`.
     """
 
     stage: str
@@ -28,6 +31,16 @@ class Progress:
     total: int = 0
     seconds_left: float | None = None
     preview: Image.Image | None = None
+    unit: str = "step"
+
+    @property
+    def counted(self) -> str:
+        """How far it is in words, such as `step 3 of 20` or `1.2 GB of 6.9 GB`; empty while nothing is counted."""
+        if not self.total:
+            return ""
+        if self.unit == "byte":
+            return f"{data_size(self.step)} of {data_size(self.total)}"
+        return f"{self.unit} {self.step} of {self.total}"
 
 
 @dataclass(frozen=True)

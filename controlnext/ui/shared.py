@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from html import escape
@@ -113,7 +113,7 @@ def progress_html(progress: Progress) -> str:
     if not progress.total:
         return waiting_html(progress.stage)
     left = "" if progress.seconds_left is None else f"about {_duration(progress.seconds_left)} left"
-    steps = f"{escape(progress.stage)} · step {progress.step} of {progress.total}"
+    steps = f"{escape(progress.stage)} · {escape(progress.counted)}"
     return _bar(steps, left, min(1.0, progress.step / progress.total))
 
 
@@ -139,13 +139,16 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min"
 
 
-def badge_html(number: int, seed: int, score: float | None, name: str) -> str:
-    """Return the badge of one picture: its number, its seed, and how well it follows the condition."""
+def badge_html(
+    number: int, seed: int, score: float | None, name: str, further: Mapping[str, float | None] | None = None
+) -> str:
+    """Return the badge of one picture: its number, its seed, and how well it follows the condition, and further ones."""
     if score is None:
         return f"<span class='cnx-badge'><b>{number}</b><span>seed {seed}</span></span>"
+    more = "".join(f", {kind} {100 * value:.0f} %" for kind, value in (further or {}).items() if value is not None)
     level = "good" if score >= GOOD else "fair" if score >= FAIR else "poor"
     title = escape(f"{name}: 1 is a picture that follows the condition exactly", quote=True)
     return (
         f"<span class='cnx-badge {level}' title='{title}'><b>{number}</b>"
-        f"<span>follows {100 * score:.0f} %</span><span>seed {seed}</span></span>"
+        f"<span>follows {100 * score:.0f} %{escape(more)}</span><span>seed {seed}</span></span>"
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from controlnext.ui.models import state_word
 from controlnext.ui.shared import PRIVATE, spoken
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ def status_html(
 
 
 def _model(row: Mapping[str, Any]) -> str:
-    kinds = ", ".join(row["annotators"])
+    styles = row.get("styles", {})
+    kinds = ", ".join(f"{kind} ({styles[kind]})" if kind in styles else kind for kind in row["annotators"])
     return " ".join(part for part in (row.get("description", ""), f"Control by {kinds}." if kinds else "") if part)
 
 
@@ -79,6 +81,6 @@ def _section(title: str, rows: Sequence[str]) -> str:
 def _row(row: Mapping[str, Any], more: str, *, under: bool = False) -> str:
     usable = row["usable"]
     label = escape(str(row.get("label") or row["name"]))
-    state = "<span class='cnx-state yes'>ready</span>" if usable else "<span class='cnx-state no'>not here</span>"
+    state = f"<span class='cnx-state {'yes' if usable else 'no'}'>{escape(state_word(row))}</span>"
     reason = escape(str(row.get("reason") or more))
     return f"<tr class='{'under' if under else ''}'><td>{label}</td><td>{state}</td><td class='cnx-reason'>{reason}</td></tr>"
