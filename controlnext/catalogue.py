@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from controlnext.conflicts import Conflict, Conflicts
+from controlnext.download_errors import DownloadError
+from controlnext.downloads import fetch
+from controlnext.families import check_adapter, check_base
+from controlnext.hub import token
 from controlnext.limits import shorten
 from controlnext.lora import LoraError, LoraLibrary
 from controlnext.lora_file import TEXT_WIDTHS, BaseShape, LoraInfo
 from controlnext.presets import DEFAULT_MODEL, PRESETS_DIR, AdapterRow, Preset, PresetError, load_presets
-from controlnext.recipe import LoraUse, Recipe, RecipeError
+from controlnext.progress import Progress
+from controlnext.readiness import Failure, missing_reason, readiness, video_reason
+from controlnext.recipe import ControlUse, LoraUse, Recipe, RecipeError
+from controlnext.sources import adapter_of, parts_of
 
 RANDOM_SEEDS = 2**32
 """Drawn seeds are below this, short enough to be read out; a recipe takes larger ones too."""
@@ -22,7 +30,6 @@ MADE_AS_GIVEN = "none"
 """The annotator of an upload that already is a condition."""
 
 _DEFAULTED = {"seed": -1, "width": 0, "height": 0}
-_CONTROL_FILES = ("controlnet.safetensors", "controlnext.safetensors")
 
 
 class Catalogue:
@@ -40,7 +47,8 @@ class Catalogue:
         self._stamp: tuple | None = None
         self._presets: dict[str, Preset] = {}
         self._broken: dict[str, str] = {}
-        self._failed: dict[str, str] = {}
+        self._failed: dict[str, Failure] = {}
+        self.half = False  # whether models will run in float16; known once a device was chosen
         self._libraries: dict[tuple, LoraLibrary] = {}
         self._conflicts = Conflicts()
 
@@ -48,14 +56,25 @@ class Catalogue:
         """List every preset as plain data.
 
         Returns:
-            Rows with `name`, `label`, `description`, `family`, `licence`, `source`, `usable`, `reason`, `annotators` (kinds
-            whose adapter is there), `missing` (kind -> why), `defaults` (with `gamma` by kind) and `sizes`.
+            Rows with `name`, `label`, `description`, `family`, `licence`, `source`, `usable`, `state` (see
+            `readiness.WORDS`), `reason`, `download_bytes`, `annotators` (kinds whose adapter is there or can be
+            downloaded), `styles` (kind -> how its condition is drawn), `missing` (kind -> why), `defaults` (with `gamma`
+            by kind) and `sizes`.
         """
         presets = self._read()
         rows = [self._row(preset) for preset in presets.values()]
-        empty = {"annotators": [], "missing": {}, "defaults": {}, "sizes": {}}
+        empty = {"annotators": [], "styles": {}, "missing": {}, "defaults": {}, "sizes": {}, "download_bytes": 0}
         rows += [
-            {"name": name, "label": name, "family": "", "licence": "", "usable": False, "reason": reason, **empty}
+            {
+                "name": name,
+                "label": name,
+                "family": "",
+                "licence": "",
+                "usable": False,
+                "state": "broken",
+                "reason": reason,
+                **empty,
+            }
             for name, reason in self._broken.items()
         ]
         return rows
@@ -81,10 +100,10 @@ class Catalogue:
             ControlNeXtError: there is no such model, adapter or LoRA, or the LoRA does not fit the model.
         """
         preset = self.preset(model)
-        row = self._adapter_row(preset, annotator)
+        kind = self._adapter_row(preset, annotator).kind
         info = self._library(preset).find(lora, self._shape(preset), preset.title)
-        places = (_on_disk(preset.located(row)), _on_disk(preset.located(preset.base), preset.base.revision))
-        return self._conflicts.measure(info.path, *places, weight=weight)
+        places = adapter_of(preset, annotator).find(), parts_of(preset, ())[0].find()
+        return self._conflicts.measure(info.path, *places, weight=weight, kind=kind)
 
     def add_lora(self, model: str, source: str | Path, name: str | None = None) -> str:
         """Copy a LoRA file into the user's own folder, the first of `lora_dirs`.
@@ -120,15 +139,50 @@ class Catalogue:
             f"There is no model {shorten(name)}; choose one of {', '.join(presets) or 'none: no preset was found'}."
         )
 
-    def require(self, preset: Preset) -> None:
-        """Raise a `PresetError` if the base model's files are not there."""
-        reason = _missing_base(preset)
-        if reason and preset.base.path is not None:
-            raise PresetError(reason)
+    def require(self, preset: Preset, kinds: Sequence[str] = ()) -> None:
+        """Look at what is on this disk before anything is downloaded or loaded.
+
+        Raises:
+            ControlNeXtError: the model makes videos, local files are not there, or base and adapter do not go together.
+        """
+        if preset.video:
+            raise PresetError(video_reason(preset))
+        for part in parts_of(preset, kinds, half=self.half):
+            place = part.find()
+            if place is None and part.path is not None:
+                raise PresetError(missing_reason(preset, part))
+        self._check_families(preset, kinds)
+
+    def fetch(self, preset: Preset, kinds: Sequence[str], report: Callable[[Progress], None], cancel: Event) -> None:
+        """Download what a preset lacks of its base model and some adapters; see `downloads.fetch`.
+
+        Raises:
+            Cancelled: stopped; what came so far is kept.
+            ControlNeXtError: it cannot be downloaded, or what came does not go together.
+        """
+        parts = parts_of(preset, kinds, half=self.half)
+        try:
+            fetch(preset, parts, report, cancel)
+        except DownloadError as error:
+            if error.state in ("gated", "missing", "broken"):  # the others may be over by the next look
+                self._failed[preset.name] = Failure(str(error), error.state, token())
+            raise
+        self._check_families(preset, kinds)
+
+    def _check_families(self, preset: Preset, kinds: Sequence[str]) -> None:
+        base = parts_of(preset, ())[0].find()
+        if base is not None:
+            check_base(preset, base)
+        for kind in kinds:
+            adapter = adapter_of(preset, kind).find()
+            if adapter is not None:
+                check_adapter(preset, kind, adapter)
 
     def failed(self, preset: Preset, reason: str) -> None:
         """Remember that a model could not be loaded, so that `models` says so; an empty reason takes it back."""
-        self._failed[preset.name] = reason
+        self._failed.pop(preset.name, None)
+        if reason:
+            self._failed[preset.name] = Failure(reason)
 
     def resolve(self, model: str = DEFAULT_MODEL, annotator: str = MADE_AS_GIVEN, **values: object) -> Recipe:
         """Make a recipe of what a person gave and the model's defaults for the rest.
@@ -137,7 +191,8 @@ class Catalogue:
             model: name of a preset.
             annotator: what makes the condition; `none` takes the upload as it is, and `adapter` then says what it is.
             **values: fields of a recipe. None means the default, as do a seed of -1 (drawn) and a width or height of 0.
-                `loras` may be names, (name, weight) pairs, objects with both, or a mapping of name to weight.
+                `loras` may be names, (name, weight) pairs, objects with both, or a mapping of name to weight. `controls`
+                are objects with an annotator (or adapter) and what differs from its defaults.
 
         Returns:
             The checked recipe.
@@ -152,6 +207,8 @@ class Catalogue:
         row = self._adapter_row(preset, kind) if kind else AdapterRow()
         if "loras" in given:
             given["loras"] = _lora_uses(given["loras"])
+        if "controls" in given:
+            given["controls"] = [self._control(preset, one) for one in _control_list(given["controls"])]
         filled = {
             "seed": secrets.randbelow(RANDOM_SEEDS),
             "width": preset.sizes.width,
@@ -180,14 +237,14 @@ class Catalogue:
             preset.sizes.check(recipe.width, recipe.height, preset.title)
         except ValueError as error:
             raise RecipeError(str(error)) from None
-        if recipe.condition_kind:
-            self._adapter_row(preset, recipe.condition_kind)
+        for control in recipe.all_controls:
+            self._adapter_row(preset, control.condition_kind)
         shape, library = self._shape(preset), self._library(preset)
         return [(library.find(use.name, shape, preset.title), use.weight) for use in recipe.loras]
 
     def _row(self, preset: Preset) -> dict[str, Any]:
         missing = {kind: _missing_adapter(preset, kind) for kind in preset.adapters}
-        reason = _missing_base(preset) or self._failed.get(preset.name, "")
+        ready = readiness(preset, self._failed.get(preset.name), half=self.half)
         defaults = Recipe().model_dump(
             include={"num_inference_steps", "guidance_scale", "control_start", "control_end"}
         )
@@ -199,8 +256,11 @@ class Catalogue:
             "family": preset.family,
             "licence": preset.base.licence,
             "source": preset.base.source,
-            "usable": not reason,
-            "reason": reason,
+            "usable": ready.state == "ready",
+            "state": ready.state,
+            "reason": ready.reason,
+            "download_bytes": ready.download_bytes,
+            "styles": {kind: row.style for kind, row in preset.adapters.items() if row.style},
             "annotators": [kind for kind, why in missing.items() if not why],
             "missing": {kind: why for kind, why in missing.items() if why},
             "defaults": {
@@ -212,6 +272,20 @@ class Catalogue:
             },
             "sizes": sizes.model_dump(mode="json"),
         }
+
+    def _control(self, preset: Preset, value: Mapping[str, Any] | ControlUse) -> ControlUse:
+        """One further control: what was given, and the defaults of its adapter for the rest."""
+        if isinstance(value, ControlUse):
+            return value
+        given = {str(key): part for key, part in value.items() if part is not None}
+        if given.get("adapter") == given.get("annotator", MADE_AS_GIVEN):
+            given.pop("adapter", None)
+        kind = given.get("adapter") or given.get("annotator", MADE_AS_GIVEN)
+        if kind == MADE_AS_GIVEN:
+            return ControlUse(**given)
+        row = self._adapter_row(preset, str(kind))
+        values = {**preset.defaults.values(), "gamma": self._gamma(preset, row), **row.values()}
+        return ControlUse(**{name: part for name, part in values.items() if name in ControlUse.model_fields} | given)
 
     def _adapter_row(self, preset: Preset, kind: str) -> AdapterRow:
         if kind not in preset.adapters:
@@ -247,8 +321,8 @@ class Catalogue:
         return self._libraries[folders]
 
     def _shape(self, preset: Preset) -> BaseShape:
-        place = preset.located(preset.base)
-        if isinstance(place, Path):
+        place = parts_of(preset, ())[0].find()
+        if place is not None and place.is_dir():
             return BaseShape.of_folder(place)
         return BaseShape(next((width for width, family in TEXT_WIDTHS.items() if family == preset.family), None))
 
@@ -257,36 +331,20 @@ def _is_default(key: str, value: object) -> bool:
     return key in _DEFAULTED and not isinstance(value, bool) and value == _DEFAULTED[key]
 
 
-def _missing_base(preset: Preset) -> str:
-    place = preset.located(preset.base)
-    if isinstance(place, Path):
-        if (place / "model_index.json").is_file():
-            return ""
-        return f"The weights of {preset.title} are not there: {place} holds no model_index.json."
-    from huggingface_hub import try_to_load_from_cache
-
-    if isinstance(try_to_load_from_cache(place, "model_index.json", revision=preset.base.revision), str):
-        return ""
-    return f"The weights of {preset.title} are not on this machine; the first picture downloads them from the hub: {place}."
-
-
 def _missing_adapter(preset: Preset, kind: str) -> str:
-    place = preset.located(preset.adapters[kind])
-    if isinstance(place, str) or any((place / name).is_file() for name in _CONTROL_FILES):
-        return ""
-    return f"The {kind} adapter of {preset.title} is not there: {place} holds no control file."
+    part = adapter_of(preset, kind)
+    return "" if part.path is None or part.find() else missing_reason(preset, part)
 
 
-def _on_disk(place: Path | str, revision: str | None = None) -> Path | None:
-    """Folder of a base or an adapter if it is on this machine; the network is not asked."""
-    if isinstance(place, Path):
-        return place if place.is_dir() else None
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(place, revision=revision, local_files_only=True))
-    except (OSError, ValueError):
-        return None
+def _control_list(value: Any) -> list[Mapping[str, Any] | ControlUse]:  # noqa: ANN401 - whatever a person or a client sent
+    """Check that further controls are a list of objects."""
+    listed = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    if not listed or not all(isinstance(one, Mapping | ControlUse) for one in value):
+        raise RecipeError(
+            'Further controls are a list of objects such as {"annotator": "depth", "gamma": 0.5}, but were given as '
+            f"{shorten(value)}."
+        )
+    return list(value)
 
 
 def _lora_uses(value: Any) -> list[LoraUse]:  # noqa: ANN401 - whatever a person or a client sent

@@ -14,30 +14,27 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from annotators.base import AnnotatorError
 from controlnext.batch import MAX_ERRORS
 from controlnext.bench import BENCHES
+from controlnext.commands import pictures
 from controlnext.errors import ControlNeXtError
+from controlnext.inputs import Inputs
 
 if TYPE_CHECKING:
-    from PIL import Image
-
-    from annotators.base import Annotation
     from controlnext.progress import Progress
     from controlnext.recipe import Recipe
     from controlnext.studio import Result, Studio
 
 OUTPUTS = Path("outputs")
-RESOLUTION = 512
-"""Short side of a condition in pixels, as in the page and the API; never below the picture to be made."""
-
 _RECIPE_OPTIONS = (
     ("prompt", str, "what to draw"),
     ("negative_prompt", str, "what to avoid"),
-    ("gamma", float, "control strength; 0 is none, 1 is usual"),
+    ("gamma", str, "control strength; 0 is none, 1 is usual; or over the steps: 'linear 1 to 0', '0:1, 0.5:0.3'"),
     ("alpha", float, "share of the adapter's UNet weights"),
     ("num_inference_steps", int, "denoising steps"),
     ("guidance_scale", float, "weight of the prompt"),
@@ -47,6 +44,7 @@ _RECIPE_OPTIONS = (
     ("height", int, "pixels; 0 is the model's own"),
     ("control_start", float, "fraction of the steps at which the control sets in"),
     ("control_end", float, "fraction of the steps at which it ends"),
+    ("strength", float, "share of a start picture that is drawn anew"),
     ("scheduler", str, "sampler, instead of the model's own"),
     ("adapter", str, "kind of condition the picture is, with --annotator none"),
 )
@@ -90,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         "--recipe", type=Path, help="a result (PNG) or a recipe (JSON) to start from; options change it"
     )
     _add_picture_options(generate)
+    pictures.add_options(generate)
     generate.add_argument("--json", action="store_true", help="print the recipe and the results as JSON")
     generate.set_defaults(run=_generate)
 
@@ -105,7 +104,9 @@ def _parser() -> argparse.ArgumentParser:
     annotate = commands.add_parser("annotate", help="turn a picture into a condition picture")
     annotate.add_argument("--image", type=Path, required=True)
     annotate.add_argument("--annotator", default="canny", help="canny (default), depth, pose, segmentation, none")
-    annotate.add_argument("--resolution", type=int, default=RESOLUTION, help="short side in pixels; 0 keeps the size")
+    annotate.add_argument(
+        "--resolution", type=int, default=pictures.RESOLUTION, help="short side in pixels; 0 keeps the size"
+    )
     annotate.add_argument("--output", type=Path, required=True, help="PNG to write")
     annotate.add_argument("--keypoints", type=Path, help="JSON to write the people to (pose)")
     annotate.set_defaults(run=_annotate)
@@ -139,6 +140,10 @@ def _add_picture_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--annotator", help="canny, depth, pose, segmentation, or none (default: pose)")
     for name, kind, text in _RECIPE_OPTIONS:
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=text)
+    parser.add_argument(
+        "--control", action="append", type=pictures.Further.parse, metavar="KIND[:GAMMA][=IMAGE]", default=[],
+        help="a further control, of the same picture or its own; repeatable",
+    )  # fmt: skip
     parser.add_argument("--lora", action="append", metavar="NAME[:WEIGHT]", help="repeatable")
     parser.add_argument("--lora-dir", action="append", type=Path, default=[], metavar="DIR", help="repeatable")
     parser.add_argument("--output", type=Path, default=OUTPUTS, help="folder for results (default: outputs)")
@@ -163,13 +168,14 @@ def _generate(options: argparse.Namespace) -> int:
         threads=options.threads,
         annotate=annotators.annotate,
     )
-    recipe, condition = _recipe(options, studio)
-    made = condition_of(options.image, recipe)
-    if made is not None:
-        _note(made.note)
-        condition = made
+    recipe, kept = _recipe(options, studio)
+    there = dict(zip([control.condition_kind for control in recipe.all_controls], kept.conditions, strict=False))
+    inputs = pictures.inputs_of(options.image, recipe, options.control, there)
+    for made in inputs.conditions:
+        _note(getattr(made, "note", ""))
+    inputs = pictures.with_start(inputs, options, kept)
     with stoppable(signal.SIGINT) as cancel:
-        result = studio.generate(recipe, condition, on_progress=_show_progress, cancel=cancel)
+        result = studio.generate(recipe, inputs, on_progress=_show_progress, cancel=cancel)
     _clear_progress()
     for note in result.notes:
         _note(note)
@@ -177,50 +183,49 @@ def _generate(options: argparse.Namespace) -> int:
     return 130 if result.stopped else 0
 
 
-def condition_of(image: Path | None, recipe: Recipe) -> Annotation | None:
-    """Make the condition that a recipe asks for out of a picture; None without a picture or without control."""
-    if image is None or not recipe.condition_kind:
-        return None
-    import annotators
-
-    picture = annotators.load_picture(image)
-    resolution = None if recipe.annotator == "none" else max(recipe.width, recipe.height, RESOLUTION)
-    return annotators.annotate(recipe.annotator, picture, resolution=resolution, **recipe.annotator_settings)
-
-
 def given_values(options: argparse.Namespace) -> dict[str, Any]:
     """The fields of a recipe that the command line gives."""
     values = {name: getattr(options, name) for name, _, _ in _RECIPE_OPTIONS if getattr(options, name) is not None}
     if options.set:
         values["annotator_settings"] = _settings(options.set)
+    if "gamma" in values:
+        values |= pictures.gamma_values(values["gamma"])
+    if options.control:
+        values["controls"] = [one.values() for one in options.control]
     if options.lora is not None:
         values["loras"] = [_lora(text) for text in options.lora]
     return values
 
 
-def _recipe(options: argparse.Namespace, studio: Studio) -> tuple[Recipe, Image.Image | None]:
-    """The recipe that the options describe, and the condition that came with a saved result."""
-    from controlnext.recipe import Recipe, read_condition, read_png
+def _recipe(options: argparse.Namespace, studio: Studio) -> tuple[Recipe, Inputs]:
+    """The recipe that the options describe, and the pictures that came with a saved result."""
+    from controlnext.recipe import Recipe, read_inputs, read_png
 
     values = given_values(options)
     if options.recipe is None:
         annotator = options.annotator or ("pose" if options.image is not None else "none")
-        return studio.resolve(options.model or "starter", annotator, **values), None
+        return studio.resolve(options.model or "starter", annotator, **values), Inputs()
     try:
         recipe = read_png(options.recipe)
         if recipe is None:
             recipe = Recipe.from_json(options.recipe.read_bytes())
     except OSError as error:
         raise UsageError(f"The recipe {options.recipe} cannot be read: {error.strerror}.") from None
-    condition = read_condition(options.recipe) if options.image is None else None
-    if options.image is None and condition is None and recipe.condition_kind:
+    kept = read_inputs(options.recipe)
+    if options.image is not None or options.control:  # a new picture for all, or a condition for the first alone
+        kept = replace(kept, conditions=() if options.image is not None else kept.conditions[:1])
+    if options.image is None and not kept.conditions and recipe.condition_kind:
         raise UsageError(f"{options.recipe.name} holds no condition; give the picture it was made from with --image.")
     dropped = {"version", "model", "annotator"}
-    dropped |= {"condition_sha256"} if condition is None else set()
+    if not kept.conditions:
+        dropped |= {"condition_sha256"}
+        recipe = recipe.replace(controls=[one.model_copy(update={"condition_sha256": ""}) for one in recipe.controls])
+    dropped |= {"init_sha256", "mask_sha256"} if options.init_image is not None else set()
+    dropped |= {"mask_sha256"} if options.mask is not None else set()
     dropped |= {"weights"} if options.model else set()
     dropped |= {"adapter", "annotator_settings"} if options.annotator else set()
     values = {**recipe.model_dump(exclude=dropped), **values}
-    return studio.resolve(options.model or recipe.model, options.annotator or recipe.annotator, **values), condition
+    return studio.resolve(options.model or recipe.model, options.annotator or recipe.annotator, **values), kept
 
 
 def _annotate(options: argparse.Namespace) -> int:
@@ -280,7 +285,7 @@ def _loras_of(studio: Studio, row: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _bench(name: str, arguments: Sequence[str]) -> int:
     if name not in BENCHES:
         raise UsageError(f"There is no bench {name!r}; choose one of {', '.join(BENCHES)}.")
-    return importlib.import_module(f"controlnext.bench.{name}").main(arguments) or 0
+    return importlib.import_module(f"controlnext.bench.{name.replace('-', '_')}").main(arguments) or 0
 
 
 def _settings(pairs: Sequence[str]) -> dict[str, bool | int | float | str]:
@@ -332,21 +337,23 @@ def _print_result(result: Result, *, as_json: bool) -> None:
             "seeds": result.seeds,
             "adherence": result.adherence,
             "adherence_name": result.adherence_name,
+            "adherences": dict(result.adherences),
             "seconds": round(result.seconds, 3),
             "stopped": result.stopped,
         }
         _print(json.dumps(facts, indent=2, ensure_ascii=False))
         return
-    for path, seed, value in zip(result.files, result.seeds, result.adherence, strict=True):
+    further = list(result.adherences.items())[1:]
+    for index, (path, seed, value) in enumerate(zip(result.files, result.seeds, result.adherence, strict=True)):
         follows = "" if value is None else f"  {result.adherence_name} {value:.2f}"
+        follows += "".join(f", {kind} {scores[index]:.2f}" for kind, scores in further if scores[index] is not None)
         _print(f"{path}  seed {seed}{follows}")
 
 
 def _show_progress(progress: Progress) -> None:
     if sys.stderr.isatty():
         left = "" if progress.seconds_left is None else f", {progress.seconds_left:.0f} s left"
-        steps = f" {progress.step}/{progress.total}" if progress.total else ""
-        sys.stderr.write(f"\r\x1b[K{progress.stage}{steps}{left}")
+        sys.stderr.write(f"\r\x1b[K{progress.stage} {progress.counted}{left}")
         sys.stderr.flush()
 
 

@@ -5,40 +5,33 @@ This is the only file of the studio that knows torch and diffusers; it is import
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import diffusers
 import torch
 from PIL import Image
 
-from controlnext import pipelines
+from controlnext import families, roads
 from controlnext.adapter import ControlNeXtAdapter
 from controlnext.cache import ControlCache
 from controlnext.device import Device, is_out_of_memory, release_memory
 from controlnext.errors import ControlNeXtError
+from controlnext.gamma import GammaCurve, parse_gamma
 from controlnext.hashes import weights_digest
+from controlnext.loading import PIPELINES, load_pipeline
 from controlnext.lora import load_loras
+from controlnext.memory import ACCELERATORS, RUNGS, Ladder, Rung, lift, put_on
 from controlnext.preview import CleanEstimate, LatentPreview
-from controlnext.quiet import quiet_loading
 from controlnext.schedulers import SCHEDULERS
+from controlnext.sources import Part, adapter_of, parts_of
 
 if TYPE_CHECKING:
+    from controlnext.inputs import Inputs
     from controlnext.lora_file import LoraInfo
     from controlnext.presets import Preset
-    from controlnext.recipe import Recipe
-
-PIPELINES: Mapping[str, str] = MappingProxyType(
-    {
-        "starter": "StableDiffusionControlNeXtPipeline",
-        "sd15": "StableDiffusionControlNeXtPipeline",
-        "sdxl": "StableDiffusionXLControlNeXtPipeline",
-    }
-)
-"""Base-model family -> pipeline class of `controlnext.pipelines`."""
+    from controlnext.recipe import ControlUse, Recipe
 
 StepCallback = Callable[[Image.Image | None], None]
 
@@ -50,24 +43,36 @@ class EngineError(ControlNeXtError, RuntimeError):
 class Engine:
     """A loaded base model. Adapters stay in memory once used, and the controls they computed with them."""
 
-    def __init__(self, preset: Preset, pipeline: Any, cache: ControlCache) -> None:  # noqa: ANN401 - a mixin of two classes
+    def __init__(
+        self,
+        preset: Preset,
+        pipeline: Any,  # noqa: ANN401 - a mixin of two classes
+        cache: ControlCache,
+        device: Device,
+        ladder: Ladder,
+    ) -> None:
         """Take a loaded pipeline; see `load`."""
         self.preset = preset
         self.pipeline = pipeline
+        self.ladder = ladder
         self._cache = cache
+        self._device = device
         self._base_scheduler = pipeline.scheduler
         self._adapters: dict[str, ControlNeXtAdapter] = {}
-        self._attached = ""
+        self._attached: tuple[str, ...] = ()
         self._preview: LatentPreview | None = None
 
     @classmethod
-    def load(cls, preset: Preset, device: Device, cache: ControlCache) -> Engine:
-        """Load the base model of a preset.
+    def load(
+        cls, preset: Preset, device: Device, cache: ControlCache, stop: Callable[[], None] = lambda: None
+    ) -> Engine:
+        """Load the base model of a preset from this disk; nothing is downloaded.
 
         Args:
             preset: says where the model is and of which family.
             device: where it goes and in which precision.
             cache: keeps controls; may outlive the engine.
+            stop: called between the model's parts; may raise to stop.
 
         Returns:
             The engine.
@@ -77,29 +82,27 @@ class Engine:
         """
         if preset.family not in PIPELINES:
             raise EngineError(f"{preset.title} is of the family {preset.family!r}, which makes no pictures here.")
-        place = preset.located(preset.base)
-        options: dict[str, Any] = {} if isinstance(place, Path) else {"revision": preset.base.revision}
-        if preset.family != "sdxl":
-            options |= {"safety_checker": None, "requires_safety_checker": False}
-        dtype = torch.float32 if preset.precision == "float32" else device.dtype
-        here = isinstance(place, Path)
+        dtype = device.dtype if preset.precision == "auto" else getattr(torch, preset.precision)
+        base, *others = parts_of(preset, (), half=device.dtype == torch.float16)
+        places = [_found(preset, part) for part in (base, *others)]
+        families.check_base(preset, places[0])
+        ladder = Ladder(device.name.split(":")[0])
         try:
-            with quiet_loading() if here else nullcontext():  # a download should show how far it is
-                pipeline = getattr(pipelines, PIPELINES[preset.family]).from_pretrained(
-                    str(place), dtype=dtype, local_files_only=here, **options
-                )
-            pipeline.to(device.name)
+            pipeline = load_pipeline(preset, places[0], places[1] if others else None, dtype, stop)
+            _place(pipeline, device, ladder)
+        except ControlNeXtError:
+            raise
         except Exception as error:  # anything may be wrong with files a person put there
             if is_out_of_memory(error):
                 raise
             reason = " ".join(str(error).split())[:300]
             raise EngineError(
-                f"The model {preset.title} cannot be loaded from {place}: {type(error).__name__}: {reason}. "
+                f"The model {preset.title} cannot be loaded from {places[0]}: {type(error).__name__}: {reason}. "
                 "Check that its files are complete."
             ) from error
         pipeline.set_progress_bar_config(disable=True)
         pipeline.vae.enable_slicing()  # decode one picture after the other: the peak of memory does not grow with the batch
-        return cls(preset, pipeline, cache)
+        return cls(preset, pipeline, cache, device, ladder)
 
     def prepare(self, recipe: Recipe, loras: Sequence[tuple[LoraInfo, float]]) -> None:
         """Put on what the recipe asks for, and take off what it does not: scheduler, adapter, LoRAs.
@@ -107,19 +110,23 @@ class Engine:
         Raises:
             ControlNeXtError: an adapter or LoRA is missing, damaged or does not fit.
         """
+        waiting = next((rung for rung in RUNGS if rung.name == self.ladder.offloaded), None)
+        if waiting:
+            lift(self.pipeline)  # weights that wait elsewhere cannot be changed
         self.pipeline.scheduler = self._scheduler(recipe.scheduler)
-        self._attach(recipe.condition_kind)
+        self._attach(tuple(control.condition_kind for control in recipe.all_controls))
         load_loras(self.pipeline, loras)
+        if waiting:
+            self._apply_alphas(recipe)
+            put_on(self.pipeline, waiting, self._device.name)
 
-    def run(
-        self, recipe: Recipe, seeds: Sequence[int], condition: Image.Image | None, on_step: StepCallback
-    ) -> list[Image.Image]:
+    def run(self, recipe: Recipe, seeds: Sequence[int], inputs: Inputs, on_step: StepCallback) -> list[Image.Image]:
         """Make pictures of one batch; the control is computed once for all of them.
 
         Args:
             recipe: what to make; `prepare` was called with it.
             seeds: one for each picture.
-            condition: RGB picture of the recipe's size, or None.
+            inputs: pictures of the recipe's size: one condition a control, and a start picture and mask where wanted.
             on_step: called after each step with a preview; may raise to stop.
 
         Returns:
@@ -132,37 +139,33 @@ class Engine:
 
         def after_step(pipeline: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401
             nonlocal estimate
-            estimate = estimate or CleanEstimate(pipeline.scheduler)
+            estimate = estimate or CleanEstimate(pipeline.scheduler, pipeline.num_timesteps)
             latents = tensors["latents"]
             on_step(self._look(estimate(step, latents), recipe))
-            if step + 1 == recipe.num_inference_steps and not torch.isfinite(latents).all():
+            if step + 1 == recipe.steps_to_run and not torch.isfinite(latents).all():
                 raise EngineError(
                     f"The numbers of {self.preset.title} overflowed in {latents.dtype}, so there is no picture; lower "
                     "guidance and LoRA weights, or set `precision: float32` in its preset."
                 )
             return tensors
 
-        control = {}
-        if condition is not None:
-            control = {
-                "control_image": condition,
-                "gamma": recipe.gamma,
-                "alpha": recipe.alpha,
-                "control_start": recipe.control_start,
-                "control_end": recipe.control_end,
-            }
-        return self.pipeline(
-            prompt=recipe.prompt,
-            negative_prompt=recipe.negative_prompt,
-            width=recipe.width,
-            height=recipe.height,
-            num_inference_steps=recipe.num_inference_steps,
-            guidance_scale=recipe.guidance_scale,
-            num_images_per_prompt=len(seeds),
-            generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
-            callback_on_step_end=after_step,
-            **control,
-        ).images
+        pipeline, start = roads.take(self.pipeline, recipe, inputs)
+        try:
+            images = pipeline(
+                prompt=recipe.prompt,
+                negative_prompt=recipe.negative_prompt,
+                num_inference_steps=recipe.num_inference_steps,
+                guidance_scale=recipe.guidance_scale,
+                num_images_per_prompt=len(seeds),
+                generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+                callback_on_step_end=after_step,
+                **start,
+                **_control_arguments(recipe, inputs),
+            ).images
+        finally:
+            if pipeline is not self.pipeline:
+                self.pipeline.maybe_free_model_hooks()  # only it knows which parts wait in main memory
+        return [roads.keep_unmasked(image, inputs) for image in images]
 
     def warm(self) -> None:
         """Do now what the first picture would otherwise wait for."""
@@ -176,16 +179,26 @@ class Engine:
         return tokenizer.decode(ids[tokenizer.model_max_length - 1 : -1]).strip()
 
     def hashes(self, recipe: Recipe, loras: Sequence[tuple[LoraInfo, float]]) -> dict[str, str]:
-        """Digests of all weights that a recipe uses; of a hub repository, its name and revision."""
-        places: dict[str, Path | str] = {"base": self.preset.located(self.preset.base)}
-        if recipe.condition_kind:
-            places["adapter"] = self.preset.located(self.preset.adapters[recipe.condition_kind])
+        """Digests of all weights that a recipe uses."""
+        places = {"base": _found(self.preset, parts_of(self.preset, ())[0])}
+        for number, control in enumerate(recipe.all_controls):
+            kind = control.condition_kind
+            name = f"adapter:{kind}" if number else "adapter"
+            places[name] = _found(self.preset, adapter_of(self.preset, kind))
         places |= {f"lora:{info.name}": info.path for info, _ in loras}
-        revision = self.preset.base.revision or "main"
-        return {
-            name: weights_digest(place) if isinstance(place, Path) else f"hub:{place}@{revision}"
-            for name, place in places.items()
-        }
+        return {name: weights_digest(place) for name, place in places.items()}
+
+    def climb(self, recipe: Recipe, batch: int) -> Rung | None:
+        """Need less memory than a batch of a recipe took that did not fit; None when nothing more can be done."""
+        self.free()
+        rung = self.ladder.climb(recipe.width * recipe.height, batch)
+        if rung is None:
+            return None
+        if rung.name == self.ladder.offloaded:
+            lift(self.pipeline)
+            self._apply_alphas(recipe)
+        put_on(self.pipeline, rung, self._device.name)
+        return rung
 
     def free(self) -> None:
         """Give memory back that nothing needs: cached controls, what torch holds in reserve."""
@@ -200,24 +213,85 @@ class Engine:
         row = SCHEDULERS[name]
         return getattr(diffusers, row.kind).from_config(own.config, **row.overrides)
 
-    def _attach(self, kind: str) -> None:
-        if kind == self._attached:
+    def _attach(self, kinds: tuple[str, ...]) -> None:
+        """Have the adapters of these kinds on the model, in this order, and no others."""
+        if kinds == self._attached:
             return
         self.pipeline.unload_controlnext()
-        self._attached = ""
-        if kind:
-            if kind not in self._adapters:
-                row = self.preset.adapters[kind]
-                adapter = ControlNeXtAdapter.from_pretrained(
-                    self.preset.located(row),
-                    variant=row.variant or self.preset.variant,
-                    dtype=self.pipeline.unet.dtype,
-                )
-                adapter.cache = self._cache
-                self._adapters[kind] = adapter
-            self.pipeline.load_controlnext(self._adapters[kind])
-            self._attached = kind
+        self._attached = ()
+        for kind in kinds:
+            self.pipeline.load_controlnext(self._adapter(kind), kind)
+        self._attached = kinds
+
+    def _adapter(self, kind: str) -> ControlNeXtAdapter:
+        if kind not in self._adapters:
+            row = self.preset.adapters[kind]
+            place = _found(self.preset, adapter_of(self.preset, kind))
+            families.check_adapter(self.preset, kind, place)
+            adapter = ControlNeXtAdapter.from_pretrained(
+                place,
+                variant=row.variant or self.preset.variant,
+                kind=row.kind,
+                dtype=self.pipeline.unet.dtype,
+            )
+            adapter.cache = self._cache
+            self._adapters[kind] = adapter
+        return self._adapters[kind]
 
     def _look(self, latents: torch.Tensor, recipe: Recipe) -> Image.Image | None:
         self.warm()
         return self._preview.draw(latents, recipe.width, recipe.height)
+
+    def _apply_alphas(self, recipe: Recipe) -> None:
+        """Bring the adapters' weights to their shares while they can be written; the call finds them there."""
+        for control in recipe.all_controls:
+            if control.condition_kind in self.pipeline.controlnexts:
+                self.pipeline.controlnexts[control.condition_kind].alpha = control.alpha
+
+
+def _control_arguments(recipe: Recipe, inputs: Inputs) -> dict[str, Any]:
+    """The arguments of a controlled call: values for one control, lists for several, nothing for none."""
+    rows = [
+        {
+            "control_image": condition,
+            "gamma": _strength(control),
+            "alpha": control.alpha,
+            "control_start": control.control_start,
+            "control_end": control.control_end,
+        }
+        for control, condition in zip(recipe.all_controls, inputs.conditions, strict=True)
+    ]
+    if len(rows) <= 1:
+        return rows[0] if rows else {}
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def _strength(control: ControlUse) -> float | GammaCurve:
+    if not control.gamma_curve:
+        return control.gamma
+    return parse_gamma(control.gamma_curve).scaled(control.gamma)
+
+
+def _found(preset: Preset, part: Part) -> Path:
+    """Where a part is on this disk."""
+    place = part.find()
+    if place is None:
+        where = part.path or part.place.repos[0]
+        raise EngineError(f"{preset.title} lacks {part.label}: its files from {where} are not on this machine.")
+    return place
+
+
+def _place(pipeline: Any, device: Device, ladder: Ladder) -> None:  # noqa: ANN401 - any diffusers pipeline
+    """Move a pipeline to its device; one too large for it leaves its parts in main memory until they are needed."""
+    try:
+        pipeline.to(device.name)
+        return
+    except Exception as error:
+        if not is_out_of_memory(error) or ladder.device not in ACCELERATORS:
+            raise
+    pipeline.to("cpu", silence_dtype_warnings=True)
+    release_memory()
+    rung = next(rung for rung in RUNGS if rung.name == "offload")
+    ladder.taken += ["tiling", "offload"]
+    pipeline.vae.enable_tiling()
+    put_on(pipeline, rung, device.name)

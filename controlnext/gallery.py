@@ -16,6 +16,7 @@ from uuid import uuid4
 from PIL import Image
 
 from controlnext.errors import ControlNeXtError
+from controlnext.inputs import Inputs
 from controlnext.recipe import Recipe, RecipeError, read_facts, read_png, write_png
 
 THUMBNAIL_FOLDER = ".thumbnails"
@@ -75,10 +76,10 @@ class Gallery:
         self,
         image: Image.Image,
         recipe: Recipe,
-        condition: Image.Image | None = None,
+        condition: Image.Image | Inputs | None = None,
         facts: Mapping[str, object] | None = None,
     ) -> Path:
-        """Save one picture with its recipe and condition inside.
+        """Save one picture with its recipe and the pictures it was made with inside.
 
         Written beside its place, flushed to the disk, then moved into place in one step, so a picture in the folder is
         always whole.
@@ -86,7 +87,7 @@ class Gallery:
         Args:
             image: the picture.
             recipe: the recipe of this one picture.
-            condition: the condition it was made with.
+            condition: the condition it was made with, or all pictures it was made with.
             facts: what was measured on it.
 
         Returns:

@@ -16,7 +16,7 @@ from controlnext.skeletons import joints_in_drawing
 
 if TYPE_CHECKING:
     from controlnext.presets import Preset
-    from controlnext.recipe import Recipe
+    from controlnext.recipe import ControlUse
 
 log = logging.getLogger(__name__)
 
@@ -31,26 +31,26 @@ class Asked:
     data: Mapping[str, Any] | None = None
 
 
-def fitted(condition: Image.Image | Annotated, recipe: Recipe) -> Asked:
-    """Bring a condition to the recipe's size, its people with it.
+def fitted(condition: Image.Image | Annotated, kind: str, size: tuple[int, int]) -> Asked:
+    """Bring a condition to the size of the picture to be made, its people with it.
 
     Args:
         condition: a picture, or an annotation that knows its people as data.
-        recipe: gives the size and the kind of condition.
+        kind: which condition it is.
+        size: width and height in pixels.
 
     Returns:
         The condition to run with.
     """
     image = condition if isinstance(condition, Image.Image) else condition.image
     people = None if isinstance(condition, Image.Image) else (condition.data or {}).get("people")
-    if people is None and recipe.condition_kind == "pose":
+    if people is None and kind == "pose":
         people = joints_in_drawing(np.asarray(image.convert("RGB")))  # before its dots are made smaller
-    size = (recipe.width, recipe.height)
     if people is not None:
         left, top, width, height = fit_box(image.size, *size)
         zoom = np.array([width / image.width, height / image.height, 1.0])
         people = [np.asarray(person, dtype=np.float64).reshape(-1, 3) * zoom + (left, top, 0.0) for person in people]
-    return Asked(fit_condition(image, *size, recipe.condition_kind), None if people is None else {"people": people})
+    return Asked(fit_condition(image, *size, kind), None if people is None else {"people": people})
 
 
 def adherence_name(kind: str) -> str:
@@ -59,24 +59,24 @@ def adherence_name(kind: str) -> str:
 
 
 def measure(
-    annotate: Annotate | None, preset: Preset, recipe: Recipe, asked: Asked | None, result: Image.Image
+    annotate: Annotate | None, preset: Preset, control: ControlUse, asked: Asked, result: Image.Image
 ) -> float | None:
     """Annotate a result as its condition was annotated, and compare.
 
     Args:
         annotate: `annotate(name, image, backend=..., **settings)`; None measures nothing.
         preset: names the backend that can read this model's pictures.
-        recipe: how the condition came about.
-        asked: the condition; None if there was none.
+        control: how the condition came about.
+        asked: the condition.
         result: the picture made.
 
     Returns:
         Score in [0, 1]; None if it cannot be measured, which never costs a picture.
     """
-    kind = recipe.condition_kind
-    if annotate is None or asked is None or kind not in NAMES:
+    kind = control.condition_kind
+    if annotate is None or kind not in NAMES:
         return None
-    own = {key: value for key, value in recipe.annotator_settings.items() if recipe.annotator == kind}
+    own = {key: value for key, value in control.annotator_settings.items() if control.annotator == kind}
     backend = own.pop("backend", "auto")
     if kind == "canny":  # edges are a matter of the very same thresholds; the other kinds are read, not tuned
         options = own

@@ -14,7 +14,7 @@ from PIL import Image
 
 @dataclass(frozen=True)
 class Fit:
-    """How one kind of condition is resized and padded without inventing anything the annotator did not say.
+    """How one kind of condition, or a start picture (`init`) with its `mask`, is resized and padded without inventing anything the annotator did not say.
 
     Attributes:
         resample: `smooth` for drawings and depth, `nearest` where a colour is a class, `lines` where each line is one
@@ -33,6 +33,8 @@ FITS: Mapping[str, Fit] = MappingProxyType(
         "depth": Fit("smooth", "edge"),
         "pose": Fit("smooth", "black"),
         "segmentation": Fit("nearest", "edge"),
+        "init": Fit("smooth", "edge"),
+        "mask": Fit("nearest", "edge"),
     }
 )
 DEFAULT_FIT = Fit("smooth", "black")

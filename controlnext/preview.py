@@ -83,9 +83,15 @@ class CleanEstimate:
     s, two equations for x0. Exact for DDIM, close for other solvers; samplers that add fresh noise show the state itself.
     """
 
-    def __init__(self, scheduler: Any) -> None:  # noqa: ANN401 - diffusers' schedulers share no public base
-        """Take the scheduler of the run, after `set_timesteps`."""
+    def __init__(self, scheduler: Any, steps: int | None = None) -> None:  # noqa: ANN401 - diffusers' share no base
+        """Take the scheduler of the run, after `set_timesteps`.
+
+        Args:
+            scheduler: of the pipeline.
+            steps: how many of its steps really run, the last ones; None = all.
+        """
         self._scheduler = scheduler
+        self._skipped = 0 if steps is None else len(scheduler.timesteps) - steps
         self._fresh_noise = type(scheduler).__name__ in _FRESH_NOISE
         self._before: torch.Tensor | None = None
 
@@ -101,6 +107,7 @@ class CleanEstimate:
         """
         latents = latents.detach().float()
         before, self._before = self._before, latents
+        step += self._skipped
         a1, s1 = self._state(step + 1)
         if before is None or before.shape != latents.shape or self._fresh_noise:
             return latents / (a1**2 + s1**2) ** 0.5

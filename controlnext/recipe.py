@@ -12,13 +12,16 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, BinaryIO, Self
 
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
-from pydantic import BaseModel, ConfigDict, Strict, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Strict, ValidationError, field_validator, model_serializer, model_validator
 
 from controlnext.errors import ControlNeXtError
-from controlnext.limits import LIMITS, LORA_WEIGHT, fail, shorten
+from controlnext.gamma import parse_gamma
+from controlnext.inputs import Inputs
+from controlnext.limits import LIMITS, LORA_WEIGHT, STRENGTH, fail, shorten
 from controlnext.pictures import picture_digest
 from controlnext.schedulers import SCHEDULERS
 
@@ -26,11 +29,15 @@ VERSION = 1
 PROMPT_LENGTH = 2000
 """Longest prompt in characters; far beyond the 77 tokens a CLIP text encoder reads, far below what hurts a page."""
 MAX_LORAS = 8
+MAX_CONTROLS = 3
+DEFAULT_STRENGTH = 0.75
+"""How much of a start picture is drawn anew where nobody says."""
 
 RECIPE_KEY = "controlnext"
 FACTS_KEY = "controlnext:result"
-CONDITION_CHUNK = b"cnCd"
-"""PNG chunk holding the condition as a PNG: ancillary, private, safe to copy (PNG specification, section 5.4)."""
+_LATER = MappingProxyType({"gamma_curve": "", "controls": (), "strength": None, "init_sha256": "", "mask_sha256": ""})
+"""Fields that came after the first release, with their defaults: written only where they say something, so that a recipe
+without them stays the same to the byte."""
 
 
 class RecipeError(ControlNeXtError, ValueError):
@@ -65,7 +72,71 @@ class LoraUse(_Checked):
         return LORA_WEIGHT.check(value)
 
 
-class Recipe(_Checked):
+class _Controlled(_Checked):
+    """Checks of the fields that a recipe and each of its further controls have alike."""
+
+    @field_validator("gamma", "alpha", "control_start", "control_end", mode="before", check_fields=False)
+    @classmethod
+    def _control_number_in_range(cls, value: object, info: Any) -> float | int:  # noqa: ANN401 - pydantic's own type
+        return LIMITS[info.field_name].check(value)
+
+    @field_validator("gamma_curve", check_fields=False)
+    @classmethod
+    def _readable_curve(cls, value: str) -> str:
+        if value:
+            parse_gamma(value)
+        return value.strip()
+
+    @field_validator("annotator_settings", check_fields=False)
+    @classmethod
+    def _finite_settings(cls, value: dict[str, Setting]) -> dict[str, Setting]:
+        for name, setting in value.items():
+            if isinstance(setting, float) and not math.isfinite(setting):
+                fail(f"The annotator setting {shorten(name)} is not a finite number.")
+        return value
+
+    @model_validator(mode="after")
+    def _control_acts(self) -> Self:
+        if self.control_start >= self.control_end:
+            fail(
+                f"The control starts at {self.control_start:g} and ends at {self.control_end:g}, so it would never act; "
+                "let it end after it starts, or set the control strength to 0."
+            )
+        highest = LIMITS["gamma"].maximum
+        if self.gamma_curve and self.gamma * parse_gamma(self.gamma_curve).peak > highest:
+            fail(
+                f"Gamma {self.gamma:g} times the curve's highest value is more than {highest:g}; the curve multiplies "
+                "gamma, so lower one of both."
+            )
+        return self
+
+    @property
+    def condition_kind(self) -> str:
+        """Which condition the adapter reads: `adapter`, or the annotator's name."""
+        return self.adapter or ("" if self.annotator == "none" else self.annotator)
+
+
+class ControlUse(_Controlled):
+    """One control beside the first; fields as in `Recipe`."""
+
+    annotator: str = "none"
+    adapter: str = ""
+    annotator_settings: dict[str, Setting] = {}
+    gamma: float = 1.0
+    gamma_curve: str = ""
+    alpha: float = 1.0
+    control_start: float = 0.0
+    control_end: float = 1.0
+    condition_sha256: str = ""
+
+    @model_validator(mode="after")
+    def _has_a_kind(self) -> Self:
+        if not self.condition_kind:
+            fail("A further control needs the kind it is of: name an annotator, or an adapter for a ready-made map.")
+        return self
+
+
+class Recipe(_Controlled):
     """Everything needed to make a picture again; see `LIMITS` for the ranges.
 
     Attributes:
@@ -90,6 +161,12 @@ class Recipe(_Checked):
         annotator_settings: settings of the annotator.
         condition_sha256: `picture_digest` of the condition; empty when there is none.
         weights: what was loaded -> its hash.
+        gamma_curve: shape of gamma over the steps that run, as `controlnext.gamma` reads it; multiplies gamma. Empty is
+            constant.
+        controls: controls beside the first, each with an adapter, a condition and numbers of its own.
+        strength: share of a start picture that is drawn anew, in (0, 1]; None where there is no start picture.
+        init_sha256: `picture_digest` of the start picture.
+        mask_sha256: `picture_digest` of the mask.
     """
 
     version: int = VERSION
@@ -113,8 +190,13 @@ class Recipe(_Checked):
     annotator_settings: dict[str, Setting] = {}
     condition_sha256: str = ""
     weights: dict[str, str] = {}
+    gamma_curve: str = ""
+    controls: tuple[ControlUse, ...] = ()
+    strength: float | None = None
+    init_sha256: str = ""
+    mask_sha256: str = ""
 
-    @field_validator(*LIMITS, mode="before")
+    @field_validator(*(LIMITS.keys() - ControlUse.model_fields.keys()), mode="before")
     @classmethod
     def _number_in_range(cls, value: object, info: Any) -> float | int:  # noqa: ANN401 - pydantic's own type
         return LIMITS[info.field_name].check(value)
@@ -154,23 +236,31 @@ class Recipe(_Checked):
                 fail(f"The LoRA {shorten(name)} is named twice; name it once with the weight you want.")
         return value
 
-    @field_validator("annotator_settings")
+    @field_validator("strength", mode="before")
     @classmethod
-    def _finite_settings(cls, value: dict[str, Setting]) -> dict[str, Setting]:
-        for name, setting in value.items():
-            if isinstance(setting, float) and not math.isfinite(setting):
-                fail(f"The annotator setting {shorten(name)} is not a finite number.")
-        return value
+    def _strength_in_range(cls, value: object) -> float | None:
+        return None if value is None else STRENGTH.check(value)
+
+    @model_validator(mode="after")
+    def _controls_agree(self) -> Self:
+        kinds = [self.condition_kind, *(control.condition_kind for control in self.controls)]
+        if len(kinds) > MAX_CONTROLS:
+            fail(f"{len(kinds)} controls are too many at once; use at most {MAX_CONTROLS}.")
+        if self.controls and not self.condition_kind:
+            fail("There are further controls but no first one; give the recipe itself an annotator or an adapter.")
+        for kind in kinds:
+            if kinds.count(kind) > 1:
+                fail(f"The control {shorten(kind)} is asked for twice; each kind of control can be used once.")
+        return self
 
     @model_validator(mode="after")
     def _numbers_agree(self) -> Self:
+        if self.steps_to_run < 1:
+            fail(
+                f"Strength {self.strength:g} of {self.num_inference_steps} steps leaves none to draw; raise one of both."
+            )
         if self.seed + self.num_images - 1 > LIMITS["seed"].maximum:
             fail(f"Picture i of a batch uses seed + i, and {self.seed} leaves no room for {self.num_images} pictures.")
-        if self.control_start >= self.control_end:
-            fail(
-                f"The control starts at {self.control_start:g} and ends at {self.control_end:g}, so it would never act; "
-                "let it end after it starts, or set the control strength to 0."
-            )
         most = SCHEDULERS[self.scheduler].most_steps if self.scheduler else None
         if most is not None and self.num_inference_steps > most:
             fail(
@@ -178,6 +268,14 @@ class Recipe(_Checked):
                 "4 to 8 with an LCM-LoRA are usual."
             )
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_says_nothing(self, handler: Any) -> dict[str, Any]:  # noqa: ANN401 - pydantic's own type
+        return {
+            key: value
+            for key, value in handler(self).items()
+            if key not in _LATER or getattr(self, key) != _LATER[key]
+        }
 
     def replace(self, **changes: object) -> Recipe:
         """Return a checked copy with some fields changed."""
@@ -188,9 +286,31 @@ class Recipe(_Checked):
         return self.replace(seed=self.seed + index, num_images=1)
 
     @property
-    def condition_kind(self) -> str:
-        """Which condition the adapter reads: `adapter`, or the annotator's name."""
-        return self.adapter or ("" if self.annotator == "none" else self.annotator)
+    def all_controls(self) -> tuple[ControlUse, ...]:
+        """Every control in order, the first made of the recipe's own fields; empty for words alone."""
+        if not self.condition_kind:
+            return ()
+        return ControlUse(**{name: getattr(self, name) for name in ControlUse.model_fields}), *self.controls
+
+    @property
+    def steps_to_run(self) -> int:
+        """How many of the steps really run: with a start picture, the share that `strength` says, as diffusers rounds it."""
+        steps = self.num_inference_steps
+        return steps if self.strength is None else min(int(steps * self.strength), steps)
+
+    def with_digests(self, inputs: Inputs) -> Recipe:
+        """Return a copy that names the pictures it is run with."""
+        conditions = [picture_digest(getattr(condition, "image", condition)) for condition in inputs.conditions]
+        further = [
+            control.model_copy(update={"condition_sha256": digest})
+            for control, digest in zip(self.controls, conditions[1:], strict=True)
+        ]
+        return self.replace(
+            condition_sha256=conditions[0] if conditions else "",
+            controls=further,
+            init_sha256="" if inputs.init_image is None else picture_digest(inputs.init_image),
+            mask_sha256="" if inputs.mask is None else picture_digest(inputs.mask),
+        )
 
     def to_json(self, indent: int | None = 2) -> str:
         """Write as JSON; every character is kept as it is, emoji too."""
@@ -221,26 +341,24 @@ def write_png(
     target: str | Path | BinaryIO,
     image: Image.Image,
     recipe: Recipe,
-    condition: Image.Image | None = None,
+    condition: Image.Image | Inputs | None = None,
     facts: Mapping[str, object] | None = None,
 ) -> None:
-    """Write a PNG that carries its recipe, its condition and what was measured on it.
+    """Write a PNG that carries its recipe, the pictures it was run with and what was measured on it.
 
     Args:
         target: file path or binary stream.
         image: the picture.
         recipe: how it was made; kept as a text chunk named `controlnext`.
-        condition: the condition picture; kept as a PNG in a private chunk.
+        condition: the condition picture, or all pictures; each kept as a PNG in a private chunk.
         facts: measured values, such as the adherence; JSON in a text chunk named `controlnext:result`.
     """
     info = PngImagePlugin.PngInfo()
     info.add_itxt(RECIPE_KEY, recipe.to_json(indent=None))
     if facts:
         info.add_itxt(FACTS_KEY, json.dumps(dict(facts), ensure_ascii=False))
-    if condition is not None:
-        buffer = io.BytesIO()
-        condition.convert("RGB").save(buffer, format="PNG")
-        info.add(CONDITION_CHUNK, buffer.getvalue())
+    for name, data in Inputs.of(condition).pack():
+        info.add(name, data)
     image.save(target, format="PNG", pnginfo=info)
 
 
@@ -255,22 +373,35 @@ def read_png(source: str | Path | bytes | BinaryIO) -> Recipe | None:
 
 
 def read_condition(source: str | Path | bytes | BinaryIO) -> Image.Image | None:
-    """Read the condition picture inside a saved result, or None when there is none.
+    """Read the first condition picture inside a saved result, or None when there is none; as `read_inputs`."""
+    return next(iter(read_inputs(source).conditions), None)
+
+
+def read_inputs(source: str | Path | bytes | BinaryIO) -> Inputs:
+    """Read the pictures that a saved result was run with.
 
     Raises:
-        RecipeError: it is damaged, or is not the one the recipe was run with.
+        RecipeError: one is damaged, or is not the one the recipe was run with.
     """
-    texts, data = _png_contents(source)
-    if data is None:
-        return None
+    texts, chunks = _png_contents(source)
     try:
-        condition = Image.open(io.BytesIO(data), formats=["PNG"]).convert("RGB")
+        inputs = Inputs.unpack(chunks)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         raise RecipeError("The condition inside this picture is damaged; give the condition itself.") from None
-    recipe = Recipe.from_json(texts[RECIPE_KEY]) if RECIPE_KEY in texts else None
-    if recipe is not None and recipe.condition_sha256 not in ("", picture_digest(condition)):
-        raise RecipeError("The condition inside this picture is not the one its recipe was run with; it was changed.")
-    return condition
+    recipe = Recipe.from_json(texts[RECIPE_KEY]) if chunks and RECIPE_KEY in texts else None
+    if recipe is not None:
+        rows = [control.condition_sha256 for control in recipe.all_controls] or [recipe.condition_sha256]
+        pairs = [
+            *(("condition", digest, image) for digest, image in zip(rows, inputs.conditions, strict=False)),
+            ("start picture", recipe.init_sha256, inputs.init_image),
+            ("mask", recipe.mask_sha256, inputs.mask),
+        ]
+        for what, digest, image in pairs:
+            if image is not None and digest not in ("", picture_digest(image)):
+                raise RecipeError(
+                    f"The {what} inside this picture is not the one its recipe was run with; it was changed."
+                )
+    return inputs
 
 
 def read_facts(source: str | Path | bytes | BinaryIO) -> dict[str, Any]:
@@ -282,17 +413,16 @@ def read_facts(source: str | Path | bytes | BinaryIO) -> dict[str, Any]:
     return facts if isinstance(facts, dict) else {}
 
 
-def _png_contents(source: str | Path | bytes | BinaryIO) -> tuple[dict[str, str], bytes | None]:
-    """Text chunks and condition chunk of a PNG, without decoding its pixels; nothing for any other file."""
+def _png_contents(source: str | Path | bytes | BinaryIO) -> tuple[dict[str, str], list[tuple[bytes, bytes]]]:
+    """Text chunks and private chunks of a PNG, without decoding its pixels; nothing for any other file."""
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             if not isinstance(image, PngImagePlugin.PngImageFile):
-                return {}, None
+                return {}, []
             texts = {key: str(value) for key, value in image.info.items() if isinstance(key, str)}
-            chunks = [chunk[1] for chunk in image.private_chunks if chunk[0] == CONDITION_CHUNK]
-            return texts, chunks[0] if chunks else None
+            return texts, [(chunk[0], chunk[1]) for chunk in image.private_chunks]
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError):
-        return {}, None
+        return {}, []
 
 
 def explain(error: ValidationError, what: str) -> str:

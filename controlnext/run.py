@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
     from controlnext.engine import Engine
     from controlnext.gallery import Gallery
+    from controlnext.inputs import Inputs
     from controlnext.measure import Annotate, Asked
+    from controlnext.memory import Rung
     from controlnext.recipe import Recipe
 
 log = logging.getLogger(__name__)
@@ -40,7 +42,8 @@ class Run:
     Attributes:
         engine: the loaded model, prepared for the recipe.
         recipe: what to make.
-        asked: the condition; None for words alone.
+        asked: the conditions, one for each control of the recipe; empty for words alone.
+        inputs: all pictures it is run with, in the size to be made.
         gallery: where pictures are saved.
         annotate: measures the adherence; None measures nothing.
         report: told about every step.
@@ -49,13 +52,16 @@ class Run:
         images: pictures made so far, saved.
         files: where they are.
         seeds: seed of each.
-        adherence: score of each.
+        adherence: score of each; with several controls, that of the first.
+        adherences: scores of each by kind of control.
         stopped: whether it was stopped before all were made.
+        climbed: rungs of the memory ladder taken on the way.
     """
 
     engine: Engine
     recipe: Recipe
-    asked: Asked | None
+    asked: tuple[Asked, ...]
+    inputs: Inputs
     gallery: Gallery
     annotate: Annotate | None
     report: Callable[[Progress], None]
@@ -65,24 +71,24 @@ class Run:
     files: list[Path] = field(default_factory=list)
     seeds: list[int] = field(default_factory=list)
     adherence: list[float | None] = field(default_factory=list)
+    adherences: dict[str, list[float | None]] = field(default_factory=dict)
     stopped: bool = False
+    climbed: list[Rung] = field(default_factory=list)
 
     def __call__(self) -> None:
-        """Make all pictures; a batch too large for the memory is made in halves.
+        """Make all pictures; where the memory is too small, the engine climbs its ladder and the batch is made again.
 
         Raises:
             Cancelled: stopped before a picture was finished; later, `stopped` is set instead.
             ControlNeXtError: memory or disk are full, or the numbers overflowed; says how many pictures are saved.
         """
-        size = self.engine.preset.batch
         try:
             while (left := self.recipe.num_images - len(self.images)) > 0:
                 first = self.recipe.seed + len(self.images)
-                seeds = range(first, first + min(size, left))
+                seeds = range(first, first + min(self._size(), left))
                 images = self._batch(seeds)
                 if images is None:
-                    size = len(seeds) // 2
-                    self.clock.replan(-(-left // size))
+                    self.clock.replan(-(-left // min(self._size(), left)))
                     continue
                 for image, seed in zip(images, seeds, strict=True):
                     self._keep(image, seed)
@@ -97,9 +103,13 @@ class Run:
             saved = f"The {len(self.files)} made before it are saved in {self.gallery.output_dir}."
             raise type(error)(f"{error} {saved}") from error
 
+    def _size(self) -> int:
+        """Pictures to make at once."""
+        return self.engine.ladder.most(self.recipe.width * self.recipe.height, self.engine.preset.batch)
+
     def _batch(self, seeds: Sequence[int]) -> list[Image.Image] | None:
-        """Make one batch; None if it did not fit into the memory and a smaller one may."""
-        last = self.clock.done + self.recipe.num_inference_steps
+        """Make one batch; None if it did not fit into the memory and another try may."""
+        last = self.clock.done + self.recipe.steps_to_run
 
         def on_step(preview: Image.Image | None) -> None:
             self.clock.tick()
@@ -111,14 +121,15 @@ class Run:
         self._tell(None)
         self.clock.begin_batch()
         try:
-            return self.engine.run(self.recipe, seeds, self.asked.image if self.asked else None, on_step)
+            return self.engine.run(self.recipe, seeds, self.inputs, on_step)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
         # Outside of the handler, so that the error no longer holds on to what filled the memory.
         log.warning("Out of memory with %d pictures of %dx%d", len(seeds), self.recipe.width, self.recipe.height)
-        self.engine.free()
-        if len(seeds) > 1:
+        rung = self.engine.climb(self.recipe, len(seeds))
+        if rung is not None:
+            self.climbed.append(rung)
             return None
         raise StudioError(
             f"There is not enough memory for a picture of {self.recipe.width}x{self.recipe.height}; "
@@ -130,14 +141,27 @@ class Run:
 
     def _keep(self, image: Image.Image, seed: int) -> None:
         """Measure a picture, save it and count it as made."""
-        value = measure(self.annotate, self.engine.preset, self.recipe, self.asked, image)
-        name = adherence_name(self.recipe.condition_kind)
-        facts = {} if value is None else {"adherence": round(value, 4), "adherence_name": name}
+        controls = self.recipe.all_controls
+        scores = {
+            control.condition_kind: measure(self.annotate, self.engine.preset, control, asked, image)
+            for control, asked in zip(controls, self.asked, strict=True)
+        }
+        value = scores.get(self.recipe.condition_kind)
         recipe = self.recipe.alone(seed - self.recipe.seed)
-        self.files.append(self.gallery.save(image, recipe, self.asked.image if self.asked else None, facts))
+        self.files.append(self.gallery.save(image, recipe, self.inputs, _facts(scores)))
+        for kind, score in scores.items():
+            self.adherences.setdefault(kind, []).append(score)
         self.images.append(image)
         self.seeds.append(seed)
         self.adherence.append(value)
+
+
+def _facts(scores: Mapping[str, float | None]) -> dict[str, object]:
+    """What a picture carries of its scores: the first by name, and all by kind where there are several."""
+    rounded = {kind: None if value is None else round(value, 4) for kind, value in scores.items()}
+    kind, first = next(iter(rounded.items()), ("", None))
+    facts: dict[str, object] = {} if first is None else {"adherence": first, "adherence_name": adherence_name(kind)}
+    return facts | ({"adherences": rounded} if len(rounded) > 1 else {})
 
 
 def stop_if(cancel: threading.Event) -> None:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +21,13 @@ from PIL import Image
 from controlnext.catalogue import Catalogue
 from controlnext.errors import ControlNeXtError
 from controlnext.gallery import Gallery
+from controlnext.inputs import Inputs, fitted_start
 from controlnext.limits import shorten
 from controlnext.measure import Annotate, Asked, adherence_name, fitted
-from controlnext.pictures import picture_digest
+from controlnext.memory import told
 from controlnext.presets import DEFAULT_MODEL, Preset
 from controlnext.progress import Clock, Pace, Progress
-from controlnext.recipe import Recipe, RecipeError
+from controlnext.recipe import DEFAULT_STRENGTH, Recipe, RecipeError
 from controlnext.run import Cancelled, Run, StudioError, stop_if
 
 if TYPE_CHECKING:
@@ -56,8 +57,9 @@ class Result:
         files: the same pictures on disk, each with its own recipe inside.
         recipe: what was run, with the digests of condition and weights filled in.
         seeds: seed of each picture.
-        adherence: how well each picture follows the condition, in [0, 1]; None where it cannot be measured.
+        adherence: how well each picture follows the first condition, in [0, 1]; None where it cannot be measured.
         adherence_name: what that number is.
+        adherences: the same for each control, by its kind.
         seconds: time from the call to here.
         stopped: whether it was stopped before all pictures were made.
         notes: sentences worth showing, such as a prompt the model did not read to its end.
@@ -72,6 +74,7 @@ class Result:
     seconds: float
     stopped: bool
     notes: tuple[str, ...] = ()
+    adherences: Mapping[str, list[float | None]] = field(default_factory=dict)
 
 
 class Studio:
@@ -152,7 +155,7 @@ class Studio:
     def generate(
         self,
         recipe: Recipe,
-        condition: Image.Image | Annotated | None,
+        condition: Image.Image | Annotated | Inputs | None,
         *,
         on_progress: OnProgress | None = None,
         cancel: threading.Event | None = None,
@@ -161,7 +164,8 @@ class Studio:
 
         Args:
             recipe: what to make.
-            condition: the condition picture, or an annotation with its data; None makes a picture from words alone.
+            condition: the condition picture, or an annotation with its data; or `Inputs` with one for each control of the
+                recipe, a start picture and a mask; None makes a picture from words alone.
             on_progress: told about every stage and step, in the calling thread.
             cancel: set it to stop after the current step; pictures of finished batches are kept.
 
@@ -178,21 +182,18 @@ class Studio:
         begun = time.perf_counter()
         preset = self.catalogue.preset(recipe.model)
         loras = self.catalogue.check(recipe, preset)
-        asked = self._asked(recipe, condition, preset)
+        recipe, asked, inputs = _prepared(recipe, Inputs.of(condition), preset)
         self.gallery.check()
         with self._turn(report, cancel):
-            if self._engine is None or self._engine.preset != preset:
-                report(Progress(f"Loading {preset.title}"))
-            engine = self._load(preset)
+            kinds = [control.condition_kind for control in recipe.all_controls]
+            engine = self._load(preset, kinds, report, cancel)
             stop_if(cancel)
             with _enough_memory("for the adapter and the LoRAs; use fewer of them, or close other programs"):
                 engine.prepare(recipe, loras)
-            final = recipe.replace(
-                condition_sha256=picture_digest(asked.image) if asked else "", weights=engine.hashes(recipe, loras)
-            )
+            final = recipe.with_digests(inputs).replace(weights=engine.hashes(recipe, loras))
             notes = _notes(engine, recipe, final)
             clock = self._clock(preset, recipe)
-            run = Run(engine, final, asked, self.gallery, self._annotate, report, cancel, clock)
+            run = Run(engine, final, asked, inputs, self.gallery, self._annotate, report, cancel, clock)
             run()
             self._paces[_kind_of_run(preset, recipe)] = clock.pace
         return Result(
@@ -204,24 +205,23 @@ class Studio:
             adherence_name=adherence_name(recipe.condition_kind) if asked else "",
             seconds=time.perf_counter() - begun,
             stopped=run.stopped,
-            notes=notes,
+            notes=(*notes, *filter(None, [told(run.climbed)])),
+            adherences=run.adherences,
         )
 
-    def _asked(self, recipe: Recipe, condition: Image.Image | Annotated | None, preset: Preset) -> Asked | None:
-        kind = recipe.condition_kind
-        if condition is None and kind:
-            raise RecipeError(f"The recipe asks for {kind} control, but no condition picture was given; add one.")
-        if condition is None:
-            return None
-        if not kind:
-            raise RecipeError(
-                f"A picture that is a condition already needs the kind it is of; choose one of {', '.join(preset.adapters)}."
-            )
-        return fitted(condition, recipe)
+    def _load(
+        self,
+        preset: Preset,
+        kinds: Sequence[str] = (),
+        report: OnProgress = lambda progress: None,
+        cancel: threading.Event | None = None,
+    ) -> Engine:
+        """The engine of a preset, with the files of the base model and of the adapters wanted on this disk.
 
-    def _load(self, preset: Preset) -> Engine:
-        """The engine of a preset; another model is let go of first, so that memory never holds two."""
-        self.catalogue.require(preset)
+        Another model is let go of first, so that memory never holds two.
+        """
+        cancel = cancel or threading.Event()
+        self.catalogue.require(preset, kinds)
         import torch
 
         from controlnext.cache import ControlCache
@@ -231,15 +231,19 @@ class Studio:
         threads = self._threads or default_threads()
         if threads and torch.get_num_threads() != threads:
             torch.set_num_threads(threads)  # in each thread that comes by: torch keeps the number by thread
+        device = choose_device(self._device_name)
+        self.catalogue.half = device.dtype == torch.float16
+        self.catalogue.fetch(preset, kinds, report, cancel)
         if self._engine is not None and self._engine.preset == preset:
             return self._engine
+        report(Progress(f"Loading {preset.title}"))
         self._cache = self._cache or ControlCache()
         self._engine = None
         self._cache.clear()
         release_memory()
         try:
             with _enough_memory(f"to load {preset.title}; close other programs, or choose a smaller model"):
-                engine = Engine.load(preset, choose_device(self._device_name), self._cache)
+                engine = Engine.load(preset, device, self._cache, lambda: stop_if(cancel))
                 engine.warm()
         except EngineError as error:
             self.catalogue.failed(preset, str(error))
@@ -250,7 +254,7 @@ class Studio:
 
     def _clock(self, preset: Preset, recipe: Recipe) -> Clock:
         batches = -(-recipe.num_images // preset.batch)
-        return Clock(recipe.num_inference_steps, batches, self._paces.get(_kind_of_run(preset, recipe)))
+        return Clock(recipe.steps_to_run, batches, self._paces.get(_kind_of_run(preset, recipe)))
 
     @contextmanager
     def _turn(self, report: OnProgress, cancel: threading.Event) -> Iterator[None]:
@@ -279,6 +283,42 @@ def _enough_memory(doing: str) -> Iterator[None]:
         raise StudioError(f"There is not enough memory {doing}.") from error
 
 
+def _prepared(recipe: Recipe, given: Inputs, preset: Preset) -> tuple[Recipe, tuple[Asked, ...], Inputs]:
+    """Bring all pictures of a run to its size, and check that they are those the recipe asks for."""
+    controls, size = recipe.all_controls, (recipe.width, recipe.height)
+    if controls and len(given.conditions) < len(controls):
+        kinds = " and ".join(control.condition_kind for control in controls)
+        count = len(given.conditions)
+        if not count:
+            raise RecipeError(f"The recipe asks for {kinds} control, but no condition picture was given; add one.")
+        raise RecipeError(
+            f"The recipe asks for {kinds} control, but {count} condition picture{'s were' if count > 1 else ' was'} given; "
+            "give one for each."
+        )
+    if given.conditions and not controls:
+        raise RecipeError(
+            f"A picture that is a condition already needs the kind it is of; choose one of {', '.join(preset.adapters)}."
+        )
+    if len(given.conditions) > len(controls):
+        raise RecipeError(
+            f"{len(given.conditions)} condition pictures were given for {len(controls)} control(s); give one for each."
+        )
+    if given.init_image is None and given.mask is None and (recipe.strength is not None or recipe.init_sha256):
+        raise RecipeError(
+            "The recipe starts from a picture (strength), but none was given; add one, or take the strength out."
+        )
+    if given.mask is None and recipe.mask_sha256:
+        raise RecipeError("The recipe repaints under a mask, but none was given; add the mask.")
+    init, mask = fitted_start(given, size)
+    if init is not None and recipe.strength is None:
+        recipe = recipe.replace(strength=DEFAULT_STRENGTH)
+    asked = tuple(
+        fitted(condition, control.condition_kind, size)
+        for condition, control in zip(given.conditions, controls, strict=True)
+    )
+    return recipe, asked, Inputs(tuple(one.image for one in asked), init, mask)
+
+
 def _kind_of_run(preset: Preset, recipe: Recipe) -> tuple:
     """Runs of one kind take the same time for a step."""
     batch = min(preset.batch, recipe.num_images)
@@ -296,6 +336,16 @@ def _notes(engine: Engine, recipe: Recipe, final: Recipe) -> tuple[str, ...]:
     changed = [name for name, old in recipe.weights.items() if final.weights.get(name, old) != old]
     if changed:
         notes.append(f"The recipe was made with other weights ({', '.join(changed)}), so the picture may differ.")
-    if recipe.condition_sha256 not in ("", final.condition_sha256):
-        notes.append("The recipe was made with another condition, so the picture will differ.")
+    pairs = [("condition", recipe.condition_sha256, final.condition_sha256)]
+    pairs += [
+        (f"{before.condition_kind} condition", before.condition_sha256, after.condition_sha256)
+        for before, after in zip(recipe.controls, final.controls, strict=True)
+    ]
+    pairs += [
+        ("start picture", recipe.init_sha256, final.init_sha256),
+        ("mask", recipe.mask_sha256, final.mask_sha256),
+    ]
+    for what, before, after in pairs:
+        if before not in ("", after):
+            notes.append(f"The recipe was made with another {what}, so the picture will differ.")
     return tuple(notes)

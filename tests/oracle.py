@@ -62,10 +62,11 @@ def inject(
     return hidden + strength[:, None, None, None] * aligned
 
 
-def inject_several(hidden: np.ndarray, controls: list[tuple[str, np.ndarray, float]]) -> np.ndarray:
+def inject_several(hidden: np.ndarray, controls: list[tuple[str, np.ndarray, float]], uncond: int = 0) -> np.ndarray:
     """Several controls (variant, control, gamma) at one place: each adds to the hidden states what it adds alone."""
     return hidden + sum(
-        inject(variant, hidden, control, np.full(len(hidden), gamma)) - hidden for variant, control, gamma in controls
+        inject(variant, hidden, control, np.full(len(hidden), gamma), uncond=uncond) - hidden
+        for variant, control, gamma in controls
     )
 
 

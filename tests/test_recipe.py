@@ -109,7 +109,7 @@ def test_digest_tells_recipes_apart():
         ("annotator_settings", {"low": math.nan}, "not a finite number"),
         ("annotator_settings", {"low": [1]}, "annotator_settings"),
         ("version", 2, "version 2"),
-        ("strength", 1, "unknown field 'strength'"),
+        ("power", 1, "unknown field 'power'"),
         ("control_start", 1.0, "so it would never act"),
     ],
 )

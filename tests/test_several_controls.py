@@ -60,7 +60,7 @@ def test_controls_at_one_place_equal_numpy(case):
     ]
 
     def add(hidden):
-        return torch.from_numpy(oracle.inject_several(hidden.numpy().astype(np.float64), rows)).float()
+        return torch.from_numpy(oracle.inject_several(hidden.numpy().astype(np.float64), rows, uncond=1)).float()
 
     with torch.no_grad():
         expected = oracle.forked_unet(case.unet, case.sample, 11, **case.others, place="after conv_in", add=add)

@@ -299,10 +299,10 @@ def test_a_run_during_the_warm_up_says_what_it_waits_for(models, tmp_path, monke
     inside, go_on = threading.Event(), threading.Event()
     load = studio._load
 
-    def slow_load(preset):
+    def slow_load(*arguments):
         inside.set()
         go_on.wait(10)
-        return load(preset)
+        return load(*arguments)
 
     monkeypatch.setattr(studio, "_load", slow_load)
     warming = threading.Thread(target=studio.warm_up)

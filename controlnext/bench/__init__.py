@@ -4,8 +4,10 @@ from __future__ import annotations
 
 BENCHES: dict[str, str] = {
     "annotators": "milliseconds of each annotator backend, first and cached",
+    "controls": "how well two controls at once are followed, beside each alone",
     "lora": "whether control holds with each style LoRA on, beside what the conflict meter says",
-    "overhead": "time of a denoising step with and without control, cold and kept",
+    "full-size": "a base model of real size with random weights, loaded and run on the CPU",
+    "overhead": "what a denoising step costs with control: FLOPs, seconds, memory, beside ControlNet and T2I-Adapter",
     "starter": "how well the bundled model follows its control and its prompt",
     "startup": "seconds from `python app.py` to the page and to the first picture",
 }
