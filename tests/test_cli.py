@@ -121,7 +121,7 @@ def test_loras_are_listed_with_what_is_known_of_them(place, models, capsys):
     assert (status, err) == (0, "")
     head, *lines = out.splitlines()
     assert head.split() == ["LoRA", "state", "rank", "keys", "MB", "weight"]  # nothing to say about the others
-    assert lines[0].split() == ["one", "usable", "4", "peft", "0.0", "1"]
+    assert lines[0].split() == ["one", "usable", "4", "peft", "0.1", "1"]
     assert "other base: It was made for a sdxl base model" in lines[-1]
     status, out, _ = run(capsys, "loras", "--model", "starter", "--annotator", "pose")
     assert " layers)" in out.splitlines()[1]

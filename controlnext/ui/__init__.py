@@ -11,6 +11,7 @@ from controlnext.ui.examples import example_prompts
 from controlnext.ui.header import build_header
 from controlnext.ui.image import build_image_tab
 from controlnext.ui.image_events import ImageEvents
+from controlnext.ui.loras import LoraEvents
 from controlnext.ui.restore import Restore
 from controlnext.ui.status import build_status_tab
 from controlnext.ui.theme import TITLE, launch_options
@@ -42,6 +43,7 @@ def build_ui(studio: Studio, *, annotators: ModuleType | None = None, stream: St
                 tab = build_image_tab(studio, annotators)
                 ImageEvents(tab, studio, annotators, stream).wire()
                 Restore(tab, studio, example_prompts()).wire()
+                LoraEvents(tab, studio).wire()
             with gr.Tab("What works here", id="status") as status:
                 build_status_tab(status, studio, annotators)
         Endpoints(studio, annotators, stream).publish()

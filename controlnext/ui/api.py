@@ -144,10 +144,13 @@ class Endpoints:
         with spoken(page=False):
             return self.annotators.status()
 
-    def loras(self) -> list[dict[str, Any]]:
-        """List the LoRAs, and whether each is usable now and if not why."""
+    def loras(self, model: str = "starter", annotator: str = "") -> list[dict[str, Any]]:
+        """List the LoRAs with rank, key style, trigger words and bytes, and whether a model can use each and if not why.
+
+        With an annotator, usable ones have `conflict`: how much they work on the same weights as its adapter.
+        """
         with spoken(page=False):
-            return self.studio.loras()
+            return self.studio.loras(model, annotator)
 
 
 def _required(path: str | None) -> str:

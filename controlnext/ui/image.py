@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from controlnext.limits import LIMITS, LORA_WEIGHT
+from controlnext.limits import LIMITS
 from controlnext.schedulers import SCHEDULERS
 from controlnext.ui.conditions import (
     LARGEST_MAP,
@@ -19,6 +19,7 @@ from controlnext.ui.conditions import (
     settings_panel,
 )
 from controlnext.ui.examples import example_pictures
+from controlnext.ui.loras import LoraArea, build_lora_area
 from controlnext.ui.shared import heading, note_html, picture_input
 from controlnext.ui.sizes import named, size_choices
 
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from controlnext.recipe import Recipe
     from controlnext.studio import Studio
 
-NO_LORA = "none"
-LORA_ROWS = 3
 GAMMA_MAXIMUM = 2.0
 STEPS_MAXIMUM = 50
 GUIDANCE_MAXIMUM = 15.0
@@ -56,7 +55,7 @@ class ImageTab:
 
     Attributes:
         panels: The settings of each annotator, by its name.
-        loras: Dropdown and weight of each row.
+        loras: Dropdown and weight of each row of `lora_area`.
         examples: Gallery of example pictures; `None` when there are none.
     """
 
@@ -86,6 +85,7 @@ class ImageTab:
     alpha: gr.Slider
     sampler: gr.Dropdown
     loras: tuple[tuple[gr.Dropdown, gr.Slider], ...]
+    lora_area: LoraArea
     empty: gr.HTML
     preview: gr.Image
     gallery: gr.Gallery
@@ -254,7 +254,8 @@ def _middle(
     )
     with gr.Accordion("Styles (LoRA)", open=False, elem_classes="cnx-fold", elem_id="cnx-loras"):
         names = [lora["name"] for lora in studio.loras(row["name"]) if lora["usable"]]
-        parts["loras"] = tuple(_lora_row(names, number) for number in range(1, LORA_ROWS + 1))
+        parts["lora_area"] = build_lora_area(names)
+        parts["loras"] = parts["lora_area"].rows
     with gr.Accordion("More", open=False, elem_classes="cnx-fold", elem_id="cnx-more"):
         parts["negative_prompt"] = gr.Textbox(
             label="Negative prompt", lines=2, placeholder="what to avoid", elem_id="cnx-negative"
@@ -282,23 +283,6 @@ def _middle(
 def model_choices(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """Return the choices of the model dropdown; those that cannot be used now say so."""
     return [(row["label"] if row["usable"] else f"{row['label']} (not here)", row["name"]) for row in rows]
-
-
-def _lora_row(names: list[str], number: int) -> tuple[gr.Dropdown, gr.Slider]:
-    with gr.Row(elem_classes="cnx-tight"):
-        name = gr.Dropdown(
-            [NO_LORA, *names],
-            value=NO_LORA,
-            show_label=False,
-            container=False,
-            min_width=120,
-            elem_id=f"cnx-lora-{number}",
-        )
-        weight = gr.Slider(
-            -1, min(2.0, LORA_WEIGHT.maximum), value=0.8, step=0.05, label="Weight", min_width=120,
-            elem_id=f"cnx-lora-weight-{number}",
-        )  # fmt: skip
-    return name, weight
 
 
 def gamma_info(default: float) -> str:

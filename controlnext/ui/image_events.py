@@ -14,7 +14,8 @@ import gradio as gr
 
 from controlnext.ui import shared
 from controlnext.ui.conditions import READY_MAP, Made, make_condition, map_resolution
-from controlnext.ui.image import NO_LORA, OWN_SAMPLER, SEED_MAXIMUM, ImageTab, gamma_info
+from controlnext.ui.image import OWN_SAMPLER, SEED_MAXIMUM, ImageTab, gamma_info
+from controlnext.ui.loras import NO_LORA
 from controlnext.ui.result import facts, summary_html
 from controlnext.ui.shared import PRIVATE, note_html, open_picture, progress_html, spoken, waiting_html
 from controlnext.ui.sizes import PICTURE, named, size_choices, size_of

@@ -14,12 +14,12 @@ from controlnext.ui.conditions import READY_MAP
 from controlnext.ui.image import (
     GAMMA_MAXIMUM,
     GUIDANCE_MAXIMUM,
-    NO_LORA,
     OWN_SAMPLER,
     STEPS_MAXIMUM,
     ImageTab,
     gamma_info,
 )
+from controlnext.ui.loras import NO_LORA
 from controlnext.ui.shared import PRIVATE, served, spoken
 from controlnext.ui.sizes import named, size_choices
 

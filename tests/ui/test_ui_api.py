@@ -34,7 +34,7 @@ CONTRACT = {
     },
     "/models": {},
     "/annotators": {},
-    "/loras": {},
+    "/loras": {"model": "starter", "annotator": ""},
 }
 
 
@@ -126,6 +126,13 @@ def test_listings_say_what_is_usable_and_why_not(client, name):
     assert rows
     assert all({"name", "usable", "reason"} <= set(row) for row in rows)
     assert all(row["usable"] or row["reason"] for row in rows)
+
+
+def test_loras_say_how_they_get_along_with_an_adapter_when_asked(client):
+    assert all("conflict" not in row for row in client.predict(api_name="/loras"))
+    rows = {row["name"]: row for row in client.predict(annotator="pose", api_name="/loras")}
+    assert rows["night"]["conflict"]["word"] == "some"
+    assert "conflict" not in rows["other-base"]
 
 
 BAD = [

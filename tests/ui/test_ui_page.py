@@ -20,8 +20,9 @@ from controlnext.ui import build_ui
 from controlnext.ui.conditions import READY_MAP
 from controlnext.ui.examples import example_pictures, example_prompts
 from controlnext.ui.header import chip_html
-from controlnext.ui.image import NO_LORA, build_image_tab
+from controlnext.ui.image import build_image_tab
 from controlnext.ui.image_events import ImageEvents
+from controlnext.ui.loras import NO_LORA
 from controlnext.ui.restore import Restore
 from controlnext.ui.status import status_html
 from controlnext.ui.worker import stream_of

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageOps, UnidentifiedImageError
 
 from annotators.base import AnnotatorError
+from controlnext.conflicts import Conflict, LayerConflict
 from controlnext.pictures import fit_condition, picture_digest
 from controlnext.recipe import LoraUse, Recipe, RecipeError, write_png
 
@@ -162,6 +163,7 @@ class FakeStudio:
         ready: Whether the model is loaded.
         recipes: Every recipe that was run.
         steps: Steps taken in all runs.
+        added: LoRAs that were uploaded.
     """
 
     output_dir: Path
@@ -169,6 +171,7 @@ class FakeStudio:
     ready: bool = True
     recipes: list[Recipe] = field(default_factory=list)
     steps: int = 0
+    added: list[str] = field(default_factory=list)
     annotate: Callable | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -189,12 +192,30 @@ class FakeStudio:
              "annotators": ["canny", "depth"], "defaults": {**defaults, "width": 1024, "height": 1024}, "licence": ""},
         ]  # fmt: skip
 
-    def loras(self, model: str | None = None) -> list[dict[str, Any]]:
-        return [
-            {"name": "night", "usable": True, "reason": ""},
-            {"name": "clay", "usable": True, "reason": ""},
-            {"name": "other-base", "usable": False, "reason": "It was trained for SDXL."},
+    def loras(self, model: str | None = None, annotator: str = "") -> list[dict[str, Any]]:
+        facts = {"rank": 8, "style": "kohya", "size": 1_500_000, "trigger": "", "weight": 1.0}
+        rows = [
+            {"name": "night", "usable": True, "reason": "", **facts, "trigger": "at night"},
+            {"name": "clay", "usable": True, "reason": "", **facts},
+            *({"name": name, "usable": True, "reason": "", **facts} for name in self.added),
+            {"name": "other-base", "usable": False, "reason": "It was trained for SDXL.", **facts},
         ]
+        for row in rows if annotator else ():
+            if row["usable"]:
+                row["conflict"] = self.lora_conflict(model or "starter", annotator, row["name"]).row()
+        return rows
+
+    def lora_conflict(self, model: str, annotator: str, lora: str, weight: float = 1.0) -> Conflict:
+        if annotator not in KINDS:
+            raise RecipeError(f"The model {model} has no adapter for {annotator!r}.")
+        worst = (LayerConflict("mid_block", 0.9, -0.1),)
+        return Conflict("some", "", 0.5, 0.5, -0.1, 3, 0.25, worst).at(weight)
+
+    def add_lora(self, model: str, source: Path, name: str | None = None) -> str:
+        if source.suffix != ".safetensors":
+            raise RecipeError(f"{source.name!r} is <no> LoRA file; LoRAs end in .safetensors.")
+        self.added.append(source.stem)
+        return source.stem
 
     def resolve(self, model: str = "starter", annotator: str = "none", **values: Any) -> Recipe:
         rows = {row["name"]: row for row in self.models()}
