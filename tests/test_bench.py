@@ -23,7 +23,7 @@ def options(**changes):
 def test_every_bench_is_a_module():
     import importlib.util
 
-    assert all(importlib.util.find_spec(f"controlnext.bench.{name}") for name in BENCHES)
+    assert all(importlib.util.find_spec(f"controlnext.bench.{name.replace('-', '_')}") for name in BENCHES)
 
 
 def test_overhead_times_each_kind_equally_often(catalogue):

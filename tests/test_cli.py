@@ -136,7 +136,7 @@ def test_bench_hands_its_arguments_on(capsys, monkeypatch):
     seen = []
     module = types.SimpleNamespace(main=lambda arguments: seen.append(list(arguments)))
     for name in BENCHES:
-        monkeypatch.setitem(sys.modules, f"controlnext.bench.{name}", module)
+        monkeypatch.setitem(sys.modules, f"controlnext.bench.{name.replace('-', '_')}", module)
         assert run(capsys, "bench", name, "--quick", "3")[0] == 0
     assert seen == [["--quick", "3"]] * len(BENCHES)
 

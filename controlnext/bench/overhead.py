@@ -1,5 +1,8 @@
 """`python -m controlnext bench overhead`: what the control costs a denoising step.
 
+With `--family`, a base model at its real size with random weights, beside ControlNet and T2I-Adapter: exact FLOPs, or seconds
+and peak memory on a device. Without it, the milliseconds of a preset that is on this machine:
+
 One process, one model, and the three kinds of run in turn, round after round, so that a machine that slows down slows all of
 them: without control, with controls computed at each step (cold), and with controls kept from an earlier run (kept).
 Only denoising is timed, by the time between steps; text encoding and decoding are the same in all three. The adapter's
@@ -14,13 +17,14 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
+from controlnext.bench.configs import FAMILIES, get_family
 from controlnext.catalogue import Catalogue
 from controlnext.errors import ControlNeXtError
 from controlnext.presets import DEFAULT_MODEL
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
     from controlnext.engine import Engine
     from controlnext.recipe import Recipe
 
+META = "meta"
+"""The device on which nothing has content and only shapes are computed."""
 KINDS = ("without", "cold", "kept")
 _LABELS = {
     "without": "no control",
@@ -60,23 +66,69 @@ class Timing:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; returns 0."""
     parser = argparse.ArgumentParser(prog="python -m controlnext bench overhead", description=__doc__.splitlines()[0])
+    families = ", ".join(FAMILIES)
+    parser.add_argument("--family", choices=FAMILIES, metavar="FAMILY", help=f"real size, random weights: {families}")
+    parser.add_argument("--size", type=int, help="with --family: short side in pixels (default: the family's own)")
+    parser.add_argument("--compile", action="store_true", help="with --family: also measure with torch.compile")
     parser.add_argument("--model", default=DEFAULT_MODEL, help=f"preset (default: {DEFAULT_MODEL})")
     parser.add_argument("--adapter", help="kind of condition (default: the first the model has)")
     parser.add_argument("--rounds", type=int, default=5, help="times each kind is run (default: 5)")
     parser.add_argument("--steps", type=int, default=10, help="denoising steps of a run (default: 10)")
     parser.add_argument("--num-images", type=int, default=1, help="pictures in the batch (default: 1)")
-    parser.add_argument("--device", help="cuda, mps or cpu (default: the best there is)")
+    parser.add_argument(
+        "--device", help="cuda, mps or cpu (default: the best there is); meta counts FLOPs (default with --family)"
+    )
     parser.add_argument("--threads", type=int, help="CPU threads (default: the studio's choice)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args(arguments)
     if min(options.rounds, options.steps, options.num_images) < 1 or options.steps < 2:
         raise BenchError("There must be at least one round, one picture and two steps to measure.")
+    if options.device in (None, META) and (options.family or options.device):
+        return _count(options)
+    if options.family:
+        return _time(options)
     timing, about = measure(options)
     if options.json:
         facts = {**about, "milliseconds": timing.medians(), "ratio": timing.ratios()}
         sys.stdout.write(json.dumps(facts, indent=2) + "\n")
     else:
         sys.stdout.write(table(timing, about))
+    return 0
+
+
+def _count(options: argparse.Namespace) -> int:
+    """Print FLOPs of a family, or of all; returns 0 if all bars are met, 1 if not."""
+    from controlnext.bench.flops import count_family, table
+
+    facts, met = {}, True
+    for family in [get_family(options.family)] if options.family else FAMILIES.values():
+        counts = count_family(family, options.size)
+        facts[family.name] = [{**asdict(count), "met": count.met} for count in counts]
+        met = met and all(count.met is not False for count in counts)
+        if not options.json:
+            sys.stdout.write(table(family, counts, options.size) + "\n")
+            sys.stdout.flush()
+    if options.json:
+        sys.stdout.write(json.dumps(facts, indent=2) + "\n")
+    return 0 if met else 1
+
+
+def _time(options: argparse.Namespace) -> int:
+    """Print seconds and memory of a family on a device; returns 0."""
+    import torch
+
+    from controlnext.bench.seconds import table, time_family
+    from controlnext.device import choose_device, default_threads
+
+    threads = options.threads or default_threads()
+    if threads:
+        torch.set_num_threads(threads)
+    family, device = get_family(options.family), choose_device(options.device)
+    rows = time_family(family, device, rounds=options.rounds, size=options.size, compiled=options.compile)
+    if options.json:
+        sys.stdout.write(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+    else:
+        sys.stdout.write(table(family, rows, device, options.size))
     return 0
 
 
