@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from gradio.components.api_component import Api
 
+from controlnext.inputs import Inputs
+from controlnext.recipe import DEFAULT_STRENGTH
 from controlnext.ui import shared
 from controlnext.ui.conditions import READY_MAP, ConditionError, make_condition, map_resolution
+from controlnext.ui.controls import SentControl
 from controlnext.ui.image_events import LIVE, RUN
 from controlnext.ui.result import facts
-from controlnext.ui.shared import picture_input, spoken
+from controlnext.ui.shared import open_picture, picture_input, spoken
 from controlnext.ui.worker import Stream
 
 if TYPE_CHECKING:
@@ -44,8 +47,17 @@ SCHEMAS: Mapping[str, dict[str, Any]] = {
         "items": {},
         "additional_description": "names, or objects with name and weight, see /loras",
     },
+    "list[dict] | None": {
+        "type": "array",
+        "items": {},
+        "additional_description": "further controls, at most two: objects with annotator, and where wanted image (a file; without "
+        "it the same picture), gamma, gamma_curve, alpha, control_start, control_end, settings",
+    },
 }
 """JSON schema of a parameter by its type hint."""
+
+PICTURES = ("image", "init_image", "mask")
+"""Parameters that are uploads."""
 
 
 class Endpoints:
@@ -100,17 +112,27 @@ class Endpoints:
         control_end: float = 1.0,
         loras: list | None = None,
         settings: dict | None = None,
+        gamma_curve: str = "",
+        init_image: str | None = None,
+        strength: float | None = None,
+        mask: str | None = None,
+        controls: list[dict] | None = None,
     ) -> tuple[list[str], dict[str, Any]]:
         """Make pictures that follow the condition of `image` and the words of `prompt`; return them and their recipe.
 
         null, -1 and 0 mean the model's default, or a new seed. With annotator "none" the image already is a condition, and
-        settings {"adapter": "pose"} says of which kind.
+        settings {"adapter": "pose"} says of which kind. `gamma_curve` ("linear 1 to 0", "cosine 1 to 0", "0:1, 0.5:0.3")
+        multiplies gamma over the steps. `init_image` is a picture to start from instead of noise, `strength` how much of it is
+        drawn anew, and `mask`, of its size, is white where it is to be repainted. `controls` are further controls beside the
+        first.
         """
         with spoken(page=False):
             if settings is not None and not isinstance(settings, dict):
                 raise ConditionError(f"settings is an object with names and values, or null; got {settings!r:.80}.")
             settings = dict(settings or {})
             adapter = settings.pop("adapter", "") if annotator == READY_MAP else ""
+            further = SentControl.read(controls)
+            start = [None if path is None else open_picture(self.annotators, path) for path in (init_image, mask)]
             recipe = self.studio.resolve(
                 model,
                 annotator,
@@ -128,10 +150,17 @@ class Endpoints:
                 control_end=control_end,
                 loras=loras,
                 annotator_settings=settings,
+                gamma_curve=gamma_curve,
+                strength=(DEFAULT_STRENGTH if strength is None else strength) if init_image else strength,
+                controls=[sent.values for sent in further],
             )
-            resolution = None if annotator == READY_MAP else map_resolution(recipe.width, recipe.height)
-            made = make_condition(self.annotators, _required(image), annotator, resolution, settings)
-            *_, result = self.stream(recipe, made.annotation, threading.Event())
+            resolution = map_resolution(recipe.width, recipe.height)
+            path, as_given = _required(image), annotator == READY_MAP
+            made = [make_condition(self.annotators, path, annotator, None if as_given else resolution, settings)]
+            for sent, control in zip(further, recipe.controls, strict=True):
+                made.append(sent.made(self.annotators, control, path, resolution))
+            inputs = Inputs(tuple(one.annotation for one in made), *start)
+            *_, result = self.stream(recipe, inputs, threading.Event())
             return [shared.served(Path(path), self.pictures) for path in result.files], facts(result)
 
     def models(self) -> list[dict[str, Any]]:
@@ -160,6 +189,6 @@ def _required(path: str | None) -> str:
 
 
 def _input(parameter: inspect.Parameter) -> gr.components.Component:
-    if parameter.name == "image":
-        return picture_input(visible=False, label="image")
+    if parameter.name in PICTURES:
+        return picture_input(visible=False, label=parameter.name)
     return Api(parameter.default, SCHEMAS[parameter.annotation], parameter.name)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from controlnext.gamma import EXAMPLES
 from controlnext.limits import LIMITS
 from controlnext.schedulers import SCHEDULERS
 from controlnext.ui.conditions import (
@@ -18,10 +19,14 @@ from controlnext.ui.conditions import (
     map_resolution,
     settings_panel,
 )
+from controlnext.ui.controls import ControlRow, control_rows
+from controlnext.ui.curve import curve_svg
 from controlnext.ui.examples import example_pictures
 from controlnext.ui.loras import LoraArea, build_lora_area
+from controlnext.ui.models import model_choices, model_info
 from controlnext.ui.shared import heading, note_html, picture_input
 from controlnext.ui.sizes import named, size_choices
+from controlnext.ui.start import StartPanel, start_panel
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -57,6 +62,8 @@ class ImageTab:
         panels: The settings of each annotator, by its name.
         loras: Dropdown and weight of each row of `lora_area`.
         examples: Gallery of example pictures; `None` when there are none.
+        controls: Rows of the controls beside the first.
+        start: The picture to start from.
     """
 
     picture: gr.Image
@@ -67,6 +74,9 @@ class ImageTab:
     resolution: gr.Slider
     panels: Mapping[str, SettingsPanel]
     examples: gr.Gallery | None
+    controls: tuple[ControlRow, ...]
+    add_control: gr.Button
+    start: StartPanel
     prompt: gr.Textbox
     generate: gr.Button
     stop: gr.Button
@@ -82,6 +92,8 @@ class ImageTab:
     negative_prompt: gr.Textbox
     control_start: gr.Slider
     control_end: gr.Slider
+    gamma_curve: gr.Dropdown
+    curve: gr.HTML
     alpha: gr.Slider
     sampler: gr.Dropdown
     loras: tuple[tuple[gr.Dropdown, gr.Slider], ...]
@@ -108,6 +120,7 @@ class ImageTab:
         return self.condition_inputs() | {
             self.prompt, self.model, self.gamma, self.steps, self.guidance, self.shape, self.count, self.seed,
             self.new_seed, self.negative_prompt, self.control_start, self.control_end, self.alpha, self.sampler,
+            self.gamma_curve, *self.start.inputs(), *(part for row in self.controls for part in row.inputs()),
             *(part for row in self.loras for part in row),
         }  # fmt: skip
 
@@ -158,8 +171,9 @@ def _left(annotators: ModuleType, map_size: int) -> dict[str, Any]:
         )  # fmt: skip
     kinds = [name for name in annotators.ANNOTATORS if name != READY_MAP]
     kinds.sort(key=lambda name: (list(ANNOTATOR_LABELS).index(name) if name in ANNOTATOR_LABELS else 99, name))
+    choices = [(ANNOTATOR_LABELS.get(name, name.title()), name) for name in kinds]
     annotator = gr.Radio(
-        [(ANNOTATOR_LABELS.get(name, name.title()), name) for name in kinds],
+        choices,
         value=kinds[0],
         show_label=False,
         container=False,
@@ -185,9 +199,12 @@ def _left(annotators: ModuleType, map_size: int) -> dict[str, Any]:
             False, label="Ready-made map", elem_id="cnx-ready", min_width=120,
             info="The picture already is a condition: take it as it is.",
         )  # fmt: skip
+    controls, add_control = control_rows(choices, GAMMA_MAXIMUM)
+    start = start_panel()
     return {
         "picture": picture, "condition": condition, "annotator": annotator, "served": served, "ready_map": ready_map,
         "resolution": resolution, "panels": panels, "examples": examples,
+        "controls": controls, "add_control": add_control, "start": start,
     }  # fmt: skip
 
 
@@ -250,7 +267,12 @@ def _middle(
             True, label="New each time", container=False, scale=2, min_width=120, elem_id="cnx-new-seed"
         )
     parts["model"] = gr.Dropdown(
-        model_choices(rows), value=row["name"], label="Model", elem_id="cnx-model", elem_classes="cnx-inline"
+        model_choices(rows),
+        value=row["name"],
+        label="Model",
+        info=model_info(row),
+        elem_id="cnx-model",
+        elem_classes="cnx-inline",
     )
     with gr.Accordion("Styles (LoRA)", open=False, elem_classes="cnx-fold", elem_id="cnx-loras"):
         names = [lora["name"] for lora in studio.loras(row["name"]) if lora["usable"]]
@@ -267,6 +289,12 @@ def _middle(
             parts["control_end"] = gr.Slider(
                 0, 1, value=1, step=0.05, label="Control until", min_width=120, elem_id="cnx-end"
             )
+        with gr.Row(elem_classes="cnx-tight"):
+            parts["gamma_curve"] = gr.Dropdown(
+                [("constant", ""), *EXAMPLES], value="", label="Strength over time", allow_custom_value=True, min_width=120,
+                elem_id="cnx-gamma-curve", info="Choose one and change its numbers, or write points: step fraction:strength.",
+            )  # fmt: skip
+            parts["curve"] = gr.HTML(curve_svg("", recipe.gamma), elem_id="cnx-curve", min_width=120)
         parts["alpha"] = gr.Slider(
             0, LIMITS["alpha"].maximum, value=1.0, step=0.05, label="Adapter weight (alpha)", elem_id="cnx-alpha",
             info="How much of the adapter's change to the model is applied.",
@@ -278,11 +306,6 @@ def _middle(
             elem_id="cnx-sampler",
         )
     return parts
-
-
-def model_choices(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Return the choices of the model dropdown; those that cannot be used now say so."""
-    return [(row["label"] if row["usable"] else f"{row['label']} (not here)", row["name"]) for row in rows]
 
 
 def gamma_info(default: float) -> str:

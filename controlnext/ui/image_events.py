@@ -12,13 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from controlnext.inputs import Inputs
 from controlnext.ui import shared
 from controlnext.ui.conditions import READY_MAP, Made, make_condition, map_resolution
+from controlnext.ui.control_events import ControlEvents
 from controlnext.ui.image import OWN_SAMPLER, SEED_MAXIMUM, ImageTab, gamma_info
 from controlnext.ui.loras import NO_LORA
+from controlnext.ui.models import model_choices, model_info
 from controlnext.ui.result import facts, summary_html
 from controlnext.ui.shared import PRIVATE, note_html, open_picture, progress_html, spoken, waiting_html
 from controlnext.ui.sizes import PICTURE, named, size_choices, size_of
+from controlnext.ui.start import Painted, start_images
 from controlnext.ui.worker import Runs, Stream
 
 if TYPE_CHECKING:
@@ -61,6 +65,7 @@ class ImageEvents:
         self.annotators = annotators
         self.stream = stream
         self.runs = Runs()
+        self.further = ControlEvents(tab, studio, annotators)
         self.workers = ThreadPoolExecutor(LIVE["concurrency_limit"], "live")
 
     def wire(self) -> None:
@@ -76,11 +81,12 @@ class ImageEvents:
         tab.annotator.change(self.choose_annotator, [tab.annotator, tab.ready_map], groups, queue=False, **PRIVATE)
         tab.ready_map.change(self.choose_annotator, [tab.annotator, tab.ready_map], groups, queue=False, **PRIVATE)
         tab.annotator.input(self.control_default, [tab.model, tab.annotator], tab.gamma, **PRIVATE)
+        self.further.wire(LIVE)
         names = [name for name, _ in tab.loras]
         tab.model.input(
             self.model_defaults,
             [tab.model, tab.annotator],
-            [tab.gamma, tab.steps, tab.guidance, tab.shape, tab.resolution, *names],
+            [tab.annotator, tab.model, tab.gamma, tab.steps, tab.guidance, tab.shape, tab.resolution, *names],
             **PRIVATE,
         )
         tab.dice.click(
@@ -146,15 +152,20 @@ class ImageEvents:
         return gr.update(value=gamma, info=gamma_info(gamma))
 
     def model_defaults(self, model: str, annotator: str) -> list[Any]:
-        """Put everything that depends on the model to its own values."""
+        """Put everything that depends on the model to its own values; a control it does not have gives way to its first."""
+        row = self._row(model)
+        if row["annotators"] and annotator not in row["annotators"]:
+            annotator = next((name for name in self.tab.panels if name in row["annotators"]), annotator)
         with spoken():
             recipe = self.studio.resolve(model, annotator)
             names = [NO_LORA, *(row["name"] for row in self.studio.loras(model) if row["usable"])]
         return [
+            annotator,
+            gr.update(choices=model_choices(self.studio.models()), info=model_info(row)),
             gr.update(value=recipe.gamma, info=gamma_info(recipe.gamma)),
             recipe.num_inference_steps,
             recipe.guidance_scale,
-            gr.update(choices=size_choices(self._row(model)["sizes"]), value=named(recipe.width, recipe.height)),
+            gr.update(choices=size_choices(row["sizes"]), value=named(recipe.width, recipe.height)),
             map_resolution(recipe.width, recipe.height),
             *(gr.update(choices=names, value=NO_LORA) for _ in self.tab.loras),
         ]
@@ -172,7 +183,8 @@ class ImageEvents:
         """
         tab = self.tab
         path, seed = data[tab.picture], data[tab.seed]
-        picture = open_picture(self.annotators, path).size if path and data[tab.shape] == PICTURE else None
+        like = path or tab.start.picture(data)
+        picture = open_picture(self.annotators, like).size if like and data[tab.shape] == PICTURE else None
         width, height = size_of(data[tab.shape], self._row(data[tab.model])["sizes"], picture)
         kind = data[tab.annotator]
         as_given = data[tab.ready_map] or not path  # without a picture the words are alone
@@ -200,7 +212,21 @@ class ImageEvents:
                 if data[name] not in (None, NO_LORA)
             ],
             annotator_settings=settings,
+            gamma_curve=data[tab.gamma_curve] or "",
+            controls=[row.values(data) for row in tab.controls if row.used(data)],
+            **tab.start.values(data),
         )
+
+    def inputs(self, data: Data) -> Inputs:
+        """Return all pictures that a run with this page's recipe takes.
+
+        Raises:
+            ConditionError: A further control has no picture to take its condition from.
+        """
+        tab = self.tab
+        made = [self.condition(data), *(self.further.condition(row, data) for row in tab.controls if row.used(data))]
+        conditions = tuple(one.annotation for one in made if one is not None)
+        return Inputs(conditions, *start_images(self.annotators, Painted.of(data[tab.start.editor])))
 
     def run(self, data: Data, request: gr.Request) -> Iterator[Updates]:
         """Make the pictures: yields the steps as they come, then the result."""
@@ -213,9 +239,9 @@ class ImageEvents:
                     tab.stop: gr.update(interactive=True),
                     tab.progress: waiting_html("Getting ready"),
                 }
-                recipe, made = self.recipe(data), self.condition(data)
+                inputs, recipe = self.inputs(data), self.recipe(data)
                 last = {tab.progress: note_html(STOPPED, "quiet")}
-                for report in self.stream(recipe, made and made.annotation, cancel):
+                for report in self.stream(recipe, inputs, cancel):
                     if hasattr(report, "images"):
                         last = self._done(report)
                     else:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from html import escape
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from controlnext.recipe import Recipe, RecipeError, read_condition, read_png
+from controlnext.recipe import Recipe, RecipeError, read_inputs, read_png
 from controlnext.ui.conditions import READY_MAP
 from controlnext.ui.image import (
     GAMMA_MAXIMUM,
@@ -47,7 +48,7 @@ class Restore:
     def wire(self) -> None:
         """Connect the components; must be called inside the `gr.Blocks` context of the tab."""
         tab = self.tab
-        outputs = [*(tab.inputs() - {tab.resolution}), tab.restored]
+        outputs = [*(tab.inputs() - {tab.resolution}), *(row.group for row in tab.controls), tab.restored]
         tab.picture.upload(self.uploaded, [tab.picture, tab.restored], outputs, **PRIVATE)
         tab.restore.upload(self.asked, tab.restore, outputs, **PRIVATE)
         if tab.examples is not None:
@@ -89,7 +90,8 @@ class Restore:
 
     def _updates(self, path: str | Path, recipe: Recipe) -> Updates:
         tab = self.tab
-        condition = read_condition(path)
+        inputs = read_inputs(path)
+        condition = next(iter(inputs.conditions), None)
         kind = recipe.condition_kind
         updates: Updates = {
             tab.picture: condition,
@@ -107,7 +109,12 @@ class Restore:
             tab.control_start: recipe.control_start,
             tab.control_end: recipe.control_end,
             tab.sampler: recipe.scheduler or OWN_SAMPLER,
+            tab.gamma_curve: recipe.gamma_curve,
         }
+        updates |= tab.start.updates(inputs, recipe.strength)
+        further = list(zip_longest(recipe.controls, inputs.conditions[1 : len(recipe.controls) + 1]))
+        for index, row in enumerate(tab.controls):
+            updates |= row.updates(*(further[index] if index < len(further) else (None, None)))
         if READY_MAP in tab.panels:  # the condition inside a picture is final
             updates |= {widget: widget.value for widget in tab.panels[READY_MAP].widgets.values()}
         if kind in tab.panels:

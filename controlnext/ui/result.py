@@ -16,13 +16,17 @@ def facts(result: Result) -> dict[str, Any]:
 
     Returns:
         All fields of the recipe, `seeds` (one a picture), `adherence` (one a picture, 0 to 1 or null), `adherence_name`,
-        `seconds`, `stopped`, `notes` (sentences) and `files` (names inside the output folder).
+        `adherences` (the same by kind of control), `seconds`, `stopped`, `notes` (sentences) and `files` (names inside the output folder).
     """
     return {
         **result.recipe.model_dump(mode="json"),
         "seeds": list(result.seeds),
         "adherence": [None if score is None else round(float(score), 4) for score in result.adherence],
         "adherence_name": result.adherence_name,
+        "adherences": {
+            kind: [None if score is None else round(float(score), 4) for score in scores]
+            for kind, scores in result.adherences.items()
+        },
         "seconds": round(result.seconds, 2),
         "stopped": result.stopped,
         "notes": list(result.notes),
@@ -32,8 +36,9 @@ def facts(result: Result) -> dict[str, Any]:
 
 def summary_html(result: Result) -> str:
     """Return the badges of the pictures, and a line on time and place."""
+    further = list(result.adherences.items())[1:]
     badges = "".join(
-        badge_html(number, seed, score, result.adherence_name)
+        badge_html(number, seed, score, result.adherence_name, {kind: scores[number - 1] for kind, scores in further})
         for number, (seed, score) in enumerate(zip(result.seeds, result.adherence, strict=True), start=1)
     )
     made = len(result.images)

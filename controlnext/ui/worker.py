@@ -17,10 +17,13 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from annotators.base import Annotation
+    from controlnext.inputs import Inputs
     from controlnext.recipe import Recipe
     from controlnext.studio import Progress, Result, Studio
 
-Stream = Callable[["Recipe", "Image.Image | Annotation | None", threading.Event], Iterator["Progress | Result"]]
+Stream = Callable[
+    ["Recipe", "Image.Image | Annotation | Inputs | None", threading.Event], Iterator["Progress | Result"]
+]
 """Runs a recipe: yields progress, then the result; ends early once the event is set. `stream_of` makes the usual one."""
 
 POLL_SECONDS = 0.2
@@ -68,7 +71,7 @@ def stream_of(studio: Studio) -> Stream:
 
 
 def run_in_thread(
-    studio: Studio, recipe: Recipe, condition: Image.Image | Annotation | None, cancel: threading.Event
+    studio: Studio, recipe: Recipe, condition: Image.Image | Annotation | Inputs | None, cancel: threading.Event
 ) -> Iterator[Progress | Result]:
     """Run `recipe` in a daemon thread; yield the newest progress now and then, and the result last.
 
@@ -77,7 +80,7 @@ def run_in_thread(
     Args:
         studio: Does the work, under its own process-wide lock.
         recipe: What to make.
-        condition: RGB condition picture, or an annotation with its data, or `None` for words alone.
+        condition: RGB condition picture, or an annotation with its data, or all pictures, or `None` for words alone.
         cancel: Stops the work after the current step. Set here as soon as the caller stops reading.
 
     Yields:

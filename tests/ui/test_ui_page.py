@@ -210,9 +210,8 @@ def applied(events: ImageEvents, updates: dict) -> dict:
     """Values of the page after the updates."""
     data = data_of(events)
     for component, update in updates.items():
-        value = update.get("value", component.value) if isinstance(update, dict) else update
         if component in data:
-            data[component] = value
+            data[component] = update.get("value", component.value) if isinstance(update, dict) else update
     return data
 
 

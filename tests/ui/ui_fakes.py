@@ -14,7 +14,9 @@ from PIL import Image, ImageDraw, ImageFilter, ImageOps, UnidentifiedImageError
 
 from annotators.base import AnnotatorError
 from controlnext.conflicts import Conflict, LayerConflict
-from controlnext.pictures import fit_condition, picture_digest
+from controlnext.inputs import Inputs, fitted_start
+from controlnext.pictures import fit_condition
+from controlnext.progress import Progress
 from controlnext.recipe import LoraUse, Recipe, RecipeError, write_png
 
 KINDS = ("pose", "depth", "canny", "segmentation")
@@ -128,15 +130,6 @@ class FakeAnnotators:
 
 
 @dataclass(frozen=True)
-class Progress:
-    stage: str
-    step: int
-    total: int
-    seconds_left: float | None
-    preview: Image.Image | None
-
-
-@dataclass(frozen=True)
 class Result:
     images: list[Image.Image]
     files: list[Path]
@@ -147,6 +140,7 @@ class Result:
     seconds: float
     stopped: bool
     notes: tuple[str, ...] = ()
+    adherences: Mapping[str, list[float | None]] = field(default_factory=dict)
 
 
 class Cancelled(RecipeError):
@@ -171,6 +165,7 @@ class FakeStudio:
     ready: bool = True
     recipes: list[Recipe] = field(default_factory=list)
     steps: int = 0
+    inputs: list[Inputs] = field(default_factory=list)
     added: list[str] = field(default_factory=list)
     annotate: Callable | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -245,7 +240,7 @@ class FakeStudio:
     def generate(
         self,
         recipe: Recipe,
-        condition: Image.Image | None,
+        condition: Image.Image | Inputs | None,
         *,
         on_progress: Callable[[Progress], None] | None = None,
         cancel: threading.Event | None = None,
@@ -255,14 +250,18 @@ class FakeStudio:
 
     def _generate(self, recipe, condition, on_progress, cancel) -> Result:
         begun = time.perf_counter()
-        if condition is None and recipe.condition_kind:
+        given = Inputs.of(condition)
+        if len(given.conditions) < len(recipe.all_controls):
             raise RecipeError(
                 f"The recipe asks for {recipe.condition_kind} control, but no condition was given; add one."
             )
-        condition = getattr(condition, "image", condition)
+        if given.init_image is None and given.mask is None and recipe.strength is not None:
+            raise RecipeError("The recipe starts from a picture (strength), but none was given.")
         size = (recipe.width, recipe.height)
-        base = Image.new("RGB", size, "grey") if condition is None else fit_condition(condition, *size)
-        total = recipe.num_inference_steps
+        images = [fit_condition(getattr(one, "image", one), *size) for one in given.conditions]
+        inputs = Inputs(tuple(images), *fitted_start(given, size))
+        base = images[0] if images else inputs.init_image or Image.new("RGB", size, "grey")
+        total = recipe.steps_to_run
         for step in range(1, total + 1):
             if cancel is not None and cancel.is_set():
                 raise Cancelled("Stopped; no picture was finished.")
@@ -271,8 +270,9 @@ class FakeStudio:
             if on_progress is not None:
                 preview = base.resize((64, 64)).filter(ImageFilter.GaussianBlur(6 * (1 - step / total)))
                 on_progress(Progress("Drawing", step, total, (total - step) * self.step_seconds, preview))
-        recipe = recipe.replace(condition_sha256=picture_digest(base) if condition is not None else "")
+        recipe = recipe.with_digests(inputs)
         self.recipes.append(recipe)
+        self.inputs.append(inputs)
         self.output_dir.mkdir(parents=True, exist_ok=True)
         seeds = [recipe.seed + index for index in range(recipe.num_images)]
         images, files = [], []
@@ -281,11 +281,13 @@ class FakeStudio:
             image = Image.blend(base, Image.new("RGB", size, tint), 0.4)
             ImageDraw.Draw(image).text((6, 6), f"{recipe.gamma:.2f}", fill="white")
             path = self.output_dir / f"{len(self.recipes):04d}-{seed}.png"
-            write_png(path, image, recipe.alone(index), base if condition is not None else None)
+            write_png(path, image, recipe.alone(index), inputs)
             images.append(image)
             files.append(path)
-        scores = [None if condition is None else round(0.95 - 0.2 * index, 2) for index in range(len(seeds))]
-        return Result(images, files, recipe, seeds, scores, "PCK@0.1", time.perf_counter() - begun, False)
+        scores = [None if not given.conditions else round(0.95 - 0.2 * index, 2) for index in range(len(seeds))]
+        adherences = {control.condition_kind: scores for control in recipe.all_controls}
+        seconds = time.perf_counter() - begun
+        return Result(images, files, recipe, seeds, scores, "PCK@0.1", seconds, False, adherences=adherences)
 
 
 LORA = LoraUse(name="night", weight=0.7)

@@ -1,0 +1,267 @@
+"""Further controls, start pictures and strength over time, in the page and through the API."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+import pytest
+from gradio.components.image_editor import EditorData
+from gradio_client import handle_file
+from PIL import Image
+from test_ui_page import PAGE, applied, data_of
+from ui_fakes import FakeAnnotators, FakeStudio
+
+from controlnext.recipe import read_inputs, read_png
+from controlnext.ui.api import Endpoints
+from controlnext.ui.conditions import ConditionError
+from controlnext.ui.controls import OFF, ROWS, SentControl
+from controlnext.ui.curve import curve_svg
+from controlnext.ui.image import build_image_tab
+from controlnext.ui.image_events import ImageEvents
+from controlnext.ui.restore import Restore
+from controlnext.ui.start import Painted, layer_of, painted_mask, start_images
+from controlnext.ui.worker import stream_of
+
+
+@pytest.fixture
+def events(studio, annotators) -> ImageEvents:
+    with gr.Blocks():
+        tab = build_image_tab(studio, annotators)
+        made = ImageEvents(tab, studio, annotators, stream_of(studio))
+        made.wire()
+    return made
+
+
+@pytest.fixture
+def other(tmp_path) -> Path:
+    path = tmp_path / "other.png"
+    Image.fromarray(np.random.default_rng(7).integers(0, 255, (96, 96, 3), dtype=np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture
+def layer(tmp_path) -> Path:
+    """A painted layer of the size of `picture`, with a soft edge on its left."""
+    array = np.zeros((96, 128, 4), np.uint8)
+    array[20:50, 30:60] = (255, 90, 95, 178)
+    array[20:50, 29] = (255, 90, 95, 20)
+    Image.fromarray(array).save(tmp_path / "layer.png")
+    return tmp_path / "layer.png"
+
+
+def painted(background, *layers) -> dict:
+    """A value as the editor gives it."""
+    return {"background": background and str(background), "layers": [str(path) for path in layers], "composite": None}
+
+
+def with_row(data: dict, row, **values) -> dict:
+    return data | {getattr(row, name): value for name, value in values.items()}
+
+
+def test_adding_shows_the_next_row_with_a_kind_of_its_own_and_its_gamma(events):
+    tab, data = events.tab, data_of(events)
+    data |= {tab.annotator: "pose"}
+    first, second = tab.controls
+    updates = events.further.add(data)
+    assert updates[first.group]["visible"] is True
+    assert (updates[first.kind], updates[first.gamma]) == ("depth", 0.9)
+    assert updates[tab.add_control]["visible"] is True
+    updates = events.further.add(data | {first.kind: "depth"})
+    assert updates[second.kind] == "canny"
+    assert updates[tab.add_control]["visible"] is False
+    gone = events.further.remove(first)
+    assert gone[0]["visible"] is False
+    assert gone[1:4] == [OFF, None, False]
+    assert len(tab.controls) == ROWS
+
+
+def test_a_rows_condition_comes_from_the_same_picture_or_its_own(events, picture, other):
+    tab, row = events.tab, events.tab.controls[0]
+    data = with_row(data_of(events, picture=str(picture), annotator="pose"), row, kind="canny")
+    shared = events.further.show(row, data)
+    own = events.further.show(row, with_row(data, row, picture=str(other)))
+    assert min(shared[row.condition].size) == 256
+    assert shared[row.condition].size != own[row.condition].size
+    assert "opencv" in shared[row.served]
+    assert events.further.show(row, with_row(data, row, kind=OFF))[row.condition] is None
+    assert events.further.show(row, data | {tab.picture: None})[row.condition] is None
+    alone = with_row(data | {tab.picture: None}, row, picture=str(other))
+    assert "need a first one" in events.further.show(row, alone)[row.served]
+
+
+def test_a_row_beside_a_ready_made_map_says_that_it_needs_a_picture(events, picture, other):
+    row = events.tab.controls[1]
+    data = with_row(data_of(events, picture=str(picture), ready_map=True), row, kind="depth")
+    shown = events.further.show(row, data)
+    assert shown[row.condition] is None
+    assert "third control needs a picture of its own" in shown[row.served]
+    with pytest.raises(gr.Error, match="third control needs a picture of its own"):
+        list(events.run(data, PAGE))
+    assert events.further.condition(row, with_row(data, row, picture=str(other))) is not None
+    with pytest.raises(ConditionError, match="ready-made map is missing"):
+        events.further.condition(row, with_row(data, row, ready_map=True))
+
+
+def test_a_run_takes_every_row_the_curve_and_the_painted_picture(events, studio, picture, other, layer):
+    tab = events.tab
+    first, second = tab.controls
+    data = data_of(
+        events, picture=str(picture), annotator="pose", gamma=0.8, gamma_curve="0:1, 0.5:0.3", seed=4, new_seed=False
+    )
+    data = with_row(data, first, kind="depth", gamma=0.4, start=0.1, end=0.7)
+    data = with_row(data, second, kind="canny", picture=str(other), ready_map=True)
+    data |= {tab.start.editor: painted(picture, layer), tab.start.strength: 0.6}
+    last = list(events.run(data, PAGE))[-1]
+    recipe, inputs = studio.recipes[-1], studio.inputs[-1]
+    assert [control.condition_kind for control in recipe.all_controls] == ["pose", "depth", "canny"]
+    assert (recipe.gamma, recipe.gamma_curve, recipe.strength) == (0.8, "0:1, 0.5:0.3", 0.6)
+    depth, canny = recipe.controls
+    assert (depth.gamma, depth.control_start, depth.control_end, depth.adapter) == (0.4, 0.1, 0.7, "")
+    assert (canny.annotator, canny.adapter) == ("none", "canny")
+    assert len(inputs.conditions) == 3
+    assert inputs.init_image.size == (256, 256)
+    assert 0.05 < np.asarray(inputs.mask).mean() / 255 < 0.1  # 900 of 128 x 96 pixels, and the padding has none
+    assert "depth 95 %" in last[tab.summary]
+    assert last[tab.recipe]["adherences"]["canny"] == [0.95]
+
+
+def test_without_a_start_picture_the_strength_says_nothing(events, layer):
+    assert events.recipe(data_of(events, prompt="x")).strength is None
+    nothing = {events.tab.start.editor: painted(None, layer)}
+    assert events.recipe(data_of(events, prompt="x") | nothing).strength is None
+    assert start_images(FakeAnnotators(), Painted(None, (str(layer),))) == (None, None)
+
+
+def test_restore_brings_rows_curve_and_painting_back(events, studio, picture, other, layer, monkeypatch, tmp_path):
+    monkeypatch.setattr(gr, "Info", lambda *_, **__: None)
+    tab = events.tab
+    first, second = tab.controls
+    data = data_of(events, picture=str(picture), annotator="pose", gamma_curve="linear 1 to 0", seed=4, new_seed=False)
+    data = with_row(data, first, kind="depth", gamma=2.5, picture=str(other))
+    data |= {tab.start.editor: painted(picture, layer), tab.start.strength: 0.6}
+    path = list(events.run(data, PAGE))[-1][tab.files][0]
+
+    updates = Restore(tab, studio, {}).uploaded(path, False)
+    back = applied(events, updates)
+    for number, component in enumerate((tab.picture, first.picture)):
+        updates[component].save(tmp_path / f"{number}.png")
+        back[component] = str(tmp_path / f"{number}.png")
+    shown = updates[tab.start.editor]
+    shown["background"].save(tmp_path / "start.png")
+    shown["layers"][0].save(tmp_path / "painted.png")
+    back[tab.start.editor] = painted(tmp_path / "start.png", tmp_path / "painted.png")
+    assert updates[first.group]["visible"] is True
+    assert updates[first.gamma]["maximum"] == 2.5
+    assert updates[second.group]["visible"] is False
+    assert (back[first.kind], back[first.ready_map], back[second.kind]) == ("depth", True, OFF)
+    assert (back[tab.gamma_curve], back[tab.start.strength]) == ("linear 1 to 0", 0.6)
+    again = list(events.run(back, PAGE))[-1][tab.files][0]
+    assert Image.open(again).tobytes() == Image.open(path).tobytes()
+    digests = ("condition_sha256", "init_sha256", "mask_sha256", "strength", "gamma_curve")
+    assert [getattr(read_png(again), name) for name in digests] == [getattr(read_png(path), name) for name in digests]
+    assert read_png(again).controls[0].condition_sha256 == read_png(path).controls[0].condition_sha256
+    assert len(read_inputs(again).conditions) == 2
+
+
+def test_painting_becomes_a_mask_and_back(layer):
+    mask = np.asarray(painted_mask([layer], (128, 96)))
+    assert mask.sum() == 255 * 900
+    assert mask[20:50, 30:60].min() == 255
+    assert painted_mask([], (128, 96)) is None
+    again = layer_of(Image.fromarray(mask))
+    assert np.array_equal(np.asarray(again.getchannel("A")) > 64, mask > 0)
+
+
+def test_the_editors_own_value_is_understood(events, picture, layer):
+    editor = events.tab.start.editor
+    assert Painted.of(editor.preprocess(None)) == Painted(None)
+    painted = Painted.of(editor.preprocess(payload(background=picture, layers=[layer])))
+    assert Image.open(painted.background).convert("RGB").tobytes() == Image.open(picture).convert("RGB").tobytes()
+    assert painted_mask(painted.layers, (128, 96)).getbbox() == (30, 20, 60, 50)
+    assert Painted.of(editor.preprocess(payload())) == Painted(None)
+
+
+def payload(background=None, layers=()):
+    def file(path):
+        return None if path is None else {"path": str(path), "meta": {"_type": "gradio.FileData"}}
+
+    return EditorData(background=file(background), layers=[file(path) for path in layers], composite=None)
+
+
+def test_the_curve_is_drawn_or_says_what_is_wrong():
+    drawn = curve_svg("linear 1 to 0", 0.5, 0.0, 1.0)
+    assert "0.5 at the first step, 0 at the last" in drawn
+    assert drawn != curve_svg("linear 1 to 0", 0.5, 0.5, 1.0)
+    wrong = curve_svg("<b>", 1.0)
+    assert "is no gamma curve" in wrong
+    assert "<b>" not in wrong
+
+
+def test_generate_takes_controls_a_curve_and_a_start_picture(client, served, picture, other, tmp_path):
+    mask = Image.new("L", (128, 96))
+    mask.paste(255, (32, 24, 96, 72))
+    mask.save(tmp_path / "mask.png")
+    _, facts = client.predict(
+        handle_file(picture),
+        prompt="x",
+        annotator="pose",
+        gamma_curve="cosine 1 to 0",
+        init_image=handle_file(picture),
+        strength=0.5,
+        mask=handle_file(tmp_path / "mask.png"),
+        controls=[
+            {"annotator": "depth", "gamma": 0.4, "settings": {"near": "black"}},
+            {"annotator": "none", "image": handle_file(other), "settings": {"adapter": "canny"}, "control_end": 0.5},
+        ],
+        api_name="/generate",
+    )
+    recipe, inputs = served[1].recipes[-1], served[1].inputs[-1]
+    assert (recipe.gamma_curve, recipe.strength) == ("cosine 1 to 0", 0.5)
+    assert [control.condition_kind for control in recipe.all_controls] == ["pose", "depth", "canny"]
+    assert recipe.controls[0].annotator_settings == {"near": "black"}
+    assert recipe.controls[1].control_end == 0.5
+    assert np.array_equal(np.asarray(inputs.conditions[2].resize((96, 96))).shape, (96, 96, 3))
+    assert 0.18 < np.asarray(inputs.mask).mean() / 255 < 0.26
+    assert facts["adherences"] == {"pose": [0.95], "depth": [0.95], "canny": [0.95]}
+    client.predict(handle_file(picture), init_image=handle_file(picture), api_name="/generate")
+    assert served[1].recipes[-1].strength == 0.75
+    assert served[1].recipes[-1].controls == ()
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"gamma_curve": "up"}, "no gamma curve"),
+        ({"strength": 0.5}, "starts from a picture"),
+        ({"strength": 7, "init_image": True}, "Strength must be"),
+        ({"mask": True}, "needs the picture it belongs to"),
+        ({"controls": "depth"}, "controls is a list"),
+        ({"controls": [{"annotator": "depth", "image": "/etc/passwd"}]}, "image of a control is a file"),
+        ({"controls": [{"annotator": "depth", "settings": 3}]}, "settings of a control"),
+        ({"controls": [{"annotator": "depth", "power": 3}]}, "power"),
+        ({"controls": [{"annotator": "pose"}]}, "asked for twice"),
+        ({"controls": [{}]}, "needs the kind it is of"),
+        ({"controls": [{"annotator": "depth", "gamma": 99}]}, "gamma"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_bad_values_give_one_sentence(tmp_path, picture, values, words):
+    """Straight at the function behind the endpoint, which gets paths where a client sends files."""
+    studio = FakeStudio(tmp_path / "out")
+    endpoints = Endpoints(studio, FakeAnnotators(), stream_of(studio))
+    values = {name: str(picture) if value is True else value for name, value in values.items()}
+    with pytest.raises(gr.Error) as caught:
+        endpoints.generate(str(picture), **values)
+    assert words in caught.value.message
+    assert "The app itself failed" not in caught.value.message
+    assert not studio.recipes
+
+
+def test_a_file_on_the_server_cannot_be_named_by_a_client():
+    with pytest.raises(ConditionError, match="image of a control is a file"):
+        SentControl.read([{"annotator": "depth", "image": {"path": "/etc/passwd"}}])
+    sent = {"path": "a.png", "meta": {"_type": "gradio.FileData"}}
+    assert SentControl.read([{"annotator": "depth", "image": sent}])[0].path == "a.png"
+    assert SentControl.read(None) == []
