@@ -139,6 +139,10 @@ class Catalogue:
             f"There is no model {shorten(name)}; choose one of {', '.join(presets) or 'none: no preset was found'}."
         )
 
+    def here(self, preset: Preset) -> bool:
+        """Whether all that a preset's base model needs is local, or should be: then loading downloads nothing."""
+        return all(part.path is not None or part.find() for part in parts_of(preset, (), half=self.half))
+
     def require(self, preset: Preset, kinds: Sequence[str] = ()) -> None:
         """Look at what is on this disk before anything is downloaded or loaded.
 

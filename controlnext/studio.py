@@ -141,12 +141,15 @@ class Studio:
     def warm_up(self) -> None:
         """Load the default model, so that the first picture need not wait for it; made to run in a background thread.
 
-        What fails is logged and shown by `models()`, not raised: there is nobody to catch it.
+        What fails is logged and shown by `models()`, not raised: there is nobody to catch it. Nothing is downloaded:
+        nobody asked for it.
         """
         self._warming = True
         try:
             with self._turn(lambda progress: None, threading.Event()):
-                self._load(self.catalogue.preset(DEFAULT_MODEL))
+                preset = self.catalogue.preset(DEFAULT_MODEL)
+                if self.catalogue.here(preset):
+                    self._load(preset)
         except ControlNeXtError as error:
             log.warning("%s", error)
         finally:

@@ -69,11 +69,15 @@ def test_models_follow_the_files(catalogue, folder):
         catalogue.resolve("mine")
 
 
-def test_a_model_of_the_hub_says_that_it_would_be_downloaded(catalogue, folder):
+def test_a_model_of_the_hub_says_that_it_is_not_here(catalogue, folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     (folder / "hub.yaml").write_text(PRESET.replace("path: base", "repo: nobody/nothing"))
     row = catalogue.models()[1]
+    assert json.dumps(row)
     assert not row["usable"]
-    assert row["reason"].endswith("the first picture downloads them from the hub: nobody/nothing.")
+    assert (row["state"], row["download_bytes"]) == ("offline", 0)
+    assert row["reason"].startswith("Tiny is not on this machine and https://huggingface.co cannot be reached")
+    assert "hub.yaml" in row["reason"]
 
 
 def test_resolve_takes_the_nearest_default(catalogue):
@@ -127,7 +131,7 @@ def test_none_minus_one_and_zero_mean_the_default(catalogue):
         ({"width": 512}, "The width must be a whole number between 64 and 128"),
         ({"height": 65}, "multiple of 8"),
         ({"prompt": "x" * 10_000}, "10,000 characters"),
-        ({"strength": 1}, "unknown field 'strength'"),
+        ({"clarity": 1}, "unknown field 'clarity'"),
         ({"loras": ["night"]}, "There is no LoRA 'night'; the folder for Tiny holds none."),
         ({"loras": "night"}, "LoRAs are a list of names"),
         ({"loras": [3]}, "A LoRA is a name"),
