@@ -1,4 +1,4 @@
-"""`python -m controlnext generate|annotate|batch|models|loras|bench`: the studio without a page.
+"""`python -m controlnext generate|annotate|batch|models|loras|convert|bench`: the studio without a page.
 
 Whatever goes wrong on purpose ends in one sentence and exit status 2. Torch and the annotators are imported by the command
 that needs them.
@@ -22,6 +22,7 @@ from annotators.base import AnnotatorError
 from controlnext.batch import MAX_ERRORS
 from controlnext.bench import BENCHES
 from controlnext.commands import pictures
+from controlnext.commands.convert import add_parser as add_convert
 from controlnext.errors import ControlNeXtError
 from controlnext.inputs import Inputs
 
@@ -125,6 +126,8 @@ def _parser() -> argparse.ArgumentParser:
     loras.add_argument("--lora-dir", action="append", type=Path, default=[], metavar="DIR", help="repeatable")
     loras.add_argument("--json", action="store_true", help="print everything as JSON")
     loras.set_defaults(run=_loras)
+
+    add_convert(commands)
 
     listing = "\n".join(f"  {name:12}{text}" for name, text in BENCHES.items())
     bench = commands.add_parser(
