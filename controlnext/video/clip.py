@@ -1,0 +1,207 @@
+"""What a clip holds, found out before anything is spent on it: length, tempo, upright size, sound."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from controlnext.video.ffmpeg import Process, VideoError, read_picture, run, source
+
+PICTURES_FPS = 8.0
+"""Tempo of a folder of pictures where nobody says another."""
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+SQUARE = "scale=w='min(16384,max(1,round(iw*sar)))':h=ih,setsar=1"
+"""Filter that makes pixels square; old camcorders' are not."""
+
+_READABLE = "MP4, MOV, WebM or GIF"
+_DURATION = re.compile(r"^  Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)", re.MULTILINE)
+_VIDEO = re.compile(r"^  Stream #0:\d+\S*: Video: (?!.*\(attached pic\))(.*)$", re.MULTILINE)
+_SOUND = re.compile(r"^  Stream #0:\d+\S*: Audio: ", re.MULTILINE)
+_FPS = re.compile(r"([\d.]+)(k?) fps")
+_TURN = re.compile(r"rotation of (-?[\d.]+) degrees")
+_PROGRESS = re.compile(r"frame=\s*(\d+).*?time=(\d+):(\d\d):(\d\d\.\d+)", re.DOTALL)
+_FASTEST = 240.0  # frames a second; a header that says more means its clock, not its frames
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A clip that can be read.
+
+    Attributes:
+        path: the file, or the folder of the pictures.
+        name: what people call it.
+        width: pixels, upright and square, as `read_frames` gives them.
+        height: pixels.
+        fps: frames a second; the mean where the rate varies.
+        seconds: length; 0 where the file does not say it.
+        frames: estimated number of frames; exact for pictures.
+        rotation: degrees that the file asks to be turned by, already applied to width and height.
+        has_sound: whether there is sound.
+        pictures: files of a folder of pictures in natural order; empty for a video file.
+    """
+
+    path: Path
+    name: str
+    width: int
+    height: int
+    fps: float
+    seconds: float
+    frames: int
+    rotation: int = 0
+    has_sound: bool = False
+    pictures: tuple[Path, ...] = ()
+
+
+def open_clip(given: str | Path | Sequence[str | Path]) -> Clip:
+    """Find out what a clip holds; its first frame is decoded, so that what is returned can be read.
+
+    Args:
+        given: a video file (MP4, MOV, WebM, GIF and more), a folder of pictures, or a list of picture files, which is put
+            into natural order: `2.png` comes before `10.png`. Ready-made pose frames are frames as any others.
+
+    Raises:
+        VideoError: it cannot be read, or holds no picture at all; the text says why and what to do.
+    """
+    if not isinstance(given, str | Path):
+        return _of_pictures(Path(given[0]).parent, [Path(file) for file in given]) if given else _refuse_nothing()
+    path = Path(given)
+    if path.is_dir():
+        return _of_pictures(path, list(path.iterdir()))
+    if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file():
+        return _of_pictures(path.parent, [path])
+    try:
+        if path.stat().st_size == 0:
+            raise VideoError(f"“{path.name}” is an empty file: its upload or copy was cut short, try again.")
+    except OSError as error:
+        raise VideoError(f"There is no file “{path.name}” that can be opened ({error.strerror}).") from error
+    return _of_file(path)
+
+
+def natural(path: Path) -> tuple[tuple[int, int, str], ...]:
+    """Key that sorts names as people count: digits as numbers, letters without case."""
+    parts = re.split(r"(\d+)", path.name.casefold())
+    return tuple((1, int(part), part) if part.isdecimal() else (0, 0, part) for part in parts)
+
+
+def _refuse_nothing() -> Clip:
+    raise VideoError("There is no clip yet: upload one first.")
+
+
+def _of_pictures(folder: Path, files: Sequence[Path]) -> Clip:
+    chosen = [
+        file
+        for file in files
+        if file.suffix.lower() in PICTURE_SUFFIXES and not file.name.startswith(".") and file.is_file()
+    ]
+    pictures = tuple(sorted(chosen, key=natural))
+    if not pictures:
+        raise VideoError(f"“{folder.name}” holds no pictures: put PNG or JPEG files there, or choose a video file.")
+    width, height = open_picture(pictures[0]).size
+    name = folder.name if len(pictures) > 1 else pictures[0].name
+    count = len(pictures)
+    return Clip(folder, name, width, height, PICTURES_FPS, count / PICTURES_FPS, count, pictures=pictures)
+
+
+def open_picture(path: Path) -> Image.Image:
+    """Read one picture of a folder, upright, RGB; what is transparent lies on black, where a pose drawing says nothing."""
+    from PIL import ImageOps
+
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > 40_000_000:
+                raise VideoError(
+                    f"The picture “{path.name}” has {image.width}×{image.height} pixels: make it smaller."
+                )
+            upright = ImageOps.exif_transpose(image)
+            if "A" in upright.getbands() or "transparency" in upright.info:
+                rgba = upright.convert("RGBA")
+                return Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba).convert("RGB")
+            return upright.convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        if isinstance(error, VideoError):
+            raise
+        raise VideoError(f"The picture “{path.name}” cannot be read: replace it, or take it out.") from error
+
+
+def _of_file(path: Path) -> Clip:
+    arguments = [
+        *source(path),
+        "-map",
+        "0:V:0",
+        "-vf",
+        SQUARE,
+        "-frames:v",
+        "1",
+        "-f",
+        "image2pipe",
+        "-c:v",
+        "ppm",
+        "-",
+    ]
+    with Process(["-loglevel", "info", *arguments]) as process:
+        first = read_picture(process.stdout)
+        process.wait()
+        log = process.log()
+    header = log.split("\nOutput #0")[0].split("\nStream mapping:")[0]
+    stream = _VIDEO.search(header)
+    if stream is None or first is None:
+        raise VideoError(_why_not(path.name, header, log, has_video=stream is not None))
+    seconds, fps = _seconds(_DURATION.search(header)), _fps(stream[1])
+    frames = round(seconds * fps)
+    if not frames or not 0 < fps <= _FASTEST:
+        frames, seconds, fps = _counted(path, seconds)
+    turn = _TURN.search(header)
+    return Clip(
+        path=path,
+        name=path.name,
+        width=first.shape[1],
+        height=first.shape[0],
+        fps=fps,
+        seconds=seconds,
+        frames=max(1, frames),
+        rotation=round(float(turn[1])) if turn else 0,
+        has_sound=_SOUND.search(header) is not None,
+    )
+
+
+def _why_not(name: str, header: str, log: str, *, has_video: bool) -> str:
+    if "not on whitelist" in log:
+        return f"“{name}” is not a clip this program can read, whatever its name ends in: save it as {_READABLE}."
+    if has_video and "max pixel" not in log:
+        return f"“{name}” has a video track, but not one frame of it can be decoded: export it again as {_READABLE}."
+    if has_video:
+        return f"The frames of “{name}” are larger than this program decodes: export it at 4K or less."
+    if _SOUND.search(header):
+        return f"“{name}” holds sound but no moving picture: choose a clip with video."
+    if "Input #0" in header:
+        return f"“{name}” holds no video: choose a clip saved as {_READABLE}."
+    if "moov atom not found" in log:
+        return f"“{name}” is damaged or its end is missing (no index was found): upload or export it again."
+    return f"“{name}” is not a clip this program can read: save it as {_READABLE}."
+
+
+def _seconds(match: re.Match[str] | None) -> float:
+    return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3]) if match else 0.0
+
+
+def _fps(stream: str) -> float:
+    match = _FPS.search(stream)
+    return float(match[1]) * (1000 if match[2] else 1) if match else 0.0
+
+
+def _counted(path: Path, seconds: float) -> tuple[int, float, float]:
+    """Count frames without decoding, where the header does not say length and tempo (recordings of a browser)."""
+    _, log = run(["-loglevel", "info", *source(path), "-map", "0:V:0", "-c", "copy", "-f", "null", "-"])
+    found = _PROGRESS.findall(log)
+    if not found:
+        return 1, seconds, PICTURES_FPS
+    frames = int(found[-1][0])
+    end = int(found[-1][1]) * 3600 + int(found[-1][2]) * 60 + float(found[-1][3])
+    seconds = end or seconds
+    fps = frames / seconds if seconds else 0.0
+    return frames, seconds, min(fps, _FASTEST) if fps > 0 else PICTURES_FPS

@@ -1,0 +1,128 @@
+"""Frames of a clip, one at a time: the clip is never in memory, however long it is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Self
+
+import numpy as np
+from PIL import Image
+
+from controlnext.pictures import fit_condition
+from controlnext.video.clip import SQUARE, Clip, open_picture
+from controlnext.video.ffmpeg import Process, VideoError, rate, read_picture, source
+from controlnext.video.plan import Plan, plan_cut, taken_pictures
+
+# What decoders say of damage; other complaints are about things that hurt no frame.
+_DAMAGE = re.compile(r"error while decoding|Error submitting packet|Invalid NAL|[Cc]orrupt|partial file|Truncat")
+
+
+class Frames:
+    """An iterator of RGB frames (H, W, 3) uint8, all of one size; leaving the `with` block ends the decoder.
+
+    Attributes:
+        clip: what is read.
+        plan: which part of it.
+        count: frames given so far.
+        note: after the end, a sentence if the clip turned out to be damaged; else empty.
+    """
+
+    def __init__(self, clip: Clip, plan: Plan) -> None:
+        """Get ready; nothing is started before the first frame is asked for."""
+        self.clip = clip
+        self.plan = plan
+        self.count = 0
+        self.note = ""
+        self._made = self._pictures() if clip.pictures else self._decoded()
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Return itself: a clip is read once."""
+        return self
+
+    def __next__(self) -> np.ndarray:
+        """Return the next frame."""
+        frame = next(self._made)
+        self.count += 1
+        return frame
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        """End the decoder."""
+        self.close()
+
+    def close(self) -> None:
+        """End the decoder; there are no frames after that."""
+        self._made.close()
+
+    def _pictures(self) -> Iterator[np.ndarray]:
+        size = (self.plan.width, self.plan.height)
+        for index in taken_pictures(self.clip, self.plan.cut)[: self.plan.cut.max_frames]:
+            image = open_picture(self.clip.pictures[index])
+            if image.width * size[1] != image.height * size[0] and image.size != (self.clip.width, self.clip.height):
+                yield np.asarray(fit_condition(image, *size)).copy()  # of another shape: padded, never stretched
+            else:
+                shrunk = image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
+                yield np.asarray(shrunk).copy()
+
+    def _decoded(self) -> Iterator[np.ndarray]:
+        with Process(["-loglevel", "error", *self._arguments()]) as process:
+            given = 0
+            while (frame := read_picture(process.stdout)) is not None:
+                given += 1
+                yield frame
+                del frame  # the caller's alone while the next one is decoded
+            process.wait()
+            log = process.log()
+        if not given:
+            raise VideoError(
+                f"No frame of “{self.clip.name}” can be decoded from {self.plan.cut.start:g} s on: choose an earlier "
+                "start, or export the clip again."
+            )
+        self.note = self._damage(log, given)
+
+    def _arguments(self) -> list[str]:
+        cut = self.plan.cut
+        filters = [
+            # from the cut's own start, so that sound cut alike stays in step; `pass` keeps a clip of one frame
+            f"fps=fps={rate(cut.fps)}:start_time=0:eof_action=pass",
+            *([f"select='not(mod(n\\,{cut.stride}))'"] if cut.stride > 1 else []),
+            SQUARE,
+            f"scale={self.plan.width}:{self.plan.height}:flags=area",
+        ]
+        return [
+            *source(self.clip.path, start=cut.start, seconds=cut.end - cut.start if cut.end else 0.0),
+            *("-map", "0:V:0", "-vf", ",".join(filters), "-fps_mode", "passthrough"),
+            *("-frames:v", str(cut.max_frames), "-f", "image2pipe", "-c:v", "ppm", "-"),
+        ]
+
+    def _damage(self, log: str, given: int) -> str:
+        if not _DAMAGE.search(log):
+            return ""
+        short = (
+            f" It ended after {given} of about {self.plan.frames} frames." if given < 0.9 * self.plan.frames else ""
+        )
+        return (
+            f"“{self.clip.name}” is damaged in places: frames that could not be decoded repeat the one before.{short}"
+        )
+
+
+def read_frames(clip: Clip, plan: Plan | None = None) -> Frames:
+    """Read a clip's frames, upright, one at a time.
+
+    Args:
+        clip: as `open_clip` found it.
+        plan: which part; None takes what `plan_cut` allows.
+
+    Returns:
+        An iterator of RGB frames (`plan.height`, `plan.width`, 3) uint8 at `plan.fps`, for a `with` block. Frame i is at
+        `plan.cut.start + i / plan.fps` seconds of the clip. Variable frame rates become constant ones; broken frames
+        repeat the one before, so that the tempo stays.
+
+    Raises:
+        VideoError: while iterating, when not one frame can be decoded.
+    """
+    return Frames(clip, plan or plan_cut(clip))
