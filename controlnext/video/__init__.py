@@ -35,6 +35,7 @@ _HOMES = {
     "read_contents": "contents",
     "Poses": "poses",
     "PoseCache": "extract",
+    "looks_drawn": "extract",
     "read_drawing": "extract",
     "read_poses": "extract",
     "Track": "tracks",

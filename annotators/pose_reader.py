@@ -1,0 +1,64 @@
+"""The pose annotator for clips: frame after frame, chosen once, without a drawing and past the cache of pictures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from annotators.base import BackendMissing, NobodyFound, Value
+from annotators.table import ANNOTATORS, AUTO, describe
+
+_EMPTY = ("people", "hands", "faces")
+
+
+class PoseReader:
+    """Reads the people of one frame after another.
+
+    A thousand frames would push everything else out of the cache that live sliders rest on, so a clip keeps its own.
+
+    Attributes:
+        backend: name of the backend that reads.
+        key: says everything that the reading depends on beside the picture.
+    """
+
+    def __init__(self, backend: str = AUTO, **settings: Value) -> None:
+        """Choose the backend; nothing is loaded before the first frame.
+
+        Args:
+            backend: name of one of the pose annotator's backends, or `auto` for the first that is usable now.
+            **settings: the pose annotator's settings.
+
+        Raises:
+            AnnotatorError: an unknown setting, or no backend is usable; the text says what to do.
+        """
+        row = ANNOTATORS["pose"]
+        self._values = row.check_settings(settings)
+        states = {state["name"]: state for state in describe("pose")["backends"]}
+        if backend == AUTO:
+            backend = next((name for name, state in states.items() if state["usable"] and state["automatic"]), "")
+        if backend not in states or not states[backend]["usable"]:
+            raise BackendMissing(states[backend]["reason"] if backend in states else describe("pose")["reason"])
+        self._served = next(one for one in row.backends if one.name == backend)
+        self._ready = False
+        self.backend = backend
+        read = ",".join(f"{name}={self._values[name]}" for name in self._served.settings if name != "confidence")
+        # the confidence only thins the drawing
+        self.key = f"pose:{backend}:{read}"
+
+    def __call__(self, rgb: np.ndarray) -> dict[str, Any]:
+        """Read a frame.
+
+        Args:
+            rgb: (H, W, 3) uint8.
+
+        Returns:
+            The `data` of a pose annotation; its lists are empty where there is nobody.
+        """
+        if not self._ready and self._served.prepare is not None:
+            self._served.prepare()
+        self._ready = True
+        try:
+            return self._served.draw(self._served.read(rgb, self._values), self._values).data
+        except NobodyFound:
+            return {name: [] for name in _EMPTY} | {"height": rgb.shape[0], "width": rgb.shape[1]}

@@ -1,0 +1,166 @@
+"""Reading the people in every frame of a clip: with progress, stoppable, and never the same frame twice."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from controlnext.hashes import weights_digest
+from controlnext.progress import Clock, Progress
+from controlnext.run import stop_if
+from controlnext.skeletons import joints_in_drawing
+from controlnext.video.clip import Clip
+from controlnext.video.frames import Frames
+from controlnext.video.plan import Plan
+from controlnext.video.poses import Poses, people_array
+
+STAGE = "Reading poses"
+_KEPT_CLIPS = 16
+_BLACK = 24  # brightness up to which a pixel of a compressed drawing is its background
+_MOSTLY = 0.6
+_KEPT_FRAMES = 20_000  # one person's points are 3 KB
+
+
+class PoseReader(Protocol):
+    """Reads the people of one picture. `key` says everything that its answer depends on beside the picture."""
+
+    key: str
+
+    def __call__(self, rgb: np.ndarray) -> Mapping[str, Any]:
+        """Return `people`, `hands` and `faces` as a pose annotation's data does; an empty list where there is nobody."""
+
+
+class _Recent:
+    """The results used last, at most so many; safe to share between threads."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._kept: OrderedDict[Hashable, Any] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable) -> Any:  # noqa: ANN401 - whatever was kept
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+            return self._kept.get(key)
+
+    def keep(self, key: Hashable, value: object) -> None:
+        with self._lock:
+            self._kept[key] = value
+            self._kept.move_to_end(key)
+            while len(self._kept) > self._most:
+                self._kept.popitem(last=False)
+
+
+class PoseCache:
+    """What was read before: whole parts of clips, and single frames for when only the part changes.
+
+    Keyed by content, so it does not matter what a file is called; gamma, fit and smoothing come after it and never make it
+    read again. Safe to share between threads.
+    """
+
+    def __init__(self, clips: int = _KEPT_CLIPS, frames: int = _KEPT_FRAMES) -> None:
+        """Make an empty cache.
+
+        Args:
+            clips: parts of clips that are kept.
+            frames: frames that are kept.
+        """
+        self.clips = _Recent(clips)
+        self.frames = _Recent(frames)
+
+
+def read_poses(
+    clip: Clip,
+    plan: Plan,
+    reader: PoseReader,
+    *,
+    cache: PoseCache | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    cancel: threading.Event | None = None,
+) -> Poses:
+    """Read everyone in every frame of a part of a clip.
+
+    Args:
+        clip: as `open_clip` found it.
+        plan: which part; it bounds the work.
+        reader: reads one frame, such as `annotators.pose_reader.PoseReader`, or `read_drawing` for ready-made pose frames.
+        cache: asked first and filled on the way; what a stopped run has read is not lost.
+        on_progress: told after every frame.
+        cancel: stops after the current frame once it is set.
+
+    Returns:
+        People in pixels of the frames read; frames with nobody are empty.
+
+    Raises:
+        VideoError: the clip cannot be decoded.
+        Cancelled: stopped.
+    """
+    cache, cancel = cache or PoseCache(), cancel or threading.Event()
+    key = f"{clip_digest(clip)}:{plan.cut}:{reader.key}"
+    kept = cache.clips.get(key)
+    if kept is not None:
+        return kept
+    people: list[np.ndarray] = []
+    clock = Clock(plan.frames, 1)
+    with Frames(clip, plan) as frames:
+        for frame in frames:
+            people.append(_people(frame, reader, cache))
+            clock.tick()
+            if on_progress is not None:
+                total = max(plan.frames, len(people))  # a header may promise fewer frames than there are
+                on_progress(Progress(STAGE, len(people), total, clock.seconds_left, unit="frame"))
+            stop_if(cancel)
+        note = " ".join(part for part in (plan.note, frames.note) if part)
+    poses = Poses(tuple(people), plan.height, plan.width, plan.fps, plan.cut.start, note)
+    cache.clips.keep(key, poses)
+    return poses
+
+
+def clip_digest(clip: Clip) -> str:
+    """Name a clip by its content, in hexadecimal."""
+    if not clip.pictures:
+        return weights_digest(clip.path)
+    digest = hashlib.sha256()
+    for picture in clip.pictures:
+        digest.update(weights_digest(picture).encode())
+    return digest.hexdigest()
+
+
+class _DrawingReader:
+    """Reads ready-made pose frames: the joints of drawn skeletons."""
+
+    key = "drawing"
+
+    def __call__(self, rgb: np.ndarray) -> Mapping[str, Any]:
+        return {"people": joints_in_drawing(rgb)}
+
+
+read_drawing: PoseReader = _DrawingReader()
+"""Reader of ready-made pose frames, that is of OpenPose-18 drawings; hands and faces are not read from those."""
+
+
+def looks_drawn(rgb: np.ndarray) -> bool:
+    """Say whether a frame (H, W, 3) uint8 is a ready-made pose frame: joints in their colours on black.
+
+    A pose model sees nobody in such a frame, so `read_drawing` is to be used for the clip.
+    """
+    dark = float((rgb.max(axis=2) <= _BLACK).mean())
+    return dark >= _MOSTLY and bool(joints_in_drawing(rgb))
+
+
+def _people(frame: np.ndarray, reader: PoseReader, cache: PoseCache) -> np.ndarray:
+    digest = hashlib.blake2b(f"{frame.shape}".encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(frame).data)
+    key = (digest.hexdigest(), reader.key)
+    known = cache.frames.get(key)
+    if known is None:
+        known = people_array(reader(frame))
+        known.setflags(write=False)
+        cache.frames.keep(key, known)
+    return known
