@@ -30,6 +30,7 @@ METHOD = (
     "variants",
     "model",
     "injection",
+    "entrance",
     "cache",
     "weights",
     "sgm",

@@ -8,7 +8,8 @@ import torch
 from tiny_models import Counter, make_case, make_module, make_unet
 
 from controlnext import VARIANTS
-from controlnext.injection import ControlSizeError, InjectionError, add_control, attach, attached_injection
+from controlnext.entrance import add_control
+from controlnext.injection import ControlSizeError, InjectionError, attach, attached_injection
 
 GAMMA = 0.8
 

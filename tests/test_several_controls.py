@@ -17,11 +17,11 @@ from controlnext import (
     StableDiffusionControlNeXtImg2ImgPipeline,
     StableDiffusionControlNeXtPipeline,
 )
+from controlnext.entrance import add_control
 from controlnext.gamma import GammaError, parse_gamma
 from controlnext.injection import (
     ControlSizeError,
     InjectionError,
-    add_control,
     attach,
     attached_injection,
     attached_injections,
