@@ -9,7 +9,7 @@ WHOLE = 256 << 20
 """Bytes up to which a file is read whole; of a larger one the size, the start and the end are, which costs nothing."""
 
 _END = 4 << 20
-_KINDS = (".safetensors", ".json", ".txt")
+_KINDS = (".safetensors", ".bin", ".json", ".txt")
 
 _known: dict[Path, tuple[tuple[int, int], str]] = {}
 

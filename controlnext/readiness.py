@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,7 +11,7 @@ from controlnext.download_errors import absent, no_room
 from controlnext.downloads import SPARE, free_bytes
 from controlnext.limits import data_size
 from controlnext.presets import Preset
-from controlnext.sources import INDEX_FILE, Part, adapter_of, parts_of
+from controlnext.sources import INDEX_FILE, Part, adapter_of, parts_of, pickled_files
 
 State = Literal["ready", "download", "gated", "offline", "missing", "disk", "video", "broken"]
 
@@ -120,3 +121,15 @@ def missing_reason(preset: Preset, part: Part) -> str:
     verb = "is" if part.layout == "adapter" else "are"
     subject = f"The {what} of {preset.title} {verb} not there"
     return f"{subject}: {part.path} {lacks.get(part.layout, 'is not the file it should be')}."
+
+
+def conversion_advice(preset: Preset, kinds: Sequence[str]) -> list[str]:
+    """Sentences about adapters that lie on this disk as pickles, each with the command that turns them into safetensors."""
+    found = {kind: adapter_of(preset, kind).find() for kind in kinds}
+    return [
+        f"The {kind} adapter of {preset.title} is a pickled file; python -m controlnext convert {path} "
+        f"{path.with_suffix('.safetensors')} makes a safetensors file of it, which loads faster."
+        for kind, place in found.items()
+        if place is not None
+        for path in pickled_files(place)
+    ]

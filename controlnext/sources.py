@@ -14,8 +14,14 @@ from controlnext.presets import Place, Preset
 
 INDEX_FILE = "model_index.json"
 CONTROL_FILES = ("controlnet.safetensors", "controlnext.safetensors", "controlnet.bin", "controlnext.bin")
-UNET_FILES = ("unet.safetensors", "unet_weight_increasements.safetensors")
-"""Names of an adapter's files, best first; of the UNet files the ones worth downloading unasked."""
+UNET_FILES = (
+    "unet.safetensors",
+    "unet_weight_increasements.safetensors",
+    "unet.bin",
+    "unet_fp16.bin",
+    "unet_weight_increasements.bin",
+)
+"""Names of an adapter's files as the authors publish and save them, best first."""
 
 WEIGHTED = ("unet", "text_encoder", "text_encoder_2", "image_encoder", "vae")
 """Components of a pipeline that have weights, the largest first; the safety checker is not used here."""
@@ -170,6 +176,18 @@ def _weight_sets(component: str, names: Iterable[str]) -> dict[str, list[str]]:
         if name.startswith(prefix) and (match := _WEIGHTS.fullmatch(name.removeprefix(prefix))):
             sets.setdefault(match[1] or match[2] or "", []).append(name)
     return sets
+
+
+def pickled_files(adapter: Path) -> list[Path]:
+    """Files of an adapter, its folder or its control file, that are pickles and would be better as safetensors."""
+    if adapter.is_file():
+        found = [adapter]
+    else:
+        groups = (CONTROL_FILES, UNET_FILES)
+        found = [
+            path for names in groups for path in [adapter / name for name in names if (adapter / name).is_file()][:1]
+        ]
+    return [path for path in found if path.suffix != ".safetensors"]
 
 
 def weight_variant(folder: Path) -> str | None:

@@ -27,6 +27,7 @@ from controlnext.measure import Annotate, Asked, adherence_name, fitted
 from controlnext.memory import told
 from controlnext.presets import DEFAULT_MODEL, Preset
 from controlnext.progress import Clock, Pace, Progress
+from controlnext.readiness import conversion_advice
 from controlnext.recipe import DEFAULT_STRENGTH, Recipe, RecipeError
 from controlnext.run import Cancelled, Run, StudioError, stop_if
 
@@ -208,7 +209,7 @@ class Studio:
             adherence_name=adherence_name(recipe.condition_kind) if asked else "",
             seconds=time.perf_counter() - begun,
             stopped=run.stopped,
-            notes=(*notes, *filter(None, [told(run.climbed)])),
+            notes=(*notes, *conversion_advice(preset, kinds), *filter(None, [told(run.climbed)])),
             adherences=run.adherences,
         )
 

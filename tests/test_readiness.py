@@ -101,3 +101,20 @@ def test_warming_up_downloads_nothing(make, tmp_path, monkeypatch, caplog):
     studio.warm_up()
     assert not studio.ready
     assert caplog.text == ""
+
+
+def test_pickled_adapters_are_offered_for_conversion(make, tmp_path):
+    text = PRESET.format(variant="sdxl", gated="false").replace(
+        "{repo: owner/canny, files: {controlnet.safetensors: 14000000}}", "{path: canny}"
+    )
+    (tmp_path / "mine.yaml").write_text(text)
+    preset = load_preset(tmp_path / "mine.yaml")
+    folder = tmp_path / "canny"
+    folder.mkdir()
+    assert readiness.conversion_advice(preset, ["canny", "depth"]) == []
+    for name in ("controlnet.bin", "unet.bin", "unet.safetensors"):
+        (folder / name).write_text("")
+    (advice,) = readiness.conversion_advice(preset, ["canny", "depth"])
+    assert f"python -m controlnext convert {folder / 'controlnet.bin'} {folder / 'controlnet.safetensors'}" in advice
+    (folder / "controlnet.safetensors").write_text("")
+    assert readiness.conversion_advice(preset, ["canny"]) == []

@@ -1,7 +1,11 @@
+import gradio as gr
 import pytest
 
 from controlnext.readiness import WORDS
+from controlnext.ui.image import build_image_tab
+from controlnext.ui.image_events import ImageEvents
 from controlnext.ui.models import model_choices, model_info, state_word
+from controlnext.ui.worker import stream_of
 
 READY = {
     "name": "a",
@@ -41,3 +45,15 @@ def test_every_state_has_a_word(state):
 def test_the_line_at_the_models_is_the_reason_or_the_description():
     assert model_info(READY) == "Draws. Licence: MIT."
     assert model_info(AWAY) == REASON
+
+
+def test_a_model_without_the_shown_control_takes_one_of_its_own(studio, annotators):
+    with gr.Blocks():
+        events = ImageEvents(build_image_tab(studio, annotators), studio, annotators, stream_of(studio))
+    annotator, model, gamma = events.model_defaults("sdxl", "pose")[:3]
+    assert annotator == "depth"
+    assert "Its base model is not downloaded." in model["info"]
+    assert ("SDXL (not here)", "sdxl") in model["choices"]
+    assert gamma["value"] == studio.resolve("sdxl", "depth").gamma
+    assert events.model_defaults("sdxl", "canny")[0] == "canny"
+    assert events.model_defaults("starter", "pose")[0] == "pose"
