@@ -121,11 +121,11 @@ sys.exit(main())
 
 
 def launch(place, models, *options):
-    """Start the command in two processes, as people do."""
+    """Start the command in two processes, as people do; accelerate's own `--cpu` would start only one."""
     script = place / "launched.py"
     script.write_text(LAUNCHED)
     command = [
-        sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
+        sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
         "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", script, models, "batch", "photos",
         "--annotator", "canny", "--output", "made", "--device", "cpu", "--threads", "1", *options,
     ]  # fmt: skip

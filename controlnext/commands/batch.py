@@ -139,10 +139,12 @@ def _place(device: str | None) -> Place:
     """Find out which of several processes this is; `accelerate launch` and `torchrun` say so in the environment."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return Place()
-    import torch.distributed
+    import torch
     from accelerate import PartialState
 
-    state = PartialState(cpu=device == "cpu", timeout=_PATIENCE)
+    # Said outright, as accelerate does not take a machine without a card for one of several CPU processes by itself.
+    on_cpu = device == "cpu" or not torch.cuda.is_available()
+    state = PartialState(cpu=on_cpu, timeout=_PATIENCE)
 
     def wait() -> None:
         try:
