@@ -124,6 +124,8 @@ def absent(preset: Preset, repo: Repo, state: str, size: str) -> str:
     """
     if state == "gated":
         return _GATED.format(what=preset.title, hub=hub.endpoint(), id=repo.id)
+    if state == "offline" and hub.switched_off():
+        return _SWITCHED_OFF.format(what=preset.title)
     if state == "offline":
         return (
             f"{preset.title} is not on this machine and {hub.endpoint()} cannot be reached; connect to download "

@@ -292,7 +292,7 @@ def load_presets(folder: str | Path | None = None) -> tuple[dict[str, Preset], d
     """
     folder = PRESETS_DIR if folder is None else Path(folder)
     presets, broken = {}, {}
-    for path in sorted(folder.glob("*.y*ml"), key=lambda path: (path.stem != DEFAULT_MODEL, path.name)):
+    for path in sorted(folder.glob("*.y*ml"), key=lambda path: (path.stem != DEFAULT_MODEL, path.stem)):
         try:
             presets[path.stem] = load_preset(path)
         except PresetError as error:

@@ -38,10 +38,11 @@ def test_starter_has_the_four_adapters_inside_the_project():
 def test_a_dropped_file_is_a_model_and_a_broken_one_takes_none_away(tmp_path):
     shutil.copy(PRESETS_DIR / "starter.yaml", tmp_path)
     (tmp_path / "another.yaml").write_text(MINIMAL)
+    (tmp_path / "another-one.yaml").write_text(MINIMAL)
     (tmp_path / "broken.yaml").write_text(MINIMAL + "gama: 1\n")
     (tmp_path / "notes.txt").write_text("nothing")
     presets, broken = load_presets(tmp_path)
-    assert list(presets) == ["starter", "another"]
+    assert list(presets) == ["starter", "another", "another-one"]
     assert presets["another"].family == "sdxl"
     assert presets["another"].located(presets["another"].base) == "someone/model"
     assert list(broken) == ["broken"]
@@ -57,6 +58,12 @@ def test_a_dropped_file_is_a_model_and_a_broken_one_takes_none_away(tmp_path):
         (MINIMAL + "defaults: {gamma: 50}\n", "between 0 and 4, but it is 50"),
         (MINIMAL + "adapters: {pose: {path: x, gamma: .nan}}\n", "NaN"),
         (MINIMAL + "batch: 0\n", "'batch'"),
+        (MINIMAL + "defaults: {scheduler: magic}\n", "there is no scheduler 'magic'; choose one of ddim"),
+        (MINIMAL + "adapters: {pose: {gamma: 1}}\n", "the pose adapter needs either a `path` or a `repo`"),
+        (MINIMAL + "adapters: {pose: {path: x, kind: increase}}\n", "'adapters.pose.kind'"),
+        (MINIMAL.replace("someone/model", "model"), "names no hub repository"),
+        (MINIMAL.replace("licence", "gated: perhaps, licence"), "'base.gated'"),
+        (MINIMAL + "vae: {}\n", "the vae needs either"),
         (MINIMAL.replace("sdxl", "sdxxl"), "no variant 'sdxxl'"),
         (MINIMAL.replace("repo: someone/model, ", ""), "either a `path` or a `repo`"),
         (MINIMAL.replace("title: Mine", ""), "lacks the field 'title'"),
