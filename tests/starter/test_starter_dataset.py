@@ -4,8 +4,8 @@ import pytest
 from controlnext.starter.conditions import CONDITIONS, condition
 from controlnext.starter.dataset import Shards, encode_shard, make_samples, write_shard
 from controlnext.starter.networks import make_vae
-from controlnext.starter.train_reader import heatmaps
 from controlnext.starter.styles import STYLES, restyle
+from controlnext.starter.train_reader import heatmaps
 
 
 @pytest.fixture(scope="module")
