@@ -272,7 +272,6 @@ def _middle(
         label="Model",
         info=model_info(row),
         elem_id="cnx-model",
-        elem_classes="cnx-inline",
     )
     with gr.Accordion("Styles (LoRA)", open=False, elem_classes="cnx-fold", elem_id="cnx-loras"):
         names = [lora["name"] for lora in studio.loras(row["name"]) if lora["usable"]]
