@@ -42,6 +42,7 @@ _HOMES = {
     "choose_person": "tracks",
     "find_tracks": "tracks",
     "fill_gaps": "smoothing",
+    "follow": "smoothing",
     "smooth": "smoothing",
     "Alignment": "alignment",
     "align": "alignment",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from controlnext.video.ffmpeg import Process, VideoError, read_picture, run, source
+from controlnext.video.ffmpeg import PICTURES_OUT, Process, VideoError, read_picture, run, source
 
 PICTURES_FPS = 8.0
 """Tempo of a folder of pictures where nobody says another."""
@@ -129,20 +129,7 @@ def open_picture(path: Path) -> Image.Image:
 
 
 def _of_file(path: Path) -> Clip:
-    arguments = [
-        *source(path),
-        "-map",
-        "0:V:0",
-        "-vf",
-        SQUARE,
-        "-frames:v",
-        "1",
-        "-f",
-        "image2pipe",
-        "-c:v",
-        "ppm",
-        "-",
-    ]
+    arguments = [*source(path), "-map", "0:V:0", "-vf", SQUARE, "-frames:v", "1", *PICTURES_OUT]
     with Process(["-loglevel", "info", *arguments]) as process:
         first = read_picture(process.stdout)
         process.wait()

@@ -15,7 +15,9 @@ import numpy as np
 
 from controlnext.errors import ControlNeXtError
 
-CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "gif", "avi", "mpegts", "mpeg", "flv", "asf", "apng")
+CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "gif", "avi", "apng")
+"""Those in which a start can be found exactly; a transport stream has no index."""
+
 SOUND_ONLY = ("mp3", "wav", "ogg", "flac", "aac", "aiff", "caf")
 MAX_PIXELS = 40_000_000
 """Pixels of a frame that is decoded: above 8K; a crafted header could ask for far more memory than there is."""
@@ -106,9 +108,12 @@ class Process:
         return self._running.stdout
 
     def wait(self) -> int:
-        """Wait for its end, after everything was written or read; returns its exit status."""
+        """Wait for its end, and pass over what it still has to say; returns its exit status."""
         if self._running.stdin:
             self._running.stdin.close()
+        elif self._running.stdout:
+            while self._running.stdout.read(_PIPE_BUFFER):  # it would wait for a reader for ever
+                continue
         return self._running.wait()
 
     def log(self) -> str:
@@ -142,8 +147,11 @@ class Process:
 def run(arguments: Sequence[str]) -> tuple[int, str]:
     """Run ffmpeg to its end; returns its exit status and what it said."""
     with Process(arguments) as process:
-        process.stdout.read()
         return process.wait(), process.log()
+
+
+PICTURES_OUT = ("-f", "image2pipe", "-c:v", "ppm", "-pix_fmt", "rgb24", "-")
+"""Arguments that make ffmpeg write frames for `read_picture`; clips of 10 bits, as phones make them, become 8."""
 
 
 def read_picture(stream: BinaryIO) -> np.ndarray | None:
@@ -155,7 +163,8 @@ def read_picture(stream: BinaryIO) -> np.ndarray | None:
     if stream.readline().strip() != b"P6":
         return None
     width, height = (int(side) for side in stream.readline().split())
-    stream.readline()
+    if stream.readline().strip() != b"255":
+        raise VideoError("ffmpeg gave frames of more than 8 bits, which were not asked for: report this, please.")
     frame = np.empty((height, width, 3), np.uint8)
     buffer, done = memoryview(frame).cast("B"), 0
     while done < len(buffer):

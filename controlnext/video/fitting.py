@@ -30,6 +30,7 @@ _SCALES = (0.5, 2.0)  # a bone that would change more is foreshortened in the re
 _FEET_SEEN = 0.8  # share of the frames from which the feet hold the figure
 _HAND_ROOTS = ((RIGHT_HAND, 4, 2), (LEFT_HAND, 7, 2))  # points, wrist, row of `BONES` that says how large it is
 _FACE_BONE = 7
+_OUTSIDE = 0.5  # share of a figure's points beyond the edge from which it counts as out of the picture
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,10 @@ def fit(track: Track, reference: np.ndarray, height: int, width: int, *, keep_pr
     alignment = align(track, reference, height, width)
     placed = alignment.apply(track, height, width)
     if not keep_proportions:
-        return Fitted(placed, alignment, note=alignment.note)
+        return Fitted(placed, alignment, note=_note(alignment, placed))
     scales = bone_scales(placed, reference)
-    return Fitted(retarget(placed, reference, scales), alignment, scales, alignment.note)
+    own = retarget(placed, reference, scales)
+    return Fitted(own, alignment, scales, _note(alignment, own))
 
 
 def bone_scales(placed: Track, reference: np.ndarray) -> tuple[float, ...]:
@@ -151,6 +153,18 @@ def _offset(new: np.ndarray, seen: np.ndarray, reference: np.ndarray) -> np.ndar
     shown = seen[:, joints]
     target = np.broadcast_to(reference[joints, :2], (*shown.shape, 2))
     return (target - new[:, joints])[shown].mean(axis=0)
+
+
+def _note(alignment: Alignment, track: Track) -> str:
+    shown = visible(track.points[:, BODY])
+    places = track.points[:, BODY, :2]
+    beyond = shown & ((places < 0) | (places >= (track.width, track.height))).any(axis=2)
+    out = int((beyond.sum(axis=1) > _OUTSIDE * shown.sum(axis=1)).sum())
+    said = (
+        f"In {out} of {int(shown.any(axis=1).sum())} frames the figure leaves the picture: let the camera follow it, or "
+        "choose a wider picture."
+    )
+    return " ".join(part for part in (alignment.note, said if out else "") if part)
 
 
 def with_reference_first(track: Track, reference: np.ndarray) -> Track:

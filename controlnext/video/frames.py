@@ -11,11 +11,13 @@ from PIL import Image
 
 from controlnext.pictures import fit_condition
 from controlnext.video.clip import SQUARE, Clip, open_picture
-from controlnext.video.ffmpeg import Process, VideoError, rate, read_picture, source
+from controlnext.video.ffmpeg import PICTURES_OUT, Process, VideoError, rate, read_picture, source
 from controlnext.video.plan import Plan, plan_cut, taken_pictures
 
 # What decoders say of damage; other complaints are about things that hurt no frame.
 _DAMAGE = re.compile(r"error while decoding|Error submitting packet|Invalid NAL|[Cc]orrupt|partial file|Truncat")
+
+_BEFORE = 0.25  # of the time of a frame
 
 
 class Frames:
@@ -86,7 +88,10 @@ class Frames:
 
     def _arguments(self) -> list[str]:
         cut = self.plan.cut
+        # a little before the frame, lest rounding to microseconds leaves it out
+        start = max(0.0, cut.start - _BEFORE / self.clip.fps)
         filters = [
+            *([f"setpts=PTS-{cut.start:.6f}/TB"] if cut.start else []),
             # from the cut's own start, so that sound cut alike stays in step; `pass` keeps a clip of one frame
             f"fps=fps={rate(cut.fps)}:start_time=0:eof_action=pass",
             *([f"select='not(mod(n\\,{cut.stride}))'"] if cut.stride > 1 else []),
@@ -94,9 +99,11 @@ class Frames:
             f"scale={self.plan.width}:{self.plan.height}:flags=area",
         ]
         return [
-            *source(self.clip.path, start=cut.start, seconds=cut.end - cut.start if cut.end else 0.0),
+            # else times would begin at the seek, rounded to the hundredths of a GIF
+            *(("-copyts", "-start_at_zero") if cut.start else ()),
+            *source(self.clip.path, start=start, seconds=cut.end - cut.start if cut.end else 0.0),
             *("-map", "0:V:0", "-vf", ",".join(filters), "-fps_mode", "passthrough"),
-            *("-frames:v", str(cut.max_frames), "-f", "image2pipe", "-c:v", "ppm", "-"),
+            *("-frames:v", str(cut.max_frames), *PICTURES_OUT),
         ]
 
     def _damage(self, log: str, given: int) -> str:

@@ -27,8 +27,8 @@ class Cut:
     """The part of a clip that is wanted.
 
     Attributes:
-        start: seconds.
-        end: seconds; 0 is the clip's end.
+        start: seconds; a plan moves it to the nearest frame.
+        end: seconds; 0 is the clip's end. A plan moves it, too.
         fps: frames a second to resample to, at the clip's own speed; 0 keeps the clip's own. Pictures have no tempo of
             their own: for them it is the tempo, and every picture is taken.
         stride: every how manieth frame is taken after that.
@@ -116,8 +116,9 @@ def plan_cut(clip: Clip, cut: Cut | None = None, bounds: Bounds = BOUNDS) -> Pla
     Raises:
         VideoError: the cut lies behind the clip's end.
     """
-    cut = cut or Cut()
-    fps = _fps(clip, cut, bounds)
+    asked = cut or Cut()
+    fps = _fps(clip, asked, bounds)
+    cut = _on_frames(asked, fps if clip.pictures else clip.fps)
     length = len(clip.pictures) / fps if clip.pictures else clip.seconds
     if length and cut.start >= length:
         raise VideoError(
@@ -135,7 +136,14 @@ def plan_cut(clip: Clip, cut: Cut | None = None, bounds: Bounds = BOUNDS) -> Pla
         width,
         height,
     )
-    return replace(made, note=_note(clip, made, wanted, asked=cut))
+    return replace(made, note=_note(clip, made, wanted, asked))
+
+
+def _on_frames(cut: Cut, fps: float) -> Cut:
+    """Move start and end to the clip's own frames, at least one of them apart."""
+    first = round(cut.start * fps)
+    last = max(first + 1, round(cut.end * fps)) if cut.end else 0
+    return replace(cut, start=first / fps, end=last / fps)
 
 
 def _fps(clip: Clip, cut: Cut, bounds: Bounds) -> float:

@@ -8,11 +8,15 @@ from itertools import pairwise
 import numpy as np
 
 from controlnext.skeletons import VISIBLE
-from controlnext.video.poses import visible
+from controlnext.video.poses import BODY, visible
 from controlnext.video.tracks import Track
 
 LONGEST_GAP = 0.5
 """Seconds up to which a point that was not seen is placed between where it was and where it comes back."""
+
+
+FOLLOW_SECONDS = 1.0
+"""Time that `follow` averages a way over."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,32 @@ def smooth(track: Track, settings: OneEuro | None = None) -> Track:
     backwards = _filtered(places[::-1], shown[::-1], track.fps, settings)[::-1]
     points = track.points.copy()
     points[..., :2] = np.where(shown[..., None], (forwards + backwards) / 2 * size, points[..., :2])
+    return replace(track, points=points)
+
+
+def follow(track: Track, seconds: float = FOLLOW_SECONDS) -> Track:
+    """Take a person's slow way from side to side out, as a camera that follows it would.
+
+    A dancer who crosses a wide clip would otherwise leave the reference's narrower picture. Steps and sways that are quicker
+    than the camera stay, and so do all moves up and down.
+
+    Args:
+        track: one person.
+        seconds: how long the camera takes; longer leaves more of the way.
+
+    Returns:
+        A track whose person stays around the mean of its way.
+    """
+    shown = track.shown
+    if not shown.any():
+        return track
+    middles = np.array([np.median(points[BODY][visible(points[BODY]), 0]) for points in track.points[shown]])
+    frames = np.arange(len(shown))
+    way = np.interp(frames, frames[shown], middles)
+    reach = max(1, round(seconds * track.fps / 2))
+    camera = np.array([way[max(0, frame - reach) : frame + reach + 1].mean() for frame in frames])
+    points = track.points.copy()
+    points[..., 0] -= (camera - middles.mean())[:, None] * (points[..., 2] > 0)
     return replace(track, points=points)
 
 

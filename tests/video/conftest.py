@@ -15,4 +15,9 @@ def clips(tmp_path_factory):
     make(folder / "one.mp4", "-i", mp4, "-frames:v", 1, "-an")
     make(folder / "sound.m4a", "-i", mp4, "-vn", "-c", "copy")
     write_video(folder / "grey.mp4", grey_frames(20), 10)
+    for name in ("grey.gif", "grey.avi", "grey.mov"):
+        make(folder / name, "-i", folder / "grey.mp4")
+    make(
+        folder / "grey.webm", "-i", folder / "grey.mp4", "-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", 8
+    )
     return folder

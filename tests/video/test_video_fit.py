@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from video_figures import STANDING, person, poses
 
-from controlnext.video import crop_points, find_tracks, fit, with_reference_first
+from controlnext.video import crop_points, find_tracks, fit, follow, with_reference_first
 from controlnext.video.alignment import FIT_JOINTS, FitError, align
 from controlnext.video.fitting import BONES
 from controlnext.video.poses import FACE, LEFT_HAND, RIGHT_HAND
@@ -183,6 +183,16 @@ def test_an_elbow_that_is_not_seen_leaves_the_wrist_where_it_was():
     own = fit(track, reference, HEIGHT, WIDTH, keep_proportions=True).track.points
     plain = fit(track, reference, HEIGHT, WIDTH).track.points
     assert np.abs(own[:, 4, :2] - plain[:, 4, :2]).max() < 12
+
+
+def test_a_figure_that_leaves_the_picture_is_said():
+    frames = [[person(20 + 15 * step, 20, 60)] for step in range(12)]
+    fitted = fit(track_of(frames), person(100, 90, 210), HEIGHT, WIDTH)
+    assert fitted.note == (
+        "In 8 of 12 frames the figure leaves the picture: let the camera follow it, or choose a wider picture."
+    )
+    assert fit(follow(track_of(frames)), person(100, 90, 210), HEIGHT, WIDTH).note != fitted.note
+    assert fit(track_of(dancer()), person(100, 90, 210), HEIGHT, WIDTH).note == ""
 
 
 def test_the_reference_comes_first():

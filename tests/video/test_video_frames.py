@@ -1,12 +1,12 @@
-import gc
 import weakref
 from itertools import pairwise
 
 import numpy as np
 import pytest
-from video_clips import make, numbers, save_pictures
+from video_clips import grey_frames, make, numbers, save_pictures
 
-from controlnext.video import Cut, VideoError, open_clip, plan_cut, read_frames
+from controlnext.video import Cut, VideoError, open_clip, plan_cut, read_frames, write_video
+from controlnext.video.ffmpeg import PICTURES_OUT, Process, read_picture, source
 
 
 def frames_of(path, **cut):
@@ -36,6 +36,9 @@ def test_every_kind_of_file_gives_its_frames_upright(clips, name):
         ({"start": 0.4, "fps": 5, "stride": 2}, [4, 8, 12, 16]),
         ({"max_frames": 3}, [0, 1, 2]),
         ({"fps": 20, "end": 0.2}, [0, 0, 1, 1]),
+        ({"start": 0.74, "end": 1.16}, [7, 8, 9, 10, 11]),
+        ({"start": 1.9}, [19]),
+        ({"start": 1.2, "end": 1.21}, [12]),
     ],
 )
 def test_a_cut_takes_exactly_these_frames(clips, cut, expected):
@@ -86,7 +89,6 @@ def test_no_more_than_two_frames_are_alive(clips):
     with read_frames(clip) as frames:
         for frame in frames:
             alive.append(weakref.ref(frame))
-            gc.collect()
             most = max(most, sum(one() is not None for one in alive))
     assert len(alive) == 20
     assert most <= 2
@@ -117,3 +119,26 @@ def test_a_damaged_middle_keeps_the_tempo_and_is_said(clips, tmp_path):
 def test_a_cut_behind_the_end_is_refused(clips):
     with pytest.raises(VideoError, match=r"starts at 5 s, but “tone.mp4” ends at 1.0"):
         frames_of(clips / "tone.mp4", start=5)
+
+
+def test_ten_bits_of_a_phone_become_eight(clips, tmp_path):
+    deep = make(tmp_path / "deep.mp4", "-i", clips / "grey.mp4", "-c:v", "libx264", "-pix_fmt", "yuv420p10le")
+    assert numbers(frames_of(deep)) == list(range(20))
+
+
+def test_frames_left_unread_do_not_block(clips):
+    with Process([*source(clips / "tone.mp4"), "-vf", "scale=640:480", *PICTURES_OUT]) as process:
+        assert read_picture(process.stdout).shape == (480, 640, 3)
+        assert process.wait() == 0  # nine frames of 900 KB are more than a pipe holds
+
+
+def test_the_start_of_an_uneven_rate_is_exact(tmp_path):
+    write_video(tmp_path / "ntsc.mp4", grey_frames(20), 30000 / 1001)
+    for first in (1, 2, 7, 13):
+        assert numbers(frames_of(tmp_path / "ntsc.mp4", start=first * 1001 / 30000)) == list(range(first, 20))
+
+
+@pytest.mark.parametrize("name", ["grey.gif", "grey.avi", "grey.mov", "grey.webm"])
+def test_a_start_is_exact_in_every_kind_of_file(clips, name):
+    assert numbers(frames_of(clips / name, start=0.7, end=1.2)) == [7, 8, 9, 10, 11]
+    assert numbers(frames_of(clips / name, start=1, fps=5)) == pytest.approx([10, 12, 14, 16, 18], abs=0)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from video_figures import person, poses
 
-from controlnext.video import fill_gaps, find_tracks, smooth
+from controlnext.video import fill_gaps, find_tracks, follow, smooth
 from controlnext.video.poses import BODY, visible
 
 FPS = 30.0
@@ -81,3 +81,15 @@ def test_size_of_the_picture_does_not_matter():
 def test_one_frame_and_nobody_are_left_alone():
     alone = track_of([[person(50, 30, 60)]])
     np.testing.assert_array_equal(smooth(alone).points, alone.points)
+
+
+def test_a_camera_that_follows_takes_the_way_and_leaves_the_steps():
+    steps = 4 * np.sin(np.arange(90) * 2 * np.pi / 10)  # three sways a second
+    frames = [[person(30 + 1.5 * index + steps[index], 30 - index % 7, 60)] for index in range(90)]
+    frames[40] = []
+    track = track_of(frames)
+    kept = follow(track)
+    middle = kept.points[20:70, 1, 0][kept.shown[20:70]]
+    assert np.ptp(middle) == pytest.approx(8, abs=2)  # of 134 with the way
+    np.testing.assert_array_equal(kept.points[..., 1:], track.points[..., 1:])
+    assert not kept.points[40].any()
