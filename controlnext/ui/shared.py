@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from abc import ABCMeta
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from gradio import processing_utils
+from gradio.component_meta import ComponentMeta
 
 from annotators.base import AnnotatorError
 from controlnext.errors import ControlNeXtError
@@ -58,16 +60,27 @@ def _shown(text: str, page: bool) -> str:
     return escape(text, quote=False) if page else text
 
 
+def _path_of(self: gr.Image, payload: Any) -> str | None:  # noqa: ANN401 - Gradio's FileData
+    return None if payload is None else payload.path
+
+
+# A subclass, since Gradio builds a component anew from its class whenever an event leaves it as it is; made without the
+# last step of Gradio's metaclass, which would write a stub file beside this one.
+_PictureInput = ABCMeta.__new__(
+    ComponentMeta,
+    "PictureInput",
+    (gr.Image,),
+    {"preprocess": _path_of, "is_template": True, "__module__": __name__, "__doc__": "See `picture_input`."},
+)
+
+
 def picture_input(**options: Any) -> gr.Image:  # noqa: ANN401 - options of gr.Image, passed on
     """Return a `gr.Image` that hands over the path of the uploaded file, whatever the file is.
 
     Gradio opens an upload before the event sees it and fails there without a sentence on a corrupt, huge or renamed file;
-    it may also re-encode it, which loses the recipe inside. Only `annotators.load_picture` decodes uploads here. Set the
-    value of such a component with plain values and never with `gr.update`, which would build a stock component in its place.
+    it may also re-encode it, which loses the recipe inside. Only `annotators.load_picture` decodes uploads here.
     """
-    picture = gr.Image(type="filepath", image_mode=None, format="png", **options)
-    picture.preprocess = lambda payload: None if payload is None else payload.path
-    return picture
+    return _PictureInput(type="filepath", image_mode=None, format="png", **options)
 
 
 @lru_cache(maxsize=4)

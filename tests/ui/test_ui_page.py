@@ -24,6 +24,7 @@ from controlnext.ui.image import build_image_tab
 from controlnext.ui.image_events import ImageEvents
 from controlnext.ui.loras import NO_LORA
 from controlnext.ui.restore import Restore
+from controlnext.ui.shared import picture_input
 from controlnext.ui.status import status_html
 from controlnext.ui.worker import stream_of
 
@@ -292,3 +293,13 @@ def test_status_names_everything_and_every_reason(studio, annotators):
     assert all(name.title() in html for name in KINDS)
     assert "Its base model is not downloaded." in html
     assert "It was trained for SDXL." in html
+
+
+def test_picture_input_hands_over_the_path_after_gradio_built_it_anew():
+    with gr.Blocks():
+        picture = picture_input(label="Picture")
+    again = type(picture)(**{**picture.constructor_args, "render": False})  # what an update or a skip leads to
+    upload = SimpleNamespace(path="/somewhere/no picture at all.png")
+    assert picture.preprocess(upload) == again.preprocess(upload) == upload.path
+    assert again.preprocess(None) is None
+    assert again.get_block_name() == "image"
