@@ -18,7 +18,7 @@ from controlnext.starter.world import SIZE, Picture, mirrored
 logger = logging.getLogger(__name__)
 _SIGMA = 1.6  # of a heatmap's blob, in its own pixels
 # Figures seen from behind are 7 % of the world; drawn no more often than that, their left and right stay confused.
-BACKS = 0.25
+BACKS = 0.2
 
 
 def heatmaps(people: np.ndarray) -> np.ndarray:
