@@ -259,7 +259,7 @@ def _models(options: argparse.Namespace) -> int:
         _print(json.dumps({row["name"]: {**row, "loras": _loras_of(studio, row)} for row in rows}, indent=2))
         return 0
     for row in rows:
-        _print(f"{row['name']}  {'usable' if row['usable'] else 'not usable: ' + row['reason']}")
+        _print(f"{row['name']}  {row['state']}{': ' + row['reason'] if row['reason'] else ''}")
         for kind in row["annotators"]:
             _print(f"  control  {kind}, gamma {row['defaults']['gamma'][kind]:g}")
         for reason in row["missing"].values():

@@ -108,7 +108,7 @@ def test_annotate_writes_a_condition(place, capsys):
 def test_models_lists_what_there_is(place, capsys):
     status, out, _ = run(capsys, "models")
     assert status == 0
-    assert "starter  usable" in out
+    assert "starter  ready\n" in out
     assert "control  pose, gamma 0.5" in out
     assert "LoRA     one\n" in out
     assert "LoRA     other base: It was made for a sdxl base model" in out
