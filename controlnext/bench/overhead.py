@@ -27,6 +27,7 @@ from PIL import Image
 from controlnext.bench.configs import FAMILIES, get_family
 from controlnext.catalogue import Catalogue
 from controlnext.errors import ControlNeXtError
+from controlnext.inputs import Inputs
 from controlnext.presets import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -217,5 +218,6 @@ def _time_steps(engine: Engine, recipe: Recipe, condition: Image.Image | None) -
         ends.append(time.perf_counter())
 
     engine.prepare(recipe, [])
-    engine.run(recipe, [recipe.seed + index for index in range(recipe.num_images)], condition, after_step)
+    seeds = [recipe.seed + index for index in range(recipe.num_images)]
+    engine.run(recipe, seeds, Inputs.of(condition), after_step)
     return [1000 * (later - earlier) for earlier, later in pairwise(ends)]
