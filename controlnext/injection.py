@@ -87,7 +87,7 @@ class Injection:
         Args:
             condition: RGB in [0, 1], `(K, 3, H, W)`, or `(K, F, 3, H, W)` for video; None = no control. A UNet batch
                 larger than `K * repeats` is that many pictures over again; if an even number of times, it counts as
-                guided, [unconditional, conditional], which matters for the SVD variants.
+                guided, [unconditional, conditional], which matters where the unconditional half has no control.
             gamma: Multiplier of the normalised control beside the variant's own: a finite number, or one per picture,
                 or a function that gives these for the count of UNet forwards since `set`. The number 0 leaves the UNet
                 without this control.
