@@ -28,10 +28,10 @@ def test_second_control_and_painted_picture_are_run_saved_and_restored(page, pic
     page.click("#cnx-add-control")
     page.wait_for_selector("#cnx-control-condition-2 img")
     page.click("#cnx-start-fold button >> nth=0")
-    with page.expect_response(lambda response: "/upload" in response.url):
-        page.set_input_files("#cnx-start input[type=file]", picture)
     page.wait_for_selector("#cnx-start canvas")
-    page.wait_for_timeout(4000)  # the editor says nowhere that it has drawn the picture
+    page.wait_for_timeout(3000)  # the editor says nowhere that it is ready to take a picture,
+    page.set_input_files("#cnx-start input[type=file]", picture)
+    page.wait_for_timeout(4000)  # nor that it has drawn it
     paint(page)
     page.click("#cnx-more button >> nth=0")
     page.fill("#cnx-gamma-curve input", "cosine 1 to 0.2")
