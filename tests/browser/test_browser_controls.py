@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_browser import CONDITION, generate, upload
+from test_browser import CONDITION, upload
 
 pytestmark = pytest.mark.browser
 
@@ -22,6 +22,20 @@ def paint(page) -> None:
     page.wait_for_timeout(1000)
 
 
+def generate_again(page, studio, prompt: str) -> None:
+    """Press Generate until a run begins: while the editor still hands over its layers, a press may be lost."""
+    page.fill("#cnx-prompt textarea", prompt)
+    begun = len(studio.recipes)
+    for _ in range(4):
+        page.click("#cnx-generate")
+        for _ in range(40):
+            page.wait_for_timeout(200)
+            if len(studio.recipes) > begun:
+                page.wait_for_selector("#cnx-generate:has-text('Generate'):not([disabled])")
+                return
+    raise AssertionError("Generate was pressed four times and nothing began.")
+
+
 def test_second_control_and_painted_picture_are_run_saved_and_restored(page, picture, studio):
     upload(page, picture)
     page.wait_for_selector(CONDITION)
@@ -29,15 +43,19 @@ def test_second_control_and_painted_picture_are_run_saved_and_restored(page, pic
     page.wait_for_selector("#cnx-control-condition-2 img")
     page.click("#cnx-start-fold button >> nth=0")
     page.wait_for_selector("#cnx-start canvas")
-    page.wait_for_timeout(3000)  # the editor says nowhere that it is ready to take a picture,
-    page.set_input_files("#cnx-start input[type=file]", picture)
-    page.wait_for_timeout(4000)  # nor that it has drawn it
-    paint(page)
     page.click("#cnx-more button >> nth=0")
     page.fill("#cnx-gamma-curve input", "cosine 1 to 0.2")
     page.press("#cnx-gamma-curve input", "Enter")
     page.wait_for_selector("#cnx-curve:has-text('0.2 at the last')")
-    generate(page, "remember both")
+    # The editor says nowhere that it is ready to take a picture, nor that it has drawn it; a busy machine needs its time.
+    for seconds in (3, 6, 12):
+        page.wait_for_timeout(1000 * seconds)
+        page.set_input_files("#cnx-start input[type=file]", picture)
+        page.wait_for_timeout(1000 * seconds)
+        paint(page)
+        generate_again(page, studio, "remember both")
+        if studio.inputs[-1].mask is not None:
+            break
     recipe, inputs = studio.recipes[-1], studio.inputs[-1]
     assert [control.condition_kind for control in recipe.all_controls] == ["pose", "depth"]
     assert (recipe.gamma_curve, recipe.strength) == ("cosine 1 to 0.2", 0.75)
@@ -54,7 +72,7 @@ def test_second_control_and_painted_picture_are_run_saved_and_restored(page, pic
     page.click("#cnx-start-fold button >> nth=0")
     page.wait_for_selector("#cnx-start canvas")
     page.wait_for_timeout(4000)
-    generate(page, "remember both")
+    generate_again(page, studio, "remember both")
     again = studio.recipes[-1]
     names = ("condition_sha256", "init_sha256", "mask_sha256", "strength", "gamma_curve", "seed")
     assert [getattr(again, name) for name in names] == [getattr(recipe, name) for name in names]
