@@ -230,7 +230,7 @@ class Preset(_Row):
     @property
     def video(self) -> bool:
         """Whether it makes videos, and no single pictures."""
-        return self.family == "svd"
+        return self.family in ("svd", "starter-video")
 
     def located(self, row: Place) -> Path | str:
         """Folder or file of a base or an adapter (a path), or its hub repository (a string)."""

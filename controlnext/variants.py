@@ -80,6 +80,23 @@ class Variant:
 
 
 _LIGHT = Layout()
+_STARTER = Variant(
+    name="starter",
+    family="starter",
+    layout=Layout(
+        time_proj_dim=32,
+        time_embed_dim=64,
+        stem_channels=(16, 16, 32),
+        stage_channels=(32, 64),
+        out_channels=64,
+    ),
+    parameters=220_848,
+    injection_point="down_blocks.0",
+    eps=1e-5,
+    pool_first=False,
+    control_on_uncond=False,  # as SVD does: guidance then amplifies the control too
+    source="this project's bundled starter model",
+)
 _ROWS = (
     Variant(
         name="sd15",
@@ -150,23 +167,8 @@ _ROWS = (
         control_on_uncond=False,
         source="ControlNeXt-SVD-v2 (inference code; its training copy pads the stem)",
     ),
-    Variant(
-        name="starter",
-        family="starter",
-        layout=Layout(
-            time_proj_dim=32,
-            time_embed_dim=64,
-            stem_channels=(16, 16, 32),
-            stage_channels=(32, 64),
-            out_channels=64,
-        ),
-        parameters=220_848,
-        injection_point="down_blocks.0",
-        eps=1e-5,
-        pool_first=False,
-        control_on_uncond=False,  # as SVD does: guidance then amplifies the control too
-        source="this project's bundled starter model",
-    ),
+    _STARTER,
+    replace(_STARTER, name="starter-video", family="starter-video", source="this project's bundled video starter"),
 )
 
 VARIANTS: Mapping[str, Variant] = MappingProxyType({row.name: row for row in _ROWS})
