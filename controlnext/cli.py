@@ -202,7 +202,8 @@ def given_values(options: argparse.Namespace) -> dict[str, Any]:
 
 def _recipe(options: argparse.Namespace, studio: Studio) -> tuple[Recipe, Inputs]:
     """The recipe that the options describe, and the pictures that came with a saved result."""
-    from controlnext.recipe import Recipe, read_inputs, read_png
+    from controlnext.recipe import Recipe
+    from controlnext.recipe_png import read_inputs, read_png
 
     values = given_values(options)
     if options.recipe is None:

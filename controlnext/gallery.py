@@ -17,7 +17,8 @@ from PIL import Image
 
 from controlnext.errors import ControlNeXtError
 from controlnext.inputs import Inputs
-from controlnext.recipe import Recipe, RecipeError, read_facts, read_png, write_png
+from controlnext.recipe import Recipe, RecipeError
+from controlnext.recipe_png import read_facts, read_png, write_png
 
 THUMBNAIL_FOLDER = ".thumbnails"
 THUMBNAIL_SIZE = 256

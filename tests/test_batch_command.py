@@ -11,7 +11,7 @@ from PIL import Image
 from tiny_studio import save_all
 
 from controlnext import cli, presets
-from controlnext.recipe import read_png
+from controlnext.recipe_png import read_png
 
 ROOT = presets.PRESETS_DIR.parent
 PATIENCE = 600  # seconds; two processes that load torch on a busy machine

@@ -9,7 +9,7 @@ from tiny_studio import save_all
 
 from controlnext import cli, presets
 from controlnext.bench import BENCHES
-from controlnext.recipe import read_png
+from controlnext.recipe_png import read_png
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from PIL import Image
 from test_cli import models, place, run
 
 from controlnext.commands.pictures import Further, gamma_values
-from controlnext.recipe import read_inputs, read_png
+from controlnext.recipe_png import read_inputs, read_png
 
 __all__ = ["models", "place"]  # fixtures
 

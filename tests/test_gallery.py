@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from controlnext.gallery import Gallery, GalleryError
-from controlnext.recipe import Recipe, read_condition, read_png
+from controlnext.recipe import Recipe
+from controlnext.recipe_png import read_condition, read_png
 
 
 def picture(seed=0, size=(40, 32)):

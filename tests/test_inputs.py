@@ -9,16 +9,8 @@ from PIL import Image
 
 from controlnext.inputs import CONDITION_CHUNK, InputError, Inputs, fitted_start
 from controlnext.pictures import picture_digest
-from controlnext.recipe import (
-    MAX_CONTROLS,
-    ControlUse,
-    Recipe,
-    RecipeError,
-    read_condition,
-    read_inputs,
-    read_png,
-    write_png,
-)
+from controlnext.recipe import MAX_CONTROLS, ControlUse, Recipe, RecipeError
+from controlnext.recipe_png import read_condition, read_inputs, read_png, write_png
 
 # What the first release wrote, to the byte: one control, every field.
 FIRST_RELEASE = (

@@ -12,7 +12,8 @@ from controlnext.errors import ControlNeXtError
 from controlnext.gallery import GalleryError
 from controlnext.injection import Injection
 from controlnext.model import ControlNeXtModel
-from controlnext.recipe import RecipeError, read_condition, read_facts, read_png
+from controlnext.recipe import RecipeError
+from controlnext.recipe_png import read_condition, read_facts, read_png
 from controlnext.studio import Cancelled, Studio, StudioError
 
 

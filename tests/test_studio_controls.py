@@ -8,7 +8,7 @@ from tiny_studio import save_all
 
 from controlnext.errors import ControlNeXtError
 from controlnext.inputs import Inputs
-from controlnext.recipe import read_facts, read_inputs, read_png
+from controlnext.recipe_png import read_facts, read_inputs, read_png
 from controlnext.studio import Studio
 
 

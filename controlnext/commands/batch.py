@@ -18,7 +18,8 @@ from controlnext.batch import BatchError, Job, Ledger, Made, Summary, read_jobs,
 from controlnext.cli import UsageError, given_values, stoppable
 from controlnext.commands.pictures import inputs_of
 from controlnext.gallery import Gallery
-from controlnext.recipe import Recipe, read_png
+from controlnext.recipe import Recipe
+from controlnext.recipe_png import read_png
 
 if TYPE_CHECKING:
     import threading

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from controlnext.recipe import Recipe, RecipeError, read_inputs, read_png
+from controlnext.recipe import Recipe, RecipeError
+from controlnext.recipe_png import read_inputs, read_png
 from controlnext.ui.conditions import READY_MAP
 from controlnext.ui.image import (
     GAMMA_MAXIMUM,

@@ -13,7 +13,7 @@ from PIL import Image
 from test_ui_page import PAGE, applied, data_of
 from ui_fakes import FakeAnnotators, FakeStudio
 
-from controlnext.recipe import read_inputs, read_png
+from controlnext.recipe_png import read_inputs, read_png
 from controlnext.ui.api import Endpoints
 from controlnext.ui.conditions import ConditionError
 from controlnext.ui.controls import OFF, ROWS, SentControl

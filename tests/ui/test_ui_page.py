@@ -15,7 +15,8 @@ from PIL import Image
 from ui_fakes import KINDS, FakeAnnotators, FakeStudio
 
 from controlnext.pictures import fit_condition
-from controlnext.recipe import LoraUse, read_png, write_png
+from controlnext.recipe import LoraUse
+from controlnext.recipe_png import read_png, write_png
 from controlnext.ui import build_ui
 from controlnext.ui.conditions import READY_MAP
 from controlnext.ui.examples import example_pictures, example_prompts

@@ -10,7 +10,7 @@ import pytest
 from gradio_client import Client, handle_file
 from PIL import Image
 
-from controlnext.recipe import read_condition, read_png
+from controlnext.recipe_png import read_condition, read_png
 from controlnext.ui import build_ui, launch_options
 
 

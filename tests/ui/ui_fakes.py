@@ -17,7 +17,8 @@ from controlnext.conflicts import Conflict, LayerConflict
 from controlnext.inputs import Inputs, fitted_start
 from controlnext.pictures import fit_condition
 from controlnext.progress import Progress
-from controlnext.recipe import LoraUse, Recipe, RecipeError, write_png
+from controlnext.recipe import LoraUse, Recipe, RecipeError
+from controlnext.recipe_png import write_png
 
 KINDS = ("pose", "depth", "canny", "segmentation")
 GAMMAS = {"pose": 1.0, "depth": 0.9, "canny": 0.8, "segmentation": 1.2}
