@@ -168,7 +168,14 @@ _ROWS = (
         source="ControlNeXt-SVD-v2 (inference code; its training copy pads the stem)",
     ),
     _STARTER,
-    replace(_STARTER, name="starter-video", family="starter-video", source="this project's bundled video starter"),
+    replace(
+        _STARTER,
+        name="starter-video",
+        family="starter-video",
+        layout=replace(_STARTER.layout, learned_scale=True),
+        parameters=220_849,
+        source="this project's bundled video starter",
+    ),
 )
 
 VARIANTS: Mapping[str, Variant] = MappingProxyType({row.name: row for row in _ROWS})

@@ -88,7 +88,7 @@ def test_headers_of_damaged_files_say_nothing(tmp_path):
         ("svd-v2", ["down_blocks.0.attentions.0.temporal_transformer_blocks.0.attn2.to_out.0.weight",
                     TO_OUT.format(0)], {"svd"}),
         ("svd-v1", [], {"svd"}),
-        ("starter", [TO_OUT.format(0)], {"starter", "starter-video"}),  # alike too
+        ("starter", [TO_OUT.format(0)], {"starter"}),
     ],
 )  # fmt: skip
 def test_an_adapter_tells_which_families_it_may_be_for(tmp_path, variant, keys, families):

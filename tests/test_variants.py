@@ -11,7 +11,7 @@ TABLE = {
     "svd-v1": ("svd", "mid_block", 1e-5, False, 1.3, True, False, True),
     "svd-v2": ("svd", "down_blocks.1", 1e-5, False, 0.2, False, False, False),
     "starter": ("starter", "down_blocks.0", 1e-5, False, 1.0, False, False, False),
-    "starter-video": ("starter-video", "down_blocks.0", 1e-5, False, 1.0, False, False, False),
+    "starter-video": ("starter-video", "down_blocks.0", 1e-5, False, 1.0, False, False, True),
 }
 
 
@@ -49,7 +49,8 @@ def test_a_row_passes_through_and_an_unknown_name_is_named():
     [
         ("sd15", ("sd15",)),
         ("svd-v1", ("svd-v1",)),
-        ("starter", ("starter", "starter-video")),
+        ("starter", ("starter",)),
+        ("starter-video", ("starter-video",)),
         ("sdxl", ("sd15-train", "sdxl", "svd-v2")),
     ],
 )
