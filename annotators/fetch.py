@@ -18,6 +18,7 @@ import time
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 from annotators.base import Availability, BackendMissing
 
@@ -219,13 +220,12 @@ def _unpack(wheel: Path, folder: Path) -> None:
 
 def _write(path: Path, content: bytes) -> None:
     """Write a file so that nobody ever sees half of it."""
-    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    scratch = path.with_name(f".{path.name}-{uuid4().hex}")  # not by `tempfile`, whose files only their owner may read
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
+        scratch.write_bytes(content)
         os.replace(scratch, path)
     except OSError:
-        Path(scratch).unlink(missing_ok=True)
+        scratch.unlink(missing_ok=True)
         raise
 
 

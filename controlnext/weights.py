@@ -72,7 +72,7 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
 
 
 def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file, whole or not at all.
+    """Write a safetensors file, whole or not at all, with the permissions of any new file.
 
     Args:
         path: Where to; the folder exists.
@@ -80,7 +80,11 @@ def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], m
         metadata: Kept in the header.
     """
     partial = Path(f"{path}.partial")
+    partial.unlink(missing_ok=True)  # of a process that died
+    partial.touch()
+    mode = partial.stat().st_mode  # as the umask has it; safetensors makes a temporary file, which its owner alone may read
     save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, partial, dict(metadata))
+    partial.chmod(mode)
     partial.replace(path)
 
 

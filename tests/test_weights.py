@@ -200,6 +200,14 @@ def test_files_are_read(tmp_path, name):
     assert [file.name for file in tmp_path.iterdir()] == [name]
 
 
+def test_a_written_file_has_the_permissions_of_any_new_file(tmp_path):
+    path, plain = tmp_path / "w.safetensors", tmp_path / "plain"
+    (tmp_path / "w.safetensors.partial").touch(0o600)  # what a process left that died
+    plain.touch()
+    write_tensors(path, {"a": torch.rand(2)}, {})
+    assert path.stat().st_mode == plain.stat().st_mode
+
+
 class Trap:
     def __reduce__(self):
         return print, ("code ran",)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tempfile
 from pathlib import Path
 
 import torch
@@ -21,16 +22,23 @@ def pack(runs: Path, assets: Path = ASSETS) -> None:
     if (runs / "decoder" / "config.json").exists():
         pipeline.vae = AutoencoderKL.from_pretrained(runs / "decoder")
     shutil.rmtree(assets / "base", ignore_errors=True)
-    save_pipeline(pipeline, assets / "base")
-    _make_portable(assets / "base")
+    with tempfile.TemporaryDirectory() as made:
+        save_pipeline(pipeline, Path(made) / "base")
+        _make_portable(Path(made) / "base")
+        _copy_tree(Path(made) / "base", assets / "base")
     for name in CONDITIONS:
         source = runs / "adapters" / name / "adapter"
         if source.exists():
-            shutil.copytree(source, assets / "adapters" / name, dirs_exist_ok=True)
+            _copy_tree(source, assets / "adapters" / name)
     for source, target in ((runs / "reader", assets / "annotator"), (runs / "loras", assets / "loras")):
         target.mkdir(parents=True, exist_ok=True)
         for file in source.glob("*.safetensors"):
-            shutil.copy(file, target / file.name)
+            shutil.copyfile(file, target / file.name)
+
+
+def _copy_tree(source: Path, target: Path) -> None:
+    """Copy contents alone: safetensors writes files that only their owner may read, and everybody is to read these."""
+    shutil.copytree(source, target, dirs_exist_ok=True, copy_function=shutil.copyfile)
 
 
 def _make_portable(folder: Path) -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
@@ -14,6 +13,7 @@ from controlnext.starter.dataset import Shards, make_samples, to_tensor
 from controlnext.starter.loop import Loop, Plan
 from controlnext.starter.networks import quicken
 from controlnext.starter.world import SIZE, Picture, mirrored
+from controlnext.weights import write_tensors
 
 logger = logging.getLogger(__name__)
 _SIGMA = 1.6  # of a heatmap's blob, in its own pixels
@@ -92,7 +92,7 @@ def train(data: Path, out: Path, plan: Plan, *, rate: float = 2e-3, batch: int =
         averaged = loop.averaged()["network"]
         logger.info("held out: %s", _score(averaged, held_out))
         weights = {name: value.half().contiguous() for name, value in averaged.state_dict().items()}
-        save_file(weights, out / "model.safetensors")
+        write_tensors(out / "model.safetensors", weights, {})
 
     loop.run(loss, report)
 

@@ -78,6 +78,13 @@ def test_a_wheel_at_hand_is_enough(small_files):
     assert fetch.missing() == []
 
 
+def test_the_cached_files_have_the_permissions_of_any_new_file(small_files, tmp_path):
+    plain = tmp_path / "plain"
+    plain.touch()
+    fetch.fetch_mediapipe(small_files)
+    assert {path.stat().st_mode for path in fetch.mediapipe_folder().iterdir()} == {plain.stat().st_mode}
+
+
 def test_a_wheel_with_other_files_is_refused_whole(small_files):
     with zipfile.ZipFile(small_files, "w") as archive:
         archive.writestr("mediapipe/modules/a/one.tflite", b"one" * 10)
