@@ -13,7 +13,19 @@ from pathlib import Path
 from controlnext.starter.conditions import CONDITIONS
 from controlnext.starter.styles import STYLES
 
-STAGES = ("render", "autoencoder", "encode", "base", "decoder", "reader", "adapter", "style", "pack", "examples")
+STAGES = (
+    "render",
+    "autoencoder",
+    "encode",
+    "base",
+    "decoder",
+    "reader",
+    "adapter",
+    "style",
+    "clips",
+    "pack",
+    "examples",
+)
 # Default minutes of each stage; the model card tells how long the bundled weights had.
 MINUTES = {"autoencoder": 15, "base": 60, "decoder": 20, "reader": 20, "adapter": 30, "style": 4}
 
@@ -56,6 +68,19 @@ def _run(options: argparse.Namespace) -> None:
             first = FIRST_TRAINING_SEED + index * STAGES_PER_SHARD
             if not (data / f"shard-{index:05d}").exists():
                 write_shard(data / f"shard-{index:05d}", range(first, first + STAGES_PER_SHARD))
+    elif stage == "clips":
+        import torch
+        from diffusers import AutoencoderKL
+
+        from controlnext.starter.clips import CLIPS_PER_SHARD, write_clips
+        from controlnext.starter.dataset import FIRST_TRAINING_SEED
+
+        vae = AutoencoderKL.from_pretrained(runs / "autoencoder", dtype=torch.bfloat16).eval()
+        (runs / "clips").mkdir(parents=True, exist_ok=True)
+        for index in range(part, options.shards, parts):
+            path, first = runs / "clips" / f"clips-{index:05d}", FIRST_TRAINING_SEED + index * CLIPS_PER_SHARD
+            if not path.exists():
+                write_clips(path, range(first, first + CLIPS_PER_SHARD), vae)
     elif stage in ("autoencoder", "decoder"):
         from controlnext.starter import train_vae
 

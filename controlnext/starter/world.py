@@ -12,7 +12,18 @@ from types import MappingProxyType
 import numpy as np
 
 from annotators.starter_net import PARTS
-from controlnext.starter.figure import ACTIONS, JITTERS, MATERIAL, MATERIALS, Cone, cones, face_points, joints, place
+from controlnext.starter.figure import (
+    ACTIONS,
+    JITTERS,
+    MATERIAL,
+    MATERIALS,
+    Body,
+    Cone,
+    cones,
+    face_points,
+    joints,
+    place,
+)
 from controlnext.starter.raycast import FOCAL_LENGTH, Box, Camera, Geometry, cast, make_box
 
 SIZE = 256
@@ -76,7 +87,10 @@ SKIES = MappingProxyType(
 
 @dataclass(frozen=True)
 class Stage:
-    """Everything of a scene but colours. Lengths in metres, angles in radians; `jitter` has `JITTERS` offsets."""
+    """Everything of a scene but colours. Lengths in metres, angles in radians; `jitter` has `JITTERS` offsets.
+
+    `offset` moves the figure from the origin, which the camera and the object keep.
+    """
 
     action: str
     phase: float
@@ -95,6 +109,7 @@ class Stage:
     sun_azimuth: float
     sun_elevation: float
     hills: float
+    offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -176,8 +191,13 @@ def sample_scene(seed: int) -> tuple[Stage, Look]:
     return sample_stage(rng), sample_look(rng)
 
 
+def body_of(stage: Stage) -> Body:
+    """Return the figure's joints in the world, in metres."""
+    return place(joints(stage.action, stage.phase, np.array(stage.jitter)), stage.yaw, np.array(stage.offset))
+
+
 def _solids(stage: Stage) -> tuple[list[Cone], Box | None]:
-    body = place(joints(stage.action, stage.phase, np.array(stage.jitter)), stage.yaw, np.zeros(3))
+    body = body_of(stage)
     parts, box = cones(body, long_hair=stage.long_hair, hat=stage.hat), None
     x, z = stage.object_place
     spot = lambda y, dx=0.0, dz=0.0: np.array([x + dx, y, z + dz])  # noqa: E731
@@ -209,7 +229,7 @@ def camera_of(stage: Stage) -> Camera:
 
 def people_of(stage: Stage, size: int = SIZE) -> tuple[np.ndarray, ...]:
     """Return the figure's (18, 3) keypoints: x, y in pixels, confidence 0 outside the picture or behind the head."""
-    body = place(joints(stage.action, stage.phase, np.array(stage.jitter)), stage.yaw, np.zeros(3))
+    body = body_of(stage)
     p, face, camera = body.points, face_points(body), camera_of(stage)
     sides = [f"{s}_{n}" for s in ("right", "left") for n in ("shoulder", "elbow", "wrist")]
     legs = [f"{s}_{n}" for s in ("right", "left") for n in ("hip", "knee", "ankle")]
