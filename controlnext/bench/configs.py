@@ -7,7 +7,7 @@ a test builds each network and counts. Nothing here is downloaded, and importing
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -84,38 +84,44 @@ class Family:
         return f"{self.frames} frames of {width}x{height}" if self.frames else f"{width}x{height}"
 
 
-SVD_UNET: Mapping[str, Any] = MappingProxyType({"sample_size": 96, "num_frames": 25})
-
 _T2I = {"in_channels": 3, "channels": (320, 640, 1280, 1280), "num_res_blocks": 2}
-_T2I_SD15 = MappingProxyType({**_T2I, "downscale_factor": 8, "adapter_type": "full_adapter"})
-_T2I_SDXL = MappingProxyType({**_T2I, "downscale_factor": 16, "adapter_type": "full_adapter_xl"})
 
+_SD15 = Family(
+    name="sd15",
+    title="SD1.5, released module",
+    variant="sd15",
+    unet_class="UNet2DConditionModel",
+    unet_folder=ASSETS / "configs" / "sd15" / "unet",
+    height=512,
+    width=512,
+    parameters=859_520_964,
+    bars=(1.185, 1.185, 1.005),
+    t2i_adapter=MappingProxyType({**_T2I, "downscale_factor": 8, "adapter_type": "full_adapter"}),
+    source="stable-diffusion-v1-5, unet/config.json; TencentARC/t2iadapter_*_sd15v2",
+)
+_SVD = Family(
+    name="svd",
+    title="SVD, module of v2",
+    variant="svd-v2",
+    unet_class="UNetSpatioTemporalConditionModel",
+    unet=MappingProxyType({"sample_size": 96, "num_frames": 25}),
+    height=576,
+    width=1024,
+    parameters=1_524_623_082,
+    bars=(1.036, 1.025, 1.003),
+    frames=14,
+    text_tokens=1,
+    controlnet=False,
+    source="stabilityai/stable-video-diffusion-img2vid-xt-1-1, unet/config.json",
+)
 _ROWS = (
-    Family(
-        name="sd15",
-        title="SD1.5, released module",
-        variant="sd15",
-        unet_class="UNet2DConditionModel",
-        unet_folder=ASSETS / "configs" / "sd15" / "unet",
-        height=512,
-        width=512,
-        parameters=859_520_964,
-        bars=(1.185, 1.185, 1.005),
-        t2i_adapter=_T2I_SD15,
-        source="stable-diffusion-v1-5, unet/config.json; TencentARC/t2iadapter_*_sd15v2",
-    ),
-    Family(
+    _SD15,
+    replace(
+        _SD15,
         name="sd15-train",
         title="SD1.5, module of the training code",
         variant="sd15-train",
-        unet_class="UNet2DConditionModel",
-        unet_folder=ASSETS / "configs" / "sd15" / "unet",
-        height=512,
-        width=512,
-        parameters=859_520_964,
         bars=(1.065, 1.044, 1.005),
-        t2i_adapter=_T2I_SD15,
-        source="stable-diffusion-v1-5, unet/config.json; TencentARC/t2iadapter_*_sd15v2",
     ),
     Family(
         name="sdxl",
@@ -128,39 +134,11 @@ _ROWS = (
         parameters=2_567_463_684,
         bars=(1.031, 1.021, 1.003),
         pooled_width=1280,
-        t2i_adapter=_T2I_SDXL,
+        t2i_adapter=MappingProxyType({**_T2I, "downscale_factor": 16, "adapter_type": "full_adapter_xl"}),
         source="stabilityai/stable-diffusion-xl-base-1.0, unet/config.json; TencentARC/t2i-adapter-*-sdxl-1.0",
     ),
-    Family(
-        name="svd",
-        title="SVD, module of v2",
-        variant="svd-v2",
-        unet_class="UNetSpatioTemporalConditionModel",
-        unet=SVD_UNET,
-        height=576,
-        width=1024,
-        parameters=1_524_623_082,
-        bars=(1.036, 1.025, 1.003),
-        frames=14,
-        text_tokens=1,
-        controlnet=False,
-        source="stabilityai/stable-video-diffusion-img2vid-xt-1-1, unet/config.json",
-    ),
-    Family(
-        name="svd-v1",
-        title="SVD, module of v1",
-        variant="svd-v1",
-        unet_class="UNetSpatioTemporalConditionModel",
-        unet=SVD_UNET,
-        height=576,
-        width=1024,
-        parameters=1_524_623_082,
-        bars=(1.036, 1.025, 1.003),
-        frames=14,
-        text_tokens=1,
-        controlnet=False,
-        source="stabilityai/stable-video-diffusion-img2vid-xt-1-1, unet/config.json",
-    ),
+    _SVD,
+    replace(_SVD, name="svd-v1", title="SVD, module of v1", variant="svd-v1"),
     Family(
         name="starter",
         title="Starter",
