@@ -28,6 +28,7 @@ _HOMES = {
     "people_from_json": "people",
     "people_to_json": "people",
     "draw_skeleton": "skeleton",
+    "reader_for": "pose_reader",
     "unload": "loading",
 }
 

@@ -35,21 +35,24 @@ class PoseReader(Protocol):
         """Return `people`, `hands` and `faces` as a pose annotation's data does; an empty list where there is nobody."""
 
 
-class _Recent:
+class Recent:
     """The results used last, at most so many; safe to share between threads."""
 
     def __init__(self, most: int) -> None:
+        """Make an empty keep of at most `most` results."""
         self._most = most
         self._kept: OrderedDict[Hashable, Any] = OrderedDict()
         self._lock = threading.Lock()
 
     def get(self, key: Hashable) -> Any:  # noqa: ANN401 - whatever was kept
+        """Return what is kept under a key, or None."""
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
             return self._kept.get(key)
 
     def keep(self, key: Hashable, value: object) -> None:
+        """Keep a result; the one used longest ago goes."""
         with self._lock:
             self._kept[key] = value
             self._kept.move_to_end(key)
@@ -71,8 +74,8 @@ class PoseCache:
             clips: parts of clips that are kept.
             frames: frames that are kept.
         """
-        self.clips = _Recent(clips)
-        self.frames = _Recent(frames)
+        self.clips = Recent(clips)
+        self.frames = Recent(frames)
 
 
 def read_poses(

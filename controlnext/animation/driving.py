@@ -1,0 +1,418 @@
+"""From a reference picture and a clip to control frames: who moves, how that lies on the character, what is missing.
+
+No model is needed for any of it. Reading the clip is the one slow step; it is done once for a part of a clip, and whatever is
+chosen after it (person, fit, smoothing, another reference) is answered at once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from controlnext.adherence import Annotated
+from controlnext.animation.sentences import about
+from controlnext.pictures import fit_box, picture_digest
+from controlnext.progress import Progress
+from controlnext.video.alignment import crop_points
+from controlnext.video.clip import Clip, open_clip
+from controlnext.video.extract import PoseCache, PoseReader, Recent, looks_drawn, read_drawing, read_poses
+from controlnext.video.fitting import fit
+from controlnext.video.frames import Frames
+from controlnext.video.plan import Cut, Plan, plan_cut
+from controlnext.video.poses import POINTS, Poses, people_array
+from controlnext.video.smoothing import fill_gaps, follow, smooth
+from controlnext.video.tracks import Track, choose_person, find_tracks
+
+Source = str | Path | Sequence[str | Path]
+"""A clip: a video file, a folder of pictures, or a list of picture files."""
+
+AUTO = "auto"
+DRAWING = "drawing"
+"""Reader of clips that are pose frames already."""
+
+_KEPT = 64  # clips, readers, tracks and fitted sequences that stay at hand
+_FIRST_FRAMES = 8  # looked at to tell a clip of pose frames, which may begin in black
+_DIMMED = 0.45  # brightness of the reference below the skeletons
+_PALE = 0.75  # how far the reference's own skeleton is drawn towards white
+_FRAMES_AT_ONCE = 4  # in memory while a clip is read: decoded, converted, read, drawn
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a person chooses about the driving clip.
+
+    Attributes:
+        start: seconds.
+        end: seconds; 0 is the clip's end.
+        fps: frames a second of the video; 0 is the clip's own.
+        max_frames: at most so many frames; 0 leaves it to the bounds.
+        person: who is followed, 0 being the most prominent.
+        fit: whether the poses are placed on the figure of the reference picture.
+        limbs: whether limbs get the reference's lengths too.
+        smooth: whether jitter is taken out.
+        follow: whether the camera follows the person from side to side.
+        hands: whether hands are read and drawn.
+        face: whether faces are read and drawn.
+        reader: backend of the pose annotator, `drawing` for ready-made pose frames, or `auto`.
+    """
+
+    start: float = 0.0
+    end: float = 0.0
+    fps: float = 0.0
+    max_frames: int = 0
+    person: int = 0
+    fit: bool = True
+    limbs: bool = False
+    smooth: bool = True
+    follow: bool = False
+    hands: bool = False
+    face: bool = False
+    reader: str = AUTO
+
+    @property
+    def cut(self) -> Cut:
+        """The part of the clip; `VideoError` where it makes no sense."""
+        return Cut(self.start, self.end, self.fps, max_frames=self.max_frames)
+
+
+class PoseTools(Protocol):
+    """What is needed of the package `annotators`, which is handed in: this room imports none of it."""
+
+    def reader_for(self, rgb: np.ndarray, backend: str = AUTO, **settings: bool) -> PoseReader:
+        """Choose what reads the people of pictures like this one."""
+
+    def draw_pose(self, data: Mapping[str, Any]) -> Annotated:
+        """Draw the `data` of a pose annotation."""
+
+
+@dataclass(frozen=True)
+class Use:
+    """What will be read of a clip, before anything is read.
+
+    Attributes:
+        frames: how many; estimated where the file does not say it.
+        fps: frames a second.
+        width: of the frames read, in pixels.
+        height: of the frames read, in pixels.
+        megabytes: memory that reading takes, whatever the clip's length.
+        note: a sentence where that is less than there is; else empty.
+    """
+
+    frames: int
+    fps: float
+    width: int
+    height: int
+    megabytes: float
+    note: str = ""
+
+    @property
+    def seconds(self) -> float:
+        """Length of the part."""
+        return self.frames / self.fps
+
+    @property
+    def sentence(self) -> str:
+        """The same in words."""
+        frames = "1 frame" if self.frames == 1 else f"{self.frames:,} frames at {self.fps:.4g} a second"
+        return (
+            f"{frames} will be used ({self.seconds:.1f} s), read at {self.width}×{self.height} in about "
+            f"{max(1, round(self.megabytes))} MB."
+        )
+
+
+@dataclass(frozen=True)
+class Driving:
+    """A clip's poses, ready to drive a picture.
+
+    Attributes:
+        clip: the clip.
+        plan: which part of it was read.
+        choice: what was chosen.
+        seen: everyone in every frame, in pixels of the clip's frames.
+        tracks: everyone who was followed, the most prominent first, in the same pixels.
+        track: the chosen person, filled, smoothed and placed in the picture to be made.
+        reference: the reference picture as it will be used (width, height); None where there is none.
+        figure: (128, 3) points of the reference in its pixels; all zero where there is nobody.
+        note: what the fit has to say; else empty.
+        draw: draws the `data` of a pose annotation.
+    """
+
+    clip: Clip
+    plan: Plan
+    choice: Choice
+    seen: Poses
+    tracks: tuple[Track, ...]
+    track: Track
+    reference: Image.Image | None
+    figure: np.ndarray
+    note: str
+    draw: Callable[[Mapping[str, Any]], Annotated]
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        return len(self.track.points)
+
+    @property
+    def fps(self) -> float:
+        """Frames a second."""
+        return self.plan.fps
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the control frames, in pixels."""
+        return self.track.width, self.track.height
+
+    @cached_property
+    def poses(self) -> Poses:
+        """The chosen person alone; frames without it are empty."""
+        return self.track.poses()
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """How sure the reading of each frame is, (frames,) in [0, 1]; 0 where the person was not seen."""
+        return self.track.confidence
+
+    @property
+    def guessed(self) -> np.ndarray:
+        """Frames (frames,) bool in which the person was not seen, but placed between those before and after."""
+        return self.track.shown & (self.confidence == 0)
+
+    @property
+    def absent(self) -> np.ndarray:
+        """Frames (frames,) bool that ask for nobody."""
+        return ~self.track.shown
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What people should know before they press Animate: what is missing, what was guessed."""
+        return about(self)
+
+    def control(self, index: int) -> Annotated:
+        """Draw a control frame, with the people in it as data."""
+        return self.draw(self.poses.data(index))
+
+    def frame(self, index: int) -> np.ndarray:
+        """Draw a control frame: RGB (height, width, 3) uint8."""
+        return np.asarray(self.control(index).image)
+
+    def frames(self) -> Iterator[np.ndarray]:
+        """Draw all control frames, one at a time."""
+        return (self.frame(index) for index in range(len(self)))
+
+    def overlay(self, index: int) -> Image.Image:
+        """Lay both skeletons over each other: the reference's in pale, frame `index` of the clip in colour.
+
+        Returns:
+            RGB picture of `size`, over the dimmed reference; over black where there is none.
+        """
+        below = np.zeros((self.size[1], self.size[0], 3)) if self.reference is None else np.asarray(self.reference)
+        picture = below * _DIMMED
+        if self.figure[:, 2].any():
+            own = self.draw(Poses((self.figure[None],), self.size[1], self.size[0], self.fps).data(0))
+            drawn = np.asarray(own.image, np.float64)
+            picture = _over(picture, drawn, drawn.max(axis=2, keepdims=True) * _PALE + drawn * (1 - _PALE))
+        drawn = np.asarray(self.control(index).image, np.float64)
+        return Image.fromarray(_over(picture, drawn, drawn).clip(0, 255).round().astype(np.uint8))
+
+
+class Driver:
+    """Reads clips and reference pictures for a studio, and remembers what it read. Safe to share between threads."""
+
+    def __init__(self, tools: PoseTools) -> None:
+        """Take what reads and draws poses; nothing is loaded before the first frame.
+
+        Args:
+            tools: the package `annotators`, or something that acts like it.
+        """
+        self.tools = tools
+        self.cache = PoseCache()
+        self._kept = Recent(_KEPT)
+
+    def open(self, source: Source) -> Clip:
+        """Find out what a clip holds; as `open_clip`, remembered while the file stays as it is."""
+        return self._once(("clip", _stamp(source)), lambda: open_clip(source))
+
+    def use(self, source: Source, choice: Choice | None = None) -> Use:
+        """Say what will be used of a clip; quick, as nothing but its first frame is decoded.
+
+        Raises:
+            VideoError: the clip cannot be read, or the part lies outside of it.
+        """
+        plan = plan_cut(self.open(source), (choice or Choice()).cut)
+        numbers = plan.width * plan.height * 3 * _FRAMES_AT_ONCE + plan.frames * POINTS * 3 * 8
+        return Use(plan.frames, plan.fps, plan.width, plan.height, numbers / 1e6, plan.note)
+
+    def see(
+        self,
+        source: Source,
+        choice: Choice | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        cancel: threading.Event | None = None,
+    ) -> tuple[Poses, tuple[Track, ...]]:
+        """Read everyone in a part of a clip; slow the first time, at once after that.
+
+        Returns:
+            Everyone in every frame, and everyone who was followed, the most prominent first.
+
+        Raises:
+            VideoError, TrackError: the clip cannot be read, or shows nobody.
+            Cancelled: stopped; what was read is kept for the next try.
+        """
+        choice = choice or Choice()
+        clip = self.open(source)
+        plan = plan_cut(clip, choice.cut)
+        reader = self._reader(source, clip, plan, choice)
+        seen = read_poses(clip, plan, reader, cache=self.cache, on_progress=on_progress, cancel=cancel)
+        key = ("tracks", _stamp(source), plan.cut, reader.key)
+        return seen, self._once(key, lambda: tuple(find_tracks(seen)))
+
+    def drive(
+        self,
+        reference: Image.Image | None,
+        source: Source,
+        choice: Choice | None = None,
+        size: tuple[int, int] | None = None,
+        *,
+        on_progress: Callable[[Progress], None] | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Driving:
+        """Make control frames of a clip for a reference picture.
+
+        Args:
+            reference: picture of the character, upright RGB; None leaves the poses where the clip has them.
+            source: the clip.
+            choice: what of it, and how.
+            size: width and height of the picture to be made, in pixels; None takes the reference's own, or the clip's.
+            on_progress: told after every frame read.
+            cancel: stops after the current frame.
+
+        Raises:
+            VideoError, TrackError, FitError: the clip cannot be read, shows nobody, or its poses cannot be fitted to the
+                reference; one sentence each.
+            Cancelled: stopped; what was read is kept for the next try.
+        """
+        choice = choice or Choice()
+        seen, tracks = self.see(source, choice, on_progress, cancel)
+        clip = self.open(source)
+        plan = plan_cut(clip, choice.cut)
+        width, height = size or (reference.size if reference is not None else (plan.width, plan.height))
+        digest = "" if reference is None else picture_digest(reference)
+
+        def made() -> Driving:
+            person = fill_gaps(choose_person(tracks, choice.person))
+            person = smooth(person) if choice.smooth else person
+            person = follow(person) if choice.follow else person
+            picture, figure, note = None, np.zeros((POINTS, 3)), ""
+            if reference is not None:
+                picture = reference_picture(reference, width, height)
+                figure = crop_points(self.figure(reference, choice), reference.size, height, width)
+            if reference is not None and choice.fit:
+                fitted = fit(person, figure, height, width, keep_proportions=choice.limbs)
+                person, note = fitted.track, fitted.note
+            else:
+                person = _placed(person, height, width)
+            return Driving(
+                clip, plan, choice, seen, tracks, person, picture, figure, note, self.tools.draw_pose
+            )  # fmt: skip
+
+        # `seen` by identity: read again, it is another object
+        return self._once(("driving", _stamp(source), id(seen), digest, choice, width, height), made)
+
+    def figure(self, reference: Image.Image, choice: Choice | None = None) -> np.ndarray:
+        """Read the most prominent person of a picture.
+
+        Returns:
+            (128, 3) points in pixels of the picture; all zero where there is nobody.
+        """
+        choice = choice or Choice()
+        backend = AUTO if choice.reader == DRAWING else choice.reader
+
+        def read() -> np.ndarray:
+            rgb = np.array(reference.convert("RGB"))
+            reader = self.tools.reader_for(rgb, backend, hands=choice.hands, face=choice.face)
+            people = people_array(reader(rgb))
+            return people[0] if len(people) else np.zeros((POINTS, 3))
+
+        return self._once(("figure", picture_digest(reference), backend, choice.hands, choice.face), read)
+
+    def still(self, source: Source, choice: Choice | None, index: int) -> np.ndarray:
+        """Decode one frame of a part of a clip, for the page to show: RGB (H, W, 3) uint8."""
+        clip = self.open(source)
+        plan = plan_cut(clip, (choice or Choice()).cut)
+        fps = plan.cut.fps
+        at = replace(plan.cut, start=plan.cut.start + index * plan.cut.stride / fps, end=0.0, max_frames=1)
+
+        def decoded() -> np.ndarray:
+            with Frames(clip, replace(plan, cut=at, frames=1)) as frames:
+                return next(frames)
+
+        return self._once(("still", _stamp(source), plan, index), decoded)
+
+    def _reader(self, source: Source, clip: Clip, plan: Plan, choice: Choice) -> PoseReader:
+        """What reads this clip: pose frames by their dots, all else by a pose model."""
+        if choice.reader == DRAWING:
+            return read_drawing
+
+        def chosen() -> PoseReader:
+            with Frames(clip, plan) as frames:
+                first = list(islice(frames, _FIRST_FRAMES if choice.reader == AUTO else 1))
+            if choice.reader == AUTO and any(looks_drawn(frame) for frame in first):
+                return read_drawing
+            return self.tools.reader_for(first[0], choice.reader, hands=choice.hands, face=choice.face)
+
+        key = ("reader", _stamp(source), plan.cut.start, plan.width, choice.reader, choice.hands, choice.face)
+        return self._once(key, chosen)
+
+    def _once(self, key: tuple, make: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever is kept under the key
+        """Return what is kept under a key, or make and keep it; two threads may both make it, to the same end."""
+        value = self._kept.get(key)
+        if value is None:
+            value = make()
+            self._kept.keep(key, value)
+        return value
+
+
+def reference_picture(reference: Image.Image, width: int, height: int) -> Image.Image:
+    """Bring a reference picture to the size to be made: resized to fill it, cropped in the middle, as `crop_points`."""
+    if reference.size == (width, height):
+        return reference.convert("RGB")
+    return ImageOps.fit(reference.convert("RGB"), (width, height), Image.Resampling.LANCZOS)
+
+
+def _placed(track: Track, height: int, width: int) -> Track:
+    """Place a clip's frame as a whole into a picture, its shape kept, the rest left empty."""
+    if (track.width, track.height) == (width, height):
+        return track
+    left, top, inner_width, inner_height = fit_box((track.width, track.height), width, height)
+    zoom = np.array([inner_width / track.width, inner_height / track.height, 1.0])
+    return replace(track, points=track.points * zoom + (left, top, 0.0), height=height, width=width)
+
+
+def _over(below: np.ndarray, drawn: np.ndarray, shown: np.ndarray) -> np.ndarray:
+    """Lay a drawing on black over a picture, as opaque as it is bright (limbs are dimmed to 0.6)."""
+    covered = np.clip(drawn.max(axis=2, keepdims=True) / 150, 0, 1)
+    return below * (1 - covered) + shown * covered
+
+
+def _stamp(source: Source) -> tuple:
+    """Name a clip by its places and times of change, so that a file that was replaced is another one."""
+    files = [Path(source)] if isinstance(source, str | Path) else [Path(file) for file in source]
+    if len(files) == 1 and files[0].is_dir():
+        files = sorted(files[0].iterdir())
+    return tuple((str(file), *_times(file)) for file in files)
+
+
+def _times(file: Path) -> tuple[int, int]:
+    try:
+        status = file.stat()
+    except OSError:
+        return (0, 0)
+    return status.st_mtime_ns, status.st_size

@@ -1,0 +1,170 @@
+import threading
+
+import numpy as np
+import pytest
+from animation_clips import FPS, noise_clip, pose_clip
+from PIL import Image
+from video_figures import person
+
+import annotators
+from controlnext.animation import Choice, Driver
+from controlnext.run import Cancelled
+from controlnext.video import VideoError
+from controlnext.video.alignment import FitError
+from controlnext.video.tracks import TrackError
+
+
+@pytest.fixture(scope="module")
+def driver():
+    return Driver(annotators)
+
+
+class Counting:
+    """The annotators, counting how many pictures their readers were asked about."""
+
+    draw_pose = staticmethod(annotators.draw_pose)
+
+    def __init__(self):
+        self.read = 0
+
+    def reader_for(self, rgb, backend="auto", **settings):
+        def reader(frame):
+            self.read += 1
+            return {"people": [person(30, 30, 50)[:18].tolist()]}
+
+        reader.key = f"counting:{backend}"
+        return reader
+
+
+def test_control_frames_lie_on_the_figure_of_the_reference(driver, reference, dance):
+    driving = driver.drive(reference, dance, size=(128, 128))
+    frames = list(driving.frames())
+    assert len(frames) == len(driving) == 6
+    assert frames[0].shape == (128, 128, 3)
+    assert driving.fps == FPS
+    own = driving.figure[:18]
+    neck = np.median(driving.track.points[:, 1, :2], axis=0)
+    assert np.hypot(*(neck - own[1, :2])) < 0.15 * 128
+
+
+def test_without_fit_the_poses_stay_where_the_clip_has_them(driver, reference, dance):
+    driving = driver.drive(reference, dance, Choice(fit=False, smooth=False), (96, 128))
+    np.testing.assert_allclose(driving.track.points[0, 1, :2], (40, 40), atol=1)
+    wide = driver.drive(reference, dance, Choice(fit=False, smooth=False), (192, 128))
+    np.testing.assert_allclose(wide.track.points[0, 1, :2], (40 + 48, 40), atol=1)  # padded, never stretched
+
+
+def test_without_a_reference_the_size_is_the_clips(driver, dance):
+    assert driver.drive(None, dance).size == (96, 128)
+
+
+def test_a_part_of_the_clip_at_another_tempo(driver, dance):
+    choice = Choice(start=1 / 3, end=1.0, fps=3)
+    use = driver.use(dance, choice)
+    driving = driver.drive(None, dance, choice)
+    assert (use.frames, len(driving), driving.fps) == (2, 2, 3)
+    assert use.seconds == pytest.approx(2 / 3)
+    assert "2 frames at 3 a second" in use.sentence
+
+
+def test_choices_after_reading_read_nothing_again(reference, dance, tmp_path):
+    tools = Counting()
+    driver = Driver(tools)
+    choice = Choice(reader="mediapipe")
+    driver.drive(reference, dance, choice, (64, 64))
+    read = tools.read
+    assert read == 6 + 1  # the frames and the reference
+    for changed in (
+        Choice(reader="mediapipe", smooth=False),
+        Choice(reader="mediapipe", limbs=True),
+        Choice(reader="mediapipe", follow=True),
+        Choice(reader="mediapipe", fit=False),
+    ):
+        driver.drive(reference, dance, changed, (64, 64))
+    driver.drive(reference, dance, choice, (128, 96))
+    assert tools.read == read
+    assert driver.drive(reference, dance, choice, (64, 64)) is driver.drive(reference, dance, choice, (64, 64))
+
+
+def test_a_clip_that_was_replaced_is_read_again(tmp_path):
+    driver = Driver(annotators)
+    path = pose_clip(tmp_path / "clip.mp4", frames=2)
+    assert len(driver.drive(None, path)) == 2
+    path.unlink()
+    pose_clip(path, frames=3)
+    assert len(driver.drive(None, path)) == 3
+
+
+def test_the_overlay_shows_both_figures_over_the_dimmed_reference(driver, reference, dance):
+    driving = driver.drive(reference, dance, size=(128, 128))
+    overlay = np.asarray(driving.overlay(0)).astype(int)
+    assert overlay.shape == (128, 128, 3)
+    dimmed = np.asarray(driving.reference).astype(int) * 45 // 100
+    assert (np.abs(overlay - dimmed).max(axis=2) > 60).any()
+    assert not np.array_equal(overlay, np.asarray(driving.overlay(3)).astype(int))
+    x, y = driving.figure[1, :2].astype(int)
+    assert overlay[y, x].min() > 60  # the reference's own neck, pale
+
+
+def test_who_is_missing_and_when_is_said(driver, tmp_path):
+    clip = pose_clip(tmp_path / "gap.mp4", 24, people=lambda index: [] if index >= 15 else [person(45, 40, 70)])
+    driving = driver.drive(None, clip)
+    assert driving.absent.sum() == 9
+    assert any("9 of 24 frames (from 2.5 s)" in sentence for sentence in driving.sentences)
+    assert not driving.frame(20).any()
+
+
+def test_a_short_gap_is_filled_and_said(driver, tmp_path):
+    clip = pose_clip(tmp_path / "blink.mp4", 8, people=lambda index: [] if index == 4 else [person(45, 40, 70)])
+    driving = driver.drive(None, clip)
+    assert driving.guessed.tolist() == [index == 4 for index in range(8)]
+    assert driving.confidence[4] == 0
+    assert driving.frame(4).any()
+    assert any("filled in" in sentence for sentence in driving.sentences)
+
+
+def test_one_of_several_people_is_chosen(driver, tmp_path):
+    two = lambda index: [person(30, 30, 80), person(70, 60, 40)]  # noqa: E731
+    clip = pose_clip(tmp_path / "two.mp4", 4, people=two)
+    first, second = (driver.drive(None, clip, Choice(person=number, smooth=False)) for number in (0, 1))
+    assert abs(first.track.points[0, 1, 0] - 30) < 3
+    assert abs(second.track.points[0, 1, 0] - 70) < 3
+    assert any("2 people" in sentence for sentence in first.sentences)
+    with pytest.raises(TrackError, match="no person 2"):
+        driver.drive(None, clip, Choice(person=2))
+
+
+def test_nobody_in_the_clip_is_one_sentence(driver, reference, tmp_path):
+    with pytest.raises(TrackError, match="Nobody was found in this part of the clip"):
+        driver.drive(reference, noise_clip(tmp_path / "noise.mp4"), size=(64, 64))
+
+
+def test_nobody_in_the_reference_is_one_sentence_and_fit_off_goes_on(driver, dance):
+    empty = Image.new("RGB", (96, 96), (90, 120, 160))
+    with pytest.raises(FitError, match="Nobody was found in the reference"):
+        driver.drive(empty, dance, size=(64, 64))
+    driving = driver.drive(empty, dance, Choice(fit=False), (64, 64))
+    assert any("Nobody was found in the reference" in sentence for sentence in driving.sentences)
+
+
+def test_a_cut_that_makes_no_sense_is_one_sentence(driver, dance):
+    with pytest.raises(VideoError, match="before it starts"):
+        driver.use(dance, Choice(start=2, end=1))
+    with pytest.raises(VideoError, match="choose an earlier start"):
+        driver.use(dance, Choice(start=60))
+
+
+def test_stop_ends_reading(dance, tmp_path):
+    driver, cancel = Driver(annotators), threading.Event()
+    with pytest.raises(Cancelled):
+        driver.drive(None, dance, on_progress=lambda progress: cancel.set(), cancel=cancel)
+    assert len(driver.drive(None, dance)) == 6
+
+
+def test_a_still_is_the_frame_of_that_number(driver, dance):
+    whole = [driver.still(dance, Choice(fps=3), index) for index in (0, 2)]
+    assert whole[0].shape == (128, 96, 3)
+    assert not np.array_equal(*whole)
+    driving = driver.drive(None, dance, Choice(fps=3, smooth=False))
+    x, y = driving.track.points[2, 1, :2].round().astype(int)
+    assert whole[1][y, x].max() > 150  # the neck's dot is where the pose says
