@@ -15,9 +15,9 @@ from controlnext.model import ControlNeXtModel
 from controlnext.starter.conditions import condition
 from controlnext.starter.dataset import make_samples
 from controlnext.starter.loop import Loop, Plan
-from controlnext.starter.networks import quicken
 from controlnext.starter.sheets import save_sheet
 from controlnext.starter.train_base import Batches, Diffusion, importance, tokenize
+from controlnext.training.quick import quicken
 
 logger = logging.getLogger(__name__)
 # The UNet weights that learn with the module: where features are mixed again after attention, and the encoder's convolutions.

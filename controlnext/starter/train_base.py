@@ -13,8 +13,9 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from controlnext.starter.captions import MAX_TOKENS, write_tokenizer
 from controlnext.starter.dataset import Sample, Shards, make_samples
 from controlnext.starter.loop import Loop, Plan, rank
-from controlnext.starter.networks import make_scheduler, make_text_encoder, make_unet, quicken
+from controlnext.starter.networks import make_scheduler, make_text_encoder, make_unet
 from controlnext.starter.sheets import save_sheet
+from controlnext.training.quick import quicken
 
 logger = logging.getLogger(__name__)
 # Share of empty prompts, which teaches the unconditional half of classifier-free guidance.

@@ -11,8 +11,8 @@ from torch.nn import functional
 from annotators.starter_net import HEATMAP_SIZE, KEYPOINTS, PARTS, make_network, read_batch
 from controlnext.starter.dataset import Shards, make_samples, to_tensor
 from controlnext.starter.loop import Loop, Plan
-from controlnext.starter.networks import quicken
 from controlnext.starter.world import SIZE, Picture, mirrored
+from controlnext.training.quick import quicken
 from controlnext.weights import write_tensors
 
 logger = logging.getLogger(__name__)

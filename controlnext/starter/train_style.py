@@ -13,9 +13,9 @@ from torch.nn import functional
 
 from controlnext.starter.dataset import Shards, encode
 from controlnext.starter.loop import Loop, Plan
-from controlnext.starter.networks import quicken
 from controlnext.starter.styles import restyle
 from controlnext.starter.train_base import Diffusion, sample_sheet, tokenize
+from controlnext.training.quick import quicken
 from controlnext.weights import write_tensors
 
 logger = logging.getLogger(__name__)

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from controlnext.starter.dataset import Shards, make_samples, to_tensor
 from controlnext.starter.loop import Loop, Plan
-from controlnext.starter.networks import make_vae, quicken
+from controlnext.starter.networks import make_vae
 from controlnext.starter.sheets import save_sheet
 from controlnext.starter.world import PARTS, SIZE
+from controlnext.training.quick import quicken
 
 logger = logging.getLogger(__name__)
 CROP = 128

@@ -1,0 +1,40 @@
+"""Training a ControlNeXt on a condition of one's own: `python -m controlnext train CONFIG.yaml`.
+
+    config = load_config("presets/training/starter.yaml", ["output=runs/mine", "data.folder=photos"])
+    train(config)                       # adapter, report, curves and checkpoints lie in `config.output`
+
+Importing this package starts nothing; a name is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+_HOMES = {
+    "TrainConfig": "config",
+    "ConfigError": "config",
+    "load_config": "config",
+    "TrainingError": "errors",
+    "Sample": "samples",
+    "Data": "samples",
+    "Method": "methods",
+    "ControlNeXtMethod": "methods",
+    "RunFolder": "run_folder",
+    "Trainer": "trainer",
+    "train": "start",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'controlnext.training' has no attribute '{name}'")
+    value = getattr(importlib.import_module(f"controlnext.training.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})
