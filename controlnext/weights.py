@@ -82,7 +82,8 @@ def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], m
     partial = Path(f"{path}.partial")
     partial.unlink(missing_ok=True)  # of a process that died
     partial.touch()
-    mode = partial.stat().st_mode  # as the umask has it; safetensors makes a temporary file, which its owner alone may read
+    # safetensors would leave the mode of a temporary file, which its owner alone may read.
+    mode = partial.stat().st_mode
     save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, partial, dict(metadata))
     partial.chmod(mode)
     partial.replace(path)
