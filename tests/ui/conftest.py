@@ -24,6 +24,22 @@ def annotators() -> FakeAnnotators:
     return FakeAnnotators()
 
 
+@pytest.fixture
+def events(studio, annotators):
+    """The image tab's handlers over the fake studio, wired but not served."""
+    import gradio as gr
+
+    from controlnext.ui.image import build_image_tab
+    from controlnext.ui.image_events import ImageEvents
+    from controlnext.ui.worker import stream_of
+
+    with gr.Blocks():
+        tab = build_image_tab(studio, annotators)
+        made = ImageEvents(tab, studio, annotators, stream_of(studio))
+        made.wire()
+    return made
+
+
 @pytest.fixture(scope="session")
 def picture(tmp_path_factory) -> Path:
     """A small picture with edges and colours."""

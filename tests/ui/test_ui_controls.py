@@ -10,7 +10,7 @@ import pytest
 from gradio.components.image_editor import EditorData
 from gradio_client import handle_file
 from PIL import Image
-from test_ui_page import PAGE, applied, data_of
+from tab_values import PAGE, applied, data_of
 from ui_fakes import FakeAnnotators, FakeStudio
 
 from controlnext.recipe_png import read_inputs, read_png
@@ -18,20 +18,9 @@ from controlnext.ui.api import Endpoints
 from controlnext.ui.conditions import ConditionError
 from controlnext.ui.controls import OFF, ROWS, SentControl
 from controlnext.ui.curve import curve_svg
-from controlnext.ui.image import build_image_tab
-from controlnext.ui.image_events import ImageEvents
 from controlnext.ui.restore import Restore
 from controlnext.ui.start import Painted, layer_of, painted_mask, start_images
 from controlnext.ui.worker import stream_of
-
-
-@pytest.fixture
-def events(studio, annotators) -> ImageEvents:
-    with gr.Blocks():
-        tab = build_image_tab(studio, annotators)
-        made = ImageEvents(tab, studio, annotators, stream_of(studio))
-        made.wire()
-    return made
 
 
 @pytest.fixture

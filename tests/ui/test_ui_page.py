@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import gradio as gr
 import pytest
 from PIL import Image
+from tab_values import PAGE, applied, data_of
 from ui_fakes import KINDS, FakeAnnotators, FakeStudio
 
 from controlnext.pictures import fit_condition
@@ -21,31 +22,12 @@ from controlnext.ui import build_ui
 from controlnext.ui.conditions import READY_MAP
 from controlnext.ui.examples import example_pictures, example_prompts
 from controlnext.ui.header import chip_html
-from controlnext.ui.image import build_image_tab
-from controlnext.ui.image_events import ImageEvents
 from controlnext.ui.loras import NO_LORA
 from controlnext.ui.restore import Restore
 from controlnext.ui.shared import picture_input
 from controlnext.ui.status import status_html
-from controlnext.ui.worker import stream_of
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = SimpleNamespace(session_hash="page")
-
-
-@pytest.fixture
-def events(studio, annotators) -> ImageEvents:
-    with gr.Blocks():
-        tab = build_image_tab(studio, annotators)
-        made = ImageEvents(tab, studio, annotators, stream_of(studio))
-        made.wire()
-    return made
-
-
-def data_of(events: ImageEvents, **values) -> dict:
-    """Values of the page as it opens, with some changed, by the names of the tab's fields."""
-    data = {component: component.value for component in events.tab.inputs() | {events.tab.files}}
-    return data | {getattr(events.tab, name): value for name, value in values.items()}
 
 
 def test_building_the_page_imports_no_torch_and_starts_nothing():
@@ -206,15 +188,6 @@ def saved(studio, picture, tmp_path) -> Path:
     path = tmp_path / "saved.png"
     write_png(path, result.images[0], result.recipe, condition)
     return path
-
-
-def applied(events: ImageEvents, updates: dict) -> dict:
-    """Values of the page after the updates."""
-    data = data_of(events)
-    for component, update in updates.items():
-        if component in data:
-            data[component] = update.get("value", component.value) if isinstance(update, dict) else update
-    return data
 
 
 def test_restore_brings_everything_back_to_the_same_pixels(events, studio, saved, monkeypatch):
