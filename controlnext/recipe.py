@@ -66,7 +66,7 @@ class LoraUse(_Checked):
         return LORA_WEIGHT.check(value)
 
 
-class _Controlled(_Checked):
+class Controlled(_Checked):
     """Checks of the fields that a recipe and each of its further controls have alike."""
 
     @field_validator("gamma", "alpha", "control_start", "control_end", mode="before", check_fields=False)
@@ -110,7 +110,7 @@ class _Controlled(_Checked):
         return self.adapter or ("" if self.annotator == "none" else self.annotator)
 
 
-class ControlUse(_Controlled):
+class ControlUse(Controlled):
     """One control beside the first; fields as in `Recipe`."""
 
     annotator: str = "none"
@@ -130,7 +130,56 @@ class ControlUse(_Controlled):
         return self
 
 
-class Recipe(_Controlled):
+class SavedRecipe(Controlled):
+    """What recipes of pictures and of videos have alike: checks of version and words, and the way to JSON and back."""
+
+    @field_validator("version", check_fields=False)
+    @classmethod
+    def _known_version(cls, value: int) -> int:
+        if value != VERSION:
+            fail(f"This recipe has version {value}; this program reads version {VERSION}. Use a matching release.")
+        return value
+
+    @field_validator("prompt", "negative_prompt", check_fields=False)
+    @classmethod
+    def _readable_text(cls, value: str, info: Any) -> str:  # noqa: ANN401 - pydantic's own type
+        label = "The prompt" if info.field_name == "prompt" else "The negative prompt"
+        if len(value) > PROMPT_LENGTH:
+            fail(f"{label} has {len(value):,} characters; shorten it to at most {PROMPT_LENGTH:,}.")
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            fail(f"{label} holds half of a character (a lone surrogate); type it again.")
+        return value
+
+    def replace(self, **changes: object) -> Self:
+        """Return a checked copy with some fields changed."""
+        return type(self)(**{**self.model_dump(), **changes})
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """Write as JSON; every character is kept as it is, emoji too."""
+        return json.dumps(self.model_dump(mode="json"), ensure_ascii=False, indent=indent)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Read what `to_json` wrote.
+
+        Raises:
+            RecipeError: not JSON, not an object, or a field that is wrong.
+        """
+        try:
+            values = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise RecipeError(f"This is not a recipe: it is not valid JSON ({error}).") from None
+        if not isinstance(values, dict):
+            raise RecipeError("This is not a recipe: a recipe is a JSON object with a model, a prompt and so on.")
+        return cls(**values)
+
+    def digest(self) -> str:
+        """SHA-256 over the canonical JSON, in hexadecimal: equal recipes have equal digests."""
+        canonical = json.dumps(self.model_dump(mode="json"), ensure_ascii=True, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+class Recipe(SavedRecipe):
     """Everything needed to make a picture again; see `LIMITS` for the ranges.
 
     Attributes:
@@ -195,23 +244,6 @@ class Recipe(_Controlled):
     def _number_in_range(cls, value: object, info: Any) -> float | int:  # noqa: ANN401 - pydantic's own type
         return LIMITS[info.field_name].check(value)
 
-    @field_validator("version")
-    @classmethod
-    def _known_version(cls, value: int) -> int:
-        if value != VERSION:
-            fail(f"This recipe has version {value}; this program reads version {VERSION}. Use a matching release.")
-        return value
-
-    @field_validator("prompt", "negative_prompt")
-    @classmethod
-    def _readable_text(cls, value: str, info: Any) -> str:  # noqa: ANN401 - pydantic's own type
-        label = "The prompt" if info.field_name == "prompt" else "The negative prompt"
-        if len(value) > PROMPT_LENGTH:
-            fail(f"{label} has {len(value):,} characters; shorten it to at most {PROMPT_LENGTH:,}.")
-        if any("\ud800" <= character <= "\udfff" for character in value):
-            fail(f"{label} holds half of a character (a lone surrogate); type it again.")
-        return value
-
     @field_validator("scheduler")
     @classmethod
     def _known_scheduler(cls, value: str | None) -> str | None:
@@ -271,10 +303,6 @@ class Recipe(_Controlled):
             if key not in _LATER or getattr(self, key) != _LATER[key]
         }
 
-    def replace(self, **changes: object) -> Recipe:
-        """Return a checked copy with some fields changed."""
-        return Recipe(**{**self.model_dump(), **changes})
-
     def alone(self, index: int) -> Recipe:
         """Return the recipe of one picture of the batch: seed + index, one picture."""
         return self.replace(seed=self.seed + index, num_images=1)
@@ -305,30 +333,6 @@ class Recipe(_Controlled):
             init_sha256="" if inputs.init_image is None else picture_digest(inputs.init_image),
             mask_sha256="" if inputs.mask is None else picture_digest(inputs.mask),
         )
-
-    def to_json(self, indent: int | None = 2) -> str:
-        """Write as JSON; every character is kept as it is, emoji too."""
-        return json.dumps(self.model_dump(mode="json"), ensure_ascii=False, indent=indent)
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> Recipe:
-        """Read what `to_json` wrote.
-
-        Raises:
-            RecipeError: not JSON, not an object, or a field that is wrong.
-        """
-        try:
-            values = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise RecipeError(f"This is not a recipe: it is not valid JSON ({error}).") from None
-        if not isinstance(values, dict):
-            raise RecipeError("This is not a recipe: a recipe is a JSON object with a model, a prompt and so on.")
-        return cls(**values)
-
-    def digest(self) -> str:
-        """SHA-256 over the canonical JSON, in hexadecimal: equal recipes have equal digests."""
-        canonical = json.dumps(self.model_dump(mode="json"), ensure_ascii=True, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def explain(error: ValidationError, what: str) -> str:
