@@ -23,11 +23,12 @@ STAGES = (
     "adapter",
     "style",
     "clips",
+    "image-encoder",
     "pack",
     "examples",
 )
 # Default minutes of each stage; the model card tells how long the bundled weights had.
-MINUTES = {"autoencoder": 15, "base": 60, "decoder": 20, "reader": 20, "adapter": 30, "style": 4}
+MINUTES = {"autoencoder": 15, "base": 60, "decoder": 20, "reader": 20, "adapter": 30, "style": 4, "image-encoder": 8}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,6 +69,10 @@ def _run(options: argparse.Namespace) -> None:
             first = FIRST_TRAINING_SEED + index * STAGES_PER_SHARD
             if not (data / f"shard-{index:05d}").exists():
                 write_shard(data / f"shard-{index:05d}", range(first, first + STAGES_PER_SHARD))
+    elif stage == "image-encoder":
+        from controlnext.starter import train_encoder
+
+        train_encoder.train(data, runs / "clips", runs / stage, plan)
     elif stage == "clips":
         import torch
         from diffusers import AutoencoderKL

@@ -61,4 +61,7 @@ def quicken(model: nn.Module) -> nn.Module:
             module.__class__ = _QuickGroupNorm
     if hasattr(model, "set_attn_processor"):
         model.set_attn_processor(AttnProcessor())
-    return model.to(memory_format=torch.channels_last)
+    for parameter in model.parameters():
+        if parameter.dim() == 4:  # convolutions over time keep their layout
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return model
