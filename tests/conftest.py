@@ -68,3 +68,53 @@ def video_unet():
     from tiny_models import make_video_unet
 
     return make_video_unet()
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Folder of a tiny random model: its preset as `starter.yaml`, base, adapters and LoRAs."""
+    from tiny_studio import save_all
+
+    return save_all(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="module")
+def shared(models, tmp_path_factory):
+    """One studio for tests that do not mind what was loaded before."""
+    from controlnext.studio import Studio
+
+    return Studio(output_dir=tmp_path_factory.mktemp("out"), presets_dir=models, device="cpu", threads=1)
+
+
+@pytest.fixture
+def studio(shared, tmp_path):
+    """The shared studio with a gallery of the test's own."""
+    shared.gallery.output_dir = tmp_path / "out"
+    shared._annotate = None
+    return shared
+
+
+@pytest.fixture
+def place(tmp_path, models, monkeypatch):
+    """A working folder with a photo in it and the tiny model as the project's own."""
+    import numpy as np
+    from PIL import Image
+
+    monkeypatch.setattr("controlnext.catalogue.PRESETS_DIR", models)
+    monkeypatch.chdir(tmp_path)
+    array = np.zeros((96, 96, 3), np.uint8)
+    array[30:60, 20:70] = 255
+    Image.fromarray(array).save("photo.png")
+    return tmp_path
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs a command line; gives its exit status and what it wrote to both streams."""
+    from controlnext import cli
+
+    def command(*arguments):
+        status = cli.main([str(argument) for argument in arguments])
+        return status, *capsys.readouterr()
+
+    return command

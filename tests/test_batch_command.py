@@ -8,46 +8,32 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_studio import save_all
 
-from controlnext import cli, presets
+from controlnext import presets
 from controlnext.recipe_png import read_png
 
 ROOT = presets.PRESETS_DIR.parent
 PATIENCE = 600  # seconds; two processes that load torch on a busy machine
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    return save_all(tmp_path_factory.mktemp("batch"))
-
-
 @pytest.fixture
-def place(tmp_path, models, monkeypatch):
-    """A working folder with photos in it and the tiny model as the project's own."""
-    monkeypatch.setattr("controlnext.catalogue.PRESETS_DIR", models)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "photos").mkdir()
+def place(place):
+    """The working folder, with photos in a folder of their own."""
+    (place / "photos").mkdir()
     for index in range(3):
         array = np.zeros((96, 96, 3), np.uint8)
         array[20 + 10 * index : 70, 20:70] = 255
-        Image.fromarray(array).save(tmp_path / "photos" / f"{index}.png")
-    return tmp_path
-
-
-def run(capsys, *arguments):
-    status = cli.main([str(argument) for argument in arguments])
-    out, err = capsys.readouterr()
-    return status, out, err
+        Image.fromarray(array).save(place / "photos" / f"{index}.png")
+    return place
 
 
 def rows_of(folder):
     return [json.loads(line) for line in (folder / "manifest.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def test_a_folder_becomes_results_with_their_recipes(place, capsys):
+def test_a_folder_becomes_results_with_their_recipes(place, run):
     options = ("photos", "--annotator", "canny", "--prompt", "a person", "--num-inference-steps", 2, "--device", "cpu")
-    status, out, err = run(capsys, "batch", *options, "--output", "made")
+    status, out, err = run("batch", *options, "--output", "made")
     assert (status, out) == (0, f"3 done, 0 failed; see {'made/manifest.jsonl'}\n")
     rows = rows_of(place / "made")
     assert [row["job"] for row in rows] == ["0.png", "1.png", "2.png"]
@@ -60,9 +46,9 @@ def test_a_folder_becomes_results_with_their_recipes(place, capsys):
         assert json.loads(recipe.to_json()) == row["recipe"]
         assert 0 <= row["adherence"][0] <= 1
     first = {name: (place / "made" / name).read_bytes() for row in rows for name in row["files"]}
-    status, out, err = run(capsys, "batch", *options, "--output", "made")
+    status, out, err = run("batch", *options, "--output", "made")
     assert (status, out, err) == (0, "0 done, 3 were done before, 0 failed; see made/manifest.jsonl\n", "")
-    assert run(capsys, "batch", *options, "--output", "elsewhere")[0] == 0
+    assert run("batch", *options, "--output", "elsewhere")[0] == 0
     for row in rows_of(place / "elsewhere"):  # a repeated job makes the same pixels, drawn seed and all
         (name,) = row["files"]
         assert np.array_equal(
@@ -71,7 +57,7 @@ def test_a_folder_becomes_results_with_their_recipes(place, capsys):
         assert name in first
 
 
-def test_lines_say_what_they_want_and_bad_ones_are_named(place, capsys):
+def test_lines_say_what_they_want_and_bad_ones_are_named(place, run):
     lines = [
         {"image": "photos/0.png", "annotator": "canny", "prompt": "x", "seed": 7, "num_images": 2},
         {"prompt": "words alone", "num_inference_steps": 1},
@@ -83,7 +69,7 @@ def test_lines_say_what_they_want_and_bad_ones_are_named(place, capsys):
     (place / "jobs.jsonl").write_text(f"{text}\nno json\n", encoding="utf-8")
     (place / "recipe.json").write_text('{"model": "starter", "num_inference_steps": 2, "width": 64, "height": 64}')
     command = ("batch", "jobs.jsonl", "--recipe", "recipe.json", "--device", "cpu")
-    status, out, err = run(capsys, *command)
+    status, out, err = run(*command)
     assert (status, out) == (1, "2 done, 4 failed; see outputs/manifest.jsonl\n")
     for text in ("line 3 (missing.png)", "promt", "sdxxl", "line 6: It is not valid JSON"):
         assert text in err
@@ -91,7 +77,7 @@ def test_lines_say_what_they_want_and_bad_ones_are_named(place, capsys):
     assert [read_png(place / "outputs" / name).seed for name in controlled["files"]] == [7, 8]
     assert controlled["recipe"]["num_inference_steps"] == 2
     assert (words["image"], words["recipe"]["num_inference_steps"]) == (None, 1)
-    status, out, err = run(capsys, *command, "--max-errors", 1)
+    status, out, err = run(*command, "--max-errors", 1)
     assert "gave up" in err
 
 
@@ -104,8 +90,8 @@ def test_lines_say_what_they_want_and_bad_ones_are_named(place, capsys):
         (["photos", "--set", "low"], "NAME=VALUE"),
     ],
 )
-def test_what_goes_wrong_is_one_sentence(place, capsys, arguments, says):
-    status, out, err = run(capsys, "batch", *arguments)
+def test_what_goes_wrong_is_one_sentence(place, run, arguments, says):
+    status, out, err = run("batch", *arguments)
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert says in err
 

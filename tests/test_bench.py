@@ -2,15 +2,14 @@ import argparse
 import json
 
 import pytest
-from tiny_studio import save_all
 
 from controlnext.bench import BENCHES, overhead, startup
 from controlnext.catalogue import Catalogue
 
 
 @pytest.fixture(scope="module")
-def catalogue(tmp_path_factory):
-    return Catalogue(save_all(tmp_path_factory.mktemp("bench")))
+def catalogue(models):
+    return Catalogue(models)
 
 
 def options(**changes):

@@ -5,38 +5,15 @@ import types
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_studio import save_all
 
 from controlnext import cli, presets
 from controlnext.bench import BENCHES
 from controlnext.recipe_png import read_png
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    return save_all(tmp_path_factory.mktemp("cli"))
-
-
-@pytest.fixture
-def place(tmp_path, models, monkeypatch):
-    """A working folder with a photo in it and the tiny model as the project's own."""
-    monkeypatch.setattr("controlnext.catalogue.PRESETS_DIR", models)
-    monkeypatch.chdir(tmp_path)
-    array = np.zeros((96, 96, 3), np.uint8)
-    array[30:60, 20:70] = 255
-    Image.fromarray(array).save("photo.png")
-    return tmp_path
-
-
-def run(capsys, *arguments):
-    status = cli.main([str(argument) for argument in arguments])
-    out, err = capsys.readouterr()
-    return status, out, err
-
-
-def test_generate_makes_pictures_from_a_photo(place, capsys):
+def test_generate_makes_pictures_from_a_photo(place, run):
     status, out, err = run(
-        capsys, "generate", "--image", "photo.png", "--annotator", "canny", "--prompt", "a person", "--seed", "4",
+        "generate", "--image", "photo.png", "--annotator", "canny", "--prompt", "a person", "--seed", "4",
         "--num-images", "2", "--num-inference-steps", "2", "--set", "low=50", "--lora", "one:-0.5", "--device", "cpu",
     )  # fmt: skip
     assert (status, err) == (0, "")
@@ -48,22 +25,22 @@ def test_generate_makes_pictures_from_a_photo(place, capsys):
     assert [(use.name, use.weight) for use in recipe.loras] == [("one", -0.5)]
 
 
-def test_generate_again_from_a_result_gives_the_same_pixels(place, capsys):
-    _, out, _ = run(capsys, "generate", "--image", "photo.png", "--annotator", "canny", "--prompt", "x", "--seed", 4)
+def test_generate_again_from_a_result_gives_the_same_pixels(place, run):
+    _, out, _ = run("generate", "--image", "photo.png", "--annotator", "canny", "--prompt", "x", "--seed", 4)
     first = out.split("  ")[0]
-    status, out, err = run(capsys, "generate", "--recipe", first, "--json")
+    status, out, err = run("generate", "--recipe", first, "--json")
     assert (status, err) == (0, "")
     facts = json.loads(out)
     assert np.array_equal(np.asarray(Image.open(facts["files"][0])), np.asarray(Image.open(first)))
     assert facts["recipe"] == json.loads(read_png(first).to_json())
-    status, out, err = run(capsys, "generate", "--recipe", first, "--seed", 9, "--json")
+    status, out, err = run("generate", "--recipe", first, "--seed", 9, "--json")
     assert json.loads(out)["seeds"] == [9]
 
 
-def test_generate_from_a_recipe_file(place, capsys):
+def test_generate_from_a_recipe_file(place, run):
     recipe = place / "recipe.json"
     recipe.write_text('{"model": "starter", "prompt": "x", "seed": 3, "width": 64, "height": 64}')
-    status, out, _ = run(capsys, "generate", "--recipe", recipe)
+    status, out, _ = run("generate", "--recipe", recipe)
     assert (status, len(out.splitlines())) == (0, 1)
 
 
@@ -90,54 +67,54 @@ def test_generate_from_a_recipe_file(place, capsys):
         (["loras", "--annotator", "scribble"], "no adapter for 'scribble'"),
     ],
 )
-def test_what_goes_wrong_is_one_sentence(place, capsys, arguments, says):
+def test_what_goes_wrong_is_one_sentence(place, run, arguments, says):
     (place / "text.png").write_text("no picture")
-    status, out, err = run(capsys, *arguments)
+    status, out, err = run(*arguments)
     assert (status, out) == (2, "")
     assert says in err
     assert err.count("\n") == 1
 
 
-def test_annotate_writes_a_condition(place, capsys):
-    status, out, _ = run(capsys, "annotate", "--image", "photo.png", "--resolution", 64, "--output", "edges.png")
+def test_annotate_writes_a_condition(place, run):
+    status, out, _ = run("annotate", "--image", "photo.png", "--resolution", 64, "--output", "edges.png")
     assert status == 0
     assert "64x64" in out
     assert np.asarray(Image.open("edges.png")).max() == 255
 
 
-def test_models_lists_what_there_is(place, capsys):
-    status, out, _ = run(capsys, "models")
+def test_models_lists_what_there_is(place, run):
+    status, out, _ = run("models")
     assert status == 0
     assert "starter  ready\n" in out
     assert "control  pose, gamma 0.5" in out
     assert "LoRA     one\n" in out
     assert "LoRA     other base: It was made for a sdxl base model" in out
-    status, out, _ = run(capsys, "models", "--json")
+    status, out, _ = run("models", "--json")
     assert json.loads(out)["starter"]["usable"]
 
 
-def test_loras_are_listed_with_what_is_known_of_them(place, models, capsys):
-    status, out, err = run(capsys, "loras")
+def test_loras_are_listed_with_what_is_known_of_them(place, models, run):
+    status, out, err = run("loras")
     assert (status, err) == (0, "")
     head, *lines = out.splitlines()
     assert head.split() == ["LoRA", "state", "rank", "keys", "MB", "weight"]  # nothing to say about the others
     assert lines[0].split() == ["one", "usable", "4", "peft", "0.1", "1"]
     assert "other base: It was made for a sdxl base model" in lines[-1]
-    status, out, _ = run(capsys, "loras", "--model", "starter", "--annotator", "pose")
+    status, out, _ = run("loras", "--model", "starter", "--annotator", "pose")
     assert " layers)" in out.splitlines()[1]
     assert "cosine" in out
-    status, out, _ = run(capsys, "loras", "--annotator", "depth", "--json", "--lora-dir", models / "loras")
+    status, out, _ = run("loras", "--annotator", "depth", "--json", "--lora-dir", models / "loras")
     rows = {row["name"]: row for row in json.loads(out)}
     assert rows["one"]["conflict"]["word"] == "none"
     assert rows["one"]["size"] == (models / "loras" / "one.safetensors").stat().st_size
 
 
-def test_bench_hands_its_arguments_on(capsys, monkeypatch):
+def test_bench_hands_its_arguments_on(run, monkeypatch):
     seen = []
     module = types.SimpleNamespace(main=lambda arguments: seen.append(list(arguments)))
     for name in BENCHES:
         monkeypatch.setitem(sys.modules, f"controlnext.bench.{name.replace('-', '_')}", module)
-        assert run(capsys, "bench", name, "--quick", "3")[0] == 0
+        assert run("bench", name, "--quick", "3")[0] == 0
     assert seen == [["--quick", "3"]] * len(BENCHES)
 
 

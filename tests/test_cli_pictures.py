@@ -6,12 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_cli import models, place, run
 
 from controlnext.commands.pictures import Further, gamma_values
 from controlnext.recipe_png import read_inputs, read_png
-
-__all__ = ["models", "place"]  # fixtures
 
 
 @pytest.mark.parametrize(
@@ -34,12 +31,12 @@ def test_gamma_is_a_number_or_a_curve_that_stands_alone():
     assert Further("depth").values() == {"annotator": "depth"}
 
 
-def test_generate_with_everything_and_again_from_its_result(place, capsys):
+def test_generate_with_everything_and_again_from_its_result(place, run):
     array = np.zeros((96, 96), np.uint8)
     array[20:60, 20:60] = 255
     Image.fromarray(array).save("mask.png")
     status, out, err = run(
-        capsys, "generate", "--image", "photo.png", "--annotator", "canny", "--prompt", "x", "--seed", 4,
+        "generate", "--image", "photo.png", "--annotator", "canny", "--prompt", "x", "--seed", 4,
         "--gamma", "0:1, 0.5:0.3", "--control", "depth:0.5", "--init-image", "photo.png", "--mask", "mask.png",
         "--strength", "0.5", "--set", "low=50", "--json",
     )  # fmt: skip
@@ -52,7 +49,7 @@ def test_generate_with_everything_and_again_from_its_result(place, capsys):
     assert len(inputs.conditions) == 2
     assert inputs.mask.getbbox() == (13, 13, 40, 40)
     assert list(first["adherences"]) == ["canny", "depth"]
-    status, out, err = run(capsys, "generate", "--recipe", path, "--json")
+    status, out, err = run("generate", "--recipe", path, "--json")
     assert status == 0, err
     again = json.loads(out)
     assert again["recipe"] == first["recipe"]
@@ -70,8 +67,8 @@ def test_generate_with_everything_and_again_from_its_result(place, capsys):
         (["--image", "photo.png", "--annotator", "canny", "--init-image", "missing.png"], "missing.png"),
     ],
 )
-def test_what_goes_wrong_is_one_sentence(place, capsys, arguments, says):
-    status, out, err = run(capsys, "generate", *arguments)
+def test_what_goes_wrong_is_one_sentence(place, run, arguments, says):
+    status, out, err = run("generate", *arguments)
     assert (status, out) == (2, "")
     assert says in err
     assert err.count("\n") == 1

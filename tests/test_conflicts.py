@@ -6,7 +6,6 @@ import pytest
 import torch
 from lora_files import SCALED, change_of, make_layers, write
 from safetensors.torch import save_file
-from tiny_studio import save_all
 
 from controlnext.conflicts import HIGH, OPPOSED, SOME, Conflict, Conflicts, compare, read_delta, word_for
 from controlnext.lora_layers import read_layers
@@ -18,15 +17,10 @@ ALONE = "mid_block.resnets.0.time_emb_proj"
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return save_all(tmp_path_factory.mktemp("conflicts"))
-
-
-@pytest.fixture(scope="module")
-def layers(folder):
+def layers(models):
     from diffusers import StableDiffusionPipeline
 
-    return make_layers(StableDiffusionPipeline.from_pretrained(folder / "base", safety_checker=None))
+    return make_layers(StableDiffusionPipeline.from_pretrained(models / "base", safety_checker=None))
 
 
 @pytest.fixture(scope="module")
@@ -124,13 +118,13 @@ def save_subset(folder, base, delta):
     return {key: delta[key] for key in tensors}
 
 
-def test_full_values_are_compared_with_the_base(tmp_path, folder, layers, delta):
-    changed = save_subset(tmp_path / "subset", folder / "base", delta)
-    read = read_delta(tmp_path / "subset", folder / "base")
+def test_full_values_are_compared_with_the_base(tmp_path, models, layers, delta):
+    changed = save_subset(tmp_path / "subset", models / "base", delta)
+    read = read_delta(tmp_path / "subset", models / "base")
     assert read.keys() == changed.keys()
     assert all(torch.allclose(read[key], changed[key], atol=1e-5) for key in changed)
     path = write(tmp_path / "a.safetensors", layers, "kohya")
-    measured = Conflicts().measure(path, tmp_path / "subset", folder / "base")
+    measured = Conflicts().measure(path, tmp_path / "subset", models / "base")
     assert measured.ratio == pytest.approx(compare(read_layers(path), changed).ratio, rel=1e-4)
 
 
@@ -144,9 +138,9 @@ def test_full_values_are_compared_with_a_checkpoint_file(tmp_path, delta):
     assert torch.equal(read[name], torch.full((2, 2), 2.0))
 
 
-def test_what_cannot_be_told_says_why(tmp_path, folder, layers, delta):
+def test_what_cannot_be_told_says_why(tmp_path, models, layers, delta):
     lora = write(tmp_path / "a.safetensors", layers, "kohya")
-    save_subset(tmp_path / "subset", folder / "base", delta)
+    save_subset(tmp_path / "subset", models / "base", delta)
     (tmp_path / "unsaid").mkdir()
     save_file({f"{ATTENTION}.weight": torch.zeros(2, 2)}, tmp_path / "unsaid" / "unet.safetensors")
     (tmp_path / "empty" / "unet").mkdir(parents=True)
@@ -158,30 +152,30 @@ def test_what_cannot_be_told_says_why(tmp_path, folder, layers, delta):
         (conflicts.measure(lora, tmp_path / "unsaid"), "differences or full values"),
     ]
     (tmp_path / "bad.safetensors").write_bytes(b"rubbish")
-    cases.append((conflicts.measure(tmp_path / "bad.safetensors", folder / "canny"), "cannot be read"))
+    cases.append((conflicts.measure(tmp_path / "bad.safetensors", models / "canny"), "cannot be read"))
     for conflict, says in cases:
         assert conflict.word == "unknown"
         assert says in conflict.sentence()
         assert conflict.at(0.5) == conflict
-    assert conflicts.measure(lora, folder / "depth").word == "none"  # an adapter without UNet weights
+    assert conflicts.measure(lora, models / "depth").word == "none"  # an adapter without UNet weights
     told = conflicts.measure(lora, tmp_path / "unsaid", kind="delta")
     assert told.word == "none"
 
 
-def test_numbers_are_remembered_until_a_file_changes(tmp_path, folder, layers, monkeypatch):
+def test_numbers_are_remembered_until_a_file_changes(tmp_path, models, layers, monkeypatch):
     lora = write(tmp_path / "a.safetensors", layers, "kohya")
     conflicts, calls = Conflicts(), []
     monkeypatch.setattr("controlnext.conflicts.read_delta", lambda *a: calls.append(a) or read_delta(*a))
-    first = conflicts.measure(lora, folder / "canny")
-    assert conflicts.measure(lora, folder / "canny", weight=0.5).ratio == pytest.approx(first.ratio / 2)
+    first = conflicts.measure(lora, models / "canny")
+    assert conflicts.measure(lora, models / "canny", weight=0.5).ratio == pytest.approx(first.ratio / 2)
     assert len(calls) == 1
     write(lora, {name: (down, 2 * up) for name, (down, up) in layers.items()}, "kohya")
     os.utime(lora, (1, 1))
-    assert conflicts.measure(lora, folder / "canny").ratio == pytest.approx(first.ratio * 2, rel=1e-5)
+    assert conflicts.measure(lora, models / "canny").ratio == pytest.approx(first.ratio * 2, rel=1e-5)
 
 
-def test_the_studio_says_it_with_the_rows(folder, tmp_path):
-    studio = Studio(output_dir=tmp_path, presets_dir=folder)
+def test_the_studio_says_it_with_the_rows(models, tmp_path):
+    studio = Studio(output_dir=tmp_path, presets_dir=models)
     rows = {row["name"]: row for row in studio.loras("starter", "canny")}
     assert rows["one"]["conflict"]["word"] in ("low", "some", "high")
     assert rows["one"]["conflict"]["layers"] == 1

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from safetensors import safe_open
-from tiny_studio import save_all, save_lora
+from tiny_studio import save_lora
 
 from controlnext.errors import ControlNeXtError
 from controlnext.lora_layers import LayerName, flattened, layers_of
@@ -14,13 +14,8 @@ from controlnext.studio import Studio
 STARTER = Path(__file__).parent.parent / "assets" / "starter"
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return save_all(tmp_path_factory.mktemp("library"))
-
-
-def test_an_added_lora_is_listed_at_once_and_never_hides_another(folder, tmp_path):
-    studio = Studio(output_dir=tmp_path / "out", presets_dir=folder, lora_dirs=[tmp_path / "mine"])
+def test_an_added_lora_is_listed_at_once_and_never_hides_another(models, tmp_path):
+    studio = Studio(output_dir=tmp_path / "out", presets_dir=models, lora_dirs=[tmp_path / "mine"])
     save_lora(tmp_path / "one.safetensors", 11)
     before = {row["name"] for row in studio.loras()}
     assert studio.add_lora("starter", tmp_path / "one.safetensors") == "one 2"  # the model has another `one`
@@ -30,17 +25,17 @@ def test_an_added_lora_is_listed_at_once_and_never_hides_another(folder, tmp_pat
     assert sorted(file.name for file in (tmp_path / "mine").iterdir()) == ["one 2.safetensors"]
 
 
-def test_a_lora_of_another_family_is_refused_for_this_model(folder, tmp_path):
-    studio = Studio(output_dir=tmp_path / "out", presets_dir=folder, lora_dirs=[tmp_path / "mine"])
-    source = folder / "loras" / "other base.safetensors"
+def test_a_lora_of_another_family_is_refused_for_this_model(models, tmp_path):
+    studio = Studio(output_dir=tmp_path / "out", presets_dir=models, lora_dirs=[tmp_path / "mine"])
+    source = models / "loras" / "other base.safetensors"
     with pytest.raises(
         ControlNeXtError, match=r"'new\.safetensors' was not added\. It was made for a sdxl base model"
     ):
         studio.add_lora("starter", source, "new.safetensors")
     assert not (tmp_path / "mine").exists()
-    nowhere = Studio(output_dir=tmp_path / "out", presets_dir=folder)
+    nowhere = Studio(output_dir=tmp_path / "out", presets_dir=models)
     with pytest.raises(ControlNeXtError, match="no folder for your LoRAs"):
-        nowhere.add_lora("starter", folder / "loras" / "one.safetensors")
+        nowhere.add_lora("starter", models / "loras" / "one.safetensors")
 
 
 INDEX = STARTER / "base" / "unet" / "diffusion_pytorch_model.safetensors.index.json"

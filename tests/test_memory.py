@@ -2,8 +2,7 @@ import accelerate
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from tiny_studio import save_all
+from tiny_studio import picture
 
 from controlnext.engine import Engine
 from controlnext.memory import RUNGS, Ladder, told
@@ -42,18 +41,9 @@ def test_what_was_done_is_told_once():
     assert sentence.count("fewer") == 1
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    return save_all(tmp_path_factory.mktemp("memory"))
-
-
 @pytest.fixture
 def studio(models, tmp_path):
     return Studio(output_dir=tmp_path / "out", presets_dir=models, device="cpu", threads=1)
-
-
-def picture():
-    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
 
 
 def fail_times(monkeypatch, count):

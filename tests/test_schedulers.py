@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_studio import save_all
 
 from controlnext.presets import PRESETS_DIR
 from controlnext.preview import CleanEstimate
@@ -19,10 +18,9 @@ STARTER = PRESETS_DIR.parent / "assets" / "starter" / "base" / "scheduler" / "sc
 
 
 @pytest.fixture(scope="module")
-def studio(tmp_path_factory):
-    folder = save_all(tmp_path_factory.mktemp("schedulers"))
-    shutil.copy(STARTER, folder / "base" / "scheduler" / "scheduler_config.json")
-    return Studio(output_dir=folder / "out", presets_dir=folder, device="cpu", threads=1)
+def studio(models):
+    shutil.copy(STARTER, models / "base" / "scheduler" / "scheduler_config.json")
+    return Studio(output_dir=models / "out", presets_dir=models, device="cpu", threads=1)
 
 
 def test_the_starter_has_zero_terminal_snr():

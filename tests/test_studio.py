@@ -5,62 +5,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_studio import save_all
+from tiny_studio import Annotation, Annotators, count_forwards, picture, pixels, same
 
 from annotators.skeleton import draw_skeleton
 from controlnext.errors import ControlNeXtError
 from controlnext.gallery import GalleryError
 from controlnext.injection import Injection
-from controlnext.model import ControlNeXtModel
 from controlnext.recipe import RecipeError
 from controlnext.recipe_png import read_condition, read_facts, read_png
 from controlnext.studio import Cancelled, Studio, StudioError
-
-
-class Annotation:
-    def __init__(self, image, data=None):
-        self.image, self.data = image, data
-
-
-class Annotators:
-    """Stands in for `annotators.annotate`: returns the picture itself, and remembers what it was asked."""
-
-    def __init__(self):
-        self.calls = []
-
-    def __call__(self, name, image, **options):
-        self.calls.append((name, options))
-        return Annotation(image)
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    return save_all(tmp_path_factory.mktemp("studio"))
-
-
-@pytest.fixture(scope="module")
-def shared(models, tmp_path_factory):
-    """One studio for tests that do not mind what was loaded before."""
-    return Studio(output_dir=tmp_path_factory.mktemp("out"), presets_dir=models, device="cpu", threads=1)
-
-
-@pytest.fixture
-def studio(shared, tmp_path):
-    shared.gallery.output_dir = tmp_path / "out"
-    shared._annotate = None
-    return shared
-
-
-def picture(seed=0, size=(64, 64)):
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
-
-
-def pixels(result):
-    return [np.asarray(image) for image in result.images]
-
-
-def same(a, b):
-    return len(a) == len(b) and all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
 
 
 def test_a_recipe_becomes_saved_pictures_that_carry_it(studio):
@@ -126,18 +79,6 @@ def test_control_gamma_alpha_window_and_loras_all_matter(studio):
         assert not any(np.array_equal(variant, other) for other in variants[:index]), index
     bare = pixels(studio.generate(studio.resolve("starter", prompt="x", seed=3), None))[0]
     assert np.array_equal(made(gamma=0.0, alpha=0.0), bare)
-
-
-def count_forwards(monkeypatch):
-    calls = []
-    forward = ControlNeXtModel.forward
-
-    def counted(self, *args, **kwargs):
-        calls.append(1)
-        return forward(self, *args, **kwargs)
-
-    monkeypatch.setattr(ControlNeXtModel, "forward", counted)
-    return calls
 
 
 def test_control_is_computed_once_for_a_batch_and_kept_for_the_next_run(studio, monkeypatch):

@@ -3,26 +3,11 @@
 import numpy as np
 import pytest
 from PIL import Image
-from test_studio import Annotators, count_forwards, picture, pixels, same
-from tiny_studio import save_all
+from tiny_studio import Annotators, count_forwards, picture, pixels, same
 
 from controlnext.errors import ControlNeXtError
 from controlnext.inputs import Inputs
 from controlnext.recipe_png import read_facts, read_inputs, read_png
-from controlnext.studio import Studio
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory):
-    models = save_all(tmp_path_factory.mktemp("studio"))
-    return Studio(output_dir=tmp_path_factory.mktemp("out"), presets_dir=models, device="cpu", threads=1)
-
-
-@pytest.fixture
-def studio(shared, tmp_path):
-    shared.gallery.output_dir = tmp_path / "out"
-    shared._annotate = None
-    return shared
 
 
 def recipe_of(studio, *further, **values):

@@ -1,11 +1,13 @@
-"""Small random models of the real classes, saved as the studio expects them: a base, adapters, LoRAs, a preset."""
+"""Small random models of the real classes, saved as the studio expects them, and what tests of a studio ask of it."""
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
+from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from controlnext import ControlNeXtAdapter, ControlNeXtModel
@@ -125,3 +127,44 @@ def save_all(folder: Path) -> Path:
     save_lora(folder / "loras" / "other base.safetensors", 3, text_width=2048)
     (folder / "starter.yaml").write_text(PRESET)
     return folder
+
+
+class Annotation:
+    def __init__(self, image, data=None):
+        self.image, self.data = image, data
+
+
+class Annotators:
+    """Stands in for `annotators.annotate`: returns the picture itself, and remembers what it was asked."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, name, image, **options):
+        self.calls.append((name, options))
+        return Annotation(image)
+
+
+def picture(seed=0, size=(64, 64)):
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+
+
+def pixels(result):
+    return [np.asarray(image) for image in result.images]
+
+
+def same(a, b):
+    return len(a) == len(b) and all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def count_forwards(monkeypatch):
+    """A list that grows with every forward of a control module."""
+    calls = []
+    forward = ControlNeXtModel.forward
+
+    def counted(self, *args, **kwargs):
+        calls.append(1)
+        return forward(self, *args, **kwargs)
+
+    monkeypatch.setattr(ControlNeXtModel, "forward", counted)
+    return calls
