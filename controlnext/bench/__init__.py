@@ -8,6 +8,7 @@ BENCHES: dict[str, str] = {
     "lora": "whether control holds with each style LoRA on, beside what the conflict meter says",
     "full-size": "a base model of real size with random weights, loaded and run on the CPU",
     "overhead": "what a denoising step costs with control: FLOPs, seconds, memory, beside ControlNet and T2I-Adapter",
+    "parameters": "how many parameters each way of control adds and trains, on SD1.5, SDXL and SVD",
     "starter": "how well the bundled model follows its control and its prompt",
     "startup": "seconds from `python app.py` to the page and to the first picture",
 }

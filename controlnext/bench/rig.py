@@ -84,7 +84,7 @@ class Rig:
         self._networks: list[nn.Module] = []
         self._features: list[Tensor] = []
         self._generator = None if self.device.type == "meta" else torch.Generator(device).manual_seed(0)
-        self.unet = self._built(lambda: _unet(family))
+        self.unet = self._built(lambda: make_unet(family))
         self.module = self._built(lambda: ControlNeXtModel.from_variant(family.variant))
         self.cache = ControlCache(_PLENTY, _PLENTY)
         self.injection: Injection = attach(self.unet, self.module, family.variant, cache=self.cache)
@@ -219,7 +219,12 @@ class Rig:
         return network
 
 
-def _unet(family: Family) -> nn.Module:
+def make_unet(family: Family) -> nn.Module:
+    """Build the UNet of a family, untrained.
+
+    Raises:
+        FamilyError: its configuration is not there.
+    """
     kind = getattr(diffusers, family.unet_class)
     if family.unet_folder is None:
         return kind(**(family.unet or {}))
