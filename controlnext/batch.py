@@ -17,8 +17,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
 
@@ -58,6 +59,7 @@ class Job:
         values: fields of a recipe, with `model` and `annotator`.
         repeat: how many jobs before it are the same.
         problem: why the row cannot be run; empty if it can.
+        further: pictures of further controls, by kind, for those that do not take `image`.
     """
 
     label: str
@@ -66,14 +68,17 @@ class Job:
     values: Mapping[str, Any] = field(default_factory=dict)
     repeat: int = 0
     problem: str = ""
+    further: Mapping[str, Path] = field(default_factory=dict)
 
     def digest(self) -> str:
-        """Name the job by its content: the picture's name and bytes, the values, and which of equal jobs it is."""
+        """Name the job by its content: its pictures' bytes, the first one's name, the values, which of equal jobs it is."""
         content = hashlib.sha256()
         name = "" if self.image is None else self.image.name
         content.update(json.dumps([name, self.values, self.repeat], sort_keys=True, default=str).encode())
-        if self.image is not None:
-            with suppress(OSError), self.image.open("rb") as file:  # a job without its picture fails by itself
+        pictures = {} if self.image is None else {"": self.image}
+        for kind, path in sorted({**pictures, **self.further}.items()):
+            content.update(kind.encode())
+            with suppress(OSError), path.open("rb") as file:  # a job without its picture fails by itself
                 content.update(hashlib.file_digest(file, "sha256").digest())
         return content.hexdigest()
 
@@ -118,13 +123,14 @@ Make = Callable[[Job, int, Path], Made]
 """Runs a job: the job, the seed to use where it names none, and the folder to write to."""
 
 
-def read_jobs(place: Path, common: Mapping[str, Any]) -> list[Job]:
+def read_jobs(place: Path, common: Mapping[str, Any], further: Mapping[str, Path] = MappingProxyType({})) -> list[Job]:
     """Read a list of jobs.
 
     Args:
         place: a folder of pictures, or a file with a JSON object a line: `image`, relative to the file, and fields of a
             recipe.
         common: values of every job; a line's own win.
+        further: pictures of every job's further controls, by kind.
 
     Returns:
         Jobs in order; lines that cannot be read are jobs with a `problem`.
@@ -147,7 +153,7 @@ def read_jobs(place: Path, common: Mapping[str, Any]) -> list[Job]:
         raise BatchError(
             f"There are no jobs in {place}: give a folder of pictures, or a file with a JSON object a line."
         )
-    return _numbered(jobs)
+    return _numbered([replace(job, further=dict(further)) for job in jobs])
 
 
 def _job(line: int, number: int, text: str, folder: Path, common: Mapping[str, Any]) -> Job:
@@ -175,7 +181,7 @@ def _numbered(jobs: Sequence[Job]) -> list[Job]:
         key = json.dumps([str(job.image), job.values], sort_keys=True, default=str)
         repeat = seen.get(key, 0)
         seen[key] = repeat + 1
-        numbered.append(Job(job.label, job.number, job.image, job.values, repeat, job.problem))
+        numbered.append(replace(job, repeat=repeat))
     return numbered
 
 

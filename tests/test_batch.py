@@ -111,6 +111,21 @@ def test_digests_follow_picture_values_and_repetition(pictures, tmp_path):
     assert len({job.digest() for job in read_jobs(rows, {})}) == 2
 
 
+def test_a_changed_picture_of_a_further_control_is_a_new_job(pictures):
+    first, second = pictures / "photo 0.png", pictures / "photo 1.png"
+    (alone, *_), (job, *_), (other, *_) = (
+        read_jobs(pictures, {"prompt": "x"}, further) for further in ({}, {"depth": second}, {"pose": second})
+    )
+    assert job.image == first
+    assert Job("a", 0, first, {"prompt": "x"}).digest() == alone.digest()
+    before = job.digest()
+    assert len({alone.digest(), before, other.digest()}) == 3
+    second.write_bytes((pictures / "photo 2.png").read_bytes())
+    assert job.digest() != before
+    second.unlink()
+    assert job.digest() not in (before, alone.digest())
+
+
 def test_every_job_is_done_once_and_a_repetition_does_nothing(pictures, ledger):
     jobs = read_jobs(pictures, {"prompt": "x"})
     assert run_jobs(jobs, ledger, make, tell=quiet).done == 6

@@ -81,6 +81,19 @@ def test_lines_say_what_they_want_and_bad_ones_are_named(place, run):
     assert "gave up" in err
 
 
+def test_a_further_control_takes_the_picture_that_is_named_for_it(place, run):
+    (place / "photos" / "1.png").unlink()
+    (place / "photos" / "2.png").unlink()
+    options = ("photos", "--annotator", "canny", "--control", "depth=photo.png", "--num-inference-steps", 2)
+    for done in ("1 done, 0 failed", "0 done, 1 were done before, 0 failed"):
+        assert run("batch", *options)[1].startswith(done)
+    Image.new("RGB", (96, 96), "white").save("photo.png")
+    assert run("batch", *options)[1].startswith("1 done, 0 failed")
+    recipes = [row["recipe"] for row in rows_of(place / "outputs")]
+    assert len({recipe["condition_sha256"] for recipe in recipes}) == 1
+    assert len({recipe["controls"][0]["condition_sha256"] for recipe in recipes}) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -16,7 +16,7 @@ import annotators
 from annotators.base import AnnotatorError
 from controlnext.batch import BatchError, Job, Ledger, Made, Summary, read_jobs, run_jobs
 from controlnext.cli import UsageError, given_values, stoppable
-from controlnext.commands.pictures import inputs_of
+from controlnext.commands.pictures import Further, inputs_of
 from controlnext.gallery import Gallery
 from controlnext.recipe import Recipe
 from controlnext.recipe_png import read_png
@@ -62,7 +62,8 @@ def run(options: argparse.Namespace) -> int:
 
     if options.max_errors < 0:
         raise UsageError(f"--max-errors is 0 or more, not {options.max_errors}.")
-    jobs = read_jobs(options.jobs, _common(options))
+    further = {one.kind: one.image for one in options.control if one.image is not None}
+    jobs = read_jobs(options.jobs, _common(options), further)
     ledger = Ledger(options.output)
     ledger.begin()
     place = _place(options.device)  # after `begin`: all processes have begun before one of them runs a job
@@ -114,7 +115,7 @@ def _maker(studio: Studio, cancel: threading.Event) -> Callable[[Job, int, Path]
             values["seed"] = seed  # drawn from the job itself, so that a repeated job makes the same picture
         try:
             recipe = studio.resolve(model, annotator, **_without_place(values))
-            inputs = inputs_of(job.image, recipe)
+            inputs = inputs_of(job.image, recipe, [Further(kind, image=path) for kind, path in job.further.items()])
         except AnnotatorError as error:
             raise BatchError(str(error)) from error
         studio.gallery = Gallery(folder)
