@@ -1,4 +1,4 @@
-"""`python -m controlnext generate|annotate|batch|models|loras|convert|bench`: the studio without a page.
+"""`python -m controlnext generate|annotate|batch|train|models|loras|convert|bench`: the studio without a page.
 
 Whatever goes wrong on purpose ends in one sentence and exit status 2. Torch and the annotators are imported by the command
 that needs them.
@@ -23,6 +23,7 @@ from controlnext.batch import MAX_ERRORS
 from controlnext.bench import BENCHES
 from controlnext.commands import pictures
 from controlnext.commands.convert import add_parser as add_convert
+from controlnext.commands.train import add_parser as add_train
 from controlnext.errors import ControlNeXtError
 from controlnext.inputs import Inputs
 
@@ -128,6 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     loras.set_defaults(run=_loras)
 
     add_convert(commands)
+    add_train(commands)
 
     listing = "\n".join(f"  {name:12}{text}" for name, text in BENCHES.items())
     bench = commands.add_parser(

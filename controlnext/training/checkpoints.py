@@ -1,0 +1,125 @@
+"""Checkpoints: written whole or not at all, and everything that going on exactly needs.
+
+A folder a checkpoint: the trained weights and their averages (safetensors), the optimizer (a state dict, read with
+`weights_only`), and the step, the time and the settings (JSON). Random numbers need nothing: they follow from seed and step.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from controlnext.training.errors import TrainingError
+from controlnext.weights import read_tensors, write_tensors
+
+_NAME = re.compile(r"step-(\d{8})")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint holds.
+
+    Attributes:
+        step: steps done.
+        weights: trained weights by name.
+        averages: their averages by name, or None.
+        optimizer: its state dict, and that of a gradient scaler.
+        facts: plain data: settings, elapsed seconds.
+    """
+
+    step: int
+    weights: Mapping[str, Tensor]
+    averages: Mapping[str, Tensor] | None
+    optimizer: Mapping[str, Any]
+    facts: Mapping[str, Any]
+
+
+def save(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
+    """Write a checkpoint and remove older ones.
+
+    Args:
+        folder: of all checkpoints.
+        checkpoint: what to write.
+        keep: how many stay.
+
+    Returns:
+        Its folder.
+
+    Raises:
+        TrainingError: it cannot be written.
+    """
+    target = folder / f"step-{checkpoint.step:08d}"
+    partial = folder / f"{target.name}.partial"
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        write_tensors(partial / "trained.safetensors", checkpoint.weights, {"format": "pt"})
+        if checkpoint.averages is not None:
+            write_tensors(partial / "averages.safetensors", checkpoint.averages, {"format": "pt"})
+        torch.save(dict(checkpoint.optimizer), partial / "optimizer.pt")
+        (partial / "state.json").write_text(
+            json.dumps({"step": checkpoint.step, **checkpoint.facts}), encoding="utf-8"
+        )
+        for file in partial.iterdir():
+            _to_disk(file)
+        if target.exists():
+            shutil.rmtree(target)
+        partial.rename(target)
+        _to_disk(folder)
+    except OSError as error:
+        raise TrainingError(
+            f"The checkpoint of step {checkpoint.step} cannot be written to {folder} ({error.strerror}): make room; the "
+            "training goes on from the one before when it is started again."
+        ) from error
+    for old in _all(folder)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def latest(folder: Path) -> Checkpoint | None:
+    """Read the newest checkpoint that is whole; None if there is none.
+
+    Raises:
+        TrainingError: there are checkpoints, but none can be read.
+    """
+    problem = ""
+    for path in reversed(_all(folder)):
+        try:
+            facts = json.loads((path / "state.json").read_text(encoding="utf-8"))
+            averages = path / "averages.safetensors"
+            return Checkpoint(
+                step=facts.pop("step"),
+                weights=read_tensors(path / "trained.safetensors")[0],
+                averages=read_tensors(averages)[0] if averages.exists() else None,
+                optimizer=torch.load(path / "optimizer.pt", weights_only=True, map_location="cpu"),
+                facts=facts,
+            )
+        except Exception as error:  # damaged in any way: the one before may be whole
+            problem = problem or f"{path.name}: {' '.join(str(error).split())[:200]}"
+    if problem:
+        raise TrainingError(f"No checkpoint in {folder} can be read ({problem}): remove the folder to begin anew.")
+    return None
+
+
+def _all(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("step-*") if _NAME.fullmatch(path.name))
+
+
+def _to_disk(path: Path) -> None:
+    """Let the disk have it before the name says it is there."""
+    with suppress(OSError):  # folders cannot be opened everywhere
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

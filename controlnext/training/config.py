@@ -1,0 +1,320 @@
+"""What a training is told: one YAML file, changed by `key=value`, checked before anything is loaded.
+
+`python -m controlnext train --defaults` prints every field with its default and what it means, from the descriptions here.
+A value of null takes what suits the family; `controlnext.training.families` says what that is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Self, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from controlnext.errors import ControlNeXtError
+from controlnext.limits import fail
+from controlnext.recipe import explain
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Steps = Annotated[int, Field(ge=1)]
+Size = Annotated[int, Field(ge=64, le=4096, multiple_of=8)]
+
+
+class ConfigError(ControlNeXtError, ValueError):
+    """A training that is described wrongly; one sentence that names the field."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _of(default: Any, text: str, **limits: Any) -> Any:  # noqa: ANN401 - as pydantic's Field
+    return Field(default, description=text, **limits)
+
+
+class DataConfig(_Section):
+    """Where the pictures come from and how they are cut."""
+
+    folder: Path | None = _of(None, "folder of pictures (for video: of clips), with metadata.jsonl or without")
+    dataset: str | None = _of(None, "instead: a Hugging Face dataset, a folder written by save_to_disk or a hub name")
+    split: str = _of("train", "split of the dataset")
+    image_column: str = _of("image", "column of the dataset with the picture")
+    text_column: str = _of("text", "column with the caption")
+    condition_column: str = _of("conditioning_image", "column with the condition; where missing, annotators make it")
+    annotator: str | None = _of(None, "annotator that makes missing conditions; null: the one named as the condition")
+    annotator_settings: dict[str, bool | int | float | str] = _of({}, "its settings, and `backend`")
+    caption: str = _of("", "caption of pictures that have none of their own")
+    width: Size | None = _of(None, "width in pixels; null: the family's")
+    height: Size | None = _of(None, "height in pixels; null: the family's")
+    aspect: Literal["fixed", "buckets"] = _of("fixed", "buckets: keep shapes near each picture's own, of equal area")
+    crop: Literal["center", "random"] = _of(
+        "center", "what of a picture that is too long; random needs no cached latents"
+    )
+    flip: bool = _of(
+        False, "show each picture mirrored too; wrong for given poses, whose colours tell left from right"
+    )
+    frames: Annotated[int, Field(ge=2, le=64)] = _of(14, "video: frames of a clip")
+    stride: Steps = _of(3, "video: take every n-th frame")
+    limit: Steps | None = _of(None, "use only so many rows, the first ones")
+    max_bad_rows: Annotated[int, Field(ge=0)] = _of(
+        20, "rows that cannot be used are named and skipped, up to so many"
+    )
+    cache: Path | None = _of(None, "folder of conditions, latents and texts made once; null: `cache` in the output")
+    cache_latents: bool = _of(True, "encode each picture once and keep the latents on disk")
+    cache_text: bool = _of(True, "encode each caption once and keep the result on disk")
+    memory_mb: Annotated[int, Field(ge=0)] = _of(512, "megabytes of prepared samples kept in memory")
+    workers: Annotated[int, Field(ge=0, le=32)] = _of(0, "threads that prepare batches ahead; 0: none")
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        if (self.folder is None) == (self.dataset is None):
+            fail("The training needs pictures: give either data.folder or data.dataset, and not both.")
+        if (self.width is None) != (self.height is None):
+            fail("Give both data.width and data.height, or neither.")
+        if self.crop == "random" and self.cache_latents:
+            fail("data.crop=random shows another part each time, so set data.cache_latents=false with it.")
+        return self
+
+
+class TrainableConfig(_Section):
+    """What learns beside the control module."""
+
+    subset: str | None = _of(
+        None, "regular expression of the UNet weights that learn, full names; null: the family's; '' none"
+    )
+    lora_rank: Annotated[int, Field(ge=0, le=512)] = _of(
+        0, "instead of the subset: LoRA of this rank (PEFT); 0: subset"
+    )
+    lora_targets: str = _of(
+        r".*attn[12]\.(to_q|to_k|to_v|to_out\.0)", "regular expression of the layers that get a LoRA"
+    )
+    start: Path | None = _of(None, "adapter folder to go on from, of this condition or another")
+    kind: Literal["delta", "subset"] = _of("delta", "how UNet weights are saved: differences or full values")
+    save_dtype: Literal["float16", "bfloat16", "float32"] = _of("float16", "dtype of the saved adapter")
+
+    @field_validator("subset", "lora_targets")
+    @classmethod
+    def _is_regex(cls, value: str | None) -> str | None:
+        try:
+            re.compile(value or "")
+        except re.error as error:
+            fail(f"{value!r} is no regular expression: {error}.")
+        return value
+
+
+class OptimizerConfig(_Section):
+    """How the weights move."""
+
+    name: Literal["adamw", "adamw8bit", "adafactor"] | None = _of(
+        None, "null: the family's (sdxl: adafactor, else adamw)"
+    )
+    rate: Annotated[float, Field(gt=0, le=1)] | None = _of(
+        None, "learning rate of the UNet subset; null: the family's"
+    )
+    module_rate: Annotated[float, Field(gt=0, le=1)] | None = _of(
+        None, "of the control module; null: 10 times `rate`, or the family's"
+    )
+    betas: tuple[Share, Share] = _of((0.9, 0.999), "AdamW's averages")
+    weight_decay: Annotated[float, Field(ge=0)] = _of(1e-2, "AdamW's and Adafactor's")
+    eps: Annotated[float, Field(gt=0)] = _of(1e-8, "AdamW's")
+    clip: Annotated[float, Field(ge=0)] = _of(1.0, "largest norm of all gradients together; 0: no clipping")
+    schedule: Literal["constant", "cosine"] | None = _of(None, "null: the family's; cosine: constant, then down to 0")
+    hold: Share = _of(0.6, "share of the time a cosine schedule stays constant")
+    warm_up: Annotated[int, Field(ge=0)] | None = _of(None, "steps in which rates rise from 0; null: the family's")
+    ema: Annotated[float, Field(ge=0, lt=1)] | None = _of(
+        None, "decay of averaged weights, which are the ones saved; 0: off; null: the family's"
+    )
+
+
+class LearningConfig(_Section):
+    """What a step does."""
+
+    batch: Steps = _of(4, "samples at once in one process")
+    accumulation: Steps = _of(1, "batches summed up before the weights move")
+    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = _of(
+        "auto", "auto: bf16 where the device is good at it; trained weights stay float32"
+    )
+    gradient_checkpointing: bool = _of(False, "less memory for a third more time")
+    gamma: Annotated[float, Field(gt=0, le=4)] = _of(
+        1.0, "control strength in training; recorded, and the default when used"
+    )
+    empty_prompts: Share | None = _of(None, "share of samples without prompt but with control; null: the family's")
+    nothing: Share | None = _of(
+        None, "share with neither; null: 0.1 where the unconditional half has no control, else 0"
+    )
+    timesteps: Literal["uniform", "late"] | None = _of(
+        None, "late: density 2t, noisy timesteps more often; null: the family's"
+    )
+    min_snr: Annotated[float, Field(ge=0)] = _of(
+        0.0, "min-SNR weighting of the loss (arXiv 2303.09556), 5 is usual; 0: off"
+    )
+    device: str | None = _of(None, "cuda, cpu or mps; null: the best there is")
+    threads: Steps | None = _of(None, "CPU threads; null: one on a machine of two cores, else torch's own choice")
+
+
+class ValidationConfig(_Section):
+    """Pictures and scores on the way."""
+
+    every: Annotated[int, Field(ge=0)] = _of(200, "steps between validations; 0: only at the end")
+    rows: Annotated[int, Field(ge=0, le=64)] = _of(
+        4, "rows held out of the training and drawn each time; 0: no validation"
+    )
+    steps: Steps = _of(20, "denoising steps")
+    guidance_scale: Annotated[float, Field(ge=1)] | None = _of(None, "null: the family's")
+    seed: Annotated[int, Field(ge=0)] = _of(0, "picture i is drawn from this plus i, always the same")
+    adherence: bool = _of(True, "annotate the pictures and compare with what was asked")
+    tensorboard: bool = _of(False, "also write curves and pictures for TensorBoard")
+
+
+class CheckpointConfig(_Section):
+    """How much a power cut costs."""
+
+    every: Steps = _of(200, "steps between checkpoints")
+    minutes: Annotated[float, Field(gt=0)] | None = _of(None, "and at the latest after so many minutes")
+    keep: Steps = _of(2, "checkpoints kept")
+
+
+class TrainConfig(_Section):
+    """A training."""
+
+    family: Literal["starter", "sd15", "sdxl", "svd"] = _of("starter", "base-model family")
+    condition: str = _of(
+        ..., "kind of condition the adapter will read: canny, depth, pose, segmentation, or a name of yours"
+    )
+    output: Path = _of(..., "folder of this run: checkpoints, curves, report and the adapter")
+    base: str | None = _of(
+        None, "base model: a preset, a diffusers folder, a .safetensors file or owner/name; null: the family's preset"
+    )
+    variant: str | None = _of(None, "key of VARIANTS; null: the family's")
+    steps: Steps = _of(1000, "optimizer steps in all")
+    minutes: Annotated[float, Field(gt=0)] | None = _of(
+        None, "end after so many minutes if that is sooner; resuming counts on"
+    )
+    seed: Annotated[int, Field(ge=0)] = _of(0, "of everything that is drawn")
+    data: DataConfig = _of(DataConfig.model_construct(), "")
+    trainable: TrainableConfig = _of(TrainableConfig(), "")
+    optimizer: OptimizerConfig = _of(OptimizerConfig(), "")
+    learning: LearningConfig = _of(LearningConfig(), "")
+    validation: ValidationConfig = _of(ValidationConfig(), "")
+    checkpoints: CheckpointConfig = _of(CheckpointConfig(), "")
+
+    @field_validator("condition")
+    @classmethod
+    def _is_name(cls, value: str) -> str:
+        if not re.fullmatch(r"[\w-]{1,40}", value):
+            fail(f"condition is one word such as canny or scribble, not {value!r}.")
+        return value
+
+
+def load_config(path: str | Path | None, changes: Sequence[str] = ()) -> TrainConfig:
+    """Read a training from a YAML file.
+
+    Args:
+        path: the file; None takes the changes alone.
+        changes: `key=value`, dots reach into sections, values are YAML: `data.folder=photos`, `steps=500`.
+
+    Returns:
+        The checked configuration.
+
+    Raises:
+        ConfigError: the file or a change cannot be read, or a field is unknown, missing or wrong.
+    """
+    values = {} if path is None else _read(Path(path))
+    for change in changes:
+        key, equals, text = change.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"A change is written key=value, such as data.folder=photos, not {change!r}.")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"The value of {key} cannot be read: {' '.join(str(error).split())}.") from None
+        _put(values, key.split("."), value)
+    return as_config(values)
+
+
+def as_config(values: Mapping[str, Any]) -> TrainConfig:
+    """Check values that came as plain data, such as from a page.
+
+    Raises:
+        ConfigError: a field is unknown, missing or wrong.
+    """
+    try:
+        return TrainConfig(**{"data": {}, **_numbers(values)})
+    except ValidationError as error:
+        raise ConfigError(explain(error, "training")) from None
+
+
+def to_yaml(config: TrainConfig) -> str:
+    """Write a configuration so that `load_config` reads the same again."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def documented_defaults() -> str:
+    """Every field with its default, as YAML with what it means beside it."""
+    return "\n".join(_documented(TrainConfig, "")) + "\n"
+
+
+def _documented(section: type[BaseModel], indent: str) -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, _Section):
+            yield f"{indent}{name}:  # {field.annotation.__doc__}"
+            yield from _documented(field.annotation, f"{indent}  ")
+            continue
+        choices = [value for value in _literals(field.annotation) if value is not None]
+        shown = "" if field.is_required() else yaml.safe_dump(_plain(field.default), default_flow_style=True)
+        shown = shown.removesuffix("...\n").strip()
+        told = f" ({', '.join(map(str, choices))})" if choices else ""
+        yield f"{indent}{name}: {shown}  # {field.description}{told}"
+
+
+def _literals(annotation: Any) -> tuple[Any, ...]:  # noqa: ANN401 - any type
+    if getattr(annotation, "__origin__", None) is Literal:
+        return get_args(annotation)
+    if isinstance(annotation, UnionType):
+        return tuple(value for part in get_args(annotation) for value in _literals(part))
+    return ()
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - any default
+    return list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"The training {path} cannot be read: {' '.join(str(error).split())}.") from None
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise ConfigError(
+            f"The training {path} must be a list of `key: value` lines; see presets/training/starter.yaml."
+        )
+    return values
+
+
+def _put(values: dict[str, Any], keys: Sequence[str], value: Any) -> None:  # noqa: ANN401 - any YAML value
+    for key in keys[:-1]:
+        inner = values.get(key)
+        values[key] = inner = dict(inner) if isinstance(inner, Mapping) else {}
+        values = inner
+    values[keys[-1]] = value
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn `1e-5`, which YAML takes for a text, into a number, and empty sections into default ones."""
+    made = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            made[key] = _numbers(value)
+        elif value is None and isinstance(
+            TrainConfig.model_fields[key].default if key in TrainConfig.model_fields else 0, BaseModel
+        ):
+            made[key] = {}
+        elif isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
+            made[key] = float(value)
+        else:
+            made[key] = value
+    return made

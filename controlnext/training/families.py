@@ -1,0 +1,214 @@
+"""What suits each base-model family when it is trained: one row a family, and how its base model is loaded."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from controlnext.training.errors import TrainingError
+
+if TYPE_CHECKING:
+    import torch
+
+    from controlnext.presets import Preset
+    from controlnext.training.config import TrainConfig
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Family:
+    """What a training of a family takes where its configuration says nothing.
+
+    Attributes:
+        name: of the family.
+        preset: whose base model is trained on.
+        variant: key of `VARIANTS`.
+        subset: regular expression of the UNet weights that learn; matched against the whole name.
+        trained: how many weights that names in the real UNet, counted; 0 where it was not.
+        size: width and height in pixels.
+        optimizer: name.
+        rate: learning rate of the UNet subset.
+        module_rate: learning rate of the control module.
+        warm_up: steps.
+        schedule: `constant` or `cosine`.
+        ema: decay of averaged weights; 0 is off.
+        empty_prompts: share of samples without prompt.
+        nothing: share of samples with neither prompt nor control.
+        timesteps: `uniform` or `late`.
+        guidance_scale: for validation pictures.
+        video: whether a sample is a clip.
+        source: where the values come from.
+    """
+
+    name: str
+    preset: str
+    variant: str
+    subset: str
+    trained: int
+    size: tuple[int, int]
+    optimizer: str = "adamw"
+    rate: float = 1e-5
+    module_rate: float = 1e-4
+    warm_up: int = 500
+    schedule: str = "constant"
+    ema: float = 0.0
+    empty_prompts: float = 0.1
+    nothing: float = 0.0
+    timesteps: str = "uniform"
+    guidance_scale: float = 7.5
+    video: bool = False
+    source: str = ""
+
+
+_ROWS = (
+    Family(
+        name="starter",
+        preset="starter",
+        variant="starter",
+        # Where features are mixed again after attention, and the encoder's convolutions.
+        subset=r".*to_out.*|conv_in.*|(down_blocks|mid_block).*\.conv[12]\..*",
+        trained=1_408_640,
+        size=(256, 256),
+        rate=5e-4,
+        module_rate=1.5e-3,
+        warm_up=100,
+        schedule="cosine",
+        ema=0.998,
+        empty_prompts=0.05,
+        nothing=0.1,
+        timesteps="late",
+        guidance_scale=3.0,
+        source="this project's training of the bundled adapters",
+    ),
+    Family(
+        name="sd15",
+        preset="sd15",
+        variant="sd15-train",
+        subset=r".*to_out.*",
+        trained=24_805_760,
+        size=(512, 512),
+        source="ControlNeXt-SD1.5-Training: names with to_out, its example's rates",
+    ),
+    Family(
+        name="sdxl",
+        preset="sdxl",
+        variant="sdxl",
+        subset=r".*attn2.*to_out.*",
+        trained=102_483_200,
+        size=(1024, 1024),
+        optimizer="adafactor",
+        guidance_scale=5.0,
+        source="ControlNeXt-SDXL-Training: its defaults",
+    ),
+    Family(
+        name="svd",
+        preset="svd-v2",
+        variant="svd-v2",
+        subset=r".*to_out.*",
+        trained=49_611_520,
+        size=(576, 1024),
+        empty_prompts=0.2,
+        nothing=0.1,
+        guidance_scale=3.0,
+        video=True,
+        source="ControlNeXt-SVD-v2-Training: its drop rates; the subset is the smaller one of the paper",
+    ),
+)
+FAMILIES: Mapping[str, Family] = MappingProxyType({row.name: row for row in _ROWS})
+
+
+def preset_of(config: TrainConfig) -> Preset:
+    """The preset of the base model that a training names.
+
+    Raises:
+        TrainingError: it is no preset, folder, checkpoint file or hub repository, or of another family.
+    """
+    from controlnext.hub import Repo
+    from controlnext.presets import Base, load_presets
+
+    presets, _ = load_presets()
+    row = FAMILIES[config.family]
+    preset = presets[row.preset]
+    if config.base is None:
+        return preset
+    if config.base in presets:
+        preset = presets[config.base]
+        if preset.family != config.family:
+            raise TrainingError(
+                f"The preset {config.base} is of the family {preset.family}, but the training is of {config.family}: "
+                "change one of them."
+            )
+        return preset
+    place = Path(config.base).expanduser()
+    if place.exists():
+        base = Base(path=str(place.resolve()), licence="")
+    else:
+        try:
+            Repo.parse(config.base)
+        except ValueError:
+            raise TrainingError(
+                f"There is no base model {config.base!r}: give a preset ({', '.join(presets)}), a folder, a "
+                ".safetensors file, or owner/name on the hub."
+            ) from None
+        base = Base(repo=config.base, licence="")
+    return preset.model_copy(update={"base": base, "title": config.base})
+
+
+def load_base(config: TrainConfig, dtype: torch.dtype, tell: Callable[[str], None], cancel: threading.Event) -> Any:  # noqa: ANN401 - a stock pipeline
+    """Load the pipeline that a training starts from; a base that is not on this disk is downloaded first.
+
+    Args:
+        config: names the base.
+        dtype: of the frozen weights.
+        tell: gets a line of progress now and then.
+        cancel: stops a download.
+
+    Returns:
+        A stock diffusers pipeline on the CPU.
+
+    Raises:
+        ControlNeXtError: the base cannot be had or loaded.
+    """
+    from controlnext import downloads, families, loading
+    from controlnext.sources import parts_of
+
+    preset = preset_of(config)
+    part = parts_of(preset, ())[0]
+    if part.find() is None and part.path is None:
+        downloads.fetch(preset, [part], lambda progress: tell(f"{progress.stage} {progress.counted}"), cancel)
+    place = part.find()
+    if place is None:
+        raise TrainingError(
+            f"The base model {part.path} is not there or not complete: correct `base` in the training."
+        )
+    families.check_base(preset, place)
+    try:
+        if config.family in loading.PIPELINES:
+            pipeline = loading.load_pipeline(preset, place, None, dtype, lambda: None)
+        else:
+            pipeline = _load_video(place, dtype)
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise TrainingError(
+            f"The base model in {place} cannot be loaded: {type(error).__name__}: {reason}."
+        ) from error
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def _load_video(place: Path, dtype: torch.dtype) -> Any:  # noqa: ANN401 - a stock pipeline
+    from diffusers import StableVideoDiffusionPipeline
+
+    from controlnext.quiet import quiet_loading
+    from controlnext.sources import weight_variant
+
+    with quiet_loading():
+        return StableVideoDiffusionPipeline.from_pretrained(
+            str(place), dtype=dtype, local_files_only=True, variant=weight_variant(place / "unet")
+        )

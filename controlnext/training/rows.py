@@ -1,0 +1,180 @@
+"""Rows of a data set: pictures with captions and, where given, conditions; every row that cannot be used has a reason."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from controlnext.training.config import DataConfig
+from controlnext.training.errors import TrainingError
+
+PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif"})
+CLIPS = frozenset({".mp4", ".webm", ".mov", ".mkv", ".avi", ".gif"})
+METADATA = "metadata.jsonl"
+
+Source = Path | Callable[[], Image.Image]
+"""A file (or for a clip a folder of frames), or a function that gives a picture."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row.
+
+    Attributes:
+        name: how messages name it: the file's name, or `row 7`.
+        key: names its content, for what is kept of it.
+        picture: what to learn to draw.
+        text: its caption.
+        condition: what steers it; None lets an annotator make it.
+    """
+
+    name: str
+    key: str
+    picture: Source
+    text: str
+    condition: Source | None = None
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that cannot be used: its name and a sentence that says why."""
+
+    name: str
+    reason: str
+
+
+def read_rows(config: DataConfig, *, video: bool = False) -> tuple[list[Row], list[BadRow]]:
+    """List the rows of a data set; pictures are not opened.
+
+    Args:
+        config: where they are.
+        video: whether a row is a clip.
+
+    Returns:
+        The rows in order, and those that cannot be used.
+
+    Raises:
+        TrainingError: there is no such data, or nothing in it.
+    """
+    if config.dataset is not None:
+        found = list(_of_dataset(config))
+    elif not config.folder.expanduser().is_dir():
+        raise TrainingError(f"There is no folder {config.folder}: correct data.folder.")
+    elif (config.folder.expanduser() / METADATA).is_file():
+        found = list(_of_metadata(config.folder.expanduser(), config))
+    else:
+        found = list(_of_folder(config.folder.expanduser(), config.caption, video))
+    rows = [row for row in found if isinstance(row, Row)][: config.limit]
+    bad = [row for row in found if isinstance(row, BadRow)]
+    if not rows:
+        why = f" ({bad[0].name}: {bad[0].reason})" if bad else ""
+        wanted = "clips or folders of frames" if video else "pictures"
+        raise TrainingError(f"{config.folder or config.dataset} holds no {wanted} to learn from{why}.")
+    return rows, bad
+
+
+def _of_folder(folder: Path, caption: str, video: bool) -> Iterator[Row]:
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.suffix.lower() in (CLIPS if video else PICTURES) or (video and path.is_dir()):
+            text = path.with_suffix(".txt")
+            words = text.read_text(encoding="utf-8", errors="replace").strip() if text.is_file() else caption
+            yield Row(path.name, key_of(path), path, words)
+
+
+def _of_metadata(folder: Path, config: DataConfig) -> Iterator[Row | BadRow]:
+    for number, line in enumerate((folder / METADATA).read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        name = f"{METADATA} line {number}"
+        try:
+            values = json.loads(line)
+        except ValueError as error:
+            yield BadRow(name, f"It is not valid JSON ({error}).")
+            continue
+        if not isinstance(values, dict) or not isinstance(values.get("file_name"), str):
+            yield BadRow(name, 'It names no picture: write {"file_name": "...", "text": "..."}.')
+            continue
+        picture, given = folder / values["file_name"], values.get(config.condition_column)
+        condition = folder / given if isinstance(given, str) else None
+        missing = next((path for path in (picture, condition) if path is not None and not path.exists()), None)
+        if missing is not None:
+            yield BadRow(name, f"There is no file {missing.name}.")
+            continue
+        text = values.get(config.text_column, config.caption)
+        yield Row(values["file_name"], key_of(picture, condition), picture, str(text), condition)
+
+
+def _of_dataset(config: DataConfig) -> Iterator[Row | BadRow]:
+    try:
+        import datasets
+    except ImportError:
+        raise TrainingError(
+            "data.dataset needs a package that is not here: pip install datasets, or give the pictures as data.folder."
+        ) from None
+    place = Path(config.dataset).expanduser()
+    try:
+        if place.is_dir():
+            found: Any = datasets.load_from_disk(str(place))
+            found = found[config.split] if isinstance(found, datasets.DatasetDict) else found
+        else:
+            found = datasets.load_dataset(config.dataset, split=config.split)
+    except (OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise TrainingError(
+            f"The dataset {config.dataset!r} cannot be opened ({reason}): correct data.dataset."
+        ) from error
+    if config.image_column not in found.column_names:
+        raise TrainingError(
+            f"The dataset {config.dataset!r} has no column {config.image_column!r}, but {', '.join(found.column_names)}: set "
+            "data.image_column."
+        )
+    with_condition = config.condition_column in found.column_names
+    texts = found[config.text_column] if config.text_column in found.column_names else None
+    identity = getattr(found, "_fingerprint", str(place))
+    for index in range(len(found)):
+        text = config.caption if texts is None or texts[index] is None else str(texts[index])
+        condition = _cell(found, index, config.condition_column) if with_condition else None
+        picture = _cell(found, index, config.image_column)
+        yield Row(
+            f"row {index}",
+            f"{identity}:{index}:{config.image_column}:{config.condition_column}",
+            picture,
+            text,
+            condition,
+        )
+
+
+def _cell(found: Any, index: int, column: str) -> Callable[[], Image.Image]:  # noqa: ANN401 - a datasets.Dataset
+    return lambda: found[index][column]
+
+
+def key_of(*paths: Path | None) -> str:
+    """Name files by path, size and time, which is quick for many large ones."""
+    parts = []
+    for path in paths:
+        if path is not None:
+            status = path.stat()
+            parts.append(f"{path.resolve()}:{status.st_size}:{status.st_mtime_ns}")
+    return "|".join(parts)
+
+
+def split(rows: Sequence[int], held_out: int, seed: int) -> tuple[list[int], list[int]]:
+    """Hold rows out for validation, unless that would take more than a fifth: then they are learned from, too.
+
+    Returns:
+        What is learned from, and what is drawn.
+    """
+    import numpy as np
+
+    drawn = sorted(np.random.default_rng([seed, 1]).permutation(len(rows))[:held_out].tolist())
+    shown = [rows[place] for place in drawn]
+    if 5 * held_out > len(rows):
+        return list(rows), shown
+    return [row for place, row in enumerate(rows) if place not in set(drawn)], shown

@@ -1,0 +1,164 @@
+"""The folder of a run: what it tells others while it runs, and how they stop it.
+
+    run = RunFolder("runs/mine")
+    run.status()            # {"state": "training", "step": 120, "steps": 1000, "loss": 0.08, "seconds_left": 310, ...}
+    run.events()            # every step and validation so far
+    run.request_stop()      # it saves a checkpoint and ends
+
+Reading imports nothing heavy, so that a page can follow a run in another process or thread.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # Windows: two trainings of one folder are not told apart
+    fcntl = None
+
+STATES = ("preparing", "training", "validating", "stopped", "done", "failed")
+"""What a status may say; a run that was killed has one of the first three and is not `alive`."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths and messages of one run.
+
+    Attributes:
+        path: the folder.
+    """
+
+    path: Path
+
+    def __init__(self, path: str | Path) -> None:
+        """Name the folder; nothing is made."""
+        object.__setattr__(self, "path", Path(path))
+
+    @property
+    def config_file(self) -> Path:
+        """The configuration the run was begun with, every field in it."""
+        return self.path / "config.yaml"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def adapter(self) -> Path:
+        """Folder of the result."""
+        return self.path / "adapter"
+
+    @property
+    def validation(self) -> Path:
+        """Folder of the validations' pictures: a folder a step, and `asked` with the conditions."""
+        return self.path / "validation"
+
+    @property
+    def report(self) -> Path:
+        """The report, one HTML file."""
+        return self.path / "report.html"
+
+    @property
+    def events_file(self) -> Path:
+        """Every event, a JSON object a line."""
+        return self.path / "events.jsonl"
+
+    def tell(self, event: str, **facts: Any) -> None:  # noqa: ANN401 - plain JSON values
+        """Add an event; one line, written at once."""
+        line = json.dumps({"event": event, "time": round(time.time(), 2), **facts}, ensure_ascii=False)
+        with self.events_file.open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
+
+    def events(self, *names: str) -> list[dict[str, Any]]:
+        """Read the events of some names, all by default, that still hold.
+
+        A run that was killed is resumed before its last steps; what it told of them before is left out.
+        """
+        found: list[dict[str, Any]] = []
+        with suppress(OSError):
+            for line in self.events_file.read_text(encoding="utf-8").splitlines():
+                with suppress(ValueError):  # a line that was being written when the power went
+                    event = json.loads(line)
+                    if event["event"] == "resumed":
+                        found = [old for old in found if old.get("step", 0) <= event["step"]]
+                    found.append(event)
+        return [event for event in found if not names or event["event"] in names]
+
+    def set_status(self, state: str, **facts: Any) -> None:  # noqa: ANN401 - plain JSON values
+        """Say where the run stands; readers see the old status or the new one, never half of it."""
+        status = {"state": state, "pid": os.getpid(), "time": round(time.time(), 2), **facts}
+        partial = self.path / "status.json.partial"
+        partial.write_text(json.dumps(status, ensure_ascii=False), encoding="utf-8")
+        partial.replace(self.path / "status.json")
+
+    def status(self) -> dict[str, Any]:
+        """Read where the run stands; empty if it never began. `alive` says whether a process is at it."""
+        status: dict[str, Any] = {}
+        with suppress(OSError, ValueError):
+            status = json.loads((self.path / "status.json").read_text(encoding="utf-8"))
+            status["alive"] = self.locked()
+        return status
+
+    def request_stop(self) -> None:
+        """Ask the run to save and end."""
+        if self.path.is_dir():
+            (self.path / "stop").touch()
+
+    def stop_requested(self) -> bool:
+        """Whether somebody asked it to end."""
+        return (self.path / "stop").exists()
+
+    def forget_stop(self) -> None:
+        """Take the request back."""
+        (self.path / "stop").unlink(missing_ok=True)
+
+    def lock(self) -> object | None:
+        """Claim the folder for this process until the returned object is closed; None if another has it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        file = (self.path / "lock").open("w")
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                file.close()
+                return None
+        return file
+
+    def locked(self) -> bool:
+        """Whether a training is at work in it."""
+        if fcntl is None or not (self.path / "lock").exists():
+            return False
+        claim = self.lock()
+        if claim is None:
+            return True
+        claim.close()
+        return False
+
+
+def seconds_left(
+    step: int, steps: int, first: int, seconds: float, budget: Mapping[str, float | None]
+) -> float | None:
+    """Guess how long a run still takes.
+
+    Args:
+        step: steps done.
+        steps: steps in all.
+        first: step it went on from.
+        seconds: seconds since then.
+        budget: `elapsed` seconds of the whole run, and `minutes` it may take or None.
+    """
+    if step <= first:
+        return None
+    left = (steps - step) * seconds / (step - first)
+    if budget["minutes"] is not None:
+        left = min(left, budget["minutes"] * 60 - budget["elapsed"])
+    return max(0.0, left)

@@ -1,0 +1,284 @@
+"""Put a training together from its configuration, and run it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from controlnext.errors import ControlNeXtError
+from controlnext.run import Cancelled
+from controlnext.training.config import TrainConfig, to_yaml
+from controlnext.training.errors import TrainingError
+from controlnext.training.families import FAMILIES, load_base
+from controlnext.training.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    import accelerate
+    import torch
+
+    from controlnext.training.data import PictureData
+    from controlnext.training.methods import ControlNeXtMethod
+    from controlnext.training.trainer import Outcome
+
+logger = logging.getLogger(__name__)
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a training is made of.
+
+    Attributes:
+        config: with every null filled in.
+        accelerator: device, precision, processes.
+        pipeline: the base model; its UNet is the one that is trained.
+    """
+
+    config: TrainConfig
+    accelerator: accelerate.Accelerator
+    pipeline: Any
+
+
+def filled(config: TrainConfig) -> TrainConfig:
+    """Fill in what suits the family where a configuration says null, so that nothing is left to guess."""
+    row = FAMILIES[config.family]
+    variant = config.variant or row.variant
+    own = {"variant": variant}
+    data = _where_none(config.data, annotator=config.condition, width=row.size[0], height=row.size[1])
+    trainable = _where_none(config.trainable, subset=row.subset)
+    module_rate = row.module_rate if config.optimizer.rate is None else 10 * config.optimizer.rate
+    optimizer = _where_none(
+        config.optimizer, name=row.optimizer, rate=row.rate, module_rate=module_rate, schedule=row.schedule,
+        warm_up=row.warm_up, ema=row.ema,
+    )  # fmt: skip
+    learning = _where_none(
+        config.learning, empty_prompts=row.empty_prompts, nothing=row.nothing, timesteps=row.timesteps
+    )
+    validation = _where_none(config.validation, guidance_scale=row.guidance_scale)
+    sections = {"data": data, "trainable": trainable, "optimizer": optimizer, "learning": learning}
+    return config.model_copy(update=own | sections | {"validation": validation})
+
+
+def _where_none(section: Any, **values: Any) -> Any:  # noqa: ANN401 - any section and its fields
+    return section.model_copy(update={name: value for name, value in values.items() if getattr(section, name) is None})
+
+
+def train(config: TrainConfig, stop: threading.Event | None = None, tell: Tell | None = None) -> Outcome:
+    """Train an adapter, or go on where that was stopped; the result is `adapter` in `config.output`.
+
+    What happens is told to the run's folder, so that others can follow: see `controlnext.training.run_folder.RunFolder`.
+
+    Args:
+        config: what to train.
+        stop: set it to save and stop.
+        tell: gets a line of progress now and then; None takes the log.
+
+    Returns:
+        How it ended.
+
+    Raises:
+        ControlNeXtError: it cannot begin or go on; one sentence. The run's status says the same.
+    """
+    run, tell, stop = RunFolder(config.output), tell or logger.info, stop or threading.Event()
+    config = filled(config)
+    first = _rank() == 0
+    claim = run.lock() if first else None
+    if first:
+        if claim is None:
+            raise TrainingError(
+                f"Another training is at work in {config.output}: stop it first, or choose another output."
+            )
+        run.forget_stop()
+        run.set_status("preparing", steps=config.steps)
+    try:
+        outcome = _train(config, run, stop, tell)
+        if first:
+            state = "stopped" if outcome.stopped else "done"
+            run.set_status(state, step=outcome.step, steps=config.steps, elapsed=round(outcome.seconds, 1))
+        return outcome
+    except Cancelled:
+        from controlnext.training.trainer import Outcome
+
+        if first:
+            run.set_status("stopped", step=0, steps=config.steps, elapsed=0.0)
+        return Outcome(0, stopped=True, seconds=0.0)
+    except Exception as error:
+        if first:
+            text = str(error) if isinstance(error, ControlNeXtError) else f"{type(error).__name__}: {error}"
+            run.tell("failed", error=text)
+            run.set_status("failed", steps=config.steps, error=text)
+        raise
+    finally:
+        if claim is not None:
+            run.forget_stop()
+            claim.close()
+
+
+def _rank() -> int:
+    import os
+
+    return int(os.environ.get("RANK", "0"))
+
+
+def _train(config: TrainConfig, run: RunFolder, stop: threading.Event, tell: Tell) -> Outcome:
+    from controlnext.training.losses import ContinuousProcess, DiscreteProcess
+    from controlnext.training.samples import Dropping
+    from controlnext.training.trainer import Trainer
+    from controlnext.training.validation import Validation
+
+    parts = load_parts(config, tell, stop)
+    accelerator, pipeline = parts.accelerator, parts.pipeline
+    if accelerator.is_main_process:
+        run.config_file.write_text(to_yaml(config), encoding="utf-8")
+    data = make_data(parts, run, stop, tell)
+    method = make_method(parts)
+    if accelerator.is_main_process:
+        tell(method.describe())
+        run.tell("trainable", text=method.describe(), rows=len(data))
+    learning = config.learning
+    late = learning.timesteps == "late"
+    process = (
+        ContinuousProcess()
+        if FAMILIES[config.family].video
+        else DiscreteProcess(pipeline.scheduler, late=late, min_snr=learning.min_snr)
+    )
+    trainer = Trainer(
+        config, method, data, process,
+        accelerator=accelerator, dropping=Dropping(learning.empty_prompts, learning.nothing),
+    )  # fmt: skip
+    trainer.validate = Validation(trainer, pipeline, data.shown() if accelerator.is_main_process else [])
+    outcome = trainer.run(stop)
+    if outcome.stopped and accelerator.is_main_process:
+        trainer.validate.save(outcome.step)
+    return outcome
+
+
+def load_parts(config: TrainConfig, tell: Tell, stop: threading.Event) -> Parts:
+    """Load the base model and choose where it runs.
+
+    Args:
+        config: filled in.
+        tell: gets a line now and then.
+        stop: stops a download.
+    """
+    import torch
+
+    from controlnext.device import default_threads
+    from controlnext.training.quick import quicken
+    from controlnext.training.trainer import make_accelerator
+
+    if threads := config.learning.threads or default_threads():
+        torch.set_num_threads(threads)
+    accelerator = make_accelerator(config)
+    on_cpu = accelerator.device.type == "cpu"
+    if on_cpu:
+        torch.set_flush_denormal(True)
+    dtype = torch.float32 if on_cpu else mixed_dtype(accelerator) or torch.float32
+    with accelerator.main_process_first():
+        pipeline = load_base(config, dtype, tell, stop)
+    pipeline.unet.requires_grad_(False)
+    if config.learning.gradient_checkpointing:
+        pipeline.unet.enable_gradient_checkpointing()
+    if on_cpu and not FAMILIES[config.family].video:
+        quicken(pipeline.unet)
+        pipeline.vae.to(memory_format=torch.channels_last)
+    return Parts(config, accelerator, pipeline)
+
+
+def mixed_dtype(accelerator: accelerate.Accelerator) -> torch.dtype | None:
+    """The dtype of mixed precision; None if all is float32."""
+    import torch
+
+    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(accelerator.mixed_precision)
+
+
+def make_data(parts: Parts, run: RunFolder, stop: threading.Event, tell: Tell) -> PictureData:
+    """Read the rows and prepare them, each process its share; rows that cannot be used are named in the run's events.
+
+    Raises:
+        TrainingError: there is no data, or too much of it cannot be used.
+    """
+    from accelerate.utils import gather_object
+
+    from controlnext.training.data import PictureData
+    from controlnext.training.encoders import PictureEncoder
+    from controlnext.training.rows import read_rows
+    from controlnext.training.store import Store
+
+    config, accelerator = parts.config, parts.accelerator
+    rows, bad = read_rows(config.data, video=FAMILIES[config.family].video)
+    store = Store(config.data.cache or config.output / "cache", config.data.memory_mb)
+    encoder = PictureEncoder(parts.pipeline, accelerator.device, mixed_dtype(accelerator))
+    data = PictureData(config, rows, encoder, store)
+    report = _Report(run, config, tell if accelerator.is_main_process else lambda text: None)
+    mine = data.prepare(report, stop, (accelerator.process_index, accelerator.num_processes))
+    found = [*bad, *(gather_object(mine) if accelerator.num_processes > 1 else mine)]
+    if accelerator.is_main_process:
+        for row in found:
+            tell(f"Skipped {row.name}: {row.reason}")
+            run.tell("skipped", name=row.name, reason=row.reason)
+    data.settle(found)
+    return data
+
+
+class _Report:
+    """Tells how far preparing is, once a second."""
+
+    def __init__(self, run: RunFolder, config: TrainConfig, tell: Tell) -> None:
+        self._run, self._config, self._tell, self._at = run, config, tell, 0.0
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if time.monotonic() - self._at > 1 and _rank() == 0:
+            self._at = time.monotonic()
+            self._tell(f"{stage} {done}/{total}")
+            self._run.set_status("preparing", steps=self._config.steps, stage=stage, done=done, total=total)
+
+
+def make_method(parts: Parts) -> ControlNeXtMethod:
+    """Build what learns, as the configuration says."""
+    import torch
+
+    from controlnext.model import ControlNeXtModel
+    from controlnext.training.methods import ControlNeXtMethod
+    from controlnext.training.quick import quicken
+
+    config = parts.config
+    torch.manual_seed(config.seed)
+    module = ControlNeXtModel.from_variant(config.variant)
+    if parts.accelerator.device.type == "cpu":
+        quicken(module)
+    trainable, optimizer = config.trainable, config.optimizer
+    return ControlNeXtMethod(
+        parts.pipeline.unet, config.variant, module=module, pattern=trainable.subset,
+        lora=(trainable.lora_rank, trainable.lora_targets), rates=(optimizer.module_rate, optimizer.rate),
+        gamma=config.learning.gamma, kind=trainable.kind, start=trainable.start,
+    )  # fmt: skip
+
+
+def facts_of(config: TrainConfig, step: int, seconds: float, figures: Mapping[str, float | None]) -> dict[str, str]:
+    """What an adapter says of its training, as text."""
+    row = FAMILIES[config.family]
+    facts = {
+        "annotator": config.condition,
+        "gamma": f"{config.learning.gamma:g}",
+        "base": config.base or row.preset,
+        "steps": str(step),
+        "minutes": f"{seconds / 60:.1f}",
+        "samples": str(config.learning.batch * config.learning.accumulation),
+        "size": f"{config.data.width}x{config.data.height}",
+        "trained": f"LoRA of rank {config.trainable.lora_rank}"
+        if config.trainable.lora_rank
+        else config.trainable.subset,
+    }
+    return facts | {name: f"{value:.4f}" for name, value in figures.items() if value is not None}
+
+
+def main_thread_note() -> None:
+    """Show progress of a command on the error stream."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)

@@ -1,0 +1,100 @@
+"""What is made once and kept: conditions, latents and texts on the disk, and lately used ones in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+
+class Store:
+    """Tensors by key, in memory up to a budget and on the disk; safe for threads and processes that share the folder."""
+
+    def __init__(self, folder: Path, memory_mb: int) -> None:
+        """Name the folder; nothing is made before something is kept."""
+        self.folder = folder
+        self._budget, self._used = memory_mb * 2**20, 0
+        self._memory: OrderedDict[str, Mapping[str, Tensor]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def path(self, kind: str, key: str, suffix: str) -> Path:
+        """Where something is kept on the disk."""
+        name = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
+        return self.folder / kind / name[:2] / f"{name}{suffix}"
+
+    def tensors(
+        self, kind: str, key: str, make: Callable[[], Mapping[str, Tensor]], *, on_disk: bool = True
+    ) -> Mapping[str, Tensor]:
+        """Return what is kept under a key, or make it and keep it.
+
+        Args:
+            kind: `latents` or `texts`: a folder.
+            key: says everything it depends on.
+            make: makes it.
+            on_disk: whether to keep it there, too.
+        """
+        name = f"{kind}:{key}"
+        with self._lock:
+            if name in self._memory:
+                self._memory.move_to_end(name)
+                return self._memory[name]
+        file = self.path(kind, key, ".safetensors")
+        value = self._read(file) if on_disk else None
+        if value is None:
+            value = dict(make())
+            if on_disk:
+                self._write(file, lambda path: save_file({k: v.contiguous() for k, v in value.items()}, path))
+        self._remember(name, value)
+        return value
+
+    def has(self, kind: str, key: str, suffix: str = ".safetensors") -> bool:
+        """Whether something is on the disk."""
+        return self.path(kind, key, suffix).exists()
+
+    def picture(self, key: str, make: Callable[[], Image.Image]) -> np.ndarray:
+        """Return a condition `(H, W, 3)` uint8 that is kept as a PNG, or make it and keep it."""
+
+        def read() -> dict[str, Tensor]:
+            file = self.path("conditions", key, ".png")
+            try:
+                with Image.open(file) as image:
+                    pixels = np.array(image.convert("RGB"))
+            except (OSError, SyntaxError):
+                made = make().convert("RGB")
+                self._write(file, lambda path: made.save(path, format="PNG", compress_level=1))
+                pixels = np.array(made)
+            return {"rgb": torch.from_numpy(pixels)}
+
+        return self.tensors("conditions", key, read, on_disk=False)["rgb"].numpy()
+
+    def _read(self, file: Path) -> dict[str, Tensor] | None:
+        try:
+            return load_file(file) if file.exists() else None
+        except (SafetensorError, OSError):
+            return None
+
+    def _write(self, file: Path, write: Callable[[Path], object]) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_name(f"{file.stem}.{threading.get_native_id()}.partial")
+        write(partial)
+        partial.replace(file)
+
+    def _remember(self, name: str, value: Mapping[str, Tensor]) -> None:
+        size = sum(tensor.nbytes for tensor in value.values())
+        with self._lock:
+            if size > self._budget or name in self._memory:
+                return
+            self._memory[name] = value
+            self._used += size
+            while self._used > self._budget:
+                _, old = self._memory.popitem(last=False)
+                self._used -= sum(tensor.nbytes for tensor in old.values())

@@ -1,0 +1,84 @@
+"""Which weights learn: the control module, and a subset of the UNet or a LoRA on it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from torch import Tensor, nn
+
+from controlnext.training.errors import TrainingError
+
+LORA_NAME = "controlnext"
+
+
+def choose_subset(unet: nn.Module, pattern: str) -> dict[str, nn.Parameter]:
+    """Name the UNet parameters that a regular expression matches from end to end.
+
+    Args:
+        unet: a stock UNet.
+        pattern: such as `.*attn2.*to_out.*`; empty matches none.
+
+    Returns:
+        Parameters by their stock names.
+
+    Raises:
+        TrainingError: it matches nothing.
+    """
+    if not pattern:
+        return {}
+    regex = re.compile(pattern)
+    chosen = {name: parameter for name, parameter in unet.named_parameters() if regex.fullmatch(name)}
+    if not chosen:
+        example = next(name for name, _ in unet.named_parameters() if name.endswith("to_out.0.weight"))
+        raise TrainingError(
+            f"No weight of the UNet is named as trainable.subset {pattern!r} says; whole names are matched, such as {example}."
+        )
+    return chosen
+
+
+def count(parameters: Iterable[Tensor]) -> int:
+    """Count numbers in tensors."""
+    return sum(parameter.numel() for parameter in parameters)
+
+
+def describe(groups: Mapping[str, int], total: int) -> str:
+    """Say what learns: `module 3,526,400 + subset 102,483,200 of 2,567,463,684 weights of the UNet`."""
+    return f"{' + '.join(f'{name} {number:,}' for name, number in groups.items())}; the UNet has {total:,} weights"
+
+
+def add_lora(unet: nn.Module, rank: int, pattern: str) -> dict[str, nn.Parameter]:
+    """Put a LoRA on layers of a UNet by PEFT.
+
+    Args:
+        unet: a stock UNet; changed.
+        rank: of the LoRA; its alpha is the same, so its scale is 1.
+        pattern: regular expression of the layers, matched against the whole name.
+
+    Returns:
+        The LoRA's parameters by name, float32.
+
+    Raises:
+        TrainingError: the expression matches no layer that can have one.
+    """
+    from peft import LoraConfig
+
+    try:
+        unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=pattern), adapter_name=LORA_NAME)
+    except ValueError as error:
+        raise TrainingError(
+            f"trainable.lora_targets {pattern!r} matches no layer that can have a LoRA: {error}."
+        ) from error
+    found = {name: parameter for name, parameter in unet.named_parameters() if f".{LORA_NAME}." in name}
+    for parameter in found.values():
+        parameter.data = parameter.data.float()
+    return found
+
+
+def merged_lora(unet: nn.Module) -> dict[str, Tensor]:
+    """The LoRA's change of each layer as plain differences by stock names, float32 on the CPU."""
+    return {
+        f"{name}.weight": module.get_delta_weight(LORA_NAME).detach().float().cpu()
+        for name, module in unet.named_modules()
+        if LORA_NAME in getattr(module, "lora_A", {}) and hasattr(module, "get_delta_weight")
+    }

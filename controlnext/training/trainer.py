@@ -1,0 +1,341 @@
+"""The training loop: any `Method` on any `Data`, one process or many, stopped and resumed exactly."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import accelerate
+import torch
+from accelerate.state import AcceleratorState
+from torch import Tensor
+
+from controlnext.training import checkpoints
+from controlnext.training.checkpoints import Checkpoint
+from controlnext.training.config import TrainConfig
+from controlnext.training.errors import TrainingError
+from controlnext.training.losses import Process, weighted_error
+from controlnext.training.methods import Method
+from controlnext.training.optimizers import make_optimizer, rate_factor
+from controlnext.training.run_folder import RunFolder, seconds_left
+from controlnext.training.samples import Batch, Data, Dropping, Loader, Order
+
+_TELL = 1.0  # seconds between two writings of the status
+
+Validate = Callable[[int], Mapping[str, Any]]
+"""Draws and measures after so many steps; what it returns is told as a `validation` event."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended.
+
+    Attributes:
+        step: steps done in all.
+        stopped: whether somebody stopped it.
+        seconds: it took so far, over all its runs.
+    """
+
+    step: int
+    stopped: bool
+    seconds: float
+
+
+def make_accelerator(config: TrainConfig) -> accelerate.Accelerator:
+    """Join the processes that `accelerate launch` started, if any, and choose device and precision.
+
+    Raises:
+        TrainingError: the device cannot do what the configuration asks for.
+    """
+    AcceleratorState._reset_state()  # a page trains more than once in one process
+    on_cpu = config.learning.device == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available())
+    precision = config.learning.mixed_precision
+    if precision == "auto":
+        precision = "bf16" if _good_at_bfloat16(on_cpu) else "no"
+    if precision == "fp16" and on_cpu:
+        raise TrainingError("learning.mixed_precision=fp16 needs a GPU: take bf16 or no on a CPU.")
+    return accelerate.Accelerator(cpu=on_cpu, mixed_precision=precision)
+
+
+def _good_at_bfloat16(on_cpu: bool) -> bool:
+    if not on_cpu:
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return any(getattr(torch.cpu, name, bool)() for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
+
+
+class Trainer:
+    """Trains a method. Everything random follows from the seed and the step, so that resuming is exact."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        method: Method,
+        data: Data,
+        process: Process,
+        *,
+        accelerator: accelerate.Accelerator | None = None,
+        dropping: Dropping | None = None,
+        validate: Validate | None = None,
+    ) -> None:
+        """Get ready, or ready to go on from the last checkpoint in `config.output`.
+
+        Args:
+            config: with every null of the used sections filled in; see `controlnext.training.start.filled`.
+            method: what learns.
+            data: what is learned from.
+            process: how latents are noised.
+            accelerator: None makes one.
+            dropping: how often prompts and control are left out; None never.
+            validate: called on the first process every `config.validation.every` steps and at the end.
+
+        Raises:
+            TrainingError: the checkpoint there belongs to another training.
+        """
+        self.config, self.method, self.process, self.validate = config, method, process, validate
+        self.accelerator = accelerator or make_accelerator(config)
+        self.run_folder = RunFolder(config.output)
+        self.groups = method.groups()
+        self.parameters = {name: parameter for group in self.groups for name, parameter in group.parameters.items()}
+        learning, world = config.learning, self.accelerator.num_processes
+        self.order = Order(data, learning.batch * learning.accumulation * world, config.seed)
+        self.loader = Loader(
+            data, self.order, dropping or Dropping(), batch=learning.batch,
+            share=(self.accelerator.process_index, world), workers=config.data.workers,
+        )  # fmt: skip
+        method.train()
+        method.to(self.accelerator.device)
+        self.step, self.elapsed, self.last_loss = 0, 0.0, math.nan
+        optimizer = make_optimizer(self.groups, config.optimizer)
+        ema = config.optimizer.ema
+        self.averages = {name: value.detach().clone() for name, value in self.parameters.items()} if ema else None
+        self.optimizer = self.accelerator.prepare_optimizer(optimizer)
+        self._resume()
+        self.model = self.accelerator.prepare_model(method) if world > 1 else method
+
+    @property
+    def first(self) -> bool:
+        """Whether this process tells and writes for all."""
+        return self.accelerator.is_main_process
+
+    def run(self, stop: threading.Event | None = None) -> Outcome:
+        """Train until the steps or the minutes are over, or it is stopped; a checkpoint is there at the end.
+
+        Args:
+            stop: set it to stop after the current step; so do `RunFolder.request_stop` and a SIGTERM to the command.
+
+        Returns:
+            How it ended.
+
+        Raises:
+            TrainingError: the loss is no number any more, or a checkpoint cannot be written.
+        """
+        began, already, first_step = time.monotonic(), self.elapsed, self.step
+        saved, validated, told_at = self.step, -1, 0.0
+        saved_at, stopped = self.elapsed, False
+        batches = self.loader.steps(self.step, self.config.steps)
+        try:
+            while not self._over() and not stopped:
+                loss, stopped, self.elapsed = self._agree(
+                    self._learn(next(batches)), stop, already + time.monotonic() - began
+                )
+                self._check(loss)
+                if self.first:
+                    rate = self.optimizer.param_groups[0]["lr"]
+                    self.run_folder.tell("step", step=self.step, loss=loss, rate=rate, elapsed=round(self.elapsed, 2))
+                    if time.monotonic() - told_at > _TELL:
+                        told_at = time.monotonic()
+                        self._tell("training", self._left(first_step, self.elapsed - already))
+                ended = stopped or self._over()
+                checkpoint = self.config.checkpoints
+                late = checkpoint.minutes is not None and self.elapsed - saved_at > checkpoint.minutes * 60
+                if ended or self.step % checkpoint.every == 0 or late:
+                    self.save()
+                    saved, saved_at = self.step, self.elapsed
+                every = self.config.validation.every
+                if every and self.step % every == 0:
+                    self._validate()
+                    validated = self.step
+                    self.elapsed = self._agree(0.0, stop, already + time.monotonic() - began)[2]
+            if saved != self.step:
+                self.save()
+            if not stopped and validated != self.step:
+                self._validate()
+        finally:
+            self.loader.close()
+        return Outcome(self.step, stopped, self.elapsed)
+
+    def _over(self) -> bool:
+        minutes = self.config.minutes
+        return self.step >= self.config.steps or (minutes is not None and self.elapsed >= minutes * 60)
+
+    def _share(self) -> float:
+        by_time = 0.0 if self.config.minutes is None else self.elapsed / (60 * self.config.minutes)
+        return min(1.0, max(self.step / self.config.steps, by_time))
+
+    def _left(self, first: int, seconds: float) -> float | None:
+        budget = {"elapsed": self.elapsed, "minutes": self.config.minutes}
+        return seconds_left(self.step, self.config.steps, first, seconds, budget)
+
+    def _learn(self, batches: list[Batch]) -> float:
+        """Do one step; return its loss in this process."""
+        torch.manual_seed(self.config.seed + 7919 * self.step)  # for a method that draws by itself, such as dropout
+        factor = rate_factor(self.config.optimizer, self.step, self._share())
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * factor
+        total = torch.zeros((), device=self.accelerator.device)
+        for part, batch in enumerate(batches):
+            last = part == len(batches) - 1
+            with nullcontext() if last else self.accelerator.no_sync(self.model):
+                loss = self.loss(batch, self.model) / len(batches)
+                self.accelerator.backward(loss)
+            total += loss.detach()
+        if self.config.optimizer.clip:
+            self.accelerator.clip_grad_norm_(list(self.parameters.values()), self.config.optimizer.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.step += 1
+        self._average()
+        return total.item()
+
+    def loss(self, batch: Batch, model: Callable[..., Tensor] | None = None) -> Tensor:
+        """Compute the loss of a batch, a scalar.
+
+        Args:
+            batch: on any device.
+            model: predicts; None takes the method itself.
+        """
+        batch = batch.to(self.accelerator.device)
+        noised = self.process.noised(batch.latents, batch.noise, batch.share)
+        with self.accelerator.autocast():
+            predicted = (model or self.method)(
+                noised.sample, noised.timestep, batch.states, batch.condition, batch.keep
+            )
+        return weighted_error(predicted, noised, batch.weight)
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        if self.averages is not None:
+            decay = min(self.config.optimizer.ema, (1 + self.step) / (10 + self.step))
+            values = [parameter.detach() for parameter in self.parameters.values()]
+            torch._foreach_lerp_(list(self.averages.values()), values, 1 - decay)
+
+    @contextmanager
+    @torch.no_grad()
+    def averaged(self) -> Iterator[None]:
+        """Let the method have the averaged weights for a while, if weights are averaged, and evaluate."""
+        kept = None
+        if self.averages is not None:
+            kept = [parameter.detach().clone() for parameter in self.parameters.values()]
+            torch._foreach_copy_(list(self.parameters.values()), list(self.averages.values()))
+        self.method.eval()
+        try:
+            yield
+        finally:
+            self.method.train()
+            if kept is not None:
+                torch._foreach_copy_(list(self.parameters.values()), kept)
+
+    def _agree(self, loss: float, stop: threading.Event | None, elapsed: float) -> tuple[float, bool, float]:
+        """Return the mean loss, whether any process was told to stop, and the first process's clock."""
+        asked = (stop is not None and stop.is_set()) or (self.first and self.run_folder.stop_requested())
+        world = self.accelerator.num_processes
+        if world == 1:
+            return loss, asked, elapsed
+        mine = torch.tensor([loss / world, float(asked), elapsed if self.first else 0.0], dtype=torch.float64)
+        mine = mine.to(self.accelerator.device, torch.float32 if self.accelerator.device.type == "mps" else None)
+        mean, stopped, clock = self.accelerator.reduce(mine, reduction="sum").tolist()
+        return mean, stopped > 0, clock
+
+    def _check(self, loss: float) -> None:
+        self.last_loss = loss
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"The loss is {loss} at step {self.step}: lower optimizer.rate or take learning.mixed_precision=no; started "
+                "again, the training goes on from its last checkpoint."
+            )
+
+    def _tell(self, state: str, left: float | None = None) -> None:
+        if self.first:
+            self.run_folder.set_status(
+                state, step=self.step, steps=self.config.steps, loss=self.last_loss if math.isfinite(self.last_loss) else None,
+                elapsed=round(self.elapsed, 1), seconds_left=None if left is None else round(left),
+            )  # fmt: skip
+
+    def _validate(self) -> None:
+        if self.validate is not None and self.first:
+            self._tell("validating")
+            began = time.monotonic()
+            with self.averaged():
+                facts = self.validate(self.step)
+            self.run_folder.tell("validation", step=self.step, seconds=round(time.monotonic() - began, 1), **facts)
+        self.accelerator.wait_for_everyone()
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        if self.first:
+            scaler = getattr(self.accelerator, "scaler", None)
+            optimizer = {"optimizer": self.optimizer.state_dict(), "scaler": scaler.state_dict() if scaler else None}
+            facts = {"elapsed": self.elapsed, "settings": settings_of(self.config, self.order, self.method)}
+            path = checkpoints.save(
+                self.run_folder.checkpoints,
+                Checkpoint(self.step, self.parameters, self.averages, optimizer, facts),
+                self.config.checkpoints.keep,
+            )
+            self.run_folder.tell("checkpoint", step=self.step, path=path.name)
+        self.accelerator.wait_for_everyone()
+
+    def _resume(self) -> None:
+        found = checkpoints.latest(self.run_folder.checkpoints)
+        if found is None:
+            return
+        settings = settings_of(self.config, self.order, self.method)
+        changed = [name for name, value in settings.items() if found.facts["settings"].get(name) != value]
+        if changed:
+            before, now = (values.get(changed[0]) for values in (found.facts["settings"], settings))
+            raise TrainingError(
+                f"The training in {self.config.output} was begun with another {changed[0]} ({before} instead of {now}): set "
+                "it back to go on, or choose another output to begin anew."
+            )
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(found.weights[name])
+                if self.averages is not None:
+                    self.averages[name].copy_(found.averages[name])
+        self.optimizer.load_state_dict(found.optimizer["optimizer"])
+        if found.optimizer["scaler"] and getattr(self.accelerator, "scaler", None):
+            self.accelerator.scaler.load_state_dict(found.optimizer["scaler"])
+        self.step, self.elapsed = found.step, found.facts["elapsed"]
+        if self.first:
+            self.run_folder.tell("resumed", step=self.step)
+
+
+_FREE = {"output", "steps", "minutes", "validation", "checkpoints"}
+_FREE_DATA = {"cache", "memory_mb", "workers", "max_bad_rows", "cache_latents", "cache_text"}
+_FREE_LEARNING = {"batch", "accumulation", "device", "threads", "gradient_checkpointing"}
+
+
+def settings_of(config: TrainConfig, order: Order, method: Method) -> dict[str, Any]:
+    """What must stay as it is for a resumed training to be the same one: plain data by name."""
+    values = config.model_dump(mode="json", exclude=_FREE)
+    settings = {name: value for name, value in values.items() if not isinstance(value, dict)}
+    for section, free in (
+        ("data", _FREE_DATA),
+        ("learning", _FREE_LEARNING),
+        ("trainable", {"save_dtype"}),
+        ("optimizer", set()),
+    ):
+        settings |= {f"{section}.{name}": value for name, value in values[section].items() if name not in free}
+    names = [f"{name}{tuple(value.shape)}" for group in method.groups() for name, value in group.parameters.items()]
+    return settings | {
+        "number of samples a step": order.size,
+        "number of steps an epoch": order.steps,
+        "method": method.name,
+        "set of trained weights": hashlib.sha256(json.dumps(names).encode()).hexdigest()[:12],
+    }

@@ -1,0 +1,146 @@
+"""Fixed pictures drawn on the way, how well they follow, and the loss with and without control."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from PIL import Image
+
+import annotators
+from controlnext.adherence import NAMES, score
+from controlnext.measure import Asked, fitted
+from controlnext.training.data import Shown, as_condition
+from controlnext.training.families import preset_of
+from controlnext.training.methods import Request
+from controlnext.training.samples import Dropping, draw, stacked
+
+if TYPE_CHECKING:
+    from controlnext.training.trainer import Trainer
+
+logger = logging.getLogger(__name__)
+
+_QUESTIONS = 4  # noise levels at which each held-out row's loss is measured
+
+
+class _Rows:
+    """Held-out rows as data, so that their loss is drawn as in training."""
+
+    def __init__(self, shown: Sequence[Shown]) -> None:
+        self.shown, self.empty = shown, {}
+
+    def __len__(self) -> int:
+        return len(self.shown)
+
+    def shape(self, index: int) -> object:
+        return tuple(self.shown[index].sample.latents.shape)
+
+    def sample(self, index: int, generator: torch.Generator) -> object:
+        return self.shown[index].sample
+
+
+class Validation:
+    """Called by the trainer every so many steps, with the averaged weights in place; also saves the adapter."""
+
+    def __init__(self, trainer: Trainer, pipeline: Any, shown: Sequence[Shown]) -> None:  # noqa: ANN401 - a stock pipeline
+        """Write down what is asked for.
+
+        Args:
+            trainer: whose method is drawn with.
+            pipeline: whose UNet is being trained.
+            shown: rows to draw.
+        """
+        self.trainer, self.pipeline, self.shown = trainer, pipeline, shown
+        self.config, self.run_folder = trainer.config, trainer.run_folder
+        self.figures: dict[str, float | None] = {}
+        if not shown:
+            return
+        asked = self.run_folder.validation / "asked"
+        asked.mkdir(parents=True, exist_ok=True)
+        for index, row in enumerate(shown):
+            row.condition.save(asked / f"{index}.png")
+            row.picture.save(asked / f"{index}-picture.png")
+        prompts = [{"name": row.name, "prompt": row.prompt} for row in shown]
+        self.run_folder.tell("asked", rows=prompts)
+
+    def __call__(self, step: int) -> dict[str, Any]:
+        """Draw, measure, write the pictures and the adapter so far; return what to tell."""
+        with torch.no_grad():
+            pictures = self._draw()
+            losses = self._losses()
+        folder = self.run_folder.validation / f"step-{step:08d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        for index, picture in enumerate(pictures):
+            picture.save(folder / f"{index}.png")
+        scores = [self._score(row, picture) for row, picture in zip(self.shown, pictures, strict=True)]
+        known = [value for value in scores if value is not None]
+        mean = sum(known) / len(known) if known else None
+        self.figures = {"adherence": mean, **losses}
+        self.save(step)
+        from controlnext.training.report import write_report
+
+        facts = {"adherence": mean, "scores": scores, "measure": NAMES.get(self.config.condition, ""), **losses}
+        write_report(self.run_folder, {"step": step, **facts})
+        return facts
+
+    def save(self, step: int) -> None:
+        """Write the adapter as it is after so many steps."""
+        from controlnext.training.start import facts_of
+
+        facts = facts_of(self.config, step, self.trainer.elapsed, self.figures)
+        dtype = getattr(torch, self.config.trainable.save_dtype)
+        self.trainer.method.save(self.run_folder.adapter, facts, dtype)
+
+    def _draw(self) -> list[Image.Image]:
+        settings, made = self.config.validation, []
+        device = self.trainer.accelerator.device
+        self.pipeline.to(device)
+        for index, row in enumerate(self.shown):
+            condition = row.sample.condition.unsqueeze(0).to(device)
+            request = Request(
+                [row.prompt], condition, [settings.seed + index],
+                steps=settings.steps, guidance_scale=settings.guidance_scale, start=row.start,
+            )  # fmt: skip
+            with self.trainer.accelerator.autocast():
+                made.append(self.trainer.method.pictures(self.pipeline, request)[0])
+        return made
+
+    def _losses(self) -> dict[str, float | None]:
+        """The loss of the rows held out, with control and without, at the same noise each time."""
+        if not self.shown:
+            return {}
+        rows, totals = _Rows(self.shown), {"held_out_loss": 0.0, "loss_without_control": 0.0}
+        for index in range(len(rows)):
+            batch = stacked(
+                [
+                    draw(rows, index, Dropping(), self.config.seed, (question << 20) + index)
+                    for question in range(_QUESTIONS)
+                ]
+            )
+            for name, keep in zip(totals, (1.0, 0.0), strict=True):
+                batch.keep.fill_(keep)
+                totals[name] += self.trainer.loss(batch).item() / len(rows)
+        return totals
+
+    def _score(self, row: Shown, picture: Image.Image) -> float | None:
+        """How well a picture follows; None if this kind of condition has no measure or no annotator can read it."""
+        kind, config = self.config.condition, self.config
+        if not config.validation.adherence or kind not in NAMES:
+            return None
+        options = dict(config.data.annotator_settings) if kind == config.data.annotator else {}
+        backend = preset_of(config).adherence_backend
+        if kind != "canny" and backend != "auto":
+            options["backend"] = backend
+        asked = fitted(row.condition, kind, picture.size)
+        try:
+            return score(kind, Asked(asked.image, asked.data), annotators.annotate(kind, picture, **options))
+        except annotators.NobodyFound:
+            return 0.0
+        except annotators.AnnotatorError as error:
+            logger.info("The adherence to %s could not be measured: %s", kind, error)
+            return None
+
+
+__all__ = ["Validation", "as_condition"]
