@@ -1,7 +1,8 @@
 """Downloading what a model needs, as a step of its own that tells how far it is, stops, and goes on where it was broken off.
 
 `huggingface_hub` says what a repository holds and who may read it; the bytes are fetched here, since its own download throws
-away what it has when it is interrupted. Finished files lie in the hub's cache as if it had fetched them.
+away what it has when it is interrupted. Finished files lie in the hub's cache as if it had fetched them, and its own locks keep
+two programs from writing one file.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +39,8 @@ _TIMEOUT = 10.0  # seconds without a byte
 _TRIES = 5  # in a row without a byte more
 _PAUSE = 1.0  # seconds between them
 _TELL = 0.2  # seconds between two reports
+_LOOK = 0.2  # seconds between two looks at a file that another program downloads
+_LOCK_MODE = 0o664  # as the hub's client has it: a group may share a cache
 _SHA256 = 64  # hexadecimal digits: the name of a large file is its SHA-256, that of a small one a git object's
 
 
@@ -73,11 +77,16 @@ class RemoteFile:
         """Where programs look for it."""
         return self.repo.cache / "snapshots" / self.commit / self.name
 
+    @property
+    def lock(self) -> Path:
+        """What a program holds while it downloads the content; where the hub's client has its own."""
+        return self.repo.cache.parent / ".locks" / self.repo.cache.name / f"{self.key}.lock"
+
     def done(self) -> int:
-        """Bytes that need not be downloaded any more."""
+        """Bytes that need not be downloaded any more, at most `size`."""
         for path in (self.link, self.blob, self.partial):
-            if path.is_file():
-                return path.stat().st_size
+            with suppress(FileNotFoundError):  # another program moves it on
+                return min(path.stat().st_size, self.size)
         return 0
 
 
@@ -102,11 +111,12 @@ def fetch(preset: Preset, parts: Sequence[Part], report: Callable[[Progress], No
     for part in missing:
         stop_if(cancel)
         files += _plan(preset, part)
-    left = sum(file.size - min(file.done(), file.size) for file in files)
-    _check_room(preset, left)
-    meter = _Meter(preset.title, sum(file.size for file in files), left, report)
-    for file in files:
-        _fetch_file(preset, file, meter, cancel)
+    done = [file.done() for file in files]
+    total = sum(file.size for file in files)
+    _check_room(preset, total - sum(done))
+    meter = _Meter(preset.title, total, total - sum(done), report)
+    for file, before in zip(files, done, strict=True):
+        _fetch_file(preset, file, before, meter, cancel)
     hub.NETWORK.learned(True)
 
 
@@ -182,37 +192,70 @@ class _Meter:
     """Counts bytes and tells about them, not too often."""
 
     def __init__(self, title: str, total: int, left: int, report: Callable[[Progress], None]) -> None:
-        self._stage = f"Downloading {title}"
+        self._title = title
         self._total, self._done = total, total - left
         self._first = self._done
         self._begun = time.monotonic()
         self._told = 0.0
         self._report = report
 
-    def add(self, count: int) -> None:
-        """Count bytes; negative ones had to be thrown away."""
+    def add(self, count: int, *, waiting: bool = False) -> None:
+        """Count bytes; negative ones had to be thrown away. `waiting` says that another program fetches them."""
         self._done += count
         now = time.monotonic()
         if now - self._told >= _TELL or self._done >= self._total:
             self._told = now
             came = self._done - self._first
             left = (self._total - self._done) * (now - self._begun) / came if came > 0 else None
-            self._report(Progress(self._stage, self._done, self._total, left, unit="byte"))
+            stage = (
+                f"Waiting for another program to download {self._title}" if waiting else f"Downloading {self._title}"
+            )
+            self._report(Progress(stage, self._done, self._total, left, unit="byte"))
 
 
-def _fetch_file(preset: Preset, file: RemoteFile, meter: _Meter, cancel: threading.Event) -> None:
+def _fetch_file(preset: Preset, file: RemoteFile, done: int, meter: _Meter, cancel: threading.Event) -> None:
+    """Bring one file here unless it is; `done` of its bytes are counted already."""
     if file.link.is_file():
+        meter.add(file.size - done)
         return
     try:
-        if not file.blob.is_file():
-            file.blob.parent.mkdir(parents=True, exist_ok=True)
-            _fill(preset, file, meter, cancel)
-            file.partial.replace(file.blob)
-        _link(file)
+        with _held(file, done, meter, cancel):
+            if file.link.is_file():
+                return
+            if not file.blob.is_file():
+                file.blob.parent.mkdir(parents=True, exist_ok=True)
+                _fill(preset, file, meter, cancel)
+                file.partial.replace(file.blob)
+            _link(file)
     except OSError as error:
         if isinstance(error, ControlNeXtError):
             raise
         raise unwritable(error) from error
+
+
+@contextmanager
+def _held(file: RemoteFile, done: int, meter: _Meter, cancel: threading.Event) -> Iterator[None]:
+    """Hold a file, waiting for whoever holds it; the operating system lets go of the lock of a program that dies."""
+    from filelock import FileLock, Timeout
+
+    file.lock.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(file.lock, mode=_LOCK_MODE)
+    waiting = True
+    while waiting:
+        stop_if(cancel)
+        try:
+            lock.acquire(timeout=_LOOK)
+            waiting = False
+        except Timeout:
+            log.info("%s is being downloaded by another program.", file.name)
+        now = file.done()  # what another program fetched meanwhile
+        if waiting or now != done:
+            meter.add(now - done, waiting=waiting)
+        done = now
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _fill(preset: Preset, file: RemoteFile, meter: _Meter, cancel: threading.Event) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+_PATIENCE = 60  # seconds
 SMALL = 2000  # bytes from which on a file is a large one, known by its SHA-256
 
 
@@ -23,6 +24,7 @@ class FakeHub:
         token: the one that opens them.
         cut: file name -> after how many bytes the connection breaks, once.
         garbled: file names whose first answer is wrong.
+        held: file name -> what has to happen before more than its first bytes are sent.
         ranges: whether it can send a file from the middle.
         requests: method, path and Range of all requests.
         bytes: content bytes sent.
@@ -33,6 +35,7 @@ class FakeHub:
     token: str = "secret"
     cut: dict = field(default_factory=dict)
     garbled: set = field(default_factory=set)
+    held: dict = field(default_factory=dict)
     ranges: bool = True
     status: int = 0
     requests: list = field(default_factory=list)
@@ -119,6 +122,9 @@ class _Handler(BaseHTTPRequestHandler):
         for at in range(0, len(sent), 4096):
             self.wfile.write(sent[at : at + 4096])
             self.hub.bytes += len(sent[at : at + 4096])
+            if name in self.hub.held:
+                self.wfile.flush()
+                self.hub.held[name].wait(_PATIENCE)
         if cut is not None:
             self.wfile.flush()
             self.close_connection = True

@@ -1,7 +1,10 @@
 """The real hub client against a hub on this machine."""
 
 import os
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -246,3 +249,74 @@ def test_a_link_that_leads_nowhere_is_mended(fake, preset):
     assert parts_of(preset, ())[0].find() is None
     run(preset, kinds=())
     assert (base / WEIGHTS).read_bytes() == LARGE
+
+
+WAITING = "Waiting for another program to download Mine"
+PATIENCE = 60  # seconds, on a busy machine
+HOLDER = "import filelock, sys; lock = filelock.FileLock(sys.argv[1]).acquire(); print('held', flush=True); input()"
+
+
+def until(happened):
+    deadline = time.monotonic() + PATIENCE
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+class Downloading(threading.Thread):
+    """A download beside the test's own."""
+
+    def __init__(self, preset):
+        super().__init__(daemon=True)
+        self.preset, self.told, self.cancel, self.error = preset, [], threading.Event(), None
+        self.start()
+
+    def run(self):
+        try:
+            run(self.preset, (), self.cancel, self.told.append)
+        except Exception as error:
+            self.error = error
+
+    def waits(self):
+        return any(one.stage == WAITING for one in self.told)
+
+    def ended(self):
+        self.join(PATIENCE)
+        return not self.is_alive()
+
+
+def test_two_that_want_one_file_download_it_once(fake, preset):
+    gate = fake.held[WEIGHTS] = threading.Event()
+    first = Downloading(preset)
+    until(lambda: fake.bytes)
+    second, third = Downloading(preset), Downloading(preset)
+    until(lambda: second.waits() and third.waits())
+    third.cancel.set()
+    assert third.ended()
+    assert isinstance(third.error, Cancelled)
+    gate.set()
+    assert first.ended()
+    assert second.ended()
+    assert (first.error, second.error) == (None, None)
+    assert [path for path, _ in fake.requests].count(f"/first/base/resolve/{COMMIT}/{WEIGHTS}") == 1
+    assert not first.waits()
+    assert [one.told[-1].step for one in (first, second)] == [fake.bytes] * 2
+    assert (parts_of(preset, ())[0].find() / WEIGHTS).read_bytes() == LARGE
+
+
+def test_a_program_that_dies_holds_no_file(fake, preset, tmp_path):
+    import hashlib
+
+    place = tmp_path / "hf" / "hub" / ".locks" / "models--first--base" / f"{hashlib.sha256(LARGE).hexdigest()}.lock"
+    place.parent.mkdir(parents=True)
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, place], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout.readline() == "held\n"
+        mine = Downloading(preset)
+        until(mine.waits)
+        assert not [path for path, _ in fake.requests if path.endswith(WEIGHTS)]
+        other.kill()
+    assert mine.ended()
+    assert mine.error is None
+    assert (parts_of(preset, ())[0].find() / WEIGHTS).read_bytes() == LARGE
