@@ -1,6 +1,7 @@
 """Remake the starter: `python -m controlnext.starter STAGE`. Every stage resumes where it was stopped.
 
-In order: render, autoencoder, encode, base, decoder, reader, adapter (four times), style (once a style), pack, examples.
+In order: render, autoencoder, encode, base, decoder, reader, colours, adapter (four times), style (once a style), pack,
+examples.
 """
 
 import argparse
@@ -20,15 +21,30 @@ STAGES = (
     "base",
     "decoder",
     "reader",
+    "colours",
     "adapter",
     "style",
     "clips",
     "image-encoder",
+    "video-frames",
+    "video",
+    "video-vae",
     "pack",
     "examples",
 )
+COLOUR_SCENES = 160  # six looks of each; a name then occurs about ten times under each sky
 # Default minutes of each stage; the model card tells how long the bundled weights had.
-MINUTES = {"autoencoder": 15, "base": 60, "decoder": 20, "reader": 20, "adapter": 30, "style": 4, "image-encoder": 8}
+MINUTES = {
+    "autoencoder": 15,
+    "base": 60,
+    "decoder": 20,
+    "reader": 20,
+    "adapter": 30,
+    "style": 4,
+    "image-encoder": 8,
+    "video-frames": 40,
+    "video": 60,
+}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -73,6 +89,14 @@ def _run(options: argparse.Namespace) -> None:
         from controlnext.starter import train_encoder
 
         train_encoder.train(data, runs / "clips", runs / stage, plan)
+    elif stage in ("video-frames", "video"):
+        from controlnext.starter import train_video
+
+        (train_video.train_video if stage == "video" else train_video.train_frames)(runs, plan)
+    elif stage == "video-vae":
+        from controlnext.starter import train_video_vae
+
+        train_video_vae.train(runs / "clips", runs / "autoencoder", runs / stage, plan)
     elif stage == "clips":
         import torch
         from diffusers import AutoencoderKL
@@ -119,6 +143,12 @@ def _run(options: argparse.Namespace) -> None:
         from controlnext.starter import train_style
 
         train_style.train(data, base / "pipeline", runs / "loras", plan, name=options.name)
+    elif stage == "colours":
+        from annotators.starter_colours import ColourNames
+        from controlnext.starter.colours import learn_colours
+        from controlnext.starter.dataset import FIRST_TRAINING_SEED
+
+        ColourNames(*learn_colours(range(FIRST_TRAINING_SEED, FIRST_TRAINING_SEED + COLOUR_SCENES))).save()
     elif stage == "examples":
         from controlnext.starter.examples import write_examples
 

@@ -1,6 +1,7 @@
 """The video starter's networks: Stable Video Diffusion's own classes at the image starter's widths, begun from its weights."""
 
 import re
+from collections.abc import Mapping
 
 import torch
 from diffusers import (
@@ -100,12 +101,11 @@ def make_video_scheduler() -> EulerDiscreteScheduler:
     )
 
 
-def start_frame_unet(unet: UNet2DConditionModel, base: UNet2DConditionModel) -> None:
-    """Give the frame UNet what it shares with the image starter's; the reference's channels start at zero."""
-    own, weights = base.state_dict(), unet.state_dict()
-    for name, value in weights.items():
-        if name in own:
-            source = own[name]
+def start_frame_unet(unet: UNet2DConditionModel, base: Mapping[str, Tensor]) -> None:
+    """Give the frame UNet what it shares with the weights of the image starter's; the reference's channels start at zero."""
+    for name, value in unet.state_dict().items():
+        if name in base:
+            source = base[name]
             if name == "conv_in.weight":
                 value.zero_()[:, : source.shape[1]] = source
             else:
