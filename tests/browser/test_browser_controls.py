@@ -17,7 +17,8 @@ EDITOR = "#cnx-start"
 def open_start(page, *, holds: bool) -> None:
     """Open the start picture; `holds` says whether the editor already has one, then it is drawn when this returns."""
     page.click("#cnx-start-fold button >> nth=0")
-    page.wait_for_selector(f"{EDITOR} .zoom-number")  # there once the editor has its canvas; before, it drops a picture
+    # There once the editor has its canvas; before, it drops a picture.
+    page.wait_for_selector(f"{EDITOR} .zoom-number")
     if holds:
         page.wait_for_selector(f"{EDITOR} .empty", state="detached")
 
