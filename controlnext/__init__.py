@@ -23,8 +23,8 @@ if TYPE_CHECKING:
         StableDiffusionXLControlNeXtImg2ImgPipeline,
         StableDiffusionXLControlNeXtInpaintPipeline,
         StableDiffusionXLControlNeXtPipeline,
-        StableVideoDiffusionControlNeXtPipeline,
     )
+    from controlnext.video_pipeline import StableVideoDiffusionControlNeXtPipeline
 
 __all__ = [
     "VARIANTS",
@@ -44,6 +44,7 @@ __all__ = [
 _HOMES = {"ControlNeXtAdapter": "adapter", "ControlNeXtModel": "model"} | dict.fromkeys(
     (name for name in __all__ if name.endswith("Pipeline")), "pipelines"
 )
+_HOMES["StableVideoDiffusionControlNeXtPipeline"] = "video_pipeline"
 
 
 def __getattr__(name: str) -> object:

@@ -20,6 +20,7 @@ from controlnext.model import ControlNeXtModel
 from controlnext.sgm import diffusers_names
 from controlnext.variants import Variant, detect_variants, get_variant
 from controlnext.weights import UNetPatch, as_alpha, as_kind, check_tensors, read_tensors, write_tensors
+from controlnext.windows import FrameConditions
 
 CONFIG_FILE = "config.json"
 CONTROL_FILE, UNET_FILE = "controlnet.safetensors", "unet.safetensors"
@@ -74,7 +75,7 @@ class Attachment:
 
     def set(
         self,
-        condition: Tensor | None,
+        condition: Tensor | FrameConditions | None,
         gamma: Gamma = 1.0,
         *,
         repeats: int = 1,

@@ -22,6 +22,7 @@ from controlnext.cache import ControlCache, fingerprint
 from controlnext.entrance import ControlSizeError, Entrance, InjectionError
 from controlnext.errors import ControlNeXtError
 from controlnext.variants import Variant, get_variant
+from controlnext.windows import FrameConditions, FrameControls
 
 Strength = float | Sequence[float] | Tensor
 Gamma = Strength | Callable[[int], Strength]
@@ -76,7 +77,7 @@ class Injection:
 
     def set(
         self,
-        condition: Tensor | None,
+        condition: Tensor | FrameConditions | None,
         gamma: Gamma = 1.0,
         *,
         repeats: int = 1,
@@ -88,6 +89,8 @@ class Injection:
             condition: RGB in [0, 1], `(K, 3, H, W)`, or `(K, F, 3, H, W)` for video; None = no control. A UNet batch
                 larger than `K * repeats` is that many pictures over again; if an even number of times, it counts as
                 guided, [unconditional, conditional], which matters where the unconditional half has no control.
+                `FrameConditions` where the UNet runs in windows over time: those of one step count as one forward, and
+                their controls are held for the step instead of the cache, which one long video would flood.
             gamma: Multiplier of the normalised control beside the variant's own: a finite number, or one per picture,
                 or a function that gives these for the count of UNet forwards since `set`. The number 0 leaves the UNet
                 without this control.
@@ -105,8 +108,10 @@ class Injection:
         self._gamma = gamma if callable(gamma) else as_gamma(gamma)
         self._condition, self._repeats, self._active = condition, repeats, active
         self._forwards = 0
+        self._since = None if self.cache is None else self.cache.now
         self._fingerprint: tuple[Hashable, str] | None = None
         self._prepared: tuple[Hashable, Any] | None = None
+        self._frames = FrameControls()
 
     def detach(self) -> None:
         """Remove both hooks and let go of the condition; a second call does nothing."""
@@ -139,13 +144,16 @@ class Injection:
             kwargs[name] if name in kwargs else args[self._names.index(name)] for name in ("sample", "timestep")
         )
         self._expected, self._pending = True, None
-        index, self._forwards = self._forwards, self._forwards + 1
+        window = self._condition.window if isinstance(self._condition, FrameConditions) else None
+        self._forwards += window is None or window.start == 0
+        index = self._forwards - 1
         if self._condition is None or (self._active is not None and not self._active(index)):
             return
         gamma = as_gamma(self._gamma(index)) if callable(self._gamma) else self._gamma
         if isinstance(gamma, float):
             return
-        if sample.ndim != self._condition.ndim or (sample.ndim == 5 and sample.shape[1] != self._condition.shape[1]):
+        wanted = len(window) if window else self._condition.shape[1]
+        if sample.ndim != self._condition.ndim or (sample.ndim == 5 and sample.shape[1] != wanted):
             raise ControlSizeError(
                 f"A condition of shape {tuple(self._condition.shape)} does not fit latents of shape "
                 f"{tuple(sample.shape)}: video needs (batch, frames, 3, height, width) with as many frames."
@@ -170,9 +178,11 @@ class Injection:
 
     def _control(self, timestep: Tensor | float, batch: int, device: torch.device) -> Tensor:
         """Return the control of the distinct conditions, `(K * F, C, h, w)`, from the cache if it is there."""
-        self._condition = condition = self._condition.to(device)
         if any(parameter.device != device for parameter in self.module.parameters()):
             self.module.to(device)
+        if isinstance(self._condition, FrameConditions):
+            return self._window_control(timestep, device)
+        self._condition = condition = self._condition.to(device)
         if torch.as_tensor(timestep).numel() > 1:
             condition = self._spread(condition, batch)  # each picture is at a time of its own
         if self.cache is None or torch.is_grad_enabled():
@@ -184,8 +194,20 @@ class Injection:
         if control is None:
             prepared = self._prepare(condition, content) if len(times) == 1 else None
             control = self.module(condition, timestep, *(() if prepared is None else (prepared,)))
-            self.cache.put(key, control)
+            self.cache.put(key, control, self._since)
         return control
+
+    def _window_control(self, timestep: Tensor | float, device: torch.device) -> Tensor:
+        """Return the control of the window at work, `(F, C, h, w)`; frames that windows share are computed once a step."""
+        times = tuple(torch.as_tensor(timestep).reshape(-1).tolist())
+        if len(times) != 1:
+            raise ControlSizeError(f"A video in windows is at one timestep, not at {len(times)}.")
+        conditions = self._condition
+        return self._frames.get(
+            (times, device),
+            conditions.controlled_by(self.variant.reference_leads),
+            lambda frames: self.module(conditions.take(frames).to(device), timestep),
+        )
 
     def _prepare(self, condition: Tensor, content: Hashable) -> Any:  # noqa: ANN401 - the module's own
         """Return what the module makes of the condition before the timestep enters, held for the condition that is set.
@@ -208,6 +230,8 @@ class Injection:
         # Content is hashed once per `set`, and again only if something was written to since.
         versions = tuple((tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors)
         if self._fingerprint is None or self._fingerprint[0] != versions:
+            if self._fingerprint is not None:
+                self._since = self.cache.now  # what was kept of the old content may go
             self._fingerprint = versions, fingerprint(tensors)
         kind = device.type  # the meta device, where only shapes are computed, has no autocast
         autocast = kind != "meta" and torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind)
@@ -218,7 +242,7 @@ class Injection:
         row = self.variant
         scale = self.module.scale if row.layout.learned_scale else torch.ones(())
         scale = scale.to(device, torch.float32)
-        pictures = len(self._condition) * self._repeats
+        pictures = self._condition.shape[0] * self._repeats
         if not row.control_on_uncond and batch % (2 * pictures) == 0:
             scale = torch.stack([torch.zeros_like(scale), scale]).repeat_interleave(batch // 2)
         factor = row.factor * (torch.sigmoid(scale) if row.sigmoid_scale else scale)

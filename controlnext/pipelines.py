@@ -19,7 +19,6 @@ from diffusers import (
     StableDiffusionXLImg2ImgPipeline,
     StableDiffusionXLInpaintPipeline,
     StableDiffusionXLPipeline,
-    StableVideoDiffusionPipeline,
 )
 from torch import Tensor
 
@@ -28,6 +27,7 @@ from controlnext.conditions import Picture, as_pictures, resized, size_of
 from controlnext.errors import ControlNeXtError
 from controlnext.gamma import GammaCurve, parse_gamma
 from controlnext.injection import ControlSizeError, InjectionError, Strength, as_gamma
+from controlnext.windows import FrameConditions
 
 logger = logging.getLogger(__name__)
 
@@ -219,9 +219,9 @@ class ControlNeXtMixin:
             raise PipelineError(
                 f"control_start and control_end satisfy 0 <= start <= end <= 1, not {start} and {end}."
             )
-        condition = self._prepare_condition(as_pictures(row["control_image"]), arguments, parameters)
-        prompts = _count_prompts(arguments)
-        made = prompts * (_given(arguments, "num_images_per_prompt", "num_videos_per_prompt") or 1)
+        condition = self._prepare_condition(row["control_image"], arguments, parameters)
+        prompts = count_prompts(arguments)
+        made = prompts * (given(arguments, "num_images_per_prompt", "num_videos_per_prompt") or 1)
         gamma = attachment.adapter.gamma if gamma is None else gamma
         gamma = parse_gamma(gamma) if isinstance(gamma, str) else gamma
         if isinstance(gamma, GammaCurve):
@@ -237,27 +237,38 @@ class ControlNeXtMixin:
             steps = self.num_timesteps
             return start <= index / steps and (index + 1) / steps <= end
 
-        repeats = _share(len(condition), prompts, made, what="control images")
+        repeats = _share(condition.shape[0], prompts, made, what="control images")
         attachment.set(condition, gamma, repeats=repeats, active=active)
         attachment.alpha = row["alpha"]
 
     def _prepare_condition(
-        self, pictures: list[PIL.Image.Image | Tensor], arguments: dict[str, Any], parameters: Mapping[str, Any]
-    ) -> Tensor:
+        self,
+        control_image: Any,  # noqa: ANN401 - as given
+        arguments: dict[str, Any],
+        parameters: Mapping[str, Any],
+    ) -> Tensor | FrameConditions:
         """Settle the picture's size in the call's arguments and bring the condition to it: `(K, 3, H, W)`."""
-        if _given(arguments, "padding_mask_crop"):
+        pictures = as_pictures(control_image)
+        height, width = self._settle_size(size_of(pictures[0]), arguments, parameters)
+        return torch.stack([resized(picture, height, width) for picture in pictures])
+
+    def _settle_size(
+        self, own: tuple[int, int], arguments: dict[str, Any], parameters: Mapping[str, Any]
+    ) -> tuple[int, int]:
+        """Return height and width of the picture, and say so in the call's arguments; `own` are the condition's."""
+        if given(arguments, "padding_mask_crop"):
             raise PipelineError(
                 "padding_mask_crop moves the picture away from its control image: crop both beforehand."
             )
         if "height" in parameters:
-            sizes = zip(("height", "width"), size_of(pictures[0]), strict=True)
-            height, width = (arguments.get(name) or own - own % SIZE_STEP for name, own in sizes)
+            sizes = zip(("height", "width"), own, strict=True)
+            height, width = (arguments.get(name) or side - side % SIZE_STEP for name, side in sizes)
             arguments.update(height=height, width=width)
         else:  # image to image: the start image decides
-            height, width = (own - own % SIZE_STEP for own in _start_size(arguments.get("image")))
+            height, width = (side - side % SIZE_STEP for side in _start_size(arguments.get("image")))
         if not height or not width:
             raise PipelineError(f"Pictures are at least {SIZE_STEP} pixels high and wide, not {height} x {width}.")
-        return torch.stack([resized(picture, height, width) for picture in pictures])
+        return height, width
 
 
 class StableDiffusionControlNeXtPipeline(ControlNeXtMixin, StableDiffusionPipeline):
@@ -296,29 +307,16 @@ class StableDiffusionXLControlNeXtInpaintPipeline(ControlNeXtMixin, StableDiffus
     _families = ("sdxl",)
 
 
-class StableVideoDiffusionControlNeXtPipeline(ControlNeXtMixin, StableVideoDiffusionPipeline):
-    """Stable Video Diffusion with control: `control_image` is one picture per frame, and sets the number of frames."""
-
-    _families = ("svd",)
-
-    def _prepare_condition(
-        self, pictures: list[PIL.Image.Image | Tensor], arguments: dict[str, Any], parameters: Mapping[str, Any]
-    ) -> Tensor:
-        """Stack the frames of one video: `(1, F, 3, H, W)`."""
-        arguments.setdefault("num_frames", len(pictures))
-        return super()._prepare_condition(pictures, arguments, parameters).unsqueeze(0)
-
-
-def _given(arguments: Mapping[str, Any], *names: str) -> Any:  # noqa: ANN401 - any argument
+def given(arguments: Mapping[str, Any], *names: str) -> Any:  # noqa: ANN401 - any argument
     """Return the first of some arguments that the call was given, or None."""
     return next((arguments[name] for name in names if arguments.get(name) is not None), None)
 
 
-def _count_prompts(arguments: Mapping[str, Any]) -> int:
+def count_prompts(arguments: Mapping[str, Any]) -> int:
     """Count the prompts of a call, or the start images where there are no prompts (video)."""
     if (embeddings := arguments.get("prompt_embeds")) is not None:
         return len(embeddings)
-    prompt = _given(arguments, "prompt", "image")
+    prompt = given(arguments, "prompt", "image")
     batched = isinstance(prompt, list | tuple) or (isinstance(prompt, Tensor) and prompt.ndim == 4)
     return len(prompt) if batched else 1
 

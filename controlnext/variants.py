@@ -63,6 +63,8 @@ class Variant:
         sigmoid_scale: Whether the learned scale passes a sigmoid before it multiplies.
         control_on_uncond: Whether the unconditional half of a guided batch keeps the scale; if not, its scale is 0
             (through the sigmoid where there is one, so SVD v1 still controls that half at 0.65).
+        reference_leads: Whether the control of a video's first frame, the reference's own, stands at the start of every
+            window over time.
         source: Where the row's facts come from.
     """
 
@@ -76,6 +78,7 @@ class Variant:
     factor: float = 1.0
     sigmoid_scale: bool = False
     control_on_uncond: bool = True
+    reference_leads: bool = False
     source: str = ""
 
 
@@ -165,6 +168,7 @@ _ROWS = (
         pool_first=False,
         factor=0.2,
         control_on_uncond=False,
+        reference_leads=True,
         source="ControlNeXt-SVD-v2 (inference code; its training copy pads the stem)",
     ),
     _STARTER,

@@ -14,9 +14,10 @@ PLACES = {
     "svd-v1": "after last down block",
     "svd-v2": "after down block 0",
     "starter": "after conv_in",
+    "starter-video": "after conv_in",
 }
 POOL_FIRST = {"sd15", "sd15-train"}
-EPS = {"sd15": 1e-12, "sd15-train": 1e-12, "sdxl": 1e-12, "svd-v1": 1e-5, "svd-v2": 1e-5, "starter": 1e-5}
+EPS = {name: 1e-5 if name.startswith(("svd", "starter")) else 1e-12 for name in PLACES}
 
 
 def cross_norm(control: np.ndarray, hidden: np.ndarray, eps: float) -> np.ndarray:
@@ -44,8 +45,10 @@ def multipliers(variant: str, scale: float, rows: int, uncond: int) -> np.ndarra
         return np.full(rows, scale)
     if variant == "svd-v1":
         return 1.3 / (1 + np.exp(-np.where(np.arange(rows) < uncond, 0.0, scale)))
-    if variant in ("svd-v2", "starter"):
-        return {"svd-v2": 0.2, "starter": 1.0}[variant] * np.where(np.arange(rows) < uncond, 0.0, 1.0)
+    if variant in ("svd-v2", "starter", "starter-video"):
+        return {"svd-v2": 0.2, "starter": 1.0, "starter-video": scale}[variant] * np.where(
+            np.arange(rows) < uncond, 0.0, 1.0
+        )
     return np.ones(rows)
 
 

@@ -38,6 +38,9 @@ METHOD = (
     "gamma",
     "adapter",
     "pipelines",
+    "video_pipeline",
+    "windows",
+    "device",
     "errors",
 )
 HEAVY = ("torch", "diffusers", "transformers", "gradio", "peft", "mediapipe", "cv2")

@@ -135,7 +135,7 @@ def test_a_control_that_is_not_finite_stays_out_at_gamma_zero():
 
 
 # How many skips, counted from conv_in, are stored before the control enters.
-CLEAN_SKIPS = {"sdxl": 1, "starter": 1, "sd15-train": 3, "svd-v2": 3, "sd15": 6, "svd-v1": 4}
+CLEAN_SKIPS = {"sdxl": 1, "starter": 1, "starter-video": 1, "sd15-train": 3, "svd-v2": 3, "sd15": 6, "svd-v1": 4}
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

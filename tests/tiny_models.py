@@ -107,7 +107,7 @@ class Case:
             return unet(case.sample, timestep, **case.others).sample
 
 
-CHANNELS = {"sd15": 32, "sd15-train": 16, "sdxl": 16, "svd-v1": 64, "svd-v2": 32, "starter": 16}
+CHANNELS = {"sd15": 32, "sd15-train": 16, "sdxl": 16, "svd-v1": 64, "svd-v2": 32, "starter": 16, "starter-video": 32}
 
 
 def make_case(variant: str, batch: int = 4, conditions: int = 2, frames: int = 3) -> Case:
@@ -117,7 +117,7 @@ def make_case(variant: str, batch: int = 4, conditions: int = 2, frames: int = 3
     def random(*shape):
         return torch.randn(*shape, generator=generator)
 
-    if variant.startswith("svd"):
+    if variant.startswith("svd") or variant.endswith("video"):
         condition = torch.rand(conditions, frames, 3, 96, 80, generator=generator)
         others = {"encoder_hidden_states": random(batch, 1, VIDEO_WIDTH), "added_time_ids": random(batch, 3)}
         return Case(variant, make_video_unet(), module, condition, random(batch, frames, 8, 8, 12), others)
