@@ -1,6 +1,6 @@
 import pytest
 import torch
-from tiny_models import Counter, make_case
+from tiny_models import Counter, make_case, make_module
 
 from controlnext.cache import ControlCache, fingerprint
 from controlnext.injection import attach, attached_injection
@@ -30,6 +30,28 @@ def test_the_budget_is_kept_by_forgetting_the_oldest():
     assert (len(cache), cache.nbytes) == (2, 32)
     cache.clear()
     assert (len(cache), cache.nbytes) == (0, 0)
+
+
+def test_what_a_run_uses_is_not_driven_out_by_the_same_run():
+    cache = ControlCache(budget=3 * 4)
+
+    def found(*keys):
+        """Which of the keys a run finds; it puts what it does not."""
+        since, seen = cache.now, []
+        for key in keys:
+            if cache.get(key) is not None:
+                seen.append(key)
+            else:
+                cache.put(key, torch.zeros(1), since)
+        return "".join(seen)
+
+    assert found(*"abcde") == ""
+    assert found(*"abcde") == found(*"abcde") == "abc"
+    assert found(*"vwxyz") == ""
+    assert found(*"vwxyz") == "vwx"
+    assert found(*"va") == "v"  # drives w out, as the least recently used
+    assert found(*"vax") == "vax"
+    assert (len(cache), cache.nbytes) == (3, 12)
 
 
 def test_fingerprints_follow_content():
@@ -214,3 +236,42 @@ def test_inference_mode_fills_and_reads_the_cache(case):
         injection.set(case.condition)
         assert torch.equal(case.run(), first)
     assert counter.count == 1
+
+
+def test_of_a_schedule_larger_than_the_budget_the_first_steps_serve_the_next_run(case, monkeypatch):
+    counter, hashed = Counter(case.module), []
+    monkeypatch.setattr("controlnext.injection.fingerprint", lambda tensors: hashed.append(1) or fingerprint(tensors))
+    control = case.module(case.condition, 11)
+    counter.count = 0
+    cache = ControlCache(budget=int(2.5 * control.nbytes))
+    other = make_module("sdxl", 16)
+    others = Counter(other)
+    with torch.no_grad():
+        other.mid_convs[1].weight.neg_()
+    with attach(case.unet, case.module, "sdxl", cache=cache) as injection:
+        first = run_schedule(case, injection)
+        again = run_schedule(case, injection)
+        assert counter.count == len(STEPS) + 1
+        assert len(hashed) == 2  # once a run, not once a step
+        run_schedule(case, injection)
+        assert counter.count == len(STEPS) + 2
+        with attach(case.unet, other, "sdxl", cache=cache) as beside:  # two controls that alternate
+            for _ in range(2):
+                beside.set(case.condition)
+                run_schedule(case, injection)
+        assert counter.count == len(STEPS) + 2 + 2 * 2
+        assert others.count == len(STEPS) + 2
+    assert all(torch.equal(one, two) for one, two in zip(first, again, strict=True))
+
+
+def test_a_picture_changed_in_place_makes_room_for_itself(case):
+    counter, control = Counter(case.module), case.module(case.condition, 11)
+    cache = ControlCache(budget=int(2.5 * control.nbytes))
+    counter.count = 0
+    with attach(case.unet, case.module, "sdxl", case.condition, cache=cache):
+        for _ in range(2):
+            for step in STEPS[:2]:
+                case.run(step)
+                case.run(step)
+            case.condition.mul_(0.5)
+    assert counter.count == 4
