@@ -5,12 +5,12 @@ Importing this package loads neither torch nor diffusers; each public name bring
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 # Eager, and free of torch: a later import of the submodule would otherwise hide the function behind its own name.
 from controlnext.cross_norm import cross_norm
 from controlnext.errors import ControlNeXtError
+from controlnext.lazy import lazy_names
 from controlnext.variants import VARIANTS
 
 if TYPE_CHECKING:
@@ -46,15 +46,4 @@ _HOMES = {"ControlNeXtAdapter": "adapter", "ControlNeXtModel": "model"} | dict.f
 )
 _HOMES["StableVideoDiffusionControlNeXtPipeline"] = "video_pipeline"
 
-
-def __getattr__(name: str) -> object:
-    """Import a public name from its home on first use."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    return value
-
-
-def __dir__() -> list[str]:
-    """List the public names beside what is loaded."""
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -96,6 +96,16 @@ def test_public_names_are_there():
         controlnext.nothing  # noqa: B018 - the access is the test
 
 
+def test_a_lazy_name_is_imported_when_it_is_first_used():
+    code = (
+        "import sys, controlnext.video as video; assert 'open_clip' in dir(video) and 'open_clip' not in vars(video); "
+        "assert 'controlnext.video.clip' not in sys.modules; assert video.open_clip is vars(video)['open_clip']; "
+        "assert set(video.__all__) <= set(dir(video)); video.nothing"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stderr.endswith("AttributeError: module 'controlnext.video' has no attribute 'nothing'\n")
+
+
 def test_the_function_wins_over_the_submodule_of_its_name():
     code = (
         "import controlnext.cross_norm, controlnext.variants; from controlnext import cross_norm; cross_norm.__call__"
