@@ -2,10 +2,12 @@
 
 The frame stage learns to move the figure of a reference picture into a pose; its network is the half of the video UNet
 that knows no time, begun from the image starter, and costs less. The video stage puts it into the video UNet, whose
-layers over time start by doing nothing, and trains everything on windows of frames. The control module learns along: it
-is left out of some of the samples, so that the base works without it too, and is saved apart, as an adapter.
+layers over time start by doing nothing, and trains everything on windows of frames. The control module is the image
+starter's: it reads poses well already, so it stays as it is, and the UNet learns to follow it. It is left out of some of
+the samples, so that the base works without it too, and is saved apart, as an adapter.
 """
 
+import copy
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -246,15 +248,15 @@ class Course:
     """What a stage trains, and how.
 
     `make` makes the UNet to begin from, `frames` are the frames of a window, `batch` the windows a step and process,
-    `rates` the peak learning rates of the layers without time, of the layers over time and of the control module;
-    `module` is the control module to begin from, None begins anew.
+    `rates` the peak learning rates of the layers without time and of the layers over time; `module` is the control
+    module, which stays as it is.
     """
 
     make: Callable[[], nn.Module]
     frames: int
     batch: int
-    rates: tuple[float, float, float]
-    module: ControlNeXtModel | None = None
+    rates: tuple[float, float]
+    module: ControlNeXtModel
 
 
 def train(runs: Path, out: Path, plan: Plan, course: Course) -> None:
@@ -266,15 +268,15 @@ def train(runs: Path, out: Path, plan: Plan, course: Course) -> None:
         .requires_grad_(False)
     )
     torch.manual_seed(3)
-    module = quicken(course.module or ControlNeXtModel.from_variant(VARIANT)).train()
+    module = course.module.to(memory_format=torch.channels_last).eval().requires_grad_(False)
     unet = quicken(course.make()).train()
     timed = [
         p for name, p in unet.named_parameters() if "temporal" in name or "time_pos" in name or "time_mixer" in name
     ]
     known = {id(p) for p in timed}
     plain = [p for p in unet.parameters() if id(p) not in known]
-    groups = list(zip((plain, timed, list(module.parameters())), course.rates, strict=True))
-    loop = Loop(out, {"unet": unet, "module": module}, [group for group in groups if group[0]], plan)
+    groups = list(zip((plain, timed), course.rates, strict=True))
+    loop = Loop(out, {"unet": unet}, [group for group in groups if group[0]], plan)
     stage = Stage(unet, module)
     batches, diffusion = (
         Batches(runs / "clips", encoder, vae.config.scaling_factor, course.frames),
@@ -303,11 +305,11 @@ def train(runs: Path, out: Path, plan: Plan, course: Course) -> None:
     def report() -> None:
         stage.injection.detach()  # so that the copies have none
         averaged = loop.averaged()
-        shown = Stage(averaged["unet"], averaged["module"])
+        shown = Stage(averaged["unet"], module)
         _sheet(out / "sheets" / f"{round(loop.elapsed / 60):03d}.png", shown, vae, example, truth)
         shown.injection.detach()
         averaged["unet"].save_pretrained(out / "unet")
-        adapter = ControlNeXtAdapter(averaged["module"].half())
+        adapter = ControlNeXtAdapter(copy.deepcopy(module).half())
         facts = {"annotator": "pose", "gamma": "1.0", "base": VARIANT, "steps": str(loop.step)}
         adapter.save_pretrained(out / "adapter", metadata=facts | {"minutes": f"{loop.elapsed / 60:.1f}"})
         stage.injection = attach(unet, module, VARIANT)
@@ -329,7 +331,7 @@ def train_frames(runs: Path, plan: Plan) -> None:
         start_frame_unet(unet, base)
         return unet
 
-    train(runs, runs / "video-frames", plan, Course(make, frames=1, batch=16, rates=(6e-4, 0.0, 1e-3), module=module))
+    train(runs, runs / "video-frames", plan, Course(make, frames=1, batch=16, rates=(6e-4, 0.0), module=module))
 
 
 def train_video(runs: Path, plan: Plan) -> None:
@@ -342,4 +344,4 @@ def train_video(runs: Path, plan: Plan) -> None:
         return unet
 
     module = ControlNeXtAdapter.from_pretrained(before / "adapter", dtype=torch.float32).module
-    train(runs, runs / "video", plan, Course(make, WINDOW, batch=2, rates=(3e-4, 8e-4, 6e-4), module=module))
+    train(runs, runs / "video", plan, Course(make, WINDOW, batch=2, rates=(3e-4, 8e-4), module=module))
