@@ -65,6 +65,7 @@ def make_studio(chosen: argparse.Namespace) -> Studio:
         lora_dirs=[ROOT / "loras", *chosen.loras],
         device=chosen.device,
         annotate=annotators.annotate,
+        poses=annotators,
         threads=chosen.threads,
     )
 

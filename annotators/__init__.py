@@ -15,6 +15,7 @@ _HOMES = {
     "ANNOTATORS": "table",
     "annotate": "table",
     "describe": "table",
+    "describe_figure": "starter_colours",
     "draw_pose": "table",
     "fetch_backend": "table",
     "status": "table",

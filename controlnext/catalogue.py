@@ -79,6 +79,17 @@ class Catalogue:
         ]
         return rows
 
+    def animators(self) -> list[dict[str, Any]]:
+        """List the models that make videos: those made for it, and those that can draw one frame after the other.
+
+        Returns:
+            Rows as of `models`, video models and among them the starter first, with their own state, and `frame_by_frame`: whether frames are drawn
+            one by one.
+        """
+        presets = [preset for preset in self._read().values() if "pose" in preset.adapters]
+        rows = [{**self._row(preset, video=True), "frame_by_frame": not preset.video} for preset in presets]
+        return sorted(rows, key=lambda row: (row["frame_by_frame"], not row["family"].startswith(DEFAULT_MODEL)))
+
     def loras(self, model: str, annotator: str = "") -> list[dict[str, Any]]:
         """List the LoRAs as plain data, each with whether it is usable with a model and if not why.
 
@@ -143,13 +154,19 @@ class Catalogue:
         """Whether all that a preset's base model needs is local, or should be: then loading downloads nothing."""
         return all(part.path is not None or part.find() for part in parts_of(preset, (), half=self.half))
 
-    def require(self, preset: Preset, kinds: Sequence[str] = ()) -> None:
+    def require(self, preset: Preset, kinds: Sequence[str] = (), *, video: bool = False) -> None:
         """Look at what is on this disk before anything is downloaded or loaded.
 
+        Args:
+            preset: the model.
+            kinds: conditions whose adapters are wanted.
+            video: whether a video is to be made.
+
         Raises:
-            ControlNeXtError: the model makes videos, local files are not there, or base and adapter do not go together.
+            ControlNeXtError: the model makes videos where pictures are wanted, local files are not there, or base and
+                adapter do not go together.
         """
-        if preset.video:
+        if preset.video and not video:
             raise PresetError(video_reason(preset))
         for part in parts_of(preset, kinds, half=self.half):
             place = part.find()
@@ -208,7 +225,6 @@ class Catalogue:
         given = {key: value for key, value in values.items() if value is not None and not _is_default(key, value)}
         adapter = str(given.pop("adapter", ""))
         kind = adapter or ("" if annotator == MADE_AS_GIVEN else annotator)
-        row = self._adapter_row(preset, kind) if kind else AdapterRow()
         if "loras" in given:
             given["loras"] = _lora_uses(given["loras"])
         if "controls" in given:
@@ -217,9 +233,7 @@ class Catalogue:
             "seed": secrets.randbelow(RANDOM_SEEDS),
             "width": preset.sizes.width,
             "height": preset.sizes.height,
-            **preset.defaults.values(),
-            **({"gamma": self._gamma(preset, row)} if kind else {}),
-            **row.values(),
+            **self.defaults(preset, kind),
             **given,
         }
         recipe = Recipe(
@@ -228,6 +242,16 @@ class Catalogue:
         self.check(recipe, preset)
         return recipe
 
+    def defaults(self, preset: Preset, kind: str = "") -> dict[str, Any]:
+        """What a recipe that says nothing means for a model, with the control of one kind.
+
+        Raises:
+            RecipeError: the model has no adapter for that kind.
+        """
+        row = self._adapter_row(preset, kind) if kind else AdapterRow()
+        gamma = {"gamma": self._gamma(preset, row)} if kind else {}
+        return {**preset.defaults.values(), **gamma, **row.values()}
+
     def check(self, recipe: Recipe, preset: Preset) -> list[tuple[LoraInfo, float]]:
         """Check a recipe against its model, and find its LoRAs.
 
@@ -235,8 +259,10 @@ class Catalogue:
             LoRA files and weights.
 
         Raises:
-            ControlNeXtError: a size, kind of condition or LoRA this model does not have.
+            ControlNeXtError: a size, kind of condition or LoRA this model does not have, or it makes videos only.
         """
+        if preset.video:
+            raise PresetError(video_reason(preset))
         try:
             preset.sizes.check(recipe.width, recipe.height, preset.title)
         except ValueError as error:
@@ -246,9 +272,9 @@ class Catalogue:
         shape, library = self._shape(preset), self._library(preset)
         return [(library.find(use.name, shape, preset.title), use.weight) for use in recipe.loras]
 
-    def _row(self, preset: Preset) -> dict[str, Any]:
+    def _row(self, preset: Preset, *, video: bool = False) -> dict[str, Any]:
         missing = {kind: _missing_adapter(preset, kind) for kind in preset.adapters}
-        ready = readiness(preset, self._failed.get(preset.name), half=self.half)
+        ready = readiness(preset, self._failed.get(preset.name), half=self.half, video=video)
         defaults = Recipe().model_dump(
             include={"num_inference_steps", "guidance_scale", "control_start", "control_end"}
         )

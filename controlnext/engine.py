@@ -22,7 +22,7 @@ from controlnext.gamma import GammaCurve, parse_gamma
 from controlnext.hashes import weights_digest
 from controlnext.loading import PIPELINES, load_pipeline
 from controlnext.lora import load_loras
-from controlnext.memory import ACCELERATORS, RUNGS, Ladder, Rung, lift, put_on
+from controlnext.memory import ACCELERATORS, RUNGS, Ladder, Rung, lift, put_on, tile
 from controlnext.preview import CleanEstimate, LatentPreview
 from controlnext.schedulers import SCHEDULERS
 from controlnext.sources import Part, adapter_of, parts_of
@@ -101,7 +101,8 @@ class Engine:
                 "Check that its files are complete."
             ) from error
         pipeline.set_progress_bar_config(disable=True)
-        pipeline.vae.enable_slicing()  # decode one picture after the other: the peak of memory does not grow with the batch
+        if hasattr(pipeline.vae, "use_slicing"):
+            pipeline.vae.enable_slicing()  # one picture is decoded after the other: the batch takes no more memory
         return cls(preset, pipeline, cache, device, ladder)
 
     def prepare(self, recipe: Recipe, loras: Sequence[tuple[LoraInfo, float]]) -> None:
@@ -115,7 +116,7 @@ class Engine:
             lift(self.pipeline)  # weights that wait elsewhere cannot be changed
         self.pipeline.scheduler = self._scheduler(recipe.scheduler)
         self._attach(tuple(control.condition_kind for control in recipe.all_controls))
-        load_loras(self.pipeline, loras)
+        self._take_loras(loras)
         if waiting:
             self._apply_alphas(recipe)
             put_on(self.pipeline, waiting, self._device.name)
@@ -213,6 +214,9 @@ class Engine:
         row = SCHEDULERS[name]
         return getattr(diffusers, row.kind).from_config(own.config, **row.overrides)
 
+    def _take_loras(self, loras: Sequence[tuple[LoraInfo, float]]) -> None:
+        load_loras(self.pipeline, loras)
+
     def _attach(self, kinds: tuple[str, ...]) -> None:
         """Have the adapters of these kinds on the model, in this order, and no others."""
         if kinds == self._attached:
@@ -254,7 +258,7 @@ def _control_arguments(recipe: Recipe, inputs: Inputs) -> dict[str, Any]:
     rows = [
         {
             "control_image": condition,
-            "gamma": _strength(control),
+            "gamma": control_strength(control),
             "alpha": control.alpha,
             "control_start": control.control_start,
             "control_end": control.control_end,
@@ -266,7 +270,8 @@ def _control_arguments(recipe: Recipe, inputs: Inputs) -> dict[str, Any]:
     return {name: [row[name] for row in rows] for name in rows[0]}
 
 
-def _strength(control: ControlUse) -> float | GammaCurve:
+def control_strength(control: ControlUse) -> float | GammaCurve:
+    """Return gamma as a pipeline takes it: a number, or the curve times the number."""
     if not control.gamma_curve:
         return control.gamma
     return parse_gamma(control.gamma_curve).scaled(control.gamma)
@@ -293,5 +298,5 @@ def _place(pipeline: Any, device: Device, ladder: Ladder) -> None:  # noqa: ANN4
     release_memory()
     rung = next(rung for rung in RUNGS if rung.name == "offload")
     ladder.taken += ["tiling", "offload"]
-    pipeline.vae.enable_tiling()
+    tile(pipeline)
     put_on(pipeline, rung, device.name)

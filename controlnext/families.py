@@ -25,12 +25,15 @@ FAMILY_TITLES: Mapping[str, str] = MappingProxyType(
         "sdxl": "Stable Diffusion XL",
         "svd": "Stable Video Diffusion",
         "starter": "the starter",
+        "starter-video": "the video starter",
         "transformer": "a transformer model such as SD3 or FLUX",
     }
 )
 """Family -> how a sentence calls it."""
 
 _VIDEO_UNET = "UNetSpatioTemporalConditionModel"
+_VIDEO_WIDTHS: Mapping[int, str] = MappingProxyType({1024: "svd", 128: "starter-video"})
+_VIDEO_FAMILIES = frozenset(_VIDEO_WIDTHS.values())
 _HEADER_LIMIT = 64 << 20  # bytes; the header of the largest models stays far below
 _TEXT_KEY = "attn2.to_k.weight"  # its second side is the width of the text features, which tells the families apart
 _TRANSFORMERS = ("double_blocks.", "joint_blocks.", "transformer_blocks.", "model.diffusion_model.joint_blocks.")
@@ -67,10 +70,9 @@ def base_family(place: Path) -> str:
         config = json.loads((place / "unet" / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return "transformer" if (place / "transformer" / "config.json").is_file() else ""
-    if config.get("_class_name") == _VIDEO_UNET:
-        return "svd"
     width = config.get("cross_attention_dim")
-    return TEXT_WIDTHS.get(width, "") if isinstance(width, int) else ""
+    widths = _VIDEO_WIDTHS if config.get("_class_name") == _VIDEO_UNET else TEXT_WIDTHS
+    return widths.get(width, "") if isinstance(width, int) else ""
 
 
 def _family_of_shapes(shapes: Mapping[str, tuple[int, ...]]) -> str:
@@ -100,20 +102,20 @@ def adapter_families(place: Path) -> frozenset[str]:
 
 
 def _narrowed(families: set[str], unet: Mapping[str, tuple[int, ...]]) -> set[str]:
-    """Families that UNet weights leave over: SDXL alone stacks blocks, SVD alone has a time axis."""
+    """Families that UNet weights leave over: SDXL alone stacks blocks, video models alone have a time axis."""
     if not any("transformer_blocks" in key for key in unet):
         return families
     if any("temporal" in key or "time_stack" in key for key in unet):
-        return {"svd"}
+        return families & _VIDEO_FAMILIES or set(_VIDEO_FAMILIES)
     if any(_DEEP.search(key) for key in unet):
         return {"sdxl"}
-    return families - {"sdxl", "svd"} or families
+    return families - {"sdxl", *_VIDEO_FAMILIES} or families
 
 
 def check_base(preset: Preset, place: Path) -> None:
     """Raise a `MismatchError` if a base model is of another family than its preset says."""
     found = base_family(place)
-    known = set(TEXT_WIDTHS.values()) | {"svd", "transformer"}
+    known = set(TEXT_WIDTHS.values()) | _VIDEO_FAMILIES | {"transformer"}
     if found and found != preset.family and preset.family in known:
         raise MismatchError(
             f"{preset.title} is described as {title_of(preset.family)}, but {place} holds {title_of(found)}; correct "

@@ -1,4 +1,4 @@
-"""Results on disk: written whole or not at all, listed by looking, with small pictures for the page."""
+"""Results on disk, pictures and videos: written whole or not at all, listed by looking, with small pictures for the page."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from PIL import Image
@@ -18,7 +18,10 @@ from PIL import Image
 from controlnext.errors import ControlNeXtError
 from controlnext.inputs import Inputs
 from controlnext.recipe import Recipe, RecipeError
-from controlnext.recipe_png import read_facts, read_png, write_png
+from controlnext.recipe_png import FACTS_KEY, read_facts, read_png, write_png
+
+if TYPE_CHECKING:
+    from controlnext.animation.recipe import VideoRecipe
 
 THUMBNAIL_FOLDER = ".thumbnails"
 THUMBNAIL_SIZE = 256
@@ -32,20 +35,25 @@ class GalleryError(ControlNeXtError, RuntimeError):
     """A result could not be written, read or deleted; the text says why and what helps."""
 
 
+VIDEO_SUFFIX = ".mp4"
+COMPANIONS = (".beside.mp4", ".poses.mp4")
+"""Endings of videos that belong to another one: beside its clip, and its poses alone."""
+
+
 @dataclass(frozen=True)
 class GalleryItem:
     """One saved result.
 
     Attributes:
-        path: the PNG.
+        path: the PNG, or the MP4.
         modified: time of writing, seconds since 1970.
-        recipe: how it was made; None for a picture without a (readable) recipe.
+        recipe: how it was made; None for a result without a (readable) recipe.
         facts: what was measured on it, such as `adherence`.
     """
 
     path: Path
     modified: float
-    recipe: Recipe | None
+    recipe: Recipe | VideoRecipe | None
     facts: Mapping[str, Any]
 
 
@@ -105,11 +113,16 @@ class Gallery:
                     write_png(file, image, recipe, condition, facts)
                     file.flush()
                     os.fsync(file.fileno())
-                return _move_to_free_name(
-                    unfinished, self.output_dir, f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{recipe.seed}"
-                )
+                return _move_to_free_name(unfinished, self.output_dir, _stem(recipe.seed))
             finally:
                 unfinished.unlink(missing_ok=True)
+
+    def video_path(self, seed: int) -> Path:
+        """Return where a video can be written: named as pictures are, and no result of that name is there."""
+        stem, count = _stem(seed), 1
+        while (path := self.output_dir / f"{stem if count == 1 else f'{stem}_{count}'}{VIDEO_SUFFIX}").exists():
+            count += 1
+        return path
 
     def items(self, limit: int | None = None) -> list[GalleryItem]:
         """List results, newest first.
@@ -125,7 +138,7 @@ class Gallery:
         with self._in_words("read"):
             found = []
             for entry in os.scandir(self.output_dir):
-                if entry.name.endswith(".png") and not entry.name.startswith(".") and entry.is_file():
+                if _is_result(entry.name) and entry.is_file():
                     found.append((entry.stat().st_mtime, Path(entry.path)))
         found.sort(key=lambda pair: (pair[0], pair[1].name), reverse=True)
         present = set(found)
@@ -145,16 +158,12 @@ class Gallery:
             GalleryError: not a result of this gallery, not a readable picture, or the folder cannot be written.
         """
         source = self._own(path)
-        target = self.output_dir / THUMBNAIL_FOLDER / f"{source.stem}.jpg"
+        target = self._small(source)
         with self._in_words("make a thumbnail in"):
             if target.exists() and target.stat().st_mtime >= source.stat().st_mtime:
                 return target
             target.parent.mkdir(exist_ok=True)
-            try:
-                with Image.open(source, formats=["PNG"]) as image:
-                    small = image.convert("RGB")
-            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-                raise GalleryError(f"{source.name} is not a readable picture; delete it or replace it.") from None
+            small = _first_frame(source) if source.suffix == VIDEO_SUFFIX else _picture(source)
             small.thumbnail((THUMBNAIL_SIZE, THUMBNAIL_SIZE))
             unfinished = target.with_name(f"{_TEMPORARY}{uuid4().hex}.jpg")
             try:
@@ -173,23 +182,25 @@ class Gallery:
         source = self._own(path)
         with self._in_words("delete from"):
             source.unlink()
-            (self.output_dir / THUMBNAIL_FOLDER / f"{source.stem}.jpg").unlink(missing_ok=True)
+            for ending in COMPANIONS if source.suffix == VIDEO_SUFFIX else ():
+                source.with_suffix(ending).unlink(missing_ok=True)
+            self._small(source).unlink(missing_ok=True)
         self._seen.pop(source, None)
 
     def _item(self, path: Path, modified: float) -> GalleryItem:
         known = self._seen.get(path)
         if known is None:
-            try:
-                recipe = read_png(path)
-            except RecipeError:
-                recipe = None
-            known = self._seen[path] = GalleryItem(path, modified, recipe, read_facts(path))
+            known = self._seen[path] = GalleryItem(path, modified, *_contents(path))
         return known
+
+    def _small(self, source: Path) -> Path:
+        """Where a result's thumbnail is; a picture and a video may share a stem."""
+        return self.output_dir / THUMBNAIL_FOLDER / f"{source.name.removesuffix('.png')}.jpg"
 
     def _own(self, path: str | Path) -> Path:
         """Check that a path names a result in this very folder: the page's input never reaches another file."""
         source = Path(os.path.abspath(self.output_dir / path))
-        if source.parent != self.output_dir or source.suffix != ".png" or not source.is_file():
+        if source.parent != self.output_dir or not _is_result(source.name) or not source.is_file():
             raise GalleryError(f"There is no result {Path(path).name!r} in the gallery; it may have been deleted.")
         return source
 
@@ -208,6 +219,48 @@ class Gallery:
             else:
                 why = f"the system says: {error.strerror or error}. Choose another folder if it stays so"
             raise GalleryError(f"Could not {doing} the output folder {self.output_dir}: {why}.") from error
+
+
+def _is_result(name: str) -> bool:
+    return name.endswith((".png", VIDEO_SUFFIX)) and not name.endswith(COMPANIONS) and not name.startswith(".")
+
+
+def _stem(seed: int) -> str:
+    return f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{seed}"
+
+
+def _contents(path: Path) -> tuple[Recipe | VideoRecipe | None, Mapping[str, Any]]:
+    """The recipe inside of a result, None where it cannot be read, and what was measured on it."""
+    if path.suffix == VIDEO_SUFFIX:
+        from controlnext.animation.recipe import read_video_recipe as read
+        from controlnext.video.contents import read_contents
+
+        told = read_contents(path).get(FACTS_KEY)
+        facts = told if isinstance(told, dict) else {}
+    else:
+        read, facts = read_png, read_facts(path)
+    try:
+        return read(path), facts
+    except RecipeError:
+        return None, facts
+
+
+def _picture(source: Path) -> Image.Image:
+    try:
+        with Image.open(source, formats=["PNG"]) as image:
+            return image.convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        raise GalleryError(f"{source.name} is not a readable picture; delete it or replace it.") from None
+
+
+def _first_frame(source: Path) -> Image.Image:
+    from controlnext.video import VideoError, open_clip, read_frames
+
+    try:
+        with read_frames(open_clip(source)) as frames:
+            return Image.fromarray(next(frames))
+    except VideoError:
+        raise GalleryError(f"{source.name} is not a readable video; delete it or replace it.") from None
 
 
 def _move_to_free_name(unfinished: Path, folder: Path, stem: str) -> Path:

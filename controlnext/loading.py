@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from diffusers import AutoencoderKL
 
-from controlnext import pipelines
+import controlnext
 from controlnext.quiet import quiet_loading
 from controlnext.sources import INDEX_FILE, WEIGHTED, weight_variant
 
@@ -31,14 +31,17 @@ PIPELINES: Mapping[str, str] = MappingProxyType(
         "starter": "StableDiffusionControlNeXtPipeline",
         "sd15": "StableDiffusionControlNeXtPipeline",
         "sdxl": "StableDiffusionXLControlNeXtPipeline",
+        "svd": "StableVideoDiffusionControlNeXtPipeline",
+        "starter-video": "StableVideoDiffusionControlNeXtPipeline",
     }
 )
-"""Base-model family -> pipeline class of `controlnext.pipelines`."""
+"""Base-model family -> pipeline class of `controlnext`."""
 
 CONFIGS = Path(__file__).resolve().parent.parent / "assets" / "configs"
 """Configurations that single checkpoint files lack, by family, and the merges of CLIP's tokenizer."""
 
 _MERGES = CONFIGS / "clip_merges.txt.gz"
+_CHECKED = ("starter", "sd15")  # families whose pipelines come with a safety checker, which is not used here
 _LIBRARIES = ("diffusers", "transformers")
 _PADS = {"tokenizer": "<|endoftext|>", "tokenizer_2": "!"}  # SDXL's second text encoder was trained padded with "!"
 _LENGTH = 77  # tokens a CLIP text encoder reads
@@ -60,9 +63,9 @@ def load_pipeline(preset: Preset, base: Path, vae: Path | None, dtype: torch.dty
     Raises:
         Exception: whatever diffusers and transformers raise on files that are missing, damaged or something else.
     """
-    kind = getattr(pipelines, PIPELINES[preset.family])
+    kind = getattr(controlnext, PIPELINES[preset.family])
     options: dict[str, Any] = {"dtype": dtype, "local_files_only": True}
-    if preset.family != "sdxl":
+    if preset.family in _CHECKED:
         options |= {"safety_checker": None, "requires_safety_checker": False}
     with quiet_loading():
         if vae is not None:

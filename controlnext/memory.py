@@ -93,10 +93,16 @@ def put_on(pipeline: Any, rung: Rung, device: str) -> None:  # noqa: ANN401 - an
         device: name of the device, such as `cuda:0`.
     """
     if rung.name == "tiling":
-        pipeline.vae.enable_tiling()
+        tile(pipeline)
     elif rung.name in _OFFLOADS:
         lift(pipeline)
         getattr(pipeline, _OFFLOADS[rung.name])(device=device)
+
+
+def tile(pipeline: Any) -> None:  # noqa: ANN401
+    """Let the autoencoder decode in tiles, where it can; those of video models cannot."""
+    if hasattr(pipeline.vae, "use_tiling"):
+        pipeline.vae.enable_tiling()
 
 
 _OFFLOADS = {"offload": "enable_model_cpu_offload", "sequential": "enable_sequential_cpu_offload"}

@@ -64,18 +64,19 @@ class Failure:
         return self.state != "gated" or self.token == hub.token()
 
 
-def readiness(preset: Preset, failure: Failure | None = None, *, half: bool = False) -> Readiness:
+def readiness(preset: Preset, failure: Failure | None = None, *, half: bool = False, video: bool = False) -> Readiness:
     """Tell whether a preset can be used now.
 
     Args:
         preset: the preset.
         failure: what went wrong with it before, if something did.
         half: whether it would run in float16.
+        video: whether it is to make videos.
 
     Returns:
         Its state.
     """
-    if preset.video:
+    if preset.video and not video:
         return Readiness("video", video_reason(preset))
     parts = parts_of(preset, (), half=half)
     gone = next((part for part in parts if part.path is not None and part.find() is None), None)

@@ -150,6 +150,13 @@ class SavedRecipe(Controlled):
             fail(f"{label} holds half of a character (a lone surrogate); type it again.")
         return value
 
+    @field_validator("scheduler", check_fields=False)
+    @classmethod
+    def _known_scheduler(cls, value: str | None) -> str | None:
+        if value is not None and value not in SCHEDULERS:
+            fail(f"There is no scheduler {shorten(value)}; choose one of {', '.join(SCHEDULERS)}.")
+        return value
+
     def replace(self, **changes: object) -> Self:
         """Return a checked copy with some fields changed."""
         return type(self)(**{**self.model_dump(), **changes})
@@ -243,13 +250,6 @@ class Recipe(SavedRecipe):
     @classmethod
     def _number_in_range(cls, value: object, info: Any) -> float | int:  # noqa: ANN401 - pydantic's own type
         return LIMITS[info.field_name].check(value)
-
-    @field_validator("scheduler")
-    @classmethod
-    def _known_scheduler(cls, value: str | None) -> str | None:
-        if value is not None and value not in SCHEDULERS:
-            fail(f"There is no scheduler {shorten(value)}; choose one of {', '.join(SCHEDULERS)}.")
-        return value
 
     @field_validator("loras")
     @classmethod

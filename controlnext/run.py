@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from controlnext.device import is_out_of_memory
+from controlnext.device import is_out_of_memory, release_memory
 from controlnext.errors import ControlNeXtError
 from controlnext.measure import adherence_name, measure
 from controlnext.progress import Clock, Progress
@@ -168,3 +169,15 @@ def stop_if(cancel: threading.Event) -> None:
     """Raise `Cancelled` if someone asked to stop."""
     if cancel.is_set():
         raise Cancelled("Stopped before a picture was finished.")
+
+
+@contextmanager
+def enough_memory(doing: str) -> Iterator[None]:
+    """Turn running out of memory into a sentence that ends with what it was for and what helps."""
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        release_memory()
+        raise StudioError(f"There is not enough memory {doing}.") from error

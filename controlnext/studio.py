@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,10 +30,14 @@ from controlnext.presets import DEFAULT_MODEL, Preset
 from controlnext.progress import Clock, Pace, Progress
 from controlnext.readiness import conversion_advice
 from controlnext.recipe import DEFAULT_STRENGTH, Recipe, RecipeError
-from controlnext.run import Cancelled, Run, StudioError, stop_if
+from controlnext.run import Cancelled, Run, StudioError, enough_memory, stop_if
 
 if TYPE_CHECKING:
     from controlnext.adherence import Annotated
+    from controlnext.animation.driving import PoseTools, Source
+    from controlnext.animation.job import VideoResult
+    from controlnext.animation.recipe import VideoRecipe
+    from controlnext.animation.run import Animator
     from controlnext.cache import ControlCache
     from controlnext.conflicts import Conflict
     from controlnext.engine import Engine
@@ -90,6 +95,7 @@ class Studio:
         device: str | None = None,
         annotate: Annotate | None = None,
         threads: int | None = None,
+        poses: PoseTools | None = None,
     ) -> None:
         """Name the places; nothing is read, made or loaded yet.
 
@@ -100,6 +106,7 @@ class Studio:
             device: `cuda`, `cuda:1`, `mps` or `cpu`; None takes the best there is.
             annotate: `annotators.annotate`, which measures the adherence; None measures nothing.
             threads: CPU threads of torch; None takes one on two cores and torch's own choice on more.
+            poses: the package `annotators`, which reads and draws the poses of clips; None makes no videos.
         """
         self.gallery = Gallery(output_dir)
         self.catalogue = Catalogue(presets_dir, lora_dirs)
@@ -110,6 +117,7 @@ class Studio:
         self._cache: ControlCache | None = None
         self._paces: dict[tuple, Pace] = {}
         self._warming = False
+        self._poses = poses
 
     @property
     def ready(self) -> bool:
@@ -192,7 +200,7 @@ class Studio:
             kinds = [control.condition_kind for control in recipe.all_controls]
             engine = self._load(preset, kinds, report, cancel)
             stop_if(cancel)
-            with _enough_memory("for the adapter and the LoRAs; use fewer of them, or close other programs"):
+            with enough_memory("for the adapter and the LoRAs; use fewer of them, or close other programs"):
                 engine.prepare(recipe, loras)
             final = recipe.with_digests(inputs).replace(weights=engine.hashes(recipe, loras))
             notes = _notes(engine, recipe, final)
@@ -213,6 +221,19 @@ class Studio:
             adherences=run.adherences,
         )
 
+    @cached_property
+    def animator(self) -> Animator:
+        """What makes videos, and reads clips for them without a model."""
+        from controlnext.animation.run import Animator
+
+        if self._poses is None:
+            raise StudioError("This studio makes no videos: it was started without what reads poses.")
+        return Animator(self._poses, self.catalogue, lambda: self.gallery, self._load, self._turn)
+
+    def animate(self, recipe: VideoRecipe, reference: Image.Image, clip: Source, **options: Any) -> VideoResult:  # noqa: ANN401
+        """Make a video of a reference picture and a clip; see `Animator.animate`."""
+        return self.animator.animate(recipe, reference, clip, **options)
+
     def _load(
         self,
         preset: Preset,
@@ -225,12 +246,12 @@ class Studio:
         Another model is let go of first, so that memory never holds two.
         """
         cancel = cancel or threading.Event()
-        self.catalogue.require(preset, kinds)
+        self.catalogue.require(preset, kinds, video=preset.video)
         import torch
 
         from controlnext.cache import ControlCache
         from controlnext.device import choose_device, default_threads, release_memory
-        from controlnext.engine import Engine, EngineError
+        from controlnext.engine import EngineError
 
         threads = self._threads or default_threads()
         if threads and torch.get_num_threads() != threads:
@@ -246,8 +267,8 @@ class Studio:
         self._cache.clear()
         release_memory()
         try:
-            with _enough_memory(f"to load {preset.title}; close other programs, or choose a smaller model"):
-                engine = Engine.load(preset, device, self._cache, lambda: stop_if(cancel))
+            with enough_memory(f"to load {preset.title}; close other programs, or choose a smaller model"):
+                engine = _engine_of(preset).load(preset, device, self._cache, lambda: stop_if(cancel))
                 engine.warm()
         except EngineError as error:
             self.catalogue.failed(preset, str(error))
@@ -273,18 +294,14 @@ class Studio:
             _TURN.release()
 
 
-@contextmanager
-def _enough_memory(doing: str) -> Iterator[None]:
-    """Turn running out of memory into a sentence that ends with what it was for and what helps."""
-    from controlnext.device import is_out_of_memory, release_memory
+def _engine_of(preset: Preset) -> type[Engine]:
+    if preset.video:
+        from controlnext.animation.engine import VideoEngine
 
-    try:
-        yield
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        release_memory()
-        raise StudioError(f"There is not enough memory {doing}.") from error
+        return VideoEngine
+    from controlnext.engine import Engine
+
+    return Engine
 
 
 def _prepared(recipe: Recipe, given: Inputs, preset: Preset) -> tuple[Recipe, tuple[Asked, ...], Inputs]:

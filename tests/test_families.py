@@ -47,6 +47,8 @@ def make_adapter(tmp_path, variant, *unet_keys):
         ({"cross_attention_dim": 1024}, "sd21"),
         ({"cross_attention_dim": 2048}, "sdxl"),
         ({"cross_attention_dim": 1024, "_class_name": "UNetSpatioTemporalConditionModel"}, "svd"),
+        ({"cross_attention_dim": 128, "_class_name": "UNetSpatioTemporalConditionModel"}, "starter-video"),
+        ({"cross_attention_dim": 32, "_class_name": "UNetSpatioTemporalConditionModel"}, ""),
         ({"cross_attention_dim": 16}, ""),
         ({"cross_attention_dim": [768, 768]}, ""),
     ],
@@ -88,6 +90,8 @@ def test_headers_of_damaged_files_say_nothing(tmp_path):
         ("svd-v2", ["down_blocks.0.attentions.0.temporal_transformer_blocks.0.attn2.to_out.0.weight",
                     TO_OUT.format(0)], {"svd"}),
         ("svd-v1", [], {"svd"}),
+        ("starter-video", ["down_blocks.1.attentions.0.temporal_transformer_blocks.0.attn2.to_out.0.weight"],
+         {"starter-video"}),
         ("starter", [TO_OUT.format(0)], {"starter"}),
     ],
 )  # fmt: skip

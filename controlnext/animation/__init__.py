@@ -10,14 +10,15 @@ from __future__ import annotations
 import importlib
 
 _HOMES = {
-    "Choice": "driving",
+    "Choice": "choice",
     "Driver": "driving",
     "Driving": "driving",
-    "Use": "driving",
+    "Use": "choice",
     "VideoRecipe": "recipe",
+    "read_reference": "output",
     "read_video_recipe": "recipe",
     "Animator": "run",
-    "VideoResult": "run",
+    "VideoResult": "job",
 }
 
 __all__ = sorted(_HOMES)

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from controlnext.adherence import Annotated
+from controlnext.animation.choice import AUTO, DRAWING, Choice, Use
 from controlnext.animation.sentences import about
 from controlnext.pictures import fit_box, picture_digest
 from controlnext.progress import Progress
@@ -26,7 +27,7 @@ from controlnext.video.clip import Clip, open_clip
 from controlnext.video.extract import PoseCache, PoseReader, Recent, looks_drawn, read_drawing, read_poses
 from controlnext.video.fitting import fit
 from controlnext.video.frames import Frames
-from controlnext.video.plan import Cut, Plan, plan_cut
+from controlnext.video.plan import Plan, plan_cut
 from controlnext.video.poses import POINTS, Poses, people_array
 from controlnext.video.smoothing import fill_gaps, follow, smooth
 from controlnext.video.tracks import Track, choose_person, find_tracks
@@ -34,53 +35,11 @@ from controlnext.video.tracks import Track, choose_person, find_tracks
 Source = str | Path | Sequence[str | Path]
 """A clip: a video file, a folder of pictures, or a list of picture files."""
 
-AUTO = "auto"
-DRAWING = "drawing"
-"""Reader of clips that are pose frames already."""
-
 _KEPT = 64  # clips, readers, tracks and fitted sequences that stay at hand
 _FIRST_FRAMES = 8  # looked at to tell a clip of pose frames, which may begin in black
 _DIMMED = 0.45  # brightness of the reference below the skeletons
 _PALE = 0.75  # how far the reference's own skeleton is drawn towards white
 _FRAMES_AT_ONCE = 4  # in memory while a clip is read: decoded, converted, read, drawn
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What a person chooses about the driving clip.
-
-    Attributes:
-        start: seconds.
-        end: seconds; 0 is the clip's end.
-        fps: frames a second of the video; 0 is the clip's own.
-        max_frames: at most so many frames; 0 leaves it to the bounds.
-        person: who is followed, 0 being the most prominent.
-        fit: whether the poses are placed on the figure of the reference picture.
-        limbs: whether limbs get the reference's lengths too.
-        smooth: whether jitter is taken out.
-        follow: whether the camera follows the person from side to side.
-        hands: whether hands are read and drawn.
-        face: whether faces are read and drawn.
-        reader: backend of the pose annotator, `drawing` for ready-made pose frames, or `auto`.
-    """
-
-    start: float = 0.0
-    end: float = 0.0
-    fps: float = 0.0
-    max_frames: int = 0
-    person: int = 0
-    fit: bool = True
-    limbs: bool = False
-    smooth: bool = True
-    follow: bool = False
-    hands: bool = False
-    face: bool = False
-    reader: str = AUTO
-
-    @property
-    def cut(self) -> Cut:
-        """The part of the clip; `VideoError` where it makes no sense."""
-        return Cut(self.start, self.end, self.fps, max_frames=self.max_frames)
 
 
 class PoseTools(Protocol):
@@ -92,40 +51,8 @@ class PoseTools(Protocol):
     def draw_pose(self, data: Mapping[str, Any]) -> Annotated:
         """Draw the `data` of a pose annotation."""
 
-
-@dataclass(frozen=True)
-class Use:
-    """What will be read of a clip, before anything is read.
-
-    Attributes:
-        frames: how many; estimated where the file does not say it.
-        fps: frames a second.
-        width: of the frames read, in pixels.
-        height: of the frames read, in pixels.
-        megabytes: memory that reading takes, whatever the clip's length.
-        note: a sentence where that is less than there is; else empty.
-    """
-
-    frames: int
-    fps: float
-    width: int
-    height: int
-    megabytes: float
-    note: str = ""
-
-    @property
-    def seconds(self) -> float:
-        """Length of the part."""
-        return self.frames / self.fps
-
-    @property
-    def sentence(self) -> str:
-        """The same in words."""
-        frames = "1 frame" if self.frames == 1 else f"{self.frames:,} frames at {self.fps:.4g} a second"
-        return (
-            f"{frames} will be used ({self.seconds:.1f} s), read at {self.width}×{self.height} in about "
-            f"{max(1, round(self.megabytes))} MB."
-        )
+    def describe_figure(self, image: Image.Image) -> str:
+        """Say what a figure looks like in the words that the starter reads."""
 
 
 @dataclass(frozen=True)

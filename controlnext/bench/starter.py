@@ -15,12 +15,13 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from annotators.canny import find_edges
+from annotators.starter_colours import MIN_PIXELS, ColourNames
 from annotators.starter_net import PARTS, Reading, bundled, read_batch
 from controlnext.adherence import depth_rank_correlation, edge_f1
+from controlnext.starter.colours import learn_colours
 from controlnext.starter.conditions import CONDITIONS, condition
 from controlnext.starter.dataset import FIRST_TRAINING_SEED, Sample, make_samples
 from controlnext.starter.sheets import save_sheet
@@ -28,8 +29,6 @@ from controlnext.starter.sheets import save_sheet
 logger = logging.getLogger(__name__)
 ASSETS = Path(__file__).resolve().parents[2] / "assets" / "starter"
 STEPS, GUIDANCE, BATCH = 20, 3.0, 8
-# A colour is judged where at least this many pixels of it are read.
-MIN_PIXELS = 60
 
 
 @dataclass
@@ -57,55 +56,18 @@ class Tally:
         return values | {name: float(np.mean(right)) for name, right in self.colours.items() if right}
 
 
-class Colours:
-    """Names the colour of a region by the nearest mean in CIELAB, learned from renders apart from the held-out ones.
-
-    Near in units of the spread inside each colour (Mahalanobis distance, one pooled covariance a part): light and shade move
-    lightness about twenty times as much as hue, so that plain distances take shaded colours for black.
-    """
+class Colours(ColourNames):
+    """Colour names learned from renders apart from the held-out ones."""
 
     def __init__(self, scenes: int = 120) -> None:
         """Render `scenes` scenes from beyond the training seeds and average the colour of each part under each sky."""
-        seen: dict[tuple[str, str, str], list[np.ndarray]] = {}
-        for seed in range(2 * FIRST_TRAINING_SEED, 2 * FIRST_TRAINING_SEED + scenes):
-            for sample in make_samples(seed, 6):
-                for part, name in (
-                    ("shirt", sample.look.shirt),
-                    ("trousers", sample.look.trousers),
-                    ("sky", sample.look.sky),
-                ):
-                    colour = self.colour(sample.picture.rgb, sample.picture.parts, part)
-                    if colour is not None:
-                        sky = "" if part == "sky" else sample.look.sky
-                        seen.setdefault((part, sky, name), []).append(colour)
-        self.means = {key: np.mean(values, axis=0) for key, values in seen.items()}
-        inside: dict[str, list[np.ndarray]] = {}
-        for key, values in seen.items():
-            inside.setdefault(key[0], []).extend(np.array(values) - self.means[key])
-        self.precision = {part: np.linalg.inv(np.cov(np.array(d).T) + np.eye(3)) for part, d in inside.items()}
-
-    @staticmethod
-    def colour(rgb: np.ndarray, parts: np.ndarray, part: str) -> np.ndarray | None:
-        """Return the (3,) median CIELAB colour of a part, or None where too little of it is seen."""
-        mask = parts == PARTS.index(part)
-        if mask.sum() < MIN_PIXELS:
-            return None
-        lab = cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2LAB)
-        return np.median(lab[mask], axis=0)
+        seeds = range(2 * FIRST_TRAINING_SEED, 2 * FIRST_TRAINING_SEED + scenes)
+        super().__init__(*learn_colours(sample for seed in seeds for sample in make_samples(seed, 6)))
 
     def right(self, rgb: np.ndarray, parts: np.ndarray, part: str, name: str, sky: str) -> bool | None:
         """Tell whether a part has the colour `name`; None where too little of it is seen."""
-        colour = self.colour(rgb, parts, part)
-        if colour is None:
-            return None
-        under = "" if part == "sky" else sky
-        precision = self.precision[part]
-        near = {
-            key[2]: (mean - colour) @ precision @ (mean - colour)
-            for key, mean in self.means.items()
-            if key[:2] == (part, under)
-        }
-        return min(near, key=near.get) == name
+        found = self.name(rgb, parts, part, sky)
+        return None if found is None else found == name
 
 
 def judge(tally: Tally, sample: Sample, rgb: np.ndarray, reading: Reading, colours: Colours | None) -> None:

@@ -32,7 +32,7 @@ STAGES = (
     "pack",
     "examples",
 )
-COLOUR_SCENES = 160  # six looks of each; a name then occurs about ten times under each sky
+COLOUR_SCENES = 1200  # a shirt's name then occurs about forty times under each sky
 # Default minutes of each stage; the model card tells how long the bundled weights had.
 MINUTES = {
     "autoencoder": 15,
@@ -146,9 +146,10 @@ def _run(options: argparse.Namespace) -> None:
     elif stage == "colours":
         from annotators.starter_colours import ColourNames
         from controlnext.starter.colours import learn_colours
-        from controlnext.starter.dataset import FIRST_TRAINING_SEED
+        from controlnext.starter.dataset import Shards
 
-        ColourNames(*learn_colours(range(FIRST_TRAINING_SEED, FIRST_TRAINING_SEED + COLOUR_SCENES))).save()
+        shards = Shards(data, latents=False)
+        ColourNames(*learn_colours(shards[index] for index in range(min(COLOUR_SCENES, len(shards))))).save()
     elif stage == "examples":
         from controlnext.starter.examples import write_examples
 

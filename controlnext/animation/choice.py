@@ -1,0 +1,84 @@
+"""What a person chooses about a driving clip, and what of it that will use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from controlnext.video.plan import Cut
+
+AUTO = "auto"
+DRAWING = "drawing"
+"""Reader of clips that are pose frames already."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a person chooses about the driving clip.
+
+    Attributes:
+        start: seconds.
+        end: seconds; 0 is the clip's end.
+        fps: frames a second of the video; 0 is the clip's own.
+        max_frames: at most so many frames; 0 leaves it to the bounds.
+        person: who is followed, 0 being the most prominent.
+        fit: whether the poses are placed on the figure of the reference picture.
+        limbs: whether limbs get the reference's lengths too.
+        smooth: whether jitter is taken out.
+        follow: whether the camera follows the person from side to side.
+        hands: whether hands are read and drawn.
+        face: whether faces are read and drawn.
+        reader: backend of the pose annotator, `drawing` for ready-made pose frames, or `auto`.
+    """
+
+    start: float = 0.0
+    end: float = 0.0
+    fps: float = 0.0
+    max_frames: int = 0
+    person: int = 0
+    fit: bool = True
+    limbs: bool = False
+    smooth: bool = True
+    follow: bool = False
+    hands: bool = False
+    face: bool = False
+    reader: str = AUTO
+
+    @property
+    def cut(self) -> Cut:
+        """The part of the clip; `VideoError` where it makes no sense."""
+        return Cut(self.start, self.end, self.fps, max_frames=self.max_frames)
+
+
+@dataclass(frozen=True)
+class Use:
+    """What will be read of a clip, before anything is read.
+
+    Attributes:
+        frames: how many; estimated where the file does not say it.
+        fps: frames a second.
+        width: of the frames read, in pixels.
+        height: of the frames read, in pixels.
+        megabytes: memory that reading takes, whatever the clip's length.
+        note: a sentence where that is less than there is; else empty.
+    """
+
+    frames: int
+    fps: float
+    width: int
+    height: int
+    megabytes: float
+    note: str = ""
+
+    @property
+    def seconds(self) -> float:
+        """Length of the part."""
+        return self.frames / self.fps
+
+    @property
+    def sentence(self) -> str:
+        """The same in words."""
+        frames = "1 frame" if self.frames == 1 else f"{self.frames:,} frames at {self.fps:.4g} a second"
+        return (
+            f"{frames} will be used ({self.seconds:.1f} s), read at {self.width}×{self.height} in about "
+            f"{max(1, round(self.megabytes))} MB."
+        )

@@ -1,0 +1,277 @@
+import threading
+
+import numpy as np
+import pytest
+from animation_clips import FPS, noise_clip, pose_clip
+from PIL import Image
+from video_clips import make
+
+from controlnext.animation import read_reference, read_video_recipe
+from controlnext.animation.output import Output
+from controlnext.engine import Engine
+from controlnext.errors import ControlNeXtError
+from controlnext.presets import PRESETS_DIR, PresetError
+from controlnext.recipe import RecipeError
+from controlnext.run import Cancelled, StudioError
+from controlnext.video import VideoError, open_clip, read_frames
+
+
+def frames_of(path):
+    with read_frames(open_clip(path)) as frames:
+        return [frame.copy() for frame in frames]
+
+
+def animate(studio, reference, clip, model="starter", options=None, **values):
+    values = {"prompt": "a person", "seed": 3, "num_inference_steps": 2, "max_frames": 3, **values}
+    recipe = studio.animator.resolve(model, reference, **values)
+    return studio.animate(recipe, reference, clip, **(options or {}))
+
+
+def left_over(studio):
+    return [path.name for path in studio.gallery.output_dir.iterdir()] if studio.gallery.output_dir.exists() else []
+
+
+def test_frame_by_frame_makes_a_video_with_all_that_belongs_to_it(studio, reference, dance):
+    reports = []
+    made = animate(
+        studio, reference, dance, options={"beside": True, "poses": True, "on_progress": reports.append}, max_frames=0
+    )
+    clip = open_clip(made.file)
+    assert (made.frames, made.fps, made.seed, made.stopped) == (6, FPS, 3, False)
+    assert (clip.frames, clip.fps, clip.width, clip.height, clip.has_sound) == (6, FPS, 64, 64, True)
+    assert 0 <= made.adherence <= 1
+    assert read_video_recipe(made.file) == made.recipe
+    assert made.recipe.reference_sha256
+    assert made.recipe.clip_sha256
+    assert set(made.recipe.weights) == {"base", "adapter"}
+    assert np.array_equal(np.asarray(read_reference(made.file)), np.asarray(reference))
+    beside = open_clip(made.beside)
+    assert (beside.frames, beside.width, beside.height) == (6, 64 + 64 + 48, 64)
+    assert frames_of(made.poses)[0].max() > 100
+    (item,) = studio.gallery.items()
+    assert (item.path, item.recipe) == (made.file, made.recipe)
+    assert item.facts["adherence"] == pytest.approx(made.adherence, abs=1e-4)
+    assert Image.open(studio.gallery.thumbnail(made.file)).size == (64, 64)
+    drawing = [report for report in reports if report.stage.startswith("Drawing")]
+    assert drawing[-1].stage == "Drawing frames 5 to 6 of 6"
+    assert (drawing[-1].step, drawing[-1].total) == (6, 6)  # three batches of two frames, two steps each
+    assert any(report.preview is not None for report in drawing)
+    assert sorted(left_over(studio)) == sorted([made.file.name, made.beside.name, made.poses.name, ".thumbnails"])
+    studio.gallery.delete(made.file)
+    assert left_over(studio) == [".thumbnails"]
+
+
+def test_the_same_recipe_gives_the_same_pixels(studio, reference, dance):
+    first = animate(studio, reference, dance)
+    again = studio.animate(read_video_recipe(first.file), reference, dance)
+    other = animate(studio, reference, dance, seed=4)
+    assert again.recipe == first.recipe
+    assert not again.notes or not any("differ" in note for note in again.notes)
+    one, two, three = (frames_of(made.file) for made in (first, again, other))
+    assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(one, three, strict=True))
+
+
+def test_sound_is_left_out_on_request_and_another_reference_is_said(studio, reference, dance):
+    made = animate(studio, reference, dance, max_frames=1, keep_sound=False)
+    assert not open_clip(made.file).has_sound
+    other = reference.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    again = studio.animate(made.recipe, other, dance)
+    assert any("made with another reference" in note for note in again.notes)
+
+
+def test_without_a_prompt_the_reference_is_told_in_words(studio, reference, dance):
+    made = animate(studio, reference, dance, prompt="", max_frames=1)
+    assert made.recipe.prompt.startswith("a person with")
+    assert "shirt" in made.recipe.prompt
+    assert any(made.recipe.prompt in note for note in made.notes)
+
+
+def test_one_frame_is_a_still(studio, reference, tmp_path):
+    made = animate(studio, reference, pose_clip(tmp_path / "one.mp4", 1), max_frames=0)
+    assert made.frames == 1
+    assert any("one frame only" in note for note in made.notes)
+
+
+def test_stop_keeps_the_frames_made_so_far(studio, reference, dance):
+    cancel = threading.Event()
+
+    def watch(progress):
+        if progress.stage == "Drawing frames 3 to 4 of 6":
+            cancel.set()
+
+    made = animate(studio, reference, dance, options={"on_progress": watch, "cancel": cancel}, max_frames=0)
+    assert (made.stopped, made.frames, made.recipe.max_frames) == (True, 2, 2)
+    assert len(frames_of(made.file)) == 2
+
+
+@pytest.mark.parametrize("model", ["starter", "svd-v2"])
+def test_stop_before_the_first_frame_leaves_nothing(studio, reference, dance, model):
+    cancel = threading.Event()
+
+    def watch(progress):
+        if progress.stage.startswith("Drawing") and progress.step == 1:
+            cancel.set()
+
+    with pytest.raises(Cancelled):
+        animate(studio, reference, dance, model, {"on_progress": watch, "cancel": cancel})
+    assert left_over(studio) == []
+
+
+@pytest.mark.parametrize("model", ["svd-v2", "starter-video"])
+def test_a_video_model_draws_in_windows(studio, reference, dance, model):
+    reports = []
+    values = {"window": 3, "overlap": 1, "max_frames": 0}
+    first = animate(studio, reference, dance, model, {"on_progress": reports.append}, **values)
+    assert (first.frames, first.fps) == (6, FPS)
+    assert len(frames_of(first.file)) == 6  # where the reference leads, it is no frame of the video
+    drawing = [report for report in reports if report.stage == "Drawing"]
+    assert drawing[-1].total == drawing[-1].step == 2 * 3  # steps times windows
+    previews = [report.preview for report in drawing if report.preview is not None]
+    assert previews[0].size == (4 * 64, 64)
+    assert [report.step for report in reports if report.stage == "Writing frames"][-1] >= 6
+    again = studio.animate(first.recipe, reference, dance)
+    one, two = frames_of(first.file), frames_of(again.file)
+    assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+def test_models_that_make_videos_are_listed_with_their_own_state(studio):
+    rows = {row["name"]: row for row in studio.animator.models()}
+    assert next(iter(rows)) == "starter-video"
+    assert {name: row["frame_by_frame"] for name, row in rows.items()} == {
+        "starter-video": False,
+        "svd-v2": False,
+        "starter": True,
+    }
+    assert all(row["usable"] for row in rows.values())
+    with pytest.raises(PresetError, match="makes no single pictures"):
+        studio.resolve("starter-video", "pose")
+
+
+def test_the_size_is_the_models_of_the_references_shape(studio):
+    tall, wide = Image.new("RGB", (300, 410)), Image.new("RGB", (500, 490))
+    assert (studio.animator.resolve("starter", tall).width, studio.animator.resolve("starter", tall).height) == (
+        72,
+        96,
+    )
+    assert studio.animator.resolve("starter", wide).width == 64
+    assert studio.animator.resolve("starter", tall, width=80, height=88).height == 88
+
+
+def bad_input(name, tmp_path, dance, reference):
+    nobody = Image.new("RGB", (96, 96), (90, 120, 160))
+    text = tmp_path / "text.mp4"
+    text.write_text("hello")
+    return {
+        "nobody in the clip": (reference, noise_clip(tmp_path / "noise.mp4"), {}, "Nobody was found in this part"),
+        "nobody in the reference": (nobody, dance, {}, "Nobody was found in the reference"),
+        "sound only": (reference, make(tmp_path / "s.m4a", "-i", dance, "-vn", "-c", "copy"), {}, "no moving picture"),
+        "no video": (reference, text, {}, "upload or export it again"),
+        "no such file": (reference, tmp_path / "none.mp4", {}, "There is no file"),
+        "no such person": (reference, dance, {"person": 5}, "there is no person 5"),
+        "behind the end": (reference, dance, {"start": 50}, "choose an earlier start"),
+        "too large": (reference, dance, {"width": 512}, "The width must be"),
+        "no such model": (reference, dance, {"model": "nonesuch"}, "There is no model 'nonesuch'"),
+        "a scheduler": (reference, dance, {"model": "svd-v2", "scheduler": "unipc"}, "a sampler of its own"),
+        "no reference": (None, dance, {}, "There is no reference picture"),
+    }[name]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "nobody in the clip",
+        "nobody in the reference",
+        "sound only",
+        "no video",
+        "no such file",
+        "no such person",
+        "behind the end",
+        "too large",
+        "no such model",
+        "a scheduler",
+        "no reference",
+    ],
+)
+def test_bad_input_is_one_sentence_and_nothing_is_left(studio, reference, dance, tmp_path, name):
+    picture, clip, values, said = bad_input(name, tmp_path, dance, reference)
+    with pytest.raises(ControlNeXtError, match=said) as caught:
+        animate(studio, picture, clip, **values)
+    assert "\n" not in str(caught.value)
+    assert left_over(studio) == []
+
+
+def test_a_model_without_an_adapter_for_poses_is_refused(studio, presets_dir):
+    path = presets_dir / "edges.yaml"
+    text = (presets_dir / "starter.yaml").read_text()
+    path.write_text("".join(line for line in text.splitlines(keepends=True) if "pose:" not in line))
+    try:
+        with pytest.raises(RecipeError, match="no adapter for 'pose'"):
+            studio.animator.resolve("edges")
+    finally:
+        path.unlink()
+
+
+def test_a_video_model_that_is_not_there_says_what_draws_meanwhile(tmp_path, reference, dance):
+    import annotators
+    from controlnext.studio import Studio
+
+    for name in ("starter-video", "starter"):
+        (tmp_path / f"{name}.yaml").write_text(
+            (PRESETS_DIR / f"{name}.yaml").read_text().replace("../assets", "../no")
+        )
+    studio = Studio(output_dir=tmp_path / "out", presets_dir=tmp_path, device="cpu", poses=annotators)
+    row = studio.animator.models()[0]
+    assert (row["name"], row["usable"], row["state"]) == ("starter-video", False, "missing")
+    with pytest.raises(ControlNeXtError, match=r"not there: .* The model starter draws videos frame by frame"):
+        studio.animate(studio.animator.resolve("starter-video"), reference, dance)
+
+
+def test_a_full_disk_is_one_sentence_and_no_half_file_stays(studio, reference, dance, monkeypatch):
+    write = Output.write
+
+    def full(self, image):
+        if self.frames == 2:
+            raise VideoError("The disk is full.")
+        write(self, image)
+
+    monkeypatch.setattr(Output, "write", full)
+    monkeypatch.setattr(Output, "finish", lambda *given, **options: (_ for _ in ()).throw(VideoError("Full again.")))
+    with pytest.raises(VideoError, match=r"^The disk is full\.$"):
+        animate(studio, reference, dance)
+    assert left_over(studio) == []
+
+
+def test_what_was_made_before_an_error_is_kept_and_named(studio, reference, dance, monkeypatch):
+    run, calls = Engine.run, []
+
+    def failing(self, *given):
+        calls.append(1)
+        if len(calls) == 2:
+            raise StudioError("Something broke.")
+        return run(self, *given)
+
+    monkeypatch.setattr(Engine, "run", failing)
+    with pytest.raises(StudioError, match=r"Something broke\. The 2 frames made before it are saved as .*\.mp4"):
+        animate(studio, reference, dance)
+    (item,) = studio.gallery.items()
+    assert len(frames_of(item.path)) == 2
+
+
+def test_too_little_memory_makes_fewer_frames_at_once(studio, reference, dance, monkeypatch):
+    run, sizes = Engine.run, []
+
+    def small(self, recipe, seeds, *given):
+        sizes.append(len(seeds))
+        if len(seeds) > 1:
+            raise MemoryError
+        return run(self, recipe, seeds, *given)
+
+    monkeypatch.setattr(Engine, "run", small)
+    made = animate(studio, reference, dance)
+    assert sizes[-3:] == [1, 1, 1]
+    assert any("not enough memory" in note for note in made.notes)
+    monkeypatch.setattr(Engine, "run", lambda *given: (_ for _ in ()).throw(MemoryError))
+    with pytest.raises(StudioError, match="not enough memory for a video of 64x64 and 3 frames"):
+        animate(studio, reference, dance)
+    studio._engine.ladder.batches.clear()
