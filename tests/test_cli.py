@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from controlnext import cli, presets
+from controlnext import presets
 from controlnext.bench import BENCHES
+from controlnext.commands.options import read_lora, read_settings
 from controlnext.recipe_png import read_png
 
 
@@ -120,13 +121,13 @@ def test_bench_hands_its_arguments_on(run, monkeypatch):
 
 def test_settings_are_what_they_look_like():
     pairs = ["low=50", "blur=1.5", "automatic=true", "near=white", "text=[1]", "nothing="]
-    assert cli._settings(pairs) == {
+    assert read_settings(pairs) == {
         "low": 50, "blur": 1.5, "automatic": True, "near": "white", "text": "[1]", "nothing": "",
     }  # fmt: skip
 
 
 def test_loras_are_named_with_or_without_weight():
-    assert [cli._lora(text) for text in ("night", "night:0.5", "a:b", "a:b:-1")] == [
+    assert [read_lora(text) for text in ("night", "night:0.5", "a:b", "a:b:-1")] == [
         ("night", 1.0),
         ("night", 0.5),
         ("a:b", 1.0),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,12 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import annotators
 from annotators.base import AnnotatorError
-from controlnext.batch import BatchError, Job, Ledger, Made, Summary, read_jobs, run_jobs
-from controlnext.cli import UsageError, given_values, stoppable
+from controlnext.batch import MAX_ERRORS, BatchError, Job, Ledger, Made, Summary, read_jobs, run_jobs
+from controlnext.commands.options import add_picture_options, add_settings_option, given_values
 from controlnext.commands.pictures import Further, inputs_of
-from controlnext.gallery import Gallery
-from controlnext.recipe import Recipe
-from controlnext.recipe_png import read_png
+from controlnext.commands.terminal import UsageError, note, print_line, stoppable
 
 if TYPE_CHECKING:
     import threading
@@ -49,8 +46,23 @@ class Place:
     wait: Callable[[], None] = lambda: None
 
 
+def add_parser(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the type of its sub-parsers to itself
+    """Add the command to the others."""
+    parser = commands.add_parser("batch", help="make pictures from a folder or a list, and go on where it was stopped")
+    parser.add_argument(
+        "jobs", type=Path, metavar="JOBS", help="folder of pictures, or JSON lines: image, prompt, ..."
+    )
+    parser.add_argument("--recipe", type=Path, help="a result (PNG) or a recipe (JSON) to start each job from")
+    add_picture_options(parser)
+    parser.add_argument(
+        "--max-errors", type=int, default=MAX_ERRORS, help=f"failed jobs before it gives up (default: {MAX_ERRORS})"
+    )
+    add_settings_option(parser)
+    parser.set_defaults(run=run)
+
+
 def run(options: argparse.Namespace) -> int:
-    """Run the jobs; options as `controlnext.cli` parses them.
+    """Run the jobs.
 
     Returns:
         Exit status: 0 all are done, 1 some could not be run, 130 stopped.
@@ -82,7 +94,7 @@ def run(options: argparse.Namespace) -> int:
             share=(place.rank, place.world),
             max_errors=options.max_errors,
             cancel=cancel,
-            tell=_tell,
+            tell=note,
         )
         _report(summary, ledger, place)
         place.wait()
@@ -91,6 +103,9 @@ def run(options: argparse.Namespace) -> int:
 
 def _common(options: argparse.Namespace) -> dict[str, Any]:
     """The values that every job has unless its line says otherwise."""
+    from controlnext.recipe import Recipe
+    from controlnext.recipe_png import read_png
+
     values: dict[str, Any] = {}
     if options.recipe is not None:
         try:
@@ -106,6 +121,7 @@ def _common(options: argparse.Namespace) -> dict[str, Any]:
 
 def _maker(studio: Studio, cancel: threading.Event) -> Callable[[Job, int, Path], Made]:
     """Return what runs one job on a studio."""
+    from controlnext.gallery import Gallery
 
     def make(job: Job, seed: int, folder: Path) -> Made:
         values = dict(job.values)
@@ -161,18 +177,12 @@ def _place(device: str | None) -> Place:
 def _report(summary: Summary, ledger: Ledger, place: Place) -> None:
     who = f"Process {place.rank + 1} of {place.world}: " if place.world > 1 else ""
     before = f", {summary.skipped} were done before" if summary.skipped else ""
-    _print(f"{who}{summary.done} done{before}, {len(summary.failed)} failed; see {ledger.output / 'manifest.jsonl'}")
+    print_line(
+        f"{who}{summary.done} done{before}, {len(summary.failed)} failed; see {ledger.output / 'manifest.jsonl'}"
+    )
     for label, reason in summary.failed:
-        sys.stderr.write(f"{label}: {reason}\n")
+        note(f"{label}: {reason}")
     if summary.gave_up:
-        sys.stderr.write("Too many jobs failed, so it gave up; correct them, or allow more with --max-errors.\n")
+        note("Too many jobs failed, so it gave up; correct them, or allow more with --max-errors.")
     if summary.stopped:
-        sys.stderr.write("Stopped; the same command goes on with what is left.\n")
-
-
-def _tell(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
-
-
-def _print(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
+        note("Stopped; the same command goes on with what is left.")

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from controlnext.commands.terminal import UsageError, stoppable
+
 
 def add_parser(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the type of its sub-parsers to itself
     """Add the command to the others."""
@@ -32,7 +34,6 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         ControlNeXtError: the configuration is wrong, or the training cannot go on.
     """
-    from controlnext.cli import UsageError, stoppable
     from controlnext.training.config import documented_defaults, load_config
 
     if options.defaults:

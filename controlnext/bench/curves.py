@@ -1,0 +1,175 @@
+"""What learning curves say: how soon a level is reached, whether it comes suddenly, and the table of all ways."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+HALF, NEARLY = 0.5, 0.9
+"""Shares of the best adherence of any way whose reaching is told."""
+_FEW, _MOST = (
+    0.1,
+    0.6,
+)  # of a curve's own rise: it lies still up to the first, and is over its steepest part at the second
+
+Points = Sequence[Mapping[str, Any]]
+"""What is measured on the way: `step`, `seconds`, `adherence` and `loss`, in order."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the runs of one way on one condition say.
+
+    Attributes:
+        condition: kind of condition.
+        way: short name.
+        title: for people.
+        trained: weights that learn.
+        rate: learning rate of what is new.
+        runs: number of seeds.
+        adherence: at the end, mean over seeds.
+        spread: its standard deviation; None of one run.
+        loss: held out, at the end, mean; None if a run has none.
+        half: mean steps to half of the best adherence over the runs that reach it; None if none does.
+        nearly: the same to 90 %.
+        nearly_seconds: the same in seconds.
+        reached: runs that reach half, and 90 %.
+        sudden: runs whose adherence lies still and then jumps.
+        diverged: runs whose loss was no number any more.
+    """
+
+    condition: str
+    way: str
+    title: str
+    trained: int
+    rate: float
+    runs: int
+    adherence: float
+    spread: float | None
+    loss: float | None
+    half: float | None
+    nearly: float | None
+    nearly_seconds: float | None
+    reached: tuple[int, int]
+    sudden: int
+    diverged: int
+
+
+def reached(points: Points, level: float, axis: str = "step") -> float | None:
+    """Say when the adherence first reaches a level, between two points on the straight line; None if it never does."""
+    if points[0]["adherence"] >= level:
+        return float(points[0][axis])
+    for before, after in pairwise(points):
+        if after["adherence"] >= level:
+            share = (level - before["adherence"]) / (after["adherence"] - before["adherence"])
+            return float(before[axis] + share * (after[axis] - before[axis]))
+    return None
+
+
+def is_sudden(points: Points) -> bool:
+    """Tell whether a curve lies still and then jumps.
+
+    It does if it takes no longer from a tenth of its own rise to more than half (60 %) than it took to the tenth. A steady
+    rise takes five times as long, one that levels off even longer.
+    """
+    values = [point["adherence"] for point in points]
+    rise = max(values) - values[0]
+    if rise <= 0:
+        return False
+    few, most = (reached(points, values[0] + share * rise) for share in (_FEW, _MOST))
+    return most - few <= few - points[0]["step"]
+
+
+def summarise(runs: Iterable[Mapping[str, Any]]) -> list[Summary]:
+    """Put the runs of each way and condition together.
+
+    Args:
+        runs: plain data of runs: `condition`, `way`, `title`, `rate`, and what `Stage.run` returns.
+
+    Returns:
+        One row a condition and way, in the order in which they first come.
+    """
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for run in runs:
+        groups.setdefault((run["condition"], run["way"]), []).append(run)
+    best: dict[str, float] = {}
+    for (condition, _), group in groups.items():
+        best[condition] = max(best.get(condition, 0.0), float(np.max(mean_curve(group, "adherence")[1])))
+    return [_summary(group, best[condition]) for (condition, _), group in groups.items()]
+
+
+def mean_curve(group: Sequence[Mapping[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return steps, and mean, smallest and largest value over the runs of one way; a missing value is NaN."""
+    steps = np.array([point["step"] for point in group[0]["points"]], float)
+    values = np.array(
+        [[np.nan if point[key] is None else point[key] for point in run["points"]] for run in group], float
+    )
+    return steps, values.mean(0), values.min(0), values.max(0)
+
+
+def _summary(group: Sequence[Mapping[str, Any]], best: float) -> Summary:
+    curves = [run["points"] for run in group]
+    last = [points[-1] for points in curves]
+    adherences = [point["adherence"] for point in last]
+    losses = [point["loss"] for point in last]
+    half, nearly = ([reached(points, share * best) for points in curves] for share in (HALF, NEARLY))
+    first = group[0]
+    return Summary(
+        condition=first["condition"],
+        way=first["way"],
+        title=first["title"],
+        trained=first["trained"],
+        rate=first["rate"],
+        runs=len(group),
+        adherence=float(np.mean(adherences)),
+        spread=float(np.std(adherences, ddof=1)) if len(group) > 1 else None,
+        loss=None if None in losses else float(np.mean(losses)),
+        half=_mean(half),
+        nearly=_mean(nearly),
+        nearly_seconds=_mean([reached(points, NEARLY * best, "seconds") for points in curves]),
+        reached=tuple(sum(value is not None for value in values) for values in (half, nearly)),
+        sudden=sum(is_sudden(points) for points in curves),
+        diverged=sum(run["diverged"] is not None for run in group),
+    )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    there = [value for value in values if value is not None]
+    return float(np.mean(there)) if there else None
+
+
+def table(rows: Sequence[Summary], reference: str = "controlnet") -> str:
+    """Return the rows of one condition as a Markdown table; steps to 90 % also as a share of the reference's."""
+    beside = next((row.nearly for row in rows if row.way == reference), None)
+    lines = [
+        "| way | learnable, M | rate | adherence at the end | held-out loss | steps to half of the best | steps to 90 % "
+        "| of ControlNet's | seconds to 90 % | sudden |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        spread = "" if row.spread is None else f" ± {row.spread:.3f}"
+        share = "" if beside is None or not row.nearly or not beside else f"{row.nearly / beside:.2f}"
+        cells = [
+            row.title + (f" ({row.diverged} diverged)" if row.diverged else ""),
+            f"{row.trained / 1e6:.2f}",
+            f"{row.rate:.2g}",
+            f"{row.adherence:.3f}{spread}",
+            "" if row.loss is None else f"{row.loss:.4f}",
+            _steps(row.half, row.reached[0], row.runs),
+            _steps(row.nearly, row.reached[1], row.runs),
+            share,
+            "" if row.nearly_seconds is None else f"{row.nearly_seconds:.0f}",
+            f"{row.sudden} of {row.runs}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _steps(value: float | None, reached_by: int, runs: int) -> str:
+    if value is None:
+        return "not reached"
+    return f"{value:.0f}" + ("" if reached_by == runs else f" ({reached_by} of {runs})")

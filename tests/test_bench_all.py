@@ -1,0 +1,70 @@
+"""The report of all benches: what is kept, what is tried again, and what it tells."""
+
+import json
+import re
+
+import pytest
+
+from controlnext.bench import BENCHES
+from controlnext.bench.all import SECTIONS, Outcome, Section, command_of, make_report
+from controlnext.bench.machine import machine_facts, machine_line
+
+PARTS = (
+    Section("one", "First", ("--a", "{out}/x"), ("--quick",), json_file=True),
+    Section("two", "Second", plots=("two/p.png",)),
+)
+
+
+@pytest.fixture
+def runner():
+    calls = []
+
+    def run(section, arguments):
+        calls.append((section.name, *arguments))
+        status = run.statuses.pop(0) if run.statuses else 0
+        return Outcome(status, "# Own heading\n\n![own](p.png)\n| a |\n", 1.25, command_of(section, arguments))
+
+    run.calls, run.statuses = calls, []
+    return run
+
+
+def test_every_section_is_a_bench_and_only_the_large_one_is_left_out():
+    assert {section.name for section in SECTIONS} == set(BENCHES) - {"all", "full-size"}
+
+
+def test_report_names_the_machine_and_keeps_what_was_printed(tmp_path, runner):
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "p.png").write_bytes(b"")
+    (tmp_path / "sections").mkdir()
+    (tmp_path / "sections" / "one-figures.json").write_text("[1]")
+    assert make_report(tmp_path, PARTS, run=runner) == 0
+    text = (tmp_path / "report.md").read_text()
+    assert re.search(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC, commit \w+.*; \d+ cores of .*torch \d", text)
+    assert "## First\n\n`python -m controlnext bench one --a x --json sections/one-figures.json`, 1 s" in text
+    assert "### Own heading" in text
+    assert "![own]" not in text
+    assert "![Second](two/p.png)" in text
+    values = json.loads((tmp_path / "report.json").read_text())
+    assert values["sections"]["one"]["figures"] == [1]
+    assert values["sections"]["two"]["figures"] is None
+    assert values["facts"]["packages"]["torch"]
+
+
+def test_report_goes_on_with_what_is_missing_failed_or_asked_otherwise(tmp_path, runner):
+    runner.statuses = [0, 3]
+    assert make_report(tmp_path, PARTS, run=runner) == 1
+    assert "ended with status 3" in (tmp_path / "report.md").read_text()
+    assert make_report(tmp_path, PARTS, run=runner) == 0
+    assert [call[0] for call in runner.calls] == ["one", "two", "two"]
+    assert make_report(tmp_path, PARTS, run=runner, smoke=True) == 0
+    assert runner.calls[3][:2] == ("one", "--quick")  # the other has no smoke run
+    assert len(runner.calls) == 4
+    make_report(tmp_path, PARTS, run=runner, again=True)
+    assert len(runner.calls) == 6
+
+
+def test_machine_is_told_in_one_line():
+    facts = machine_facts()
+    assert facts["python"] in machine_line(facts)
+    assert json.dumps(facts)
+    assert "no GPU" in machine_line({**facts, "gpu": ""})
