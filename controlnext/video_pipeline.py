@@ -29,6 +29,7 @@ class StableVideoDiffusionControlNeXtPipeline(ControlNeXtMixin, StableVideoDiffu
 
     _families = ("svd", "starter-video")
     _micro_conditioning = True
+    _guided = False
 
     def __call__(
         self,
@@ -73,8 +74,10 @@ class StableVideoDiffusionControlNeXtPipeline(ControlNeXtMixin, StableVideoDiffu
             window = WINDOW
         if arguments.get("decode_chunk_size") is None and window is not None:
             arguments["decode_chunk_size"] = window
-        windows = Windows(self.unet, window, overlap, guidance=self._guidance(arguments), on_window=on_window)
-        self._micro_conditioning = micro_conditioning
+        guidance = self._guidance(arguments)
+        self._guided, self._micro_conditioning = guidance.last > 1, micro_conditioning
+        varied = guidance if self._guided and guidance.first != guidance.last else None
+        windows = Windows(self.unet, window, overlap, guidance=varied, on_window=on_window)
         # Past diffusers' own setter, which would note the class of a component that only lasts for this call.
         vars(self)["unet"] = windows
         try:
@@ -107,6 +110,11 @@ class StableVideoDiffusionControlNeXtPipeline(ControlNeXtMixin, StableVideoDiffu
         chunk = arguments.get("decode_chunk_size") or kwargs.get("window") or WINDOW
         return FrameStream(self, latents, chunk, output_type)
 
+    @property
+    def do_classifier_free_guidance(self) -> bool:
+        """Whether the UNet runs on both halves; for a video of one frame diffusers forgets it on the way."""
+        return self._guided
+
     def maybe_free_model_hooks(self) -> None:
         """Put the UNet itself back before diffusers takes offloading off it and on again."""
         if isinstance(self.unet, Windows):
@@ -119,13 +127,11 @@ class StableVideoDiffusionControlNeXtPipeline(ControlNeXtMixin, StableVideoDiffu
         known = {key: value for key, value in kwargs.items() if key in signature.parameters}
         return dict(signature.bind_partial(*args, **known).arguments)
 
-    def _guidance(self, arguments: Mapping[str, Any]) -> Guidance | None:
-        """Return the guidance of each window where it is not the same for all frames."""
+    def _guidance(self, arguments: Mapping[str, Any]) -> Guidance:
+        """Return the scales of a call."""
         parameters = inspect.signature(super(ControlNeXtMixin, self).__call__).parameters
-        first, last = (
-            arguments.get(name, parameters[name].default) for name in ("min_guidance_scale", "max_guidance_scale")
-        )
-        return Guidance(first, last) if last > 1 and first != last else None
+        names = ("min_guidance_scale", "max_guidance_scale")
+        return Guidance(*(arguments.get(name, parameters[name].default) for name in names))
 
     def _get_add_time_ids(self, fps: int, motion_bucket_id: int, noise_aug_strength: float, *rest: Any) -> Tensor:  # noqa: ANN401
         """Say what the UNet is told about the video: what was asked for, or what the authors' pipelines say."""

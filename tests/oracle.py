@@ -1,5 +1,6 @@
 """What the specification says, written a second time without the package: numpy, functional torch, a hand-run UNet."""
 
+import itertools
 import math
 
 import numpy as np
@@ -154,3 +155,41 @@ def forked_unet(unet, sample, timestep, encoder_hidden_states, added_time_ids=No
         sample = block(hidden_states=sample, temb=emb, res_hidden_states_tuple=residuals, **cross(block), **extra)
     sample = unet.conv_out(unet.conv_act(unet.conv_norm_out(sample)))
     return sample if added_time_ids is None else sample.unflatten(0, (batch, -1))
+
+
+def window_starts(frames: int, window: int, overlap: int) -> list[int]:
+    """Where the authors' pipelines begin the windows of a video that is longer than one."""
+    starts, start = [], 0
+    while start < frames - overlap:
+        starts.append(start if start + window <= frames else frames - window)
+        start += window - overlap
+    return starts
+
+
+def karras_sigmas(steps: int, lowest: float = 0.002, highest: float = 700.0) -> list[float]:
+    """The noise levels of Stable Video Diffusion, and the end."""
+    low, high = lowest ** (1 / 7), highest ** (1 / 7)
+    ramp = [index / (steps - 1) for index in range(steps)]
+    return [(high + r * (low - high)) ** 7 for r in ramp] + [0.0]
+
+
+def denoise_in_windows(predict, latents, sigmas, window, overlap, guidance):
+    """The authors' loop over steps and windows; latents (F, C, h, w) of noise level `sigmas[0]`.
+
+    `predict(timestep, sample, frames)` runs the UNet on both halves of a window and returns them, (2, f, C, h, w).
+    """
+    frames, scale = len(latents), torch.linspace(*guidance, window).view(-1, 1, 1, 1)
+    for sigma, after in itertools.pairwise(sigmas):
+        total, count = torch.zeros_like(latents), torch.zeros(frames, 1, 1, 1)
+        for start in window_starts(frames, window, overlap):
+            part = latents[start : start + window]
+            numbers = list(range(start, start + window))
+            without, condition = predict(0.25 * math.log(sigma), part / math.sqrt(sigma**2 + 1), numbers)
+            v = without + scale * (condition - without)
+            clean = part / (sigma**2 + 1) - v * sigma / math.sqrt(sigma**2 + 1)
+            moved = part + (part - clean) / sigma * (after - sigma)
+            skip = 1 if start else 0
+            total[start + skip : start + window] += moved[skip:]
+            count[start + skip : start + window] += 1
+        latents = total / count
+    return latents
