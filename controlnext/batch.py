@@ -7,7 +7,6 @@ stopped, killed or started twice goes on with what is left, and processes need n
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -17,14 +16,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
 
 from controlnext.errors import ControlNeXtError
-from controlnext.limits import shorten
+from controlnext.jobs import BatchError, Job
 from controlnext.run import Cancelled
 
 try:
@@ -34,53 +32,11 @@ except ImportError:  # Windows: each process keeps to its own share, and nobody 
 
 log = logging.getLogger(__name__)
 
-PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
-"""Endings of the files that a folder of jobs is made of."""
 MANIFEST = "manifest.jsonl"
 MAX_ERRORS = 20
 RECORDS = ".batch"
 
-_IMAGE = "image"
 _NAME_LENGTH = 80  # characters of a picture's name that its results carry on
-
-
-class BatchError(ControlNeXtError, ValueError):
-    """A list of jobs that cannot be read, or a job that cannot be run."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One picture to start from and what to do with it.
-
-    Attributes:
-        label: how messages name it: the file's name, or `line 7`.
-        number: place in the list.
-        image: the picture; None makes pictures from words alone.
-        values: fields of a recipe, with `model` and `annotator`.
-        repeat: how many jobs before it are the same.
-        problem: why the row cannot be run; empty if it can.
-        further: pictures of further controls, by kind, for those that do not take `image`.
-    """
-
-    label: str
-    number: int
-    image: Path | None = None
-    values: Mapping[str, Any] = field(default_factory=dict)
-    repeat: int = 0
-    problem: str = ""
-    further: Mapping[str, Path] = field(default_factory=dict)
-
-    def digest(self) -> str:
-        """Name the job by its content: its pictures' bytes, the first one's name, the values, which of equal jobs it is."""
-        content = hashlib.sha256()
-        name = "" if self.image is None else self.image.name
-        content.update(json.dumps([name, self.values, self.repeat], sort_keys=True, default=str).encode())
-        pictures = {} if self.image is None else {"": self.image}
-        for kind, path in sorted({**pictures, **self.further}.items()):
-            content.update(kind.encode())
-            with suppress(OSError), path.open("rb") as file:  # a job without its picture fails by itself
-                content.update(hashlib.file_digest(file, "sha256").digest())
-        return content.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -121,68 +77,6 @@ class Summary:
 
 Make = Callable[[Job, int, Path], Made]
 """Runs a job: the job, the seed to use where it names none, and the folder to write to."""
-
-
-def read_jobs(place: Path, common: Mapping[str, Any], further: Mapping[str, Path] = MappingProxyType({})) -> list[Job]:
-    """Read a list of jobs.
-
-    Args:
-        place: a folder of pictures, or a file with a JSON object a line: `image`, relative to the file, and fields of a
-            recipe.
-        common: values of every job; a line's own win.
-        further: pictures of every job's further controls, by kind.
-
-    Returns:
-        Jobs in order; lines that cannot be read are jobs with a `problem`.
-
-    Raises:
-        BatchError: there is no such place, or it holds no jobs.
-    """
-    if place.is_dir():
-        files = sorted(path for path in place.iterdir() if path.suffix.lower() in PICTURES and path.is_file())
-        jobs = [Job(path.name, number, path, dict(common)) for number, path in enumerate(files)]
-    else:
-        try:
-            lines = place.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is not text"
-            raise BatchError(f"The jobs {place} cannot be read: {reason}.") from None
-        rows = [(line, text) for line, text in enumerate(lines, 1) if text.strip()]
-        jobs = [_job(line, number, text, place.parent, common) for number, (line, text) in enumerate(rows)]
-    if not jobs:
-        raise BatchError(
-            f"There are no jobs in {place}: give a folder of pictures, or a file with a JSON object a line."
-        )
-    return _numbered([replace(job, further=dict(further)) for job in jobs])
-
-
-def _job(line: int, number: int, text: str, folder: Path, common: Mapping[str, Any]) -> Job:
-    label = f"line {line}"
-    try:
-        row = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        return Job(label, number, values={"text": text}, problem=f"It is not valid JSON ({error}).")
-    if not isinstance(row, dict):
-        return Job(
-            label, number, values={"text": text}, problem="It is no JSON object with an image, a prompt and so on."
-        )
-    image = row.pop(_IMAGE, None)
-    if image is not None and (not isinstance(image, str) or not image):
-        return Job(label, number, values=row, problem=f"Its image is the name of a file, not {shorten(image)}.")
-    path = None if image is None else folder / Path(image).expanduser()
-    return Job(label if path is None else f"{label} ({path.name})", number, path, {**common, **row})
-
-
-def _numbered(jobs: Sequence[Job]) -> list[Job]:
-    """Tell equal jobs apart, so that a list with one row twice makes two results."""
-    seen: dict[str, int] = {}
-    numbered = []
-    for job in jobs:
-        key = json.dumps([str(job.image), job.values], sort_keys=True, default=str)
-        repeat = seen.get(key, 0)
-        seen[key] = repeat + 1
-        numbered.append(replace(job, repeat=repeat))
-    return numbered
 
 
 class Ledger:

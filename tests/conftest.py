@@ -118,3 +118,16 @@ def run(capsys):
         return status, *capsys.readouterr()
 
     return command
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder of six pictures, and a file that is none."""
+    from PIL import Image
+
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for index in range(6):
+        Image.new("RGB", (4, 4), (index, 0, 0)).save(folder / f"photo {index}.png")
+    (folder / "notes.txt").write_text("no picture")
+    return folder

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import annotators
 from annotators.base import AnnotatorError
-from controlnext.batch import MAX_ERRORS, BatchError, Job, Ledger, Made, Summary, read_jobs, run_jobs
+from controlnext.batch import MAX_ERRORS, Ledger, Made, Summary, run_jobs
 from controlnext.commands.options import add_picture_options, add_settings_option, given_values
 from controlnext.commands.pictures import Further, inputs_of
 from controlnext.commands.terminal import UsageError, note, print_line, stoppable
+from controlnext.jobs import BatchError, Job, read_jobs
 
 if TYPE_CHECKING:
     import threading
