@@ -1,4 +1,4 @@
-"""`python -m controlnext generate|annotate|batch|train|models|loras|convert|bench`: the studio without a page.
+"""`python -m controlnext generate|animate|annotate|batch|train|models|loras|convert|bench`: the studio without a page.
 
 Whatever goes wrong on purpose ends in one sentence and exit status 2. Torch and the annotators are imported by the command
 that needs them.
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from annotators.base import AnnotatorError
 from controlnext.bench import BENCHES
-from controlnext.commands import annotate, batch, convert, generate, lists, train
+from controlnext.commands import animate, annotate, batch, convert, generate, lists, train
 from controlnext.commands.terminal import UsageError
 from controlnext.errors import ControlNeXtError
 
@@ -42,10 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m controlnext", description="Controlled pictures from the command line."
+        prog="python -m controlnext", description="Controlled pictures and videos from the command line."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (generate, batch, annotate, lists, convert, train):
+    for command in (generate, animate, batch, annotate, lists, convert, train):
         command.add_parser(commands)
 
     listing = "\n".join(f"  {name:12}{text}" for name, text in BENCHES.items())
