@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 from controlnext.conflicts import Conflict, Conflicts
+from controlnext.defaults import (
+    MADE_AS_GIVEN,
+    adapter_row,
+    control_list,
+    default_gamma,
+    default_values,
+    filled_control,
+    is_default,
+    lora_uses,
+)
 from controlnext.download_errors import DownloadError
 from controlnext.downloads import fetch
 from controlnext.families import check_adapter, check_base
@@ -17,19 +26,14 @@ from controlnext.hub import token
 from controlnext.limits import shorten
 from controlnext.lora import LoraError, LoraLibrary
 from controlnext.lora_file import TEXT_WIDTHS, BaseShape, LoraInfo
-from controlnext.presets import DEFAULT_MODEL, PRESETS_DIR, AdapterRow, Preset, PresetError, load_presets
+from controlnext.presets import DEFAULT_MODEL, PRESETS_DIR, Preset, PresetError, load_presets
 from controlnext.progress import Progress
 from controlnext.readiness import Failure, missing_reason, readiness, video_reason
-from controlnext.recipe import ControlUse, LoraUse, Recipe, RecipeError
+from controlnext.recipe import Recipe, RecipeError
 from controlnext.sources import adapter_of, parts_of
 
 RANDOM_SEEDS = 2**32
 """Drawn seeds are below this, short enough to be read out; a recipe takes larger ones too."""
-
-MADE_AS_GIVEN = "none"
-"""The annotator of an upload that already is a condition."""
-
-_DEFAULTED = {"seed": -1, "width": 0, "height": 0}
 
 
 class Catalogue:
@@ -111,7 +115,7 @@ class Catalogue:
             ControlNeXtError: there is no such model, adapter or LoRA, or the LoRA does not fit the model.
         """
         preset = self.preset(model)
-        kind = self._adapter_row(preset, annotator).kind
+        kind = adapter_row(preset, annotator).kind
         info = self._library(preset).find(lora, self._shape(preset), preset.title)
         places = adapter_of(preset, annotator).find(), parts_of(preset, ())[0].find()
         return self._conflicts.measure(info.path, *places, weight=weight, kind=kind)
@@ -222,13 +226,13 @@ class Catalogue:
             ControlNeXtError: a value is wrong, or the model does not have what was asked for; one sentence.
         """
         preset = self.preset(model)
-        given = {key: value for key, value in values.items() if value is not None and not _is_default(key, value)}
+        given = {key: value for key, value in values.items() if value is not None and not is_default(key, value)}
         adapter = str(given.pop("adapter", ""))
         kind = adapter or ("" if annotator == MADE_AS_GIVEN else annotator)
         if "loras" in given:
-            given["loras"] = _lora_uses(given["loras"])
+            given["loras"] = lora_uses(given["loras"])
         if "controls" in given:
-            given["controls"] = [self._control(preset, one) for one in _control_list(given["controls"])]
+            given["controls"] = [filled_control(preset, one) for one in control_list(given["controls"])]
         filled = {
             "seed": secrets.randbelow(RANDOM_SEEDS),
             "width": preset.sizes.width,
@@ -248,9 +252,7 @@ class Catalogue:
         Raises:
             RecipeError: the model has no adapter for that kind.
         """
-        row = self._adapter_row(preset, kind) if kind else AdapterRow()
-        gamma = {"gamma": self._gamma(preset, row)} if kind else {}
-        return {**preset.defaults.values(), **gamma, **row.values()}
+        return default_values(preset, kind)
 
     def check(self, recipe: Recipe, preset: Preset) -> list[tuple[LoraInfo, float]]:
         """Check a recipe against its model, and find its LoRAs.
@@ -268,7 +270,7 @@ class Catalogue:
         except ValueError as error:
             raise RecipeError(str(error)) from None
         for control in recipe.all_controls:
-            self._adapter_row(preset, control.condition_kind)
+            adapter_row(preset, control.condition_kind)
         shape, library = self._shape(preset), self._library(preset)
         return [(library.find(use.name, shape, preset.title), use.weight) for use in recipe.loras]
 
@@ -298,42 +300,10 @@ class Catalogue:
                 **preset.defaults.values(),
                 "width": sizes.width,
                 "height": sizes.height,
-                "gamma": {kind: self._gamma(preset, row) for kind, row in preset.adapters.items()},
+                "gamma": {kind: default_gamma(preset, row) for kind, row in preset.adapters.items()},
             },
             "sizes": sizes.model_dump(mode="json"),
         }
-
-    def _control(self, preset: Preset, value: Mapping[str, Any] | ControlUse) -> ControlUse:
-        """One further control: what was given, and the defaults of its adapter for the rest."""
-        if isinstance(value, ControlUse):
-            return value
-        given = {str(key): part for key, part in value.items() if part is not None}
-        if given.get("adapter") == given.get("annotator", MADE_AS_GIVEN):
-            given.pop("adapter", None)
-        kind = given.get("adapter") or given.get("annotator", MADE_AS_GIVEN)
-        if kind == MADE_AS_GIVEN:
-            return ControlUse(**given)
-        row = self._adapter_row(preset, str(kind))
-        values = {**preset.defaults.values(), "gamma": self._gamma(preset, row), **row.values()}
-        return ControlUse(**{name: part for name, part in values.items() if name in ControlUse.model_fields} | given)
-
-    def _adapter_row(self, preset: Preset, kind: str) -> AdapterRow:
-        if kind not in preset.adapters:
-            have = f"choose one of {', '.join(preset.adapters)}" if preset.adapters else "it has none at all"
-            raise RecipeError(f"{preset.title} has no adapter for {shorten(kind)}; {have}.")
-        return preset.adapters[kind]
-
-    def _gamma(self, preset: Preset, row: AdapterRow) -> float:
-        """Default strength: the preset's row, else what the adapter's maker recommends, else the preset's, else 1."""
-        if row.gamma is not None:
-            return row.gamma
-        place = preset.located(row)
-        if isinstance(place, Path):
-            try:
-                return float(json.loads((place / "config.json").read_text(encoding="utf-8"))["gamma"])
-            except (OSError, ValueError, LookupError, TypeError):
-                pass  # a folder without a word on it; a damaged one says so when it is loaded
-        return 1.0 if preset.defaults.gamma is None else preset.defaults.gamma
 
     def _read(self) -> dict[str, Preset]:
         """The presets as they are on disk now."""
@@ -357,42 +327,6 @@ class Catalogue:
         return BaseShape(next((width for width, family in TEXT_WIDTHS.items() if family == preset.family), None))
 
 
-def _is_default(key: str, value: object) -> bool:
-    return key in _DEFAULTED and not isinstance(value, bool) and value == _DEFAULTED[key]
-
-
 def _missing_adapter(preset: Preset, kind: str) -> str:
     part = adapter_of(preset, kind)
     return "" if part.path is None or part.find() else missing_reason(preset, part)
-
-
-def _control_list(value: Any) -> list[Mapping[str, Any] | ControlUse]:  # noqa: ANN401 - whatever a person or a client sent
-    """Check that further controls are a list of objects."""
-    listed = isinstance(value, Sequence) and not isinstance(value, str | bytes)
-    if not listed or not all(isinstance(one, Mapping | ControlUse) for one in value):
-        raise RecipeError(
-            'Further controls are a list of objects such as {"annotator": "depth", "gamma": 0.5}, but were given as '
-            f"{shorten(value)}."
-        )
-    return list(value)
-
-
-def _lora_uses(value: Any) -> list[LoraUse]:  # noqa: ANN401 - whatever a person or a client sent
-    """Understand LoRAs in any of the ways they are named."""
-    if isinstance(value, Mapping):
-        value = [{"name": name, "weight": weight} for name, weight in value.items()]
-    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
-        raise RecipeError(f"LoRAs are a list of names, or of names with weights, but were given as {shorten(value)}.")
-    uses = []
-    for one in value:
-        if isinstance(one, LoraUse):
-            uses.append(one)
-        elif isinstance(one, str):
-            uses.append(LoraUse(name=one))
-        elif isinstance(one, Mapping):
-            uses.append(LoraUse(**{str(key): part for key, part in one.items()}))
-        elif isinstance(one, Sequence) and len(one) == 2:
-            uses.append(LoraUse(name=one[0], weight=one[1]))
-        else:
-            raise RecipeError(f"A LoRA is a name, or a name with a weight, but one was given as {shorten(one)}.")
-    return uses
