@@ -73,7 +73,7 @@ _ROWS = (
         variant="starter",
         # Where features are mixed again after attention, and the encoder's convolutions.
         subset=r".*to_out.*|conv_in.*|(down_blocks|mid_block).*\.conv[12]\..*",
-        trained=1_408_640,
+        trained=1_414_336,
         size=(256, 256),
         rate=5e-4,
         module_rate=1.5e-3,
@@ -189,10 +189,7 @@ def load_base(config: TrainConfig, dtype: torch.dtype, tell: Callable[[str], Non
         )
     families.check_base(preset, place)
     try:
-        if config.family in loading.PIPELINES:
-            pipeline = loading.load_pipeline(preset, place, None, dtype, lambda: None)
-        else:
-            pipeline = _load_video(place, dtype)
+        pipeline = loading.load_pipeline(preset, place, None, dtype, lambda: None)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise TrainingError(
@@ -200,15 +197,3 @@ def load_base(config: TrainConfig, dtype: torch.dtype, tell: Callable[[str], Non
         ) from error
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
-
-
-def _load_video(place: Path, dtype: torch.dtype) -> Any:  # noqa: ANN401 - a stock pipeline
-    from diffusers import StableVideoDiffusionPipeline
-
-    from controlnext.quiet import quiet_loading
-    from controlnext.sources import weight_variant
-
-    with quiet_loading():
-        return StableVideoDiffusionPipeline.from_pretrained(
-            str(place), dtype=dtype, local_files_only=True, variant=weight_variant(place / "unet")
-        )

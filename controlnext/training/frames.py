@@ -83,13 +83,13 @@ def frame_for(
 
 
 def buckets(width: int, height: int) -> list[tuple[int, int]]:
-    """Sizes of about equal area, from half as wide as high to twice as wide, as (width, height)."""
+    """Sizes of about equal area and no larger, from half as wide as high to twice as wide, as (width, height)."""
     side = math.sqrt(width * height)
     step = next(step for least, step in _STEPS if side >= least)
     sizes = {(width, height)}
     for wide in range(step, int(side * _LONGEST) + step, step):
-        high = round(side * side / wide / step) * step
-        if high >= step and max(wide / high, high / wide) <= _LONGEST:
+        high = int(side * side / wide / step) * step
+        if high and max(wide / high, high / wide) <= _LONGEST:
             sizes.add((wide, high))
     return sorted(sizes)
 

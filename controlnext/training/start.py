@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import accelerate
     import torch
 
-    from controlnext.training.data import PictureData
     from controlnext.training.methods import ControlNeXtMethod
+    from controlnext.training.row_data import RowData
     from controlnext.training.trainer import Outcome
 
 logger = logging.getLogger(__name__)
@@ -198,7 +198,7 @@ def mixed_dtype(accelerator: accelerate.Accelerator) -> torch.dtype | None:
     return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(accelerator.mixed_precision)
 
 
-def make_data(parts: Parts, run: RunFolder, stop: threading.Event, tell: Tell) -> PictureData:
+def make_data(parts: Parts, run: RunFolder, stop: threading.Event, tell: Tell) -> RowData:
     """Read the rows and prepare them, each process its share; rows that cannot be used are named in the run's events.
 
     Raises:
@@ -206,16 +206,19 @@ def make_data(parts: Parts, run: RunFolder, stop: threading.Event, tell: Tell) -
     """
     from accelerate.utils import gather_object
 
+    from controlnext.training.clip_data import ClipData
     from controlnext.training.data import PictureData
-    from controlnext.training.encoders import PictureEncoder
+    from controlnext.training.encoders import ClipEncoder, PictureEncoder
     from controlnext.training.rows import read_rows
     from controlnext.training.store import Store
 
     config, accelerator = parts.config, parts.accelerator
-    rows, bad = read_rows(config.data, video=FAMILIES[config.family].video)
+    video = FAMILIES[config.family].video
+    rows, bad = read_rows(config.data, video=video)
     store = Store(config.data.cache or config.output / "cache", config.data.memory_mb)
-    encoder = PictureEncoder(parts.pipeline, accelerator.device, mixed_dtype(accelerator))
-    data = PictureData(config, rows, encoder, store)
+    encode, learn = (ClipEncoder, ClipData) if video else (PictureEncoder, PictureData)
+    encoder = encode(parts.pipeline, accelerator.device, mixed_dtype(accelerator))
+    data = learn(config, rows, encoder, store)
     report = _Report(run, config, tell if accelerator.is_main_process else lambda text: None)
     mine = data.prepare(report, stop, (accelerator.process_index, accelerator.num_processes))
     found = [*bad, *(gather_object(mine) if accelerator.num_processes > 1 else mine)]

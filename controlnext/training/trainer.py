@@ -101,6 +101,7 @@ class Trainer:
         self.config, self.method, self.process, self.validate = config, method, process, validate
         self.accelerator = accelerator or make_accelerator(config)
         self.run_folder = RunFolder(config.output)
+        self.run_folder.path.mkdir(parents=True, exist_ok=True)
         self.groups = method.groups()
         self.parameters = {name: parameter for group in self.groups for name, parameter in group.parameters.items()}
         learning, world = config.learning, self.accelerator.num_processes

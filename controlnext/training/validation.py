@@ -12,9 +12,9 @@ from PIL import Image
 import annotators
 from controlnext.adherence import NAMES, score
 from controlnext.measure import Asked, fitted
-from controlnext.training.data import Shown, as_condition
 from controlnext.training.families import preset_of
 from controlnext.training.methods import Request
+from controlnext.training.row_data import Shown
 from controlnext.training.samples import Dropping, draw, stacked
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Validation:
                 steps=settings.steps, guidance_scale=settings.guidance_scale, start=row.start,
             )  # fmt: skip
             with self.trainer.accelerator.autocast():
-                made.append(self.trainer.method.pictures(self.pipeline, request)[0])
+                made.append(self.trainer.method.pictures(self.pipeline, request)[row.frame])
         return made
 
     def _losses(self) -> dict[str, float | None]:
@@ -141,6 +141,3 @@ class Validation:
         except annotators.AnnotatorError as error:
             logger.info("The adherence to %s could not be measured: %s", kind, error)
             return None
-
-
-__all__ = ["Validation", "as_condition"]

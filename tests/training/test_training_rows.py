@@ -1,0 +1,135 @@
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from PIL import Image
+
+from controlnext.training.config import DataConfig
+from controlnext.training.errors import TrainingError
+from controlnext.training.rows import read_rows, split
+
+
+def picture(path: Path, size=(64, 64)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, "red").save(path)
+    return path
+
+
+def test_bare_folder_takes_captions_beside_pictures_or_the_common_one(tmp_path):
+    picture(tmp_path / "b.png")
+    picture(tmp_path / "a.JPG")
+    (tmp_path / "b.txt").write_text(" a red square \n")
+    (tmp_path / "notes.md").write_text("no picture")
+    picture(tmp_path / ".hidden.png")
+    rows, bad = read_rows(DataConfig(folder=tmp_path, caption="something"))
+    assert [(row.name, row.text, row.condition) for row in rows] == [
+        ("a.JPG", "something", None),
+        ("b.png", "a red square", None),
+    ]
+    assert bad == []
+
+
+def test_metadata_names_pictures_texts_and_conditions(tmp_path):
+    picture(tmp_path / "sub" / "a.png")
+    picture(tmp_path / "c.png")
+    lines = [
+        {"file_name": "sub/a.png", "text": "one", "conditioning_image": "c.png"},
+        {"file_name": "c.png"},
+        {"file_name": "gone.png", "text": "x"},
+        {"file_name": "c.png", "conditioning_image": "gone too.png"},
+        {"text": "nameless"},
+        7,
+    ]
+    (tmp_path / "metadata.jsonl").write_text("\n".join([*map(json.dumps, lines), "{broken", ""]))
+    rows, bad = read_rows(DataConfig(folder=tmp_path, caption="common"))
+    assert [(row.name, row.text, row.condition) for row in rows] == [
+        ("sub/a.png", "one", tmp_path / "c.png"),
+        ("c.png", "common", None),
+    ]
+    assert [(row.name, row.reason.split("(")[0].strip()) for row in bad] == [
+        ("metadata.jsonl line 3", "There is no file gone.png."),
+        ("metadata.jsonl line 4", "There is no file gone too.png."),
+        ("metadata.jsonl line 5", 'It names no picture: write {"file_name": "...", "text": "..."}.'),
+        ("metadata.jsonl line 6", 'It names no picture: write {"file_name": "...", "text": "..."}.'),
+        ("metadata.jsonl line 7", "It is not valid JSON"),
+    ]
+
+
+def test_a_changed_file_has_another_key(tmp_path):
+    file = picture(tmp_path / "a.png")
+    before = read_rows(DataConfig(folder=tmp_path))[0][0].key
+    picture(file, (96, 64))
+    assert read_rows(DataConfig(folder=tmp_path))[0][0].key != before
+
+
+def test_nothing_to_learn_from_is_said(tmp_path):
+    with pytest.raises(TrainingError, match="There is no folder"):
+        read_rows(DataConfig(folder=tmp_path / "gone"))
+    with pytest.raises(TrainingError, match="holds no pictures to learn from"):
+        read_rows(DataConfig(folder=tmp_path))
+    with pytest.raises(TrainingError, match="holds no clips or folders of frames"):
+        read_rows(DataConfig(folder=tmp_path), video=True)
+    (tmp_path / "metadata.jsonl").write_text("{")
+    with pytest.raises(TrainingError, match=r"metadata\.jsonl line 1: It is not valid JSON"):
+        read_rows(DataConfig(folder=tmp_path))
+
+
+def test_limit_takes_the_first_rows(tmp_path):
+    for name in "abc":
+        picture(tmp_path / f"{name}.png")
+    assert [row.name for row in read_rows(DataConfig(folder=tmp_path, limit=2))[0]] == ["a.png", "b.png"]
+
+
+def test_clips_are_files_and_folders_of_frames(tmp_path):
+    picture(tmp_path / "walk" / "0.png")
+    (tmp_path / "run.mp4").write_bytes(b"x")
+    picture(tmp_path / "still.png")
+    assert [row.name for row in read_rows(DataConfig(folder=tmp_path), video=True)[0]] == ["run.mp4", "walk"]
+
+
+def test_a_missing_package_is_one_sentence(monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(TrainingError, match=r"pip install datasets, or give the pictures as data\.folder"):
+        read_rows(DataConfig(dataset="owner/name"))
+
+
+class Table:
+    """As much of a `datasets.Dataset` as is read."""
+
+    column_names = ("image", "text", "conditioning_image")
+    _fingerprint = "f"
+
+    def __getitem__(self, key):
+        if key == "text":
+            return ["one", None]
+        return {"image": Image.new("RGB", (64 + key, 64)), "conditioning_image": Image.new("RGB", (8, 8))}
+
+    def __len__(self):
+        return 2
+
+
+def test_dataset_rows_are_opened_only_when_they_are_needed(monkeypatch, tmp_path):
+    package = SimpleNamespace(
+        load_from_disk=lambda place: Table(), load_dataset=lambda name, split: Table(), DatasetDict=dict
+    )
+    monkeypatch.setitem(sys.modules, "datasets", package)
+    for place in (str(tmp_path), "owner/name"):
+        rows, _ = read_rows(DataConfig(dataset=place, caption="common"))
+        assert [(row.name, row.text) for row in rows] == [("row 0", "one"), ("row 1", "common")]
+        assert rows[1].picture().size == (65, 64)
+        assert rows[1].condition().size == (8, 8)
+        assert rows[0].key != rows[1].key
+    with pytest.raises(TrainingError, match=r"no column 'photo', but image, text"):
+        read_rows(DataConfig(dataset="owner/name", image_column="photo"))
+
+
+def test_rows_are_held_out_unless_there_are_too_few():
+    learned, shown = split(range(20), 4, 0)
+    assert len(shown) == 4
+    assert sorted(learned + shown) == list(range(20))
+    assert split(range(20), 4, 0) == (learned, shown)
+    learned, shown = split(range(6), 4, 0)
+    assert learned == list(range(6))
+    assert len(shown) == 4

@@ -1,0 +1,200 @@
+"""Whole trainings on a tiny base model, from a configuration to an adapter at work."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from controlnext import ControlNeXtAdapter, StableDiffusionControlNeXtPipeline
+from controlnext.cli import main
+from controlnext.training.config import as_config, load_config
+from controlnext.training.errors import TrainingError
+from controlnext.training.run_folder import RunFolder
+from controlnext.training.start import train
+
+ROOT = Path(__file__).parents[2]
+
+
+def configure(base, folder, output, **changes):
+    values = {
+        "condition": "canny",
+        "base": str(base),
+        "output": str(output),
+        "steps": 4,
+        "data": {"folder": str(folder), "width": 64, "height": 64},
+        "trainable": {"subset": r".*attn2\.to_out.*"},
+        "learning": {"batch": 2, "device": "cpu", "mixed_precision": "no"},
+        "validation": {"every": 2, "rows": 2, "steps": 2},
+        "checkpoints": {"every": 2},
+    }
+    for key, value in changes.items():
+        values[key] = {**values[key], **value} if isinstance(value, dict) and key in values else value
+    return as_config(values)
+
+
+@pytest.fixture
+def quiet():
+    return lambda text: None
+
+
+def test_a_training_tells_what_happens_and_leaves_an_adapter_that_works(tiny_base, photos, tmp_path, quiet):
+    (photos / "broken.png").write_bytes(b"x")
+    config = configure(tiny_base, photos, tmp_path / "run", learning={"gamma": 0.5})
+    outcome = train(config, tell=quiet)
+    assert (outcome.step, outcome.stopped) == (4, False)
+    run = RunFolder(tmp_path / "run")
+    assert [event["step"] for event in run.events("step")] == [1, 2, 3, 4]
+    assert [event["name"] for event in run.events("skipped")] == ["broken.png"]
+    status = run.status()
+    assert (status["state"], status["step"], status["alive"]) == ("done", 4, False)
+    validations = run.events("validation")
+    assert [event["step"] for event in validations] == [2, 4]
+    assert all(0 <= event["adherence"] <= 1 and len(event["scores"]) == 2 for event in validations)
+    assert all(event["held_out_loss"] > 0 and event["loss_without_control"] > 0 for event in validations)
+    for step in (2, 4):
+        assert Image.open(run.validation / f"step-{step:08d}" / "1.png").size == (64, 64)
+    assert load_config(run.config_file).optimizer.rate == 5e-4
+
+    adapter = ControlNeXtAdapter.from_pretrained(run.adapter)
+    assert (adapter.annotator, adapter.gamma, adapter.kind, adapter.base) == ("canny", 0.5, "delta", str(tiny_base))
+    assert any(value.abs().max() > 0 for value in adapter.unet_weights.values())
+    facts = json.loads((run.adapter / "config.json").read_text())
+    assert (facts["steps"], facts["variant"], facts["size"]) == ("4", "starter", "64x64")
+    pipeline = StableDiffusionControlNeXtPipeline.from_pretrained(tiny_base)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.load_controlnext(run.adapter)
+    condition = Image.open(run.validation / "asked" / "0.png")
+    options = {"num_inference_steps": 2, "output_type": "np"}
+    images = [
+        pipeline("a", control_image=condition, gamma=gamma, generator=torch.manual_seed(0), **options).images[0]
+        for gamma in (None, 0.5, 0.0)
+    ]
+    assert np.array_equal(images[0], images[1])
+    assert not np.allclose(images[0], images[2], atol=1e-3)
+
+
+def test_the_report_needs_nothing_else(tiny_base, photos, tmp_path, quiet):
+    (photos / "0.txt").write_text("<script>alert(1)</script>")
+    train(configure(tiny_base, photos, tmp_path / "run", validation={"rows": 5}), tell=quiet)
+    text = RunFolder(tmp_path / "run").report.read_text()
+    assert not re.search(r"(src|href)=[\"']?(?!data:)[^\"' >]", text)
+    assert "http" not in re.sub(r"<pre>.*?</pre>", "", text, flags=re.S)
+    assert "<script>alert" not in text
+    assert text.count("<polyline") == 4  # adherence, two losses of the held-out rows, loss
+    strips = [json.loads(strip) for strip in re.findall(r"data-steps='(.*?)'", text)]
+    assert [len(strip) for strip in strips] == [2] * 5
+    assert all(source.startswith("data:image/jpeg;base64,") for strip in strips for source in strip)
+    assert "const steps = [2, 4]" in text
+
+
+def test_validating_changes_nothing_about_the_training(tiny_base, photos, tmp_path, quiet):
+    shared = {"optimizer": {"ema": 0.9}}
+    often = configure(tiny_base, photos, tmp_path / "often", validation={"every": 1}, **shared)
+    never = configure(tiny_base, photos, tmp_path / "never", validation={"every": 0}, **shared)
+    for config in (often, never):
+        train(config, tell=quiet)
+    one, other = (
+        load_file(tmp_path / name / "checkpoints/step-00000004/trained.safetensors") for name in ("often", "never")
+    )
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_stopped_training_has_an_adapter_and_goes_on(tiny_base, photos, tmp_path, quiet):
+    config = configure(tiny_base, photos, tmp_path / "run", steps=6)
+    stop = threading.Event()
+    stop.set()
+    assert train(config, stop, quiet).stopped
+    run = RunFolder(tmp_path / "run")
+    assert run.status()["state"] == "stopped"
+    stopped = train(config, None, lambda text: run.request_stop() if text.startswith("module") else None)
+    assert stopped.stopped
+    assert stopped.step == 1
+    ControlNeXtAdapter.from_pretrained(run.adapter)
+    outcome = train(config, tell=quiet)
+    assert (outcome.step, outcome.stopped) == (6, False)
+    assert [event["step"] for event in run.events("step")] == [1, 2, 3, 4, 5, 6]
+    assert not run.stop_requested()
+
+
+def test_one_training_at_a_time_in_a_folder(tiny_base, photos, tmp_path, quiet):
+    claim = RunFolder(tmp_path / "run").lock()
+    assert RunFolder(tmp_path / "run").locked()
+    with pytest.raises(TrainingError, match="Another training is at work"):
+        train(configure(tiny_base, photos, tmp_path / "run"), tell=quiet)
+    claim.close()
+    assert not RunFolder(tmp_path / "run").locked()
+
+
+def test_a_failed_training_says_why(tiny_base, photos, tmp_path, quiet):
+    config = configure(tiny_base, photos, tmp_path / "run", trainable={"subset": "nothing"})
+    with pytest.raises(TrainingError, match="No weight of the UNet"):
+        train(config, tell=quiet)
+    status = RunFolder(tmp_path / "run").status()
+    assert status["state"] == "failed"
+    assert status["error"].startswith("No weight of the UNet")
+
+
+@pytest.mark.parametrize(
+    ("base", "sentence"),
+    [
+        ("nowhere at all", "There is no base model 'nowhere at all'"),
+        ("sdxl", "The preset sdxl is of the family sdxl, but the training is of starter"),
+    ],
+)
+def test_a_wrong_base_is_named(photos, tmp_path, base, sentence, quiet):
+    with pytest.raises(TrainingError, match=sentence):
+        train(configure(base, photos, tmp_path / "run"), tell=quiet)
+
+
+def test_own_conditions_of_a_new_kind_are_learned(tiny_base, scribbles, tmp_path, quiet):
+    config = configure(tiny_base, scribbles, tmp_path / "run", condition="scribble", trainable={"lora_rank": 2})
+    train(config, tell=quiet)
+    assert ControlNeXtAdapter.from_pretrained(tmp_path / "run" / "adapter").annotator == "scribble"
+    assert RunFolder(tmp_path / "run").events("validation")[-1]["adherence"] is None
+
+
+def test_the_command_prints_defaults_and_sentences(capsys, tmp_path, photos):
+    assert main(["train", "--defaults"]) == 0
+    assert "gradient_checkpointing: false" in capsys.readouterr().out
+    assert main(["train"]) == 2
+    assert "Give a training" in capsys.readouterr().err
+    assert main(["train", str(tmp_path / "gone.yaml")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_two_processes_of_the_command_train_one_adapter(tiny_base, photos, tmp_path):
+    (photos / "broken.png").write_bytes(b"x")
+    config = tmp_path / "training.yaml"
+    from controlnext.training.config import to_yaml
+
+    config.write_text(to_yaml(configure(tiny_base, photos, tmp_path / "run")))
+    command = [
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+        "-m",
+        "controlnext",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", *command, "train", str(config), "steps=3"],
+        cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("Trained 3 steps") == 1
+    run = RunFolder(tmp_path / "run")
+    assert [event["step"] for event in run.events("step")] == [1, 2, 3]
+    assert [event["name"] for event in run.events("skipped")] == ["broken.png"]
+    ControlNeXtAdapter.from_pretrained(run.adapter)

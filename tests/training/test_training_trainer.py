@@ -1,0 +1,181 @@
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from training_parts import RandomData, losses_of, tiny_config, tiny_method, tiny_trainer, weights_of
+
+from controlnext.training.checkpoints import latest
+from controlnext.training.errors import TrainingError
+from controlnext.training.run_folder import RunFolder
+from controlnext.training.samples import Dropping, draw, stacked
+
+PROGRAM = Path(__file__).with_name("train_tiny.py")
+SETTINGS = {"optimizer": {"rate": 1e-3, "warm_up": 4, "schedule": "cosine", "ema": 0.9}}
+
+
+def trained(folder, **changes):
+    trainer = tiny_trainer(tiny_config(folder, **changes))
+    trainer.run()
+    return trainer
+
+
+def assert_equal(one, other, tolerance=0.0):
+    assert one.keys() == other.keys()
+    for name in one:
+        torch.testing.assert_close(one[name], other[name], rtol=0, atol=tolerance, msg=name)
+
+
+def test_loss_falls_and_weights_move(tmp_path):
+    data, method = RandomData(2), tiny_method(rates=(5e-3, 5e-3))
+    before = {name: p.detach().clone() for group in method.groups() for name, p in group.parameters.items()}
+    frozen = method.unet.conv_in.weight.clone()
+    trainer = tiny_trainer(tiny_config(tmp_path, steps=40), data, method, dropping=None)
+    asked = stacked([draw(data, index % 2, Dropping(), 0, 100 + index) for index in range(8)])
+    with torch.no_grad():
+        first = trainer.loss(asked).item()
+    trainer.run()
+    assert len(losses_of(trainer)) == 40
+    with torch.no_grad():
+        assert trainer.loss(asked).item() < 0.96 * first
+    assert all(not torch.equal(before[name], value) for name, value in trainer.parameters.items())
+    assert torch.equal(frozen, method.unet.conv_in.weight)
+
+
+@pytest.mark.parametrize("name", ["adamw", "adafactor"])
+def test_twenty_steps_equal_ten_and_ten_resumed(tmp_path, name):
+    changes = {"optimizer": {**SETTINGS["optimizer"], "name": name}, "checkpoints": {"every": 100}}
+    straight = trained(tmp_path / "straight", steps=20, **changes)
+    trainer = tiny_trainer(tiny_config(tmp_path / "parts", steps=20, **changes))
+    stop = threading.Event()
+    tell = trainer.run_folder.tell
+
+    def tell_and_stop(event, **facts):
+        tell(event, **facts)
+        if facts.get("step") == 9 and event == "step":
+            stop.set()
+
+    object.__setattr__(trainer.run_folder, "tell", tell_and_stop)
+    assert trainer.run(stop).stopped
+    assert trainer.step == 10
+    resumed = tiny_trainer(tiny_config(tmp_path / "parts", steps=20, **changes))
+    assert resumed.step == 10
+    assert not resumed.run().stopped
+    assert_equal(weights_of(straight), weights_of(resumed))
+    assert_equal(straight.averages, resumed.averages)
+    assert losses_of(straight) == losses_of(resumed)
+
+
+def test_accumulation_equals_one_larger_batch(tmp_path):
+    whole = trained(tmp_path / "whole", learning={"batch": 4})
+    parts = trained(tmp_path / "parts", learning={"batch": 2, "accumulation": 2})
+    # The same sums in another order: float32 rounding, grown by a few steps of Adam.
+    assert losses_of(whole) == pytest.approx(losses_of(parts), abs=1e-5)
+    assert_equal(weights_of(whole), weights_of(parts), tolerance=1e-4)
+
+
+def test_stop_file_saves_and_ends(tmp_path):
+    trainer = tiny_trainer(tiny_config(tmp_path, steps=50, checkpoints={"every": 100}))
+    RunFolder(tmp_path).request_stop()
+    outcome = trainer.run()
+    assert outcome.stopped
+    assert outcome.step == 1
+    assert latest(tmp_path / "checkpoints").step == 1
+
+
+def test_minutes_end_a_training(tmp_path):
+    outcome = tiny_trainer(tiny_config(tmp_path, steps=100_000, minutes=0.02)).run()
+    assert not outcome.stopped
+    assert outcome.step < 100_000
+    assert outcome.seconds == pytest.approx(1.2, abs=30)
+
+
+def test_resuming_with_other_settings_is_refused(tmp_path):
+    trained(tmp_path, steps=2)
+    with pytest.raises(TrainingError, match=r"begun with another optimizer\.rate \(0\.001 instead of 0\.5\)"):
+        tiny_trainer(tiny_config(tmp_path, optimizer={"rate": 0.5}))
+    with pytest.raises(TrainingError, match="number of samples a step"):
+        tiny_trainer(tiny_config(tmp_path, learning={"batch": 3}))
+    tiny_trainer(tiny_config(tmp_path, steps=4, learning={"batch": 1, "accumulation": 2}))
+
+
+def test_a_loss_that_is_no_number_ends_with_a_sentence(tmp_path):
+    trainer = tiny_trainer(tiny_config(tmp_path))
+    with torch.no_grad():
+        trainer.method.module.mid_convs[1].weight.fill_(float("nan"))
+    with pytest.raises(TrainingError, match=r"loss is nan at step 1: lower optimizer\.rate"):
+        trainer.run()
+    assert latest(tmp_path / "checkpoints") is None
+
+
+def test_damaged_checkpoint_falls_back_to_the_one_before(tmp_path):
+    trained(tmp_path, steps=6)
+    newest = tmp_path / "checkpoints" / "step-00000006"
+    (newest / "trained.safetensors").write_bytes(b"cut off")
+    assert latest(tmp_path / "checkpoints").step == 3
+    (tmp_path / "checkpoints" / "step-00000003" / "optimizer.pt").write_bytes(b"")
+    with pytest.raises(TrainingError, match=r"No checkpoint in .* can be read"):
+        latest(tmp_path / "checkpoints")
+
+
+def test_averaged_weights_come_and_go(tmp_path):
+    trainer = trained(tmp_path, **SETTINGS)
+    before = weights_of(trainer)
+    with trainer.averaged():
+        assert_equal(weights_of(trainer), trainer.averages)
+        assert any(not torch.equal(before[name], value) for name, value in weights_of(trainer).items())
+    assert_equal(weights_of(trainer), before)
+
+
+def start(output, changes, **environment):
+    return subprocess.Popen(
+        [sys.executable, str(PROGRAM), str(output), json.dumps(changes)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        stderr=subprocess.PIPE,
+    )
+
+
+def test_a_kill_loses_no_more_than_the_steps_since_the_checkpoint(tmp_path):
+    changes = {"steps": 40, "checkpoints": {"every": 5}}
+    child = start(tmp_path / "killed", changes)
+    run = RunFolder(tmp_path / "killed")
+    deadline = time.monotonic() + 300
+    while len(run.events("step")) < 12:
+        assert child.poll() is None, child.stderr.read().decode()[-2000:]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    done = run.events("step")[-1]["step"]
+    resumed = tiny_trainer(tiny_config(tmp_path / "killed", **changes))
+    assert 10 <= resumed.step <= done < resumed.step + 6
+    resumed.run()
+    straight = trained(tmp_path / "straight", **changes)
+    assert_equal(weights_of(straight), weights_of(resumed))
+    assert losses_of(straight) == losses_of(resumed)
+
+
+def test_two_processes_equal_one_with_the_doubled_batch(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true"}
+    children = [
+        start(tmp_path / "two", {"steps": 5, "learning": {"batch": 2}}, RANK=str(rank), LOCAL_RANK=str(rank), **shared)
+        for rank in (0, 1)
+    ]
+    for child in children:
+        assert child.wait(timeout=300) == 0, child.stderr.read().decode()[-2000:]
+    one = trained(tmp_path / "one", steps=5, learning={"batch": 4})
+    two = [event["loss"] for event in RunFolder(tmp_path / "two").events("step")]
+    assert len(two) == 5
+    assert losses_of(one) == pytest.approx(two, abs=1e-5)
+    assert_equal(weights_of(one), load_file(tmp_path / "two" / "weights.safetensors"), tolerance=1e-4)
