@@ -36,6 +36,7 @@ SCHEMAS: Mapping[str, dict[str, Any]] = {
     "str": {"type": "string"},
     "int": {"type": "integer"},
     "float": {"type": "number"},
+    "bool": {"type": "boolean"},
     "int | None": {"type": "integer", "additional_description": "null means the model's default"},
     "float | None": {"type": "number", "additional_description": "null means the model's default"},
     "dict | None": {
@@ -56,7 +57,8 @@ SCHEMAS: Mapping[str, dict[str, Any]] = {
 }
 """JSON schema of a parameter by its type hint."""
 
-PICTURES = ("image", "init_image", "mask")
+PICTURES = ("image", "init_image", "mask", "reference")
+CLIPS = ("video",)
 """Parameters that are uploads."""
 
 
@@ -75,17 +77,11 @@ class Endpoints:
         condition = gr.Image(visible=False, format="png", label="condition", type="filepath")
         self.pictures = gr.Gallery(visible=False, format="png", label="pictures")
         recipe = gr.JSON(visible=False, label="recipe")
-        self._publish("annotate", self.annotate, [condition], LIVE)
-        self._publish("generate", self.generate, [self.pictures, recipe], RUN)
+        publish("annotate", self.annotate, [condition], LIVE)
+        publish("generate", self.generate, [self.pictures, recipe], RUN)
         listing = {"concurrency_limit": None}
         for name, function in (("models", self.models), ("annotators", self.list_annotators), ("loras", self.loras)):
-            self._publish(name, function, [gr.JSON(visible=False, label=name)], listing)
-
-    def _publish(self, name: str, function: Callable, outputs: list, options: dict[str, Any]) -> None:
-        inputs = [_input(parameter) for parameter in inspect.signature(function).parameters.values()]
-        gr.Button(visible=False).click(
-            function, inputs, outputs, api_name=name, api_visibility="public", show_progress="hidden", **options
-        )
+            publish(name, function, [gr.JSON(visible=False, label=name)], listing)
 
     def annotate(
         self, image: str, annotator: str = "canny", resolution: int | None = 512, settings: dict | None = None
@@ -182,6 +178,21 @@ class Endpoints:
             return self.studio.loras(model, annotator)
 
 
+def publish(name: str, function: Callable, outputs: list[gr.components.Component], options: dict[str, Any]) -> None:
+    """Make an endpoint of a function, its parameters those of its signature; called in the context of a `gr.Blocks`.
+
+    Args:
+        name: of the endpoint, without the slash.
+        function: what it does.
+        outputs: components of what it returns.
+        options: of the event, such as its queue.
+    """
+    inputs = [_input(parameter) for parameter in inspect.signature(function).parameters.values()]
+    gr.Button(visible=False).click(
+        function, inputs, outputs, api_name=name, api_visibility="public", show_progress="hidden", **options
+    )
+
+
 def _required(path: str | None) -> str:
     if path is None:
         raise ConditionError("There is no picture; send one as `image`.")
@@ -191,4 +202,6 @@ def _required(path: str | None) -> str:
 def _input(parameter: inspect.Parameter) -> gr.components.Component:
     if parameter.name in PICTURES:
         return picture_input(visible=False, label=parameter.name)
+    if parameter.name in CLIPS:
+        return gr.File(visible=False, label=parameter.name)
     return Api(parameter.default, SCHEMAS[parameter.annotation], parameter.name)

@@ -23,7 +23,13 @@ def real(tmp_path_factory):
     from controlnext.studio import Studio
 
     folder = tmp_path_factory.mktemp("studio")
-    return Studio(output_dir=folder / "outputs", presets_dir=save_all(folder), annotate=annotators.annotate, threads=1)
+    return Studio(
+        output_dir=folder / "outputs",
+        presets_dir=save_all(folder),
+        annotate=annotators.annotate,
+        poses=annotators,
+        threads=1,
+    )
 
 
 @pytest.fixture(scope="module")

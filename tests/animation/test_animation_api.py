@@ -1,0 +1,79 @@
+"""The endpoints over the real studio with tiny random models, driven by gradio_client as another program would."""
+
+import json
+from pathlib import Path
+
+import pytest
+from animation_clips import noise_clip
+from gradio_client import Client, handle_file
+
+from controlnext.animation import read_video_recipe
+from controlnext.ui import build_ui, launch_options
+from controlnext.video import Poses, open_clip
+
+
+@pytest.fixture(scope="module")
+def client(whole):
+    page = build_ui(whole)
+    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, **launch_options())
+    yield Client(url, verbose=False)
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def figure(reference, tmp_path_factory):
+    path = tmp_path_factory.mktemp("figure") / "figure.png"
+    reference.save(path)
+    return path
+
+
+def test_poses_returns_json_and_a_video_of_them(client, dance):
+    record, video = client.predict(handle_file(dance), fps=3, api_name="/poses")
+    poses = Poses.from_json(json.dumps(record))
+    assert (len(poses), poses.fps, poses.width, poses.height) == (3, 3, 96, 128)
+    assert all(len(people) == 1 for people in poses.frames)
+    clip = open_clip(video)
+    assert (clip.frames, clip.width, clip.height) == (3, 96, 128)
+
+
+@pytest.mark.parametrize("model", ["starter", "starter-video"])
+def test_animate_returns_an_mp4_and_its_recipe(client, figure, dance, model, whole):
+    video, recipe = client.predict(
+        handle_file(figure), handle_file(dance), model=model, num_inference_steps=2, seed=7, max_frames=2,
+        gamma=0.5, fit=True, api_name="/animate",
+    )  # fmt: skip
+    assert (recipe["frames"], recipe["fps"], recipe["seed"], recipe["gamma"]) == (2, 6, 7, 0.5)
+    assert 0 <= recipe["adherence"] <= 1
+    assert recipe["seconds"] > 0
+    clip = open_clip(video)
+    assert clip.frames == 2
+    assert clip.has_sound
+    assert read_video_recipe(video).seed == 7
+    assert (whole.gallery.output_dir / recipe["file"]).read_bytes() == Path(video).read_bytes()
+    json.dumps(recipe, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"model": "nonesuch"}, "There is no model"),
+        ({"gamma": 50}, "Control strength"),
+        ({"start": 90}, "earlier start"),
+        ({"person": 4}, "no person 4"),
+        ({"fps": "fast"}, "frames a second"),
+        ({"fit": "maybe"}, "fit"),
+    ],
+)
+def test_bad_values_are_one_sentence(client, figure, dance, values, said):
+    with pytest.raises(Exception, match=said) as caught:
+        client.predict(handle_file(figure), handle_file(dance), **{"model": "starter", **values}, api_name="/animate")
+    assert "The app itself failed" not in str(caught.value)
+
+
+def test_a_clip_of_nobody_and_a_file_that_is_no_clip_are_one_sentence(client, figure, tmp_path):
+    text = tmp_path / "clip.mp4"
+    text.write_text("hello")
+    for clip, said in ((noise_clip(tmp_path / "noise.mp4"), "Nobody was found"), (text, "clip.mp4")):
+        with pytest.raises(Exception, match=said) as caught:
+            client.predict(handle_file(clip), api_name="/poses")
+        assert "The app itself failed" not in str(caught.value)
