@@ -51,6 +51,7 @@ SECTIONS = (
     Section("startup", "Start"),
     Section("starter", "The bundled model", ("--scenes", "64"), json_file=True),
     Section("starter-video", "The bundled video model", json_file=True),
+    Section("video", "Long videos in windows", json_file=True),
     Section("controls", "Two controls at once", ("--scenes", "24"), json_file=True),
     Section("lora", "Control under styles", ("--scenes", "24"), json_file=True),
     Section("plug-in", "Adapters on changed bases", ("--out", "{out}/plug-in"),
