@@ -161,8 +161,11 @@ def test_an_output_that_cannot_be_written_to_is_a_sentence(tmp_path):
         Ledger(tmp_path / "file").begin()
 
 
-def work(pictures: Path, output: Path, rank: int, dies: bool) -> None:
-    """What a second process does; it may die in the middle of its second job, with a picture written."""
+def work(pictures: Path, output: Path, rank: int, dies: bool, second) -> None:
+    """What one of two processes does; one may die in the middle of its second job, with a picture written.
+
+    The first waits for that with its own first job, so that it cannot do everything before the other has started.
+    """
     ledger = Ledger(output)
     ledger.begin()
     count = 0
@@ -171,9 +174,12 @@ def work(pictures: Path, output: Path, rank: int, dies: bool) -> None:
         nonlocal count
         made = make(job, seed, folder)
         count += 1
-        if dies and count == 2:
-            os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(0.05)
+        if rank == 0:
+            second.wait(60)
+        elif count == 2:
+            second.set()
+            if dies:
+                os.kill(os.getpid(), signal.SIGKILL)
         return made
 
     run_jobs(read_jobs(pictures, {}), ledger, slow, share=(rank, 2), tell=quiet)
@@ -183,9 +189,8 @@ def work(pictures: Path, output: Path, rank: int, dies: bool) -> None:
 @pytest.mark.parametrize("dies", [False, True])
 def test_two_processes_do_every_job_once_and_lose_none(pictures, ledger, dies):
     context = multiprocessing.get_context("fork")
-    processes = [
-        context.Process(target=work, args=(pictures, ledger.output, rank, dies and rank == 1)) for rank in (0, 1)
-    ]
+    second = context.Event()
+    processes = [context.Process(target=work, args=(pictures, ledger.output, rank, dies, second)) for rank in (0, 1)]
     for process in processes:
         process.start()
     for process in processes:
