@@ -92,7 +92,9 @@ class TrainableConfig(_Section):
     lora_targets: str = _of(
         r".*attn[12]\.(to_q|to_k|to_v|to_out\.0)", "regular expression of the layers that get a LoRA"
     )
-    start: Path | None = _of(None, "adapter folder to go on from, of this condition or another")
+    start: str | None = _of(
+        None, "adapter to begin from, its folder or model/kind such as starter/depth: another condition's helps"
+    )
     kind: Literal["delta", "subset"] = _of("delta", "how UNet weights are saved: differences or full values")
     save_dtype: Literal["float16", "bfloat16", "float32"] = _of("float16", "dtype of the saved adapter")
 

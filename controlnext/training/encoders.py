@@ -46,6 +46,10 @@ class _Encoder:
         """
         return (self._mean(as_pixels(pictures)) * self.pipeline.vae.config.scaling_factor).half().cpu()
 
+    def rest(self) -> None:
+        """Give the device's memory back until the parts are needed again."""
+        rest(self.pipeline)
+
     def _mean(self, pixels: Tensor) -> Tensor:
         vae = self.pipeline.vae
         with self._lock, self._precision():
@@ -123,3 +127,10 @@ def as_pixels(pictures: Sequence[np.ndarray]) -> Tensor:
     """Turn RGB pictures `(H, W, 3)` uint8 into `(B, 3, H, W)` float32 in [-1, 1], channels last."""
     batch = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
     return batch.contiguous(memory_format=torch.channels_last)
+
+
+def rest(pipeline: Any) -> None:  # noqa: ANN401 - a stock pipeline
+    """Let every part of a pipeline but its UNet wait in main memory."""
+    for name, part in pipeline.components.items():
+        if name != "unet" and isinstance(part, torch.nn.Module):
+            part.to("cpu")

@@ -1,24 +1,10 @@
-"""What suits each base-model family when it is trained: one row a family, and how its base model is loaded."""
+"""What suits each base-model family when it is trained, one row a family."""
 
 from __future__ import annotations
 
-import logging
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
-
-from controlnext.training.errors import TrainingError
-
-if TYPE_CHECKING:
-    import torch
-
-    from controlnext.presets import Preset
-    from controlnext.training.config import TrainConfig
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -121,79 +107,3 @@ _ROWS = (
     ),
 )
 FAMILIES: Mapping[str, Family] = MappingProxyType({row.name: row for row in _ROWS})
-
-
-def preset_of(config: TrainConfig) -> Preset:
-    """The preset of the base model that a training names.
-
-    Raises:
-        TrainingError: it is no preset, folder, checkpoint file or hub repository, or of another family.
-    """
-    from controlnext.hub import Repo
-    from controlnext.presets import Base, load_presets
-
-    presets, _ = load_presets()
-    row = FAMILIES[config.family]
-    preset = presets[row.preset]
-    if config.base is None:
-        return preset
-    if config.base in presets:
-        preset = presets[config.base]
-        if preset.family != config.family:
-            raise TrainingError(
-                f"The preset {config.base} is of the family {preset.family}, but the training is of {config.family}: "
-                "change one of them."
-            )
-        return preset
-    place = Path(config.base).expanduser()
-    if place.exists():
-        base = Base(path=str(place.resolve()), licence="")
-    else:
-        try:
-            Repo.parse(config.base)
-        except ValueError:
-            raise TrainingError(
-                f"There is no base model {config.base!r}: give a preset ({', '.join(presets)}), a folder, a "
-                ".safetensors file, or owner/name on the hub."
-            ) from None
-        base = Base(repo=config.base, licence="")
-    return preset.model_copy(update={"base": base, "title": config.base})
-
-
-def load_base(config: TrainConfig, dtype: torch.dtype, tell: Callable[[str], None], cancel: threading.Event) -> Any:  # noqa: ANN401 - a stock pipeline
-    """Load the pipeline that a training starts from; a base that is not on this disk is downloaded first.
-
-    Args:
-        config: names the base.
-        dtype: of the frozen weights.
-        tell: gets a line of progress now and then.
-        cancel: stops a download.
-
-    Returns:
-        A stock diffusers pipeline on the CPU.
-
-    Raises:
-        ControlNeXtError: the base cannot be had or loaded.
-    """
-    from controlnext import downloads, families, loading
-    from controlnext.sources import parts_of
-
-    preset = preset_of(config)
-    part = parts_of(preset, ())[0]
-    if part.find() is None and part.path is None:
-        downloads.fetch(preset, [part], lambda progress: tell(f"{progress.stage} {progress.counted}"), cancel)
-    place = part.find()
-    if place is None:
-        raise TrainingError(
-            f"The base model {part.path} is not there or not complete: correct `base` in the training."
-        )
-    families.check_base(preset, place)
-    try:
-        pipeline = loading.load_pipeline(preset, place, None, dtype, lambda: None)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise TrainingError(
-            f"The base model in {place} cannot be loaded: {type(error).__name__}: {reason}."
-        ) from error
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline

@@ -58,6 +58,11 @@ class RunFolder:
         return self.path / "adapter"
 
     @property
+    def preset(self) -> Path:
+        """A preset with the base model and the result: copied into `presets/`, it is a model of the page and the command line."""
+        return self.path / "preset.yaml"
+
+    @property
     def validation(self) -> Path:
         """Folder of the validations' pictures: a folder a step, and `asked` with the conditions."""
         return self.path / "validation"

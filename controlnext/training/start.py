@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from controlnext.errors import ControlNeXtError
 from controlnext.run import Cancelled
+from controlnext.training.base import load_base, start_of
 from controlnext.training.config import TrainConfig, to_yaml
 from controlnext.training.errors import TrainingError
-from controlnext.training.families import FAMILIES, load_base
+from controlnext.training.families import FAMILIES
 from controlnext.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -121,8 +125,6 @@ def train(config: TrainConfig, stop: threading.Event | None = None, tell: Tell |
 
 
 def _rank() -> int:
-    import os
-
     return int(os.environ.get("RANK", "0"))
 
 
@@ -227,6 +229,8 @@ def make_data(parts: Parts, run: RunFolder, stop: threading.Event, tell: Tell) -
             tell(f"Skipped {row.name}: {row.reason}")
             run.tell("skipped", name=row.name, reason=row.reason)
     data.settle(found)
+    if config.data.cache_latents and config.data.cache_text:
+        encoder.rest()
     return data
 
 
@@ -260,7 +264,7 @@ def make_method(parts: Parts) -> ControlNeXtMethod:
     return ControlNeXtMethod(
         parts.pipeline.unet, config.variant, module=module, pattern=trainable.subset,
         lora=(trainable.lora_rank, trainable.lora_targets), rates=(optimizer.module_rate, optimizer.rate),
-        gamma=config.learning.gamma, kind=trainable.kind, start=trainable.start,
+        gamma=config.learning.gamma, kind=trainable.kind, start=start_of(config),
     )  # fmt: skip
 
 
@@ -282,6 +286,23 @@ def facts_of(config: TrainConfig, step: int, seconds: float, figures: Mapping[st
     return facts | {name: f"{value:.4f}" for name, value in figures.items() if value is not None}
 
 
-def main_thread_note() -> None:
-    """Show progress of a command on the error stream."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+def start_process(config: TrainConfig) -> subprocess.Popen[bytes]:
+    """Train in a process of its own, so that a page stays quick and a crash stays there.
+
+    Follow it by `RunFolder(config.output)`: `status()`, `events()`, `request_stop()`. What it prints is in `log.txt` there.
+
+    Args:
+        config: what to train.
+
+    Returns:
+        The process; ends by itself when the training does, with exit status 0, 130 if stopped, or another.
+    """
+    run = RunFolder(config.output)
+    run.path.mkdir(parents=True, exist_ok=True)
+    file = run.path / "asked.yaml"
+    file.write_text(to_yaml(config), encoding="utf-8")
+    with (run.path / "log.txt").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "controlnext", "train", str(file.resolve())],
+            cwd=Path(__file__).resolve().parents[2], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip

@@ -12,10 +12,12 @@ from PIL import Image
 import annotators
 from controlnext.adherence import NAMES, score
 from controlnext.measure import Asked, fitted
-from controlnext.training.families import preset_of
+from controlnext.training.base import preset_of, write_preset
+from controlnext.training.encoders import rest
 from controlnext.training.methods import Request
 from controlnext.training.row_data import Shown
 from controlnext.training.samples import Dropping, draw, stacked
+from controlnext.training.tensorboard import Board
 
 if TYPE_CHECKING:
     from controlnext.training.trainer import Trainer
@@ -55,6 +57,7 @@ class Validation:
         self.trainer, self.pipeline, self.shown = trainer, pipeline, shown
         self.config, self.run_folder = trainer.config, trainer.run_folder
         self.figures: dict[str, float | None] = {}
+        self.board = Board(self.run_folder) if self.config.validation.tensorboard else None
         if not shown:
             return
         asked = self.run_folder.validation / "asked"
@@ -83,6 +86,8 @@ class Validation:
 
         facts = {"adherence": mean, "scores": scores, "measure": NAMES.get(self.config.condition, ""), **losses}
         write_report(self.run_folder, {"step": step, **facts})
+        if self.board is not None:
+            self.board.write(step, {"adherence": mean, **losses}, pictures)
         return facts
 
     def save(self, step: int) -> None:
@@ -92,6 +97,7 @@ class Validation:
         facts = facts_of(self.config, step, self.trainer.elapsed, self.figures)
         dtype = getattr(torch, self.config.trainable.save_dtype)
         self.trainer.method.save(self.run_folder.adapter, facts, dtype)
+        write_preset(self.config, self.run_folder.adapter, self.run_folder.preset)
 
     def _draw(self) -> list[Image.Image]:
         settings, made = self.config.validation, []
@@ -105,6 +111,8 @@ class Validation:
             )  # fmt: skip
             with self.trainer.accelerator.autocast():
                 made.append(self.trainer.method.pictures(self.pipeline, request)[row.frame])
+        if self.config.data.cache_latents and self.config.data.cache_text:
+            rest(self.pipeline)
         return made
 
     def _losses(self) -> dict[str, float | None]:

@@ -6,7 +6,9 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,10 +18,13 @@ from safetensors.torch import load_file
 
 from controlnext import ControlNeXtAdapter, StableDiffusionControlNeXtPipeline
 from controlnext.cli import main
-from controlnext.training.config import as_config, load_config
+from controlnext.inputs import Inputs
+from controlnext.studio import Studio
+from controlnext.training.base import start_of
+from controlnext.training.config import as_config, load_config, to_yaml
 from controlnext.training.errors import TrainingError
 from controlnext.training.run_folder import RunFolder
-from controlnext.training.start import train
+from controlnext.training.start import start_process, train
 
 ROOT = Path(__file__).parents[2]
 
@@ -80,6 +85,18 @@ def test_a_training_tells_what_happens_and_leaves_an_adapter_that_works(tiny_bas
     ]
     assert np.array_equal(images[0], images[1])
     assert not np.allclose(images[0], images[2], atol=1e-3)
+
+
+def test_the_page_and_the_command_line_take_the_result_as_a_model(tiny_base, photos, tmp_path, quiet):
+    train(configure(tiny_base, photos, tmp_path / "run", validation={"every": 0}), tell=quiet)
+    (tmp_path / "presets").mkdir()
+    (tmp_path / "presets" / "mine.yaml").write_bytes(RunFolder(tmp_path / "run").preset.read_bytes())
+    studio = Studio(output_dir=tmp_path / "out", presets_dir=tmp_path / "presets", device="cpu", threads=1)
+    row = studio.models()[0]
+    assert (row["name"], row["annotators"], row["state"]) == ("mine", ["canny"], "ready")
+    recipe = studio.resolve("mine", "canny", prompt="a square", width=128, height=128, num_inference_steps=2, seed=1)
+    result = studio.generate(recipe, Inputs(conditions=(Image.new("RGB", (128, 128)),)))
+    assert result.files[0].is_file()
 
 
 def test_the_report_needs_nothing_else(tiny_base, photos, tmp_path, quiet):
@@ -155,6 +172,65 @@ def test_a_wrong_base_is_named(photos, tmp_path, base, sentence, quiet):
         train(configure(base, photos, tmp_path / "run"), tell=quiet)
 
 
+def test_a_training_begins_from_an_adapter_of_a_preset():
+    least = ["condition=normal", "output=o", "data.folder=f"]
+    assert start_of(load_config(None, least)) is None
+    assert start_of(load_config(None, [*least, "trainable.start=starter/depth"])).name == "depth"
+    with pytest.raises(TrainingError, match=r"no adapter 'starter/shade' to start from"):
+        start_of(load_config(None, [*least, "trainable.start=starter/shade"]))
+
+
+def test_tensorboard_gets_curves_or_a_sentence(tiny_base, photos, tmp_path, quiet, monkeypatch):
+    config = configure(tiny_base, photos, tmp_path / "run", validation={"tensorboard": True}, steps=2)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(TrainingError, match=r"pip install tensorboard, or read report\.html"):
+        train(config, tell=quiet)
+    written = []
+
+    class Writer:
+        def __init__(self, folder):
+            written.append(("folder", Path(folder).name))
+
+        def add_scalar(self, name, value, step):
+            written.append((name, step))
+
+        def add_image(self, name, pixels, step, dataformats):
+            written.append((name, pixels.shape))
+
+        def flush(self):
+            pass
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=Writer))
+    train(config, tell=quiet)
+    assert written[0] == ("folder", "tensorboard")
+    assert {("loss", 1), ("loss", 2), ("adherence", 2), ("held_out_loss", 2), ("picture 1", (64, 64, 3))} <= set(
+        written
+    )
+
+
+def test_a_missing_optimizer_is_one_sentence(tiny_base, photos, tmp_path, quiet, monkeypatch):
+    monkeypatch.setitem(sys.modules, "bitsandbytes.optim", None)
+    config = configure(tiny_base, photos, tmp_path / "run", optimizer={"name": "adamw8bit"})
+    with pytest.raises(TrainingError, match="pip install bitsandbytes, or take adamw or adafactor"):
+        train(config, tell=quiet)
+
+
+@pytest.mark.slow
+def test_a_process_of_its_own_can_be_followed_and_stopped(tiny_base, photos, tmp_path):
+    config = configure(tiny_base, photos, tmp_path / "run", steps=100_000, validation={"rows": 0, "every": 0})
+    process, run = start_process(config), RunFolder(tmp_path / "run")
+    deadline = time.monotonic() + 300
+    while run.status().get("step", 0) < 3:
+        assert process.poll() is None, (run.path / "log.txt").read_text()[-2000:]
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert run.status()["alive"]
+    run.request_stop()
+    assert process.wait(timeout=120) == 130
+    assert (run.status()["state"], run.status()["alive"]) == ("stopped", False)
+    ControlNeXtAdapter.from_pretrained(run.adapter)
+
+
 def test_own_conditions_of_a_new_kind_are_learned(tiny_base, scribbles, tmp_path, quiet):
     config = configure(tiny_base, scribbles, tmp_path / "run", condition="scribble", trainable={"lora_rank": 2})
     train(config, tell=quiet)
@@ -175,8 +251,6 @@ def test_the_command_prints_defaults_and_sentences(capsys, tmp_path, photos):
 def test_two_processes_of_the_command_train_one_adapter(tiny_base, photos, tmp_path):
     (photos / "broken.png").write_bytes(b"x")
     config = tmp_path / "training.yaml"
-    from controlnext.training.config import to_yaml
-
     config.write_text(to_yaml(configure(tiny_base, photos, tmp_path / "run")))
     command = [
         "accelerate.commands.launch",

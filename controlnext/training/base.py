@@ -1,0 +1,147 @@
+"""The base model of a training: found, loaded, and named in the preset that comes with the result."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from controlnext.hub import Repo
+from controlnext.presets import Base, Place, Preset, load_presets
+from controlnext.sources import adapter_of, parts_of
+from controlnext.training.errors import TrainingError
+from controlnext.training.families import FAMILIES
+
+if TYPE_CHECKING:
+    import torch
+
+    from controlnext.training.config import TrainConfig
+
+
+def preset_of(config: TrainConfig) -> Preset:
+    """The preset of the base model that a training names.
+
+    Raises:
+        TrainingError: it is no preset, folder, checkpoint file or hub repository, or of another family.
+    """
+    presets, _ = load_presets()
+    row = FAMILIES[config.family]
+    preset = presets[row.preset]
+    if config.base is None:
+        return preset
+    if config.base in presets:
+        preset = presets[config.base]
+        if preset.family != config.family:
+            raise TrainingError(
+                f"The preset {config.base} is of the family {preset.family}, but the training is of {config.family}: "
+                "change one of them."
+            )
+        return preset
+    place = Path(config.base).expanduser()
+    if place.exists():
+        base = Base(path=str(place.resolve()), licence="")
+    else:
+        try:
+            Repo.parse(config.base)
+        except ValueError:
+            raise TrainingError(
+                f"There is no base model {config.base!r}: give a preset ({', '.join(presets)}), a folder, a "
+                ".safetensors file, or owner/name on the hub."
+            ) from None
+        base = Base(repo=config.base, licence="")
+    return preset.model_copy(update={"base": base, "title": config.base})
+
+
+def load_base(config: TrainConfig, dtype: torch.dtype, tell: Callable[[str], None], cancel: threading.Event) -> Any:  # noqa: ANN401 - a stock pipeline
+    """Load the pipeline that a training starts from; a base that is not on this disk is downloaded first.
+
+    Args:
+        config: names the base.
+        dtype: of the frozen weights.
+        tell: gets a line of progress now and then.
+        cancel: stops a download.
+
+    Returns:
+        A stock diffusers pipeline on the CPU.
+
+    Raises:
+        ControlNeXtError: the base cannot be had or loaded.
+    """
+    from controlnext import downloads, families, loading  # loading imports torch
+
+    preset = preset_of(config)
+    part = parts_of(preset, ())[0]
+    if part.find() is None and part.path is None:
+        downloads.fetch(preset, [part], lambda progress: tell(f"{progress.stage} {progress.counted}"), cancel)
+    place = part.find()
+    if place is None:
+        raise TrainingError(
+            f"The base model {part.path} is not there or not complete: correct `base` in the training."
+        )
+    families.check_base(preset, place)
+    try:
+        pipeline = loading.load_pipeline(preset, place, None, dtype, lambda: None)
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise TrainingError(
+            f"The base model in {place} cannot be loaded: {type(error).__name__}: {reason}."
+        ) from error
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def start_of(config: TrainConfig) -> Path | None:
+    """The adapter a training begins from: a folder, or `model/kind` of a preset, such as `starter/depth`.
+
+    Raises:
+        TrainingError: there is no such adapter on this disk.
+    """
+    given = config.trainable.start
+    if given is None or Path(given).expanduser().exists():
+        return None if given is None else Path(given).expanduser()
+    model, _, kind = given.partition("/")
+    preset = load_presets()[0].get(model)
+    found = adapter_of(preset, kind).find() if preset is not None and kind in preset.adapters else None
+    if found is None:
+        raise TrainingError(
+            f"There is no adapter {given!r} to start from: give its folder, or model/kind of one that is on this disk, such "
+            "as starter/depth."
+        )
+    return found
+
+
+def write_preset(config: TrainConfig, adapter: Path, file: Path) -> None:
+    """Write a preset with a training's base model and its result.
+
+    Args:
+        config: filled in.
+        adapter: folder of the result.
+        file: YAML file to write.
+    """
+    preset = preset_of(config)
+    values = {
+        "title": f"{preset.title}, {config.output.name}",
+        "description": f"Trained on {config.condition} by this installation.",
+        "variant": config.variant,
+        "base": _told(preset, preset.base),
+        "sizes": preset.sizes.model_dump(mode="json"),
+        "defaults": preset.defaults.values(),
+        "adapters": {config.condition: {"path": str(adapter.resolve()), "gamma": config.learning.gamma}},
+        "adherence_backend": preset.adherence_backend,
+        "batch": preset.batch,
+        "precision": preset.precision,
+    }
+    if preset.vae is not None:
+        values["vae"] = _told(preset, preset.vae)
+    partial = file.with_suffix(".partial")
+    partial.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    partial.replace(file)
+
+
+def _told(preset: Preset, place: Place) -> dict[str, Any]:
+    """What a preset says of a place, with absolute paths, so that the file may be moved."""
+    values = place.model_dump(mode="json", exclude_defaults=True) | {"licence": place.licence}
+    return values | {name: str(preset.resolve_path(values[name])) for name in {"path", "config"} & values.keys()}
