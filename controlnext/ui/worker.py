@@ -11,7 +11,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -25,6 +25,8 @@ Stream = Callable[
     ["Recipe", "Image.Image | Annotation | Inputs | None", threading.Event], Iterator["Progress | Result"]
 ]
 """Runs a recipe: yields progress, then the result; ends early once the event is set. `stream_of` makes the usual one."""
+
+Made = TypeVar("Made")
 
 POLL_SECONDS = 0.2
 """How often a waiting generator looks whether it was stopped."""
@@ -73,41 +75,51 @@ def stream_of(studio: Studio) -> Stream:
 def run_in_thread(
     studio: Studio, recipe: Recipe, condition: Image.Image | Annotation | Inputs | None, cancel: threading.Event
 ) -> Iterator[Progress | Result]:
-    """Run `recipe` in a daemon thread; yield the newest progress now and then, and the result last.
-
-    Progress that comes faster than the page takes it is merged: the newest step with the newest preview.
+    """Run `recipe` in a daemon thread; see `in_thread`.
 
     Args:
         studio: Does the work, under its own process-wide lock.
         recipe: What to make.
         condition: RGB condition picture, or an annotation with its data, or all pictures, or `None` for words alone.
         cancel: Stops the work after the current step. Set here as soon as the caller stops reading.
+    """
+    return in_thread(lambda report: studio.generate(recipe, condition, on_progress=report, cancel=cancel), cancel)
+
+
+def in_thread(
+    make: Callable[[Callable[[Progress], None]], Made], cancel: threading.Event
+) -> Iterator[Progress | Made]:
+    """Make something in a daemon thread; yield the newest progress now and then, and what was made last.
+
+    Progress that comes faster than the page takes it is merged: the newest step with the newest preview.
+
+    Args:
+        make: Is given the function that it reports its progress to; looks at `cancel` itself.
+        cancel: Set here as soon as the caller stops reading.
 
     Yields:
-        `Progress` objects, then one `Result`.
+        `Progress` objects, then what `make` returned.
 
     Raises:
-        Exception: Whatever the studio raised, unchanged.
+        Exception: Whatever `make` raised, unchanged.
     """
     box: queue.SimpleQueue[tuple[str, object]] = queue.SimpleQueue()
 
     def work() -> None:
         try:
-            made = studio.generate(
-                recipe, condition, on_progress=lambda progress: box.put(("progress", progress)), cancel=cancel
-            )
-            box.put(("result", made))
+            box.put(("result", make(lambda progress: box.put(("progress", progress)))))
         except BaseException as error:  # handed over whole to the reader, who raises it
             box.put(("error", error))
 
     threading.Thread(target=work, name="generate", daemon=True).start()
     try:
         yield from _read(box, cancel)
-    finally:
-        cancel.set()
+    except GeneratorExit:
+        cancel.set()  # nobody reads on; an error of the work sets nothing, for the event tells a stop from an error
+        raise
 
 
-def _read(box: queue.SimpleQueue[tuple[str, object]], cancel: threading.Event) -> Iterator[Progress | Result]:
+def _read(box: queue.SimpleQueue[tuple[str, object]], cancel: threading.Event) -> Iterator[Any]:
     begun = False
     while True:
         try:

@@ -16,7 +16,7 @@ from tab_values import PAGE, applied, data_of
 from ui_fakes import KINDS, FakeAnnotators, FakeStudio
 
 from controlnext.pictures import fit_condition
-from controlnext.recipe import LoraUse
+from controlnext.recipe import LoraUse, RecipeError
 from controlnext.recipe_png import read_png, write_png
 from controlnext.ui import build_ui
 from controlnext.ui.conditions import READY_MAP
@@ -157,6 +157,15 @@ def test_run_that_fails_gives_the_buttons_back_and_keeps_the_pictures(events):
     assert update[events.tab.empty]["visible"] is True
     with pytest.raises(gr.Error, match="gamma"):
         next(run)
+
+
+def test_run_whose_studio_fails_says_why(events, studio, picture, monkeypatch):
+    def fail(*_, **__):
+        raise RecipeError("There is not enough memory.")
+
+    monkeypatch.setattr(studio, "generate", fail)
+    with pytest.raises(gr.Error, match="not enough memory"):
+        list(events.run(data_of(events, picture=str(picture)), PAGE))
 
 
 def test_stop_ends_the_run_of_its_page(events, studio, picture):

@@ -35,8 +35,10 @@ def test_run_raises_what_the_studio_raised(studio, monkeypatch):
         raise RecipeError("no")
 
     monkeypatch.setattr(studio, "generate", fail)
+    cancel = threading.Event()
     with pytest.raises(RecipeError, match="no"):
-        list(run_in_thread(studio, studio.resolve(), None, threading.Event()))
+        list(run_in_thread(studio, studio.resolve(), None, cancel))
+    assert not cancel.is_set()  # by which the page tells an error from a stop
 
 
 def test_run_stops_after_a_step_when_cancelled(studio):
