@@ -1,4 +1,4 @@
-"""The example pictures: a folder of PNGs, and words of the same name beside them."""
+"""The examples: a folder of PNGs with words of the same name beside them, and characters with clips beside them."""
 
 from __future__ import annotations
 
@@ -18,3 +18,9 @@ def example_prompts(folder: Path = EXAMPLES) -> dict[str, str]:
     return {
         str(path): text.read_text(encoding="utf-8").strip() if text.is_file() else "" for path, text in words.items()
     }
+
+
+def video_examples(folder: Path = EXAMPLES / "video") -> list[tuple[Path, Path]]:
+    """Return the example characters, each with the clip of the same name; a character without one is left out."""
+    pictures = example_pictures(folder)
+    return [(path, clip) for path in pictures if (clip := path.with_suffix(".mp4")).is_file()]
