@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import gradio as gr
 
+from controlnext.errors import ControlNeXtError
 from controlnext.ui.api import Endpoints
 from controlnext.ui.examples import example_prompts
 from controlnext.ui.header import build_header
@@ -13,8 +15,14 @@ from controlnext.ui.image import build_image_tab
 from controlnext.ui.image_events import ImageEvents
 from controlnext.ui.loras import LoraEvents
 from controlnext.ui.restore import Restore
+from controlnext.ui.shared import note_html
 from controlnext.ui.status import build_status_tab
 from controlnext.ui.theme import TITLE, launch_options
+from controlnext.ui.video import build_video_tab
+from controlnext.ui.video_api import VideoEndpoints
+from controlnext.ui.video_events import VideoEvents
+from controlnext.ui.video_fit import FitEvents
+from controlnext.ui.video_restore import VideoRestore
 from controlnext.ui.worker import Stream, stream_of
 
 if TYPE_CHECKING:
@@ -22,7 +30,7 @@ if TYPE_CHECKING:
 
     from controlnext.studio import Studio
 
-__all__ = ["build_ui", "launch_options"]
+__all__ = ["build_ui", "build_video", "launch_options"]
 
 
 def build_ui(studio: Studio, *, annotators: ModuleType | None = None, stream: Stream | None = None) -> gr.Blocks:
@@ -44,7 +52,31 @@ def build_ui(studio: Studio, *, annotators: ModuleType | None = None, stream: St
                 ImageEvents(tab, studio, annotators, stream).wire()
                 Restore(tab, studio, example_prompts()).wire()
                 LoraEvents(tab, studio).wire()
+            with gr.Tab("Video", id="video"):
+                try:
+                    build_video(studio, annotators)
+                except ControlNeXtError as error:
+                    gr.HTML(note_html(str(error)))
             with gr.Tab("What works here", id="status") as status:
                 build_status_tab(status, studio, annotators)
         Endpoints(studio, annotators, stream).publish()
+        VideoEndpoints(studio, annotators).publish()
     return page
+
+
+def build_video(studio: Studio, annotators: ModuleType) -> SimpleNamespace:
+    """Lay the video tab out and connect it; must be called inside a `gr.Blocks` context.
+
+    Returns:
+        Its `tab`, and its handlers `restore`, `fit` and `events`.
+
+    Raises:
+        ControlNeXtError: the studio makes no videos.
+    """
+    tab, clips = build_video_tab(studio), {}
+    restore = VideoRestore(tab, studio, clips)
+    fit = FitEvents(tab, studio, annotators, restore)
+    events = VideoEvents(tab, studio, fit, clips)
+    for part in (restore, fit, events):
+        part.wire()
+    return SimpleNamespace(tab=tab, restore=restore, fit=fit, events=events)

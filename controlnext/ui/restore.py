@@ -103,9 +103,9 @@ class Restore:
             tab.seed: recipe.seed,
             tab.new_seed: False,
             tab.count: gr.update(value=recipe.num_images, maximum=max(4, recipe.num_images)),
-            tab.steps: _stretched(recipe.num_inference_steps, STEPS_MAXIMUM),
-            tab.guidance: _stretched(recipe.guidance_scale, GUIDANCE_MAXIMUM),
-            tab.gamma: _stretched(recipe.gamma, GAMMA_MAXIMUM),
+            tab.steps: stretched(recipe.num_inference_steps, STEPS_MAXIMUM),
+            tab.guidance: stretched(recipe.guidance_scale, GUIDANCE_MAXIMUM),
+            tab.gamma: stretched(recipe.gamma, GAMMA_MAXIMUM),
             tab.alpha: recipe.alpha,
             tab.control_start: recipe.control_start,
             tab.control_end: recipe.control_end,
@@ -129,7 +129,7 @@ class Restore:
         tab = self.tab
         rows = {row["name"]: row for row in self.studio.models()}
         if recipe.model not in rows or not rows[recipe.model]["usable"]:
-            _warn(f"The model {recipe.model!r} of this picture cannot be used here; the chosen one stays.")
+            warn(f"The model {recipe.model!r} of this picture cannot be used here; the chosen one stays.")
             return {}
         gamma = self.studio.resolve(recipe.model, recipe.condition_kind or READY_MAP).gamma
         choices = size_choices(rows[recipe.model]["sizes"])
@@ -147,7 +147,7 @@ class Restore:
         usable = [row["name"] for row in self.studio.loras(recipe.model) if row["usable"]]
         there = [use for use in recipe.loras if use.name in usable][: len(tab.loras)]
         if gone := [use.name for use in recipe.loras if use not in there]:
-            _warn(f"Not used, for it is not here or there are too many: LoRA {', '.join(gone)}.")
+            warn(f"Not used, for it is not here or there are too many: LoRA {', '.join(gone)}.")
         updates: Updates = {}
         for index, (name, weight) in enumerate(tab.loras):
             use = there[index] if index < len(there) else None
@@ -157,10 +157,11 @@ class Restore:
         return updates
 
 
-def _warn(text: str) -> None:
-    gr.Warning(escape(text, quote=False))  # shown as HTML, and names come out of a file
+def warn(text: str) -> None:
+    """Show a warning that may hold names out of a file."""
+    gr.Warning(escape(text, quote=False))  # shown as HTML
 
 
-def _stretched(value: float, maximum: float) -> Any:  # noqa: ANN401
+def stretched(value: float, maximum: float) -> Any:  # noqa: ANN401
     """Return an update of a slider that makes room for a value beyond its usual end."""
     return gr.update(value=value, maximum=max(maximum, value))

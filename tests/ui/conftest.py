@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 from ui_fakes import FakeAnnotators, FakeStudio
+from video_fakes import write_clips
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
@@ -38,6 +39,25 @@ def events(studio, annotators):
         made = ImageEvents(tab, studio, annotators, stream_of(studio))
         made.wire()
     return made
+
+
+@pytest.fixture
+def video(studio, annotators):
+    """The video tab's handlers over the fake studio, wired but not served: `fit`, `events`, `restore` and their `tab`."""
+    import gradio as gr
+
+    from controlnext.ui import build_video
+
+    with gr.Blocks():
+        return build_video(studio, annotators)
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory) -> Path:
+    """A folder with clips of red and blue people, see `video_fakes.write_clips`."""
+    folder = tmp_path_factory.mktemp("clips")
+    write_clips(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

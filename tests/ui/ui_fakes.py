@@ -6,13 +6,17 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageOps, UnidentifiedImageError
+from video_fakes import FakeAnimator
 
 from annotators.base import AnnotatorError
+from controlnext.animation.job import VideoResult
+from controlnext.animation.recipe import VideoRecipe
 from controlnext.conflicts import Conflict, LayerConflict
 from controlnext.inputs import Inputs, fitted_start
 from controlnext.pictures import fit_condition
@@ -170,6 +174,13 @@ class FakeStudio:
     added: list[str] = field(default_factory=list)
     annotate: Callable | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @cached_property
+    def animator(self) -> FakeAnimator:
+        return FakeAnimator(self.output_dir)
+
+    def animate(self, recipe: VideoRecipe, reference: Image.Image, clip: str, **options: Any) -> VideoResult:
+        return self.animator.animate(recipe, reference, clip, **options)
 
     def models(self) -> list[dict[str, Any]]:
         defaults = {"num_inference_steps": 20, "guidance_scale": 3.0, "width": 256, "height": 256}

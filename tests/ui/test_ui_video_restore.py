@@ -1,0 +1,92 @@
+"""A saved video dropped back into the video tab, and the examples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import gradio as gr
+import pytest
+from PIL import Image
+from tab_values import PAGE
+from test_ui_video import data_of, filled
+
+from controlnext.ui.examples import video_examples
+from controlnext.video import open_clip
+
+
+@pytest.fixture
+def saved(video, clips) -> str:
+    """A video made of `one.mp4` with unusual values."""
+    data = filled(
+        video, clips, seed=11, new_seed=False, gamma=0.4, steps=7, start=0.2, end=0.8, limbs=True, window=9, keep_sound=False
+    )  # fmt: skip
+    return list(video.events.run(data, PAGE))[-1][video.tab.files]["file"]
+
+
+def value_of(update):
+    return update["value"] if isinstance(update, dict) else update
+
+
+def test_everything_comes_back_with_character_and_clip(video, clips, saved):
+    tab, updates = video.tab, video.restore.asked(saved)
+    values = {
+        name: value_of(updates[tab.part(name)])
+        for name in ("gamma", "num_inference_steps", "start", "limbs", "window")
+    }
+    assert values == {"gamma": 0.4, "num_inference_steps": 7, "start": 0.2, "limbs": True, "window": 9}
+    assert (updates[tab.seed], updates[tab.new_seed], updates[tab.keep_sound]) == (11, False, False)
+    assert updates[tab.clip] == str(clips / "one.mp4")
+    assert Image.open(updates[tab.reference]).tobytes() == Image.open(clips / "red.png").tobytes()
+
+
+def test_clip_that_comes_back_leaves_the_values_as_they_are(video, clips, saved):
+    tab, updates = video.tab, video.restore.asked(saved)
+    data = data_of(video, clip=updates[tab.clip], restored=updates[tab.restored], start=0.2, end=0.8)
+    opened = next(video.fit.open_clip(data))
+    assert (opened[tab.start]["value"], opened[tab.end]["value"]) == (0.2, 0.8)
+    assert tab.fps not in opened
+    assert opened[tab.restored] == ""
+
+
+def test_video_dropped_as_the_clip_is_put_back_and_leads_to_its_clip(video, clips, saved):
+    (update,) = video.fit.open_clip(data_of(video, clip=saved))
+    assert update[video.tab.clip] == str(clips / "one.mp4")
+    assert update[video.tab.seed] == 11
+
+
+def test_video_whose_clip_is_gone_drives_itself(video, clips, saved):
+    video.restore.clips.clear()
+    first, second, _ = video.fit.open_clip(data_of(video, clip=saved))
+    assert value_of(first[video.tab.gamma]) == 0.4
+    assert second[video.tab.opened] == saved
+    assert second[video.tab.end]["value"] == pytest.approx(0.6)
+
+
+def test_video_of_another_program_is_refused_by_restore_and_taken_as_a_clip(video, clips):
+    with pytest.raises(gr.Error, match="no recipe"):
+        video.restore.asked(str(clips / "one.mp4"))
+    assert next(video.fit.open_clip(data_of(video, clip=str(clips / "one.mp4"))))[video.tab.seconds] == pytest.approx(
+        1
+    )
+
+
+def test_model_that_is_not_here_leaves_the_chosen_one(video, saved, studio, monkeypatch):
+    rows = [row for row in studio.animator.models() if row["name"] != "starter-video"]
+    monkeypatch.setattr(studio.animator, "models", lambda: rows)
+    assert video.tab.model not in video.restore.asked(saved)
+
+
+def test_examples_are_small_clips_with_characters():
+    found = video_examples()
+    assert len(found) >= 2
+    for _, clip in found:
+        assert clip.stat().st_size < 300_000
+        opened = open_clip(clip)
+        assert (opened.fps, 3 <= opened.seconds <= 4) == (12, True)
+
+
+def test_example_sets_character_and_clip(video):
+    updates = video.restore.example(SimpleNamespace(index=0))
+    assert Path(updates[video.tab.clip]).suffix == ".mp4"
+    assert Path(updates[video.tab.reference]).suffix == ".png"
