@@ -209,7 +209,7 @@ def _change(text: str) -> tuple[str, Any]:
 
 def estimate(trials: Sequence[Trial], place: Place, jobs: int) -> tuple[float, str]:
     """Return the minutes that missing runs will take, and what that is judged by."""
-    per_step, by = _STEP_SECONDS / 16, "a measurement on one idle core"
+    per_step, by = _STEP_SECONDS / 16, "a rough figure for one idle core"
     per_scene = _POINT_SECONDS / 24
     done = [(trial, result) for trial in trials if (result := place.result(trial)) is not None]
     if done:

@@ -88,16 +88,12 @@ def _panels(condition: str, runs: Sequence[Run]) -> list[Panel]:
     groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(run["way"], []).append(run)
-    by_steps, by_seconds, losses = [], [], []
+    lines: dict[tuple[str, str], list[Line]] = {}
     for group in groups.values():
-        title = group[0]["title"]
-        steps, *adherence = mean_curve(group, "adherence")
-        by_steps.append(Line(title, steps, *adherence))
-        by_seconds.append(Line(title, mean_curve(group, "seconds")[1], *adherence))
-        losses.append(Line(title, *mean_curve(group, "loss")))
-    name = f"{condition}: {NAMES[condition]}"
-    return [
-        Panel(name, "steps", by_steps),
-        Panel(name, "seconds", by_seconds),
-        Panel(f"{condition}: held-out loss", "steps", losses),
-    ]
+        steps, seconds = mean_curve(group, "seconds")[:2]
+        for key in ("adherence", "loss"):
+            values = mean_curve(group, key)[1:]
+            for axis, places in (("steps", steps), ("seconds", seconds)):
+                lines.setdefault((key, axis), []).append(Line(group[0]["title"], places, *values))
+    titles = {"adherence": f"{condition}: {NAMES[condition]}", "loss": f"{condition}: held-out loss"}
+    return [Panel(titles[key], axis, drawn) for (key, axis), drawn in lines.items()]

@@ -1,4 +1,4 @@
-"""Line plots as PNG, drawn with Pillow: mean lines with bands of the smallest and largest value, side by side in panels."""
+"""Line plots as PNG, drawn with Pillow: mean lines with bands of the smallest and largest value, in panels, two a row."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ COLOURS = (
 )
 _SCALE = 2  # drawn so many times as large and made smaller, for smooth lines
 _WIDTH, _HEIGHT = 460, 340  # pixels of a panel
+_COLUMNS = 2
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 22, 34, 46
 _INK, _GRID, _PAPER = (50, 50, 50), (225, 225, 225), (255, 255, 255)
 _BAND = 45  # of 255, how much a band covers
@@ -49,7 +50,7 @@ class Panel:
 
 
 def draw(panels: Sequence[Panel], path: Path) -> None:
-    """Write panels side by side with one legend below; a name has the same colour in all.
+    """Write panels, two a row, with one legend below; a name has the same colour in all.
 
     Args:
         panels: at least one, each with at least one line.
@@ -57,13 +58,16 @@ def draw(panels: Sequence[Panel], path: Path) -> None:
     """
     names = list(dict.fromkeys(line.name for panel in panels for line in panel.lines))
     colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
-    size = (_WIDTH * len(panels), _HEIGHT + _LINE * len(names) + _TEXT)
+    columns = min(_COLUMNS, len(panels))
+    below = _HEIGHT * -(-len(panels) // columns)
+    size = (_WIDTH * columns, below + _LINE * len(names) + _TEXT)
     image = Image.new("RGB", (size[0] * _SCALE, size[1] * _SCALE), _PAPER)
     for number, panel in enumerate(panels):
-        _panel(image, panel, colours, number * _WIDTH)
+        row, column = divmod(number, columns)
+        _panel(image, panel, colours, (column * _WIDTH, row * _HEIGHT))
     pen = ImageDraw.Draw(image)
     for number, name in enumerate(names):
-        y = (_HEIGHT + _LINE * number + _LINE // 2) * _SCALE
+        y = (below + _LINE * number + _LINE // 2) * _SCALE
         pen.line([(_LEFT * _SCALE, y), ((_LEFT + 26) * _SCALE, y)], colours[name], 2 * _SCALE + 1)
         pen.text(((_LEFT + 34) * _SCALE, y), name, _INK, _font(), anchor="lm")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,13 +78,15 @@ def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(_TEXT * _SCALE)
 
 
-def _panel(image: Image.Image, panel: Panel, colours: dict[str, tuple[int, int, int]], offset: int) -> None:
+def _panel(
+    image: Image.Image, panel: Panel, colours: dict[str, tuple[int, int, int]], corner: tuple[int, int]
+) -> None:
     xs = np.concatenate([np.asarray(line.x, float) for line in panel.lines])
     ys = np.concatenate([np.asarray([*line.low, *line.high], float) for line in panel.lines])
     ys = ys[np.isfinite(ys)] if np.isfinite(ys).any() else np.array([0.0, 1.0])
     x_ticks, y_ticks = ticks(float(xs.min()), float(xs.max())), ticks(float(ys.min()), float(ys.max()))
-    left, right = (offset + _LEFT) * _SCALE, (offset + _WIDTH - _RIGHT) * _SCALE
-    top, bottom = _TOP * _SCALE, (_HEIGHT - _BOTTOM) * _SCALE
+    left, right = (corner[0] + _LEFT) * _SCALE, (corner[0] + _WIDTH - _RIGHT) * _SCALE
+    top, bottom = (corner[1] + _TOP) * _SCALE, (corner[1] + _HEIGHT - _BOTTOM) * _SCALE
 
     def place(x: float, y: float) -> tuple[float, float]:
         across = (x - x_ticks[0]) / (x_ticks[-1] - x_ticks[0])
@@ -96,8 +102,8 @@ def _panel(image: Image.Image, panel: Panel, colours: dict[str, tuple[int, int, 
         _, y = place(x_ticks[0], value)
         pen.line([(left, y), (right, y)], _GRID, _SCALE)
         pen.text((left - 6 * _SCALE, y), f"{value:.3g}", _INK, _font(), anchor="rm")
-    pen.text(((left + right) / 2, (_HEIGHT - _BOTTOM + 26) * _SCALE), panel.x_label, _INK, _font(), anchor="ma")
-    pen.text((left, (_TOP - 8) * _SCALE), panel.title, _INK, _font(), anchor="ls")
+    pen.text(((left + right) / 2, bottom + 26 * _SCALE), panel.x_label, _INK, _font(), anchor="ma")
+    pen.text((left, top - 8 * _SCALE), panel.title, _INK, _font(), anchor="ls")
     for line in panel.lines:
         mask = Image.new("L", image.size, 0)
         for x, low, high in _pieces(line.x, line.low, line.high):

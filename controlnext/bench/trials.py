@@ -27,7 +27,7 @@ from torch import Tensor
 from controlnext.bench.lora import adherence
 from controlnext.errors import ControlNeXtError
 from controlnext.quiet import quiet_loading
-from controlnext.starter.conditions import condition
+from controlnext.starter.conditions import CONDITIONS, condition
 from controlnext.starter.dataset import (
     FIRST_TRAINING_SEED,
     LOOKS_PER_STAGE,
@@ -280,7 +280,7 @@ class Stage:
         }
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=len(CONDITIONS))
 def stage(assets: Path, data: Path, kind: str, scenery: Scenery) -> Stage:
     """Return the stage of a condition, made once a process."""
     return Stage(assets, data, kind, scenery)
