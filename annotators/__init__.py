@@ -23,13 +23,13 @@ _HOMES = {
     "AnnotatorError": "base",
     "BackendMissing": "base",
     "NobodyFound": "base",
+    "PoseReader": "pose_reader",
     "PictureError": "base",
     "Setting": "base",
     "load_picture": "pictures",
     "people_from_json": "people",
     "people_to_json": "people",
     "draw_skeleton": "skeleton",
-    "reader_for": "pose_reader",
     "unload": "loading",
 }
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from annotators import starter
 from annotators.base import BackendMissing, NobodyFound, Value
 from annotators.table import ANNOTATORS, AUTO, describe
 
@@ -63,20 +62,3 @@ class PoseReader:
             return self._served.draw(self._served.read(rgb, self._values), self._values).data
         except NobodyFound:
             return {name: [] for name in _EMPTY} | {"height": rgb.shape[0], "width": rgb.shape[1]}
-
-
-def reader_for(rgb: np.ndarray, backend: str = AUTO, **settings: Value) -> PoseReader:
-    """Choose what reads pictures like this one.
-
-    Args:
-        rgb: (H, W, 3) uint8, a picture or a frame of a clip.
-        backend: name of one of the pose annotator's backends; `auto` takes the starter net for the starter model's own
-            world, and for all else the first that is usable now.
-        **settings: the pose annotator's settings.
-
-    Raises:
-        AnnotatorError: as `PoseReader`.
-    """
-    if backend == AUTO and starter.check().usable and starter.is_own_world(rgb):
-        backend = starter.NAME
-    return PoseReader(backend, **settings)

@@ -36,6 +36,7 @@ Source = str | Path | Sequence[str | Path]
 """A clip: a video file, a folder of pictures, or a list of picture files."""
 
 _KEPT = 64  # clips, readers, tracks and fitted sequences that stay at hand
+_STILLS = 16  # frames of clips
 _FIRST_FRAMES = 8  # looked at to tell a clip of pose frames, which may begin in black
 _DIMMED = 0.45  # brightness of the reference below the skeletons
 _PALE = 0.75  # how far the reference's own skeleton is drawn towards white
@@ -45,8 +46,8 @@ _FRAMES_AT_ONCE = 4  # in memory while a clip is read: decoded, converted, read,
 class PoseTools(Protocol):
     """What is needed of the package `annotators`, which is handed in: this room imports none of it."""
 
-    def reader_for(self, rgb: np.ndarray, backend: str = AUTO, **settings: bool) -> PoseReader:
-        """Choose what reads the people of pictures like this one."""
+    def PoseReader(self, backend: str = AUTO, **settings: bool) -> PoseReader:
+        """Return what reads the people of pictures."""
 
     def draw_pose(self, data: Mapping[str, Any]) -> Annotated:
         """Draw the `data` of a pose annotation."""
@@ -162,6 +163,7 @@ class Driver:
         self.tools = tools
         self.cache = PoseCache()
         self._kept = Recent(_KEPT)
+        self._stills = Recent(_STILLS)
 
     def open(self, source: Source) -> Clip:
         """Find out what a clip holds; as `open_clip`, remembered while the file stays as it is."""
@@ -263,9 +265,8 @@ class Driver:
         backend = AUTO if choice.reader == DRAWING else choice.reader
 
         def read() -> np.ndarray:
-            rgb = np.array(reference.convert("RGB"))
-            reader = self.tools.reader_for(rgb, backend, hands=choice.hands, face=choice.face)
-            people = people_array(reader(rgb))
+            rgb = np.array(reference.convert("RGB"))  # one's own: readers may write to it
+            people = people_array(self._pose_reader(backend, choice)(rgb))
             return people[0] if len(people) else np.zeros((POINTS, 3))
 
         return self._once(("figure", picture_digest(reference), backend, choice.hands, choice.face), read)
@@ -281,22 +282,29 @@ class Driver:
             with Frames(clip, replace(plan, cut=at, frames=1)) as frames:
                 return next(frames)
 
-        return self._once(("still", _stamp(source), plan, index), decoded)
+        key = (_stamp(source), plan, index)
+        frame = self._stills.get(key)
+        if frame is None:
+            frame = decoded()
+            self._stills.keep(key, frame)
+        return frame
 
     def _reader(self, source: Source, clip: Clip, plan: Plan, choice: Choice) -> PoseReader:
         """What reads this clip: pose frames by their dots, all else by a pose model."""
         if choice.reader == DRAWING:
             return read_drawing
 
-        def chosen() -> PoseReader:
+        def drawn() -> bool:
             with Frames(clip, plan) as frames:
-                first = list(islice(frames, _FIRST_FRAMES if choice.reader == AUTO else 1))
-            if choice.reader == AUTO and any(looks_drawn(frame) for frame in first):
-                return read_drawing
-            return self.tools.reader_for(first[0], choice.reader, hands=choice.hands, face=choice.face)
+                return any(looks_drawn(frame) for frame in islice(frames, _FIRST_FRAMES))
 
-        key = ("reader", _stamp(source), plan.cut.start, plan.width, choice.reader, choice.hands, choice.face)
-        return self._once(key, chosen)
+        if choice.reader == AUTO and self._once(("drawn", _stamp(source), plan.cut.start, plan.width), drawn):
+            return read_drawing
+        return self._pose_reader(choice.reader, choice)
+
+    def _pose_reader(self, backend: str, choice: Choice) -> PoseReader:
+        key = ("reader", backend, choice.hands, choice.face)
+        return self._once(key, lambda: self.tools.PoseReader(backend, hands=choice.hands, face=choice.face))
 
     def _once(self, key: tuple, make: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever is kept under the key
         """Return what is kept under a key, or make and keep it; two threads may both make it, to the same end."""

@@ -101,7 +101,7 @@ class Follow:
         try:
             rgb = np.array(image.convert("RGB"))
             if self.reader is None:
-                self.reader = self.tools.reader_for(rgb, self.backend)
+                self.reader = self.tools.PoseReader(self.backend)
             found = [person[BODY] for person in people_array(self.reader(rgb))]
             score = pose_pck(asked, found)
         except Exception as error:  # measuring is an extra: whatever fails here, the frame is there

@@ -27,7 +27,7 @@ class Counting:
     def __init__(self):
         self.read = 0
 
-    def reader_for(self, rgb, backend="auto", **settings):
+    def PoseReader(self, backend="auto", **settings):
         def reader(frame):
             self.read += 1
             return {"people": [person(30, 30, 50)[:18].tolist()]}

@@ -234,7 +234,7 @@ def test_fakes_are_the_real_interface():
     import annotators
     from controlnext.animation.run import Animator
 
-    for name in ("reader_for", "draw_pose"):
+    for name in ("PoseReader", "draw_pose"):
         assert callable(getattr(annotators, name))
         assert hasattr(FakePoses, name)
     for name in ("models", "resolve", "animate"):

@@ -83,7 +83,7 @@ def _frame(colours: str, index: int) -> np.ndarray:
 class FakePoses:
     """What `Driver` needs of the package `annotators`."""
 
-    def reader_for(self, rgb: np.ndarray, backend: str = "auto", **settings: bool) -> ColumnReader:
+    def PoseReader(self, backend: str = "auto", **settings: bool) -> ColumnReader:
         return ColumnReader()
 
     def draw_pose(self, data: Mapping[str, Any]) -> Any:
