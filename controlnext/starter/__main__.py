@@ -94,9 +94,9 @@ def _run(options: argparse.Namespace) -> None:
 
         (train_video.train_video if stage == "video" else train_video.train_frames)(runs, plan)
     elif stage == "video-vae":
-        from controlnext.starter import train_video_vae
+        from controlnext.starter import video_vae
 
-        train_video_vae.train(runs / "clips", runs / "autoencoder", runs / stage, plan)
+        video_vae.make(runs / "autoencoder", runs / stage)
     elif stage == "clips":
         import torch
         from diffusers import AutoencoderKL

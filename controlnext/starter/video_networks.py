@@ -127,14 +127,24 @@ def start_video_unet(unet: UNetSpatioTemporalConditionModel, frames: UNet2DCondi
             value.zero_()
 
 
-def make_video_vae(base: AutoencoderKL) -> AutoencoderKLTemporalDecoder:
+def make_video_vae(base: AutoencoderKL) -> tuple[AutoencoderKLTemporalDecoder, dict[str, Tensor]]:
     """Return an autoencoder with a decoder over time, begun from the image starter's; each frame starts on its own.
 
-    The two differ in the groups of their normalisations, so it has to be trained a little before it is as good.
+    Its normalisations have 32 groups. One channel a group would take the mean of every channel, and with it a picture's
+    colour, so it is twice as wide as the image starter's where that one has 32 channels. Blocks that widen there have no
+    convolution beside them then; what it did is done by the layer before, whose outputs are turned.
+
+    Args:
+        base: The image starter's autoencoder.
+
+    Returns:
+        The autoencoder, which needs `refit` before it is any good, and the matrices by which the outputs of two of its
+        layers are turned, by their names in encoder or decoder.
     """
     config = base.config
+    widths = (2 * config.block_out_channels[0], *config.block_out_channels[1:])
     vae = AutoencoderKLTemporalDecoder(
-        block_out_channels=config.block_out_channels,
+        block_out_channels=widths,
         layers_per_block=config.layers_per_block,
         down_block_types=config.down_block_types,
         latent_channels=config.latent_channels,
@@ -142,20 +152,26 @@ def make_video_vae(base: AutoencoderKL) -> AutoencoderKLTemporalDecoder:
         scaling_factor=config.scaling_factor,
         force_upcast=False,
     )
-    own, weights = base.state_dict(), vae.state_dict()
+    own, weights = dict(base.state_dict()), vae.state_dict()
+    # There is no convolution before the temporal decoder: its first one takes it in.
+    before, first = base.post_quant_conv, own["decoder.conv_in.weight"]
+    own["decoder.conv_in.bias"] = own["decoder.conv_in.bias"] + torch.einsum("oihw,i->o", first, before.bias.detach())
+    own["decoder.conv_in.weight"] = torch.einsum("oihw,ij->ojhw", first, before.weight.detach()[..., 0, 0])
+    down = own["encoder.down_blocks.1.resnets.0.conv_shortcut.weight"][..., 0, 0]
+    up = own["decoder.up_blocks.3.resnets.0.conv_shortcut.weight"][..., 0, 0]
+    rest = torch.linalg.svd(up).Vh[len(up) :]  # what the convolution beside the last block does not look at
+    turned = {"down_blocks.0.downsamplers.0.conv": down, "up_blocks.2.upsamplers.0.conv": torch.cat([up, rest])}
+    for name, matrix in turned.items():
+        half = "encoder" if name.startswith("down") else "decoder"
+        for kind in ("weight", "bias"):
+            own[f"{half}.{name}.{kind}"] = torch.einsum("ck,k...->c...", matrix, own[f"{half}.{name}.{kind}"])
     for name, value in weights.items():
         source = own.get(name, own.get(name.replace("spatial_res_block.", "")))
         if source is not None:
-            value.copy_(source)
+            if value.dim() > 1 and value.shape[1] > source.shape[1]:
+                value[: source.shape[0], source.shape[1] :] = 0  # new channels do not disturb the old ones
+            value[tuple(slice(size) for size in source.shape)] = source[tuple(slice(size) for size in value.shape)]
         elif name.endswith(("temporal_res_block.conv2.weight", "temporal_res_block.conv2.bias", "time_conv_out.bias")):
             value.zero_()
-    # There is no convolution before the temporal decoder: its first one takes it in.
-    before = base.post_quant_conv
-    weights["decoder.conv_in.bias"].add_(
-        torch.einsum("oihw,i->o", own["decoder.conv_in.weight"], before.bias.detach())
-    )
-    weights["decoder.conv_in.weight"].copy_(
-        torch.einsum("oihw,ij->ojhw", own["decoder.conv_in.weight"], before.weight.detach()[..., 0, 0])
-    )
     weights["decoder.time_conv_out.weight"].zero_()[:, :, 1, 0, 0] = torch.eye(3)
-    return vae
+    return vae, turned
