@@ -9,6 +9,7 @@ import logging
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from controlnext.starter.conditions import CONDITIONS
@@ -76,6 +77,8 @@ def _run(options: argparse.Namespace) -> None:
     runs, stage = options.runs, options.stage
     data, base = runs / "data", runs / "base"
     plan = Plan(minutes=options.minutes or MINUTES.get(stage, 0), checkpoint=600)
+    if stage in ("video-frames", "video"):  # short trainings: an average over the last hundred steps lags enough
+        plan = replace(plan, ema=0.99)
     part, parts = (int(v) for v in options.part.split("/"))
     if stage == "render":
         from controlnext.starter.dataset import FIRST_TRAINING_SEED, STAGES_PER_SHARD, write_shard

@@ -344,4 +344,4 @@ def train_video(runs: Path, plan: Plan) -> None:
         return unet
 
     module = ControlNeXtAdapter.from_pretrained(before / "adapter", dtype=torch.float32).module
-    train(runs, runs / "video", plan, Course(make, WINDOW, batch=2, rates=(3e-4, 8e-4), module=module))
+    train(runs, runs / "video", plan, Course(make, WINDOW, batch=2, rates=(7e-4, 1e-3), module=module))
