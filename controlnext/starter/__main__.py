@@ -1,7 +1,7 @@
 """Remake the starter: `python -m controlnext.starter STAGE`. Every stage resumes where it was stopped.
 
 In order: render, autoencoder, encode, base, decoder, reader, colours, adapter (four times), style (once a style), pack,
-examples.
+examples; for the video starter then clips, image-encoder, video-frames, video, video-vae and pack again.
 """
 
 import argparse
@@ -54,7 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of data, checkpoints and results")
     parser.add_argument("--minutes", type=float, help="time budget")
     parser.add_argument("--processes", type=int, default=1, help="processes that train together, one core each")
-    parser.add_argument("--name", help=f"which adapter ({', '.join(CONDITIONS)}) or style ({', '.join(STYLES)})")
+    parser.add_argument(
+        "--name", help=f"which adapter ({', '.join(CONDITIONS)}) or style ({', '.join(STYLES)}); pack: video alone"
+    )
     parser.add_argument("--start", type=Path, help="autoencoder, base or adapter folder to start from")
     parser.add_argument("--shards", type=int, default=96, help="shards of 128 pictures to render")
     parser.add_argument("--part", default="0/1", help="render or encode only shards i, i+n, ... of the form i/n")
@@ -158,9 +160,12 @@ def _run(options: argparse.Namespace) -> None:
 
         write_examples()
     else:
-        from controlnext.starter.pack import pack
+        from controlnext.starter.pack import ASSETS, pack, pack_video
 
-        pack(runs)
+        if options.name == "video":
+            pack_video(runs, ASSETS / "video")
+        else:
+            pack(runs)
 
 
 def main() -> int:

@@ -6,10 +6,18 @@ import tempfile
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderKLTemporalDecoder,
+    StableDiffusionPipeline,
+    StableVideoDiffusionPipeline,
+    UNetSpatioTemporalConditionModel,
+)
+from transformers import CLIPVisionModelWithProjection
 
 from controlnext.starter.conditions import CONDITIONS
 from controlnext.starter.train_base import save_pipeline
+from controlnext.starter.video_networks import make_feature_extractor, make_video_scheduler
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets" / "starter"
 
@@ -30,10 +38,29 @@ def pack(runs: Path, assets: Path = ASSETS) -> None:
         source = runs / "adapters" / name / "adapter"
         if source.exists():
             _copy_tree(source, assets / "adapters" / name)
+    if (runs / "video" / "unet").exists():
+        pack_video(runs, assets / "video")
     for source, target in ((runs / "reader", assets / "annotator"), (runs / "loras", assets / "loras")):
         target.mkdir(parents=True, exist_ok=True)
         for file in source.glob("*.safetensors"):
             shutil.copyfile(file, target / file.name)
+
+
+def pack_video(runs: Path, assets: Path) -> None:
+    """Gather the video starter's pipeline and adapter from `runs` to `assets`."""
+    pipeline = StableVideoDiffusionPipeline(
+        vae=AutoencoderKLTemporalDecoder.from_pretrained(runs / "video-vae"),
+        image_encoder=CLIPVisionModelWithProjection.from_pretrained(runs / "image-encoder" / "image_encoder"),
+        unet=UNetSpatioTemporalConditionModel.from_pretrained(runs / "video" / "unet"),
+        scheduler=make_video_scheduler(),
+        feature_extractor=make_feature_extractor(),
+    )
+    shutil.rmtree(assets / "base", ignore_errors=True)
+    with tempfile.TemporaryDirectory() as made:
+        save_pipeline(pipeline, Path(made) / "base")
+        _make_portable(Path(made) / "base")
+        _copy_tree(Path(made) / "base", assets / "base")
+    _copy_tree(runs / "video" / "adapter", assets / "adapters" / "pose")
 
 
 def _copy_tree(source: Path, target: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline
+from diffusers import AutoencoderKL, DiffusionPipeline, StableDiffusionPipeline
 from torch import Tensor
 from torch.nn import functional
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -104,7 +104,7 @@ def make_pipeline(
     return pipeline
 
 
-def save_pipeline(pipeline: StableDiffusionPipeline, out: Path) -> None:
+def save_pipeline(pipeline: DiffusionPipeline, out: Path) -> None:
     """Write a pipeline's float16 weights in shards below 10 MB; the modules handed in become float16."""
     pipeline.to(torch.float16).save_pretrained(out, max_shard_size=SHARD_SIZE)
 
