@@ -49,7 +49,7 @@ class LatentPreview:
         """
         charts = colour_charts().to(vae.device, vae.dtype)
         latents = vae.encode(charts * 2 - 1).latent_dist.mode().float().cpu()
-        latents = (latents - (vae.config.get("shift_factor") or 0.0)) * vae.config.scaling_factor
+        latents = (latents - (getattr(vae.config, "shift_factor", None) or 0.0)) * vae.config.scaling_factor
         colours = F.adaptive_avg_pool2d(charts.float().cpu(), latents.shape[-2:])
         if not torch.isfinite(latents).all():  # some autoencoders overflow in float16: no preview, and no harm
             return cls(torch.full((latents.shape[1] + 1, 3), torch.nan))
