@@ -78,7 +78,8 @@ def fine_tune(assets: Path, data: Path, out: Path, plan: FineTune) -> Path:
     pipeline.text_encoder.eval().requires_grad_(False)
     shards = Shards(data, latents=False)
     chosen = np.random.default_rng(1).permutation(len(shards))[: plan.pictures]
-    samples = with_latents(pipeline.vae.eval(), repainted((shards[i] for i in chosen), film))
+    vae = pipeline.vae.to(torch.bfloat16).eval()  # only encodes, and quickest so
+    samples = with_latents(vae, repainted((shards[i] for i in chosen), film))
     scenes = Scenes(samples, "pose", partial(states_of, pipeline))  # the condition is not looked at
     process = DiscreteProcess(pipeline.scheduler)
     torch.manual_seed(0)
@@ -100,6 +101,7 @@ def fine_tune(assets: Path, data: Path, out: Path, plan: FineTune) -> Path:
         if step % 20 == 0:
             logger.info("fine-tuning the base: step %d of %d, loss %.4f", step, plan.steps, loss.item())
     partial_folder = folder.with_name(f"{folder.name}.part")
-    unet.to(torch.float16).save_pretrained(partial_folder)
+    torch.nn.Module.to(unet, torch.float16)  # the one of diffusers warns about float32 parts that are not there
+    unet.save_pretrained(partial_folder)
     partial_folder.rename(folder)
     return folder
