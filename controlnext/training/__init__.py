@@ -3,6 +3,9 @@
     config = load_config("presets/training/starter.yaml", ["output=runs/mine", "data.folder=photos"])
     train(config)                       # adapter, report, curves and checkpoints lie in `config.output`
 
+    start_process(config)               # the same in a process of its own, followed from here:
+    run = RunFolder(config.output)      # run.status(), run.events("step", "validation"), run.request_stop()
+
 Importing this package starts nothing; a name is imported when it is first used.
 """
 
@@ -22,6 +25,7 @@ _HOMES = {
     "RunFolder": "run_folder",
     "Trainer": "trainer",
     "train": "start",
+    "start_process": "start",
 }
 
 __all__ = sorted(_HOMES)

@@ -73,17 +73,14 @@ def load_base(config: TrainConfig, dtype: torch.dtype, tell: Callable[[str], Non
     from controlnext import downloads, families, loading  # loading imports torch
 
     preset = preset_of(config)
-    part = parts_of(preset, ())[0]
-    if part.find() is None and part.path is None:
-        downloads.fetch(preset, [part], lambda progress: tell(f"{progress.stage} {progress.counted}"), cancel)
-    place = part.find()
+    parts = parts_of(preset, (), half=str(dtype) == "torch.float16")
+    downloads.fetch(preset, parts, lambda progress: tell(f"{progress.stage} {progress.counted}"), cancel)
+    place, vae = [*(part.find() for part in parts), None][:2]
     if place is None:
-        raise TrainingError(
-            f"The base model {part.path} is not there or not complete: correct `base` in the training."
-        )
+        raise TrainingError(f"The base model {parts[0].path} is not there or not complete: correct `base`.")
     families.check_base(preset, place)
     try:
-        pipeline = loading.load_pipeline(preset, place, None, dtype, lambda: None)
+        pipeline = loading.load_pipeline(preset, place, vae, dtype, lambda: None)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise TrainingError(

@@ -80,8 +80,11 @@ class RunFolder:
     def tell(self, event: str, **facts: Any) -> None:  # noqa: ANN401 - plain JSON values
         """Add an event; one line, written at once."""
         line = json.dumps({"event": event, "time": round(time.time(), 2), **facts}, ensure_ascii=False)
-        with self.events_file.open("a", encoding="utf-8") as file:
-            file.write(f"{line}\n")
+        with self.events_file.open("ab+") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                line = line if file.read(1) == b"\n" else f"\n{line}"  # the power went while a line was written
+            file.write(f"{line}\n".encode())
 
     def events(self, *names: str) -> list[dict[str, Any]]:
         """Read the events of some names, all by default, that still hold.

@@ -113,11 +113,19 @@ def train(config: TrainConfig, stop: threading.Event | None = None, tell: Tell |
             run.set_status("stopped", step=0, steps=config.steps, elapsed=0.0)
         return Outcome(0, stopped=True, seconds=0.0)
     except Exception as error:
+        from controlnext.device import is_out_of_memory
+
+        if is_out_of_memory(error):
+            error = TrainingError(
+                f"The memory of the device does not suffice for {config.learning.batch} samples of {config.data.width}x"
+                f"{config.data.height} at once: halve learning.batch and double learning.accumulation, or set "
+                "learning.gradient_checkpointing=true; started again, the training goes on."
+            )
         if first:
             text = str(error) if isinstance(error, ControlNeXtError) else f"{type(error).__name__}: {error}"
             run.tell("failed", error=text)
             run.set_status("failed", steps=config.steps, error=text)
-        raise
+        raise error
     finally:
         if claim is not None:
             run.forget_stop()
@@ -130,14 +138,13 @@ def _rank() -> int:
 
 def _train(config: TrainConfig, run: RunFolder, stop: threading.Event, tell: Tell) -> Outcome:
     from controlnext.training.losses import ContinuousProcess, DiscreteProcess
+    from controlnext.training.report import write_report
     from controlnext.training.samples import Dropping
     from controlnext.training.trainer import Trainer
     from controlnext.training.validation import Validation
 
     parts = load_parts(config, tell, stop)
     accelerator, pipeline = parts.accelerator, parts.pipeline
-    if accelerator.is_main_process:
-        run.config_file.write_text(to_yaml(config), encoding="utf-8")
     data = make_data(parts, run, stop, tell)
     method = make_method(parts)
     if accelerator.is_main_process:
@@ -154,10 +161,13 @@ def _train(config: TrainConfig, run: RunFolder, stop: threading.Event, tell: Tel
         config, method, data, process,
         accelerator=accelerator, dropping=Dropping(learning.empty_prompts, learning.nothing),
     )  # fmt: skip
+    if accelerator.is_main_process:
+        run.config_file.write_text(to_yaml(config), encoding="utf-8")
     trainer.validate = Validation(trainer, pipeline, data.shown() if accelerator.is_main_process else [])
     outcome = trainer.run(stop)
     if outcome.stopped and accelerator.is_main_process:
         trainer.validate.save(outcome.step)
+        write_report(run)
     return outcome
 
 
@@ -206,6 +216,7 @@ def make_data(parts: Parts, run: RunFolder, stop: threading.Event, tell: Tell) -
     Raises:
         TrainingError: there is no data, or too much of it cannot be used.
     """
+    import torch
     from accelerate.utils import gather_object
 
     from controlnext.training.clip_data import ClipData
@@ -219,11 +230,21 @@ def make_data(parts: Parts, run: RunFolder, stop: threading.Event, tell: Tell) -
     rows, bad = read_rows(config.data, video=video)
     store = Store(config.data.cache or config.output / "cache", config.data.memory_mb)
     encode, learn = (ClipEncoder, ClipData) if video else (PictureEncoder, PictureData)
-    encoder = encode(parts.pipeline, accelerator.device, mixed_dtype(accelerator))
+    precision = mixed_dtype(accelerator)
+    # Some autoencoders overflow in float16.
+    encoder = encode(parts.pipeline, accelerator.device, None if precision == torch.float16 else precision)
     data = learn(config, rows, encoder, store)
-    report = _Report(run, config, tell if accelerator.is_main_process else lambda text: None)
-    mine = data.prepare(report, stop, (accelerator.process_index, accelerator.num_processes))
-    found = [*bad, *(gather_object(mine) if accelerator.num_processes > 1 else mine)]
+    report = _Report(run, config, tell, stop)
+    problem, mine = None, []
+    try:
+        mine = data.prepare(report, stop, (accelerator.process_index, accelerator.num_processes))
+    except (Cancelled, TrainingError) as error:
+        problem = error  # told to the other processes, which would wait for this one
+    every = gather_object([(mine, problem)]) if accelerator.num_processes > 1 else [(mine, problem)]
+    problem = next((problem for _, problem in every if problem is not None), None)
+    if problem is not None:
+        raise problem
+    found = [*bad, *(row for rows, _ in every for row in rows)]
     if accelerator.is_main_process:
         for row in found:
             tell(f"Skipped {row.name}: {row.reason}")
@@ -235,16 +256,19 @@ def make_data(parts: Parts, run: RunFolder, stop: threading.Event, tell: Tell) -
 
 
 class _Report:
-    """Tells how far preparing is, once a second."""
+    """Tells how far preparing is, and looks whether somebody asked to stop, once a second."""
 
-    def __init__(self, run: RunFolder, config: TrainConfig, tell: Tell) -> None:
-        self._run, self._config, self._tell, self._at = run, config, tell, 0.0
+    def __init__(self, run: RunFolder, config: TrainConfig, tell: Tell, stop: threading.Event) -> None:
+        self._run, self._config, self._tell, self._stop, self._at = run, config, tell, stop, 0.0
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        if time.monotonic() - self._at > 1 and _rank() == 0:
+        if time.monotonic() - self._at > 1 or done == 0:
             self._at = time.monotonic()
-            self._tell(f"{stage} {done}/{total}")
-            self._run.set_status("preparing", steps=self._config.steps, stage=stage, done=done, total=total)
+            if self._run.stop_requested():
+                self._stop.set()
+            if _rank() == 0:
+                self._tell(f"{stage} {done}/{total}")
+                self._run.set_status("preparing", steps=self._config.steps, stage=stage, done=done, total=total)
 
 
 def make_method(parts: Parts) -> ControlNeXtMethod:
@@ -286,23 +310,33 @@ def facts_of(config: TrainConfig, step: int, seconds: float, figures: Mapping[st
     return facts | {name: f"{value:.4f}" for name, value in figures.items() if value is not None}
 
 
-def start_process(config: TrainConfig) -> subprocess.Popen[bytes]:
-    """Train in a process of its own, so that a page stays quick and a crash stays there.
+def start_process(config: TrainConfig, processes: int = 1) -> subprocess.Popen[bytes]:
+    """Train outside of this process, so that a page stays quick and a crash stays there.
 
     Follow it by `RunFolder(config.output)`: `status()`, `events()`, `request_stop()`. What it prints is in `log.txt` there.
 
     Args:
         config: what to train.
+        processes: how many train together; each takes `learning.batch` samples at once. Two are quickest on two cores.
 
     Returns:
-        The process; ends by itself when the training does, with exit status 0, 130 if stopped, or another.
+        The process; it ends when the training does, with exit status 0, or 130 if one process was stopped.
     """
+    from controlnext.device import choose_device
+
     run = RunFolder(config.output)
     run.path.mkdir(parents=True, exist_ok=True)
     file = run.path / "asked.yaml"
     file.write_text(to_yaml(config), encoding="utf-8")
+    program = ["-m", "controlnext", "train", str(file.resolve())]
+    if processes > 1:
+        launch = ["-m", "accelerate.commands.launch", "--num_processes", str(processes), "--num_machines", "1"]
+        on_cpu = choose_device(config.learning.device).name == "cpu"
+        program = [*launch, *(["--cpu"] if on_cpu else []), *program]
+    root = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH", "")) if part)
     with (run.path / "log.txt").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "controlnext", "train", str(file.resolve())],
-            cwd=Path(__file__).resolve().parents[2], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            [sys.executable, *program], env={**os.environ, "PYTHONPATH": path}, stdin=subprocess.DEVNULL, stdout=log,
+            stderr=log, start_new_session=True,
         )  # fmt: skip

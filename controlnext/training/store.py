@@ -7,6 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -84,7 +85,7 @@ class Store:
 
     def _write(self, file: Path, write: Callable[[Path], object]) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_name(f"{file.stem}.{threading.get_native_id()}.partial")
+        partial = file.with_name(f"{file.stem}.{uuid4().hex}.partial")
         write(partial)
         partial.replace(file)
 

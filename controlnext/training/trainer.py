@@ -5,18 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import accelerate
 import torch
+from accelerate import InitProcessGroupKwargs
 from accelerate.state import AcceleratorState
 from torch import Tensor
 
+from controlnext.device import choose_device
 from controlnext.training import checkpoints
 from controlnext.training.checkpoints import Checkpoint
 from controlnext.training.config import TrainConfig
@@ -28,6 +32,7 @@ from controlnext.training.run_folder import RunFolder, seconds_left
 from controlnext.training.samples import Batch, Data, Dropping, Loader, Order
 
 _TELL = 1.0  # seconds between two writings of the status
+_PATIENCE = timedelta(hours=12)  # how long processes wait for the one that prepares or draws
 
 Validate = Callable[[int], Mapping[str, Any]]
 """Draws and measures after so many steps; what it returns is told as a `validation` event."""
@@ -53,15 +58,20 @@ def make_accelerator(config: TrainConfig) -> accelerate.Accelerator:
 
     Raises:
         TrainingError: the device cannot do what the configuration asks for.
+        DeviceError: there is no such device.
     """
-    AcceleratorState._reset_state()  # a page trains more than once in one process
-    on_cpu = config.learning.device == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available())
+    AcceleratorState._reset_state("RANK" not in os.environ)  # a page trains more than once in one process
+    device = choose_device(config.learning.device).name
+    on_cpu = device == "cpu"
+    if device.startswith("cuda:") and "RANK" not in os.environ:
+        torch.cuda.set_device(device)
     precision = config.learning.mixed_precision
     if precision == "auto":
         precision = "bf16" if _good_at_bfloat16(on_cpu) else "no"
     if precision == "fp16" and on_cpu:
         raise TrainingError("learning.mixed_precision=fp16 needs a GPU: take bf16 or no on a CPU.")
-    return accelerate.Accelerator(cpu=on_cpu, mixed_precision=precision)
+    patience = InitProcessGroupKwargs(timeout=_PATIENCE)
+    return accelerate.Accelerator(cpu=on_cpu, mixed_precision=precision, kwargs_handlers=[patience])
 
 
 def _good_at_bfloat16(on_cpu: bool) -> bool:
@@ -257,10 +267,13 @@ class Trainer:
     def _check(self, loss: float) -> None:
         self.last_loss = loss
         if not math.isfinite(loss):
-            raise TrainingError(
-                f"The loss is {loss} at step {self.step}: lower optimizer.rate or take learning.mixed_precision=no; started "
-                "again, the training goes on from its last checkpoint."
-            )
+            raise self._no_number(f"The loss is {loss}")
+
+    def _no_number(self, what: str) -> TrainingError:
+        return TrainingError(
+            f"{what} at step {self.step}: lower optimizer.rate or take learning.mixed_precision=no; started again, the "
+            "training goes on from its last checkpoint."
+        )
 
     def _tell(self, state: str, left: float | None = None) -> None:
         if self.first:
@@ -279,7 +292,13 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def save(self) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint.
+
+        Raises:
+            TrainingError: a weight is no number any more, or there is no room on the disk.
+        """
+        if not all(bool(parameter.isfinite().all()) for parameter in self.parameters.values()):
+            raise self._no_number("A weight is no number")
         if self.first:
             scaler = getattr(self.accelerator, "scaler", None)
             optimizer = {"optimizer": self.optimizer.state_dict(), "scaler": scaler.state_dict() if scaler else None}
@@ -335,6 +354,7 @@ def settings_of(config: TrainConfig, order: Order, method: Method) -> dict[str, 
         settings |= {f"{section}.{name}": value for name, value in values[section].items() if name not in free}
     names = [f"{name}{tuple(value.shape)}" for group in method.groups() for name, value in group.parameters.items()]
     return settings | {
+        "validation.rows": config.validation.rows,
         "number of samples a step": order.size,
         "number of steps an epoch": order.steps,
         "method": method.name,

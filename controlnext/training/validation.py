@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_AT_ONCE = 4  # pictures drawn in one batch
 _QUESTIONS = 4  # noise levels at which each held-out row's loss is measured
 
 
@@ -100,20 +101,33 @@ class Validation:
         write_preset(self.config, self.run_folder.adapter, self.run_folder.preset)
 
     def _draw(self) -> list[Image.Image]:
-        settings, made = self.config.validation, []
+        settings, made = self.config.validation, {}
         device = self.trainer.accelerator.device
         self.pipeline.to(device)
-        for index, row in enumerate(self.shown):
-            condition = row.sample.condition.unsqueeze(0).to(device)
+        for places in self._batches():
+            rows = [self.shown[place] for place in places]
             request = Request(
-                [row.prompt], condition, [settings.seed + index],
-                steps=settings.steps, guidance_scale=settings.guidance_scale, start=row.start,
+                [row.prompt for row in rows],
+                torch.stack([row.sample.condition for row in rows]).to(device),
+                [settings.seed + place for place in places],
+                steps=settings.steps, guidance_scale=settings.guidance_scale, start=rows[0].start,
             )  # fmt: skip
             with self.trainer.accelerator.autocast():
-                made.append(self.trainer.method.pictures(self.pipeline, request)[row.frame])
+                drawn = self.trainer.method.pictures(self.pipeline, request)
+            drawn = drawn if rows[0].start is None else [drawn[rows[0].frame]]
+            made |= dict(zip(places, drawn, strict=True))
         if self.config.data.cache_latents and self.config.data.cache_text:
             rest(self.pipeline)
-        return made
+        return [made[place] for place in range(len(self.shown))]
+
+    def _batches(self) -> list[list[int]]:
+        """Rows that are drawn together: pictures of one size, clips alone."""
+        groups: dict[object, list[int]] = {}
+        for place, row in enumerate(self.shown):
+            groups.setdefault(tuple(row.sample.condition.shape) if row.start is None else place, []).append(place)
+        return [
+            group[start : start + _AT_ONCE] for group in groups.values() for start in range(0, len(group), _AT_ONCE)
+        ]
 
     def _losses(self) -> dict[str, float | None]:
         """The loss of the rows held out, with control and without, at the same noise each time."""
@@ -146,6 +160,6 @@ class Validation:
             return score(kind, Asked(asked.image, asked.data), annotators.annotate(kind, picture, **options))
         except annotators.NobodyFound:
             return 0.0
-        except annotators.AnnotatorError as error:
+        except Exception as error:  # measuring is an extra: whatever fails here, the training goes on
             logger.info("The adherence to %s could not be measured: %s", kind, error)
             return None
