@@ -2,7 +2,7 @@
 
 The frame stage learns to move the figure of a reference picture into a pose; its network is the half of the video UNet
 that knows no time, begun from the image starter, and costs less. The video stage puts it into the video UNet, whose
-layers over time start by doing nothing, and trains everything on windows of frames. The control module is the image
+layers over time start by doing nothing, and trains those on windows of frames. The control module is the image
 starter's: it reads poses well already, so it stays as it is, and the UNet learns to follow it. It is left out of some of
 the samples, so that the base works without it too, and is saved apart, as an adapter.
 """
@@ -248,7 +248,7 @@ class Course:
     """What a stage trains, and how.
 
     `make` makes the UNet to begin from, `frames` are the frames of a window, `batch` the windows a step and process,
-    `rates` the peak learning rates of the layers without time and of the layers over time; `module` is the control
+    `rates` the peak learning rates of the layers without time and of the layers over time, 0 for those that stay; `module` is the control
     module, which stays as it is.
     """
 
@@ -275,8 +275,12 @@ def train(runs: Path, out: Path, plan: Plan, course: Course) -> None:
     ]
     known = {id(p) for p in timed}
     plain = [p for p in unet.parameters() if id(p) not in known]
-    groups = list(zip((plain, timed), course.rates, strict=True))
-    loop = Loop(out, {"unet": unet}, [group for group in groups if group[0]], plan)
+    groups = []
+    for parameters, rate in zip((plain, timed), course.rates, strict=True):
+        for parameter in parameters:
+            parameter.requires_grad_(rate > 0)
+        groups += [(parameters, rate)] if parameters and rate else []
+    loop = Loop(out, {"unet": unet}, groups, plan)
     stage = Stage(unet, module)
     batches, diffusion = (
         Batches(runs / "clips", encoder, vae.config.scaling_factor, course.frames),
@@ -331,7 +335,7 @@ def train_frames(runs: Path, plan: Plan) -> None:
         start_frame_unet(unet, base)
         return unet
 
-    train(runs, runs / "video-frames", plan, Course(make, frames=1, batch=16, rates=(6e-4, 0.0), module=module))
+    train(runs, runs / "video-frames", plan, Course(make, frames=1, batch=16, rates=(8e-4, 0.0), module=module))
 
 
 def train_video(runs: Path, plan: Plan) -> None:
@@ -344,4 +348,4 @@ def train_video(runs: Path, plan: Plan) -> None:
         return unet
 
     module = ControlNeXtAdapter.from_pretrained(before / "adapter", dtype=torch.float32).module
-    train(runs, runs / "video", plan, Course(make, WINDOW, batch=2, rates=(7e-4, 1e-3), module=module))
+    train(runs, runs / "video", plan, Course(make, WINDOW, batch=2, rates=(0.0, 1e-3), module=module))
