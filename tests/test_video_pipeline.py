@@ -12,6 +12,7 @@ from controlnext import ControlNeXtAdapter, StableVideoDiffusionControlNeXtPipel
 from controlnext.conditions import PictureError
 from controlnext.injection import ControlSizeError
 from controlnext.pipelines import PipelineError
+from controlnext.preview import CleanEstimate, LatentPreview
 from controlnext.video_pipeline import as_frames
 from controlnext.windows import WindowError
 
@@ -351,3 +352,18 @@ def test_an_offloaded_pipeline_runs_in_windows():
         assert hasattr(unet, "_hf_hook")
     pipe.remove_all_hooks()
     assert not hasattr(unet, "_hf_hook")
+
+
+def test_steps_of_a_video_are_shown_as_a_strip_of_frames(shared):
+    look, shown = LatentPreview.fit(shared.vae), []
+    estimate = None
+
+    def after_step(pipe, step, timestep, tensors):
+        nonlocal estimate
+        estimate = estimate or CleanEstimate(pipe.scheduler)
+        shown.append(look.draw(estimate(step, tensors["latents"][0, [0, 3, 6]]), 24, 16))
+        return tensors
+
+    run(shared, callback_on_step_end=after_step, **SHORT)
+    assert [picture.size for picture in shown] == [(3 * 24, 16)] * 2
+    assert not np.array_equal(*map(np.asarray, shown))

@@ -15,5 +15,6 @@ BENCHES: dict[str, str] = {
     "starter": "how well the bundled model follows its control and its prompt",
     "starter-video": "how well the bundled video model moves its reference along the poses of a clip",
     "startup": "seconds from `python app.py` to the page and to the first picture",
+    "video": "memory and time of a video in windows, by its length",
 }
 """Name -> what it measures."""
