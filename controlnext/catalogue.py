@@ -92,6 +92,9 @@ class Catalogue:
         """
         presets = [preset for preset in self._read().values() if "pose" in preset.adapters]
         rows = [{**self._row(preset, video=True), "frame_by_frame": not preset.video} for preset in presets]
+        for row in rows:
+            if row["usable"] and "pose" in row["missing"]:
+                row.update(usable=False, state="missing", reason=row["missing"]["pose"])
         return sorted(rows, key=lambda row: (row["frame_by_frame"], not row["family"].startswith(DEFAULT_MODEL)))
 
     def loras(self, model: str, annotator: str = "") -> list[dict[str, Any]]:

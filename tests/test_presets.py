@@ -35,6 +35,15 @@ def test_starter_has_the_four_adapters_inside_the_project():
     assert preset.lora_dirs() == [root / "assets/starter/loras"]
 
 
+def test_the_video_starter_lies_inside_the_project_and_reads_poses():
+    preset = load_preset(PRESETS_DIR / "starter-video.yaml")
+    assert preset.video
+    assert (preset.family, list(preset.adapters), preset.adherence_backend) == ("starter-video", ["pose"], "starter")
+    root = PRESETS_DIR.parent
+    assert preset.located(preset.base) == root / "assets/starter/video/base"
+    assert preset.located(preset.adapters["pose"]) == root / "assets/starter/video/adapters/pose"
+
+
 def test_a_dropped_file_is_a_model_and_a_broken_one_takes_none_away(tmp_path):
     shutil.copy(PRESETS_DIR / "starter.yaml", tmp_path)
     (tmp_path / "another.yaml").write_text(MINIMAL)

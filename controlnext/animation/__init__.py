@@ -7,7 +7,7 @@ Importing this package starts nothing; a name is imported when it is first used.
 
 from __future__ import annotations
 
-import importlib
+from controlnext.lazy import lazy_names
 
 _HOMES = {
     "Choice": "choice",
@@ -23,15 +23,4 @@ _HOMES = {
 
 __all__ = sorted(_HOMES)
 
-
-def __getattr__(name: str) -> object:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module 'controlnext.animation' has no attribute '{name}'")
-    value = getattr(importlib.import_module(f"controlnext.animation.{home}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

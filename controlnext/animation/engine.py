@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from controlnext.animation.recipe import VideoRecipe
     from controlnext.lora_file import LoraInfo
     from controlnext.preview import CleanEstimate
+    from controlnext.video_pipeline import FrameStream
     from controlnext.windows import Rows
 
 _LOOKED_AT = 4  # frames of a preview, spread over the video
@@ -42,7 +43,7 @@ class VideoEngine(Engine):
         fps: float,
         on_step: StepCallback,
         on_window: Callable[[int, int, int], object],
-    ) -> Iterator[Image.Image]:
+    ) -> FrameStream:
         """Make a video; denoised as a whole before this returns, decoded as it is read.
 
         Args:

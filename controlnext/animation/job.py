@@ -161,7 +161,8 @@ class Job:
     def _finish(
         self, output: Output, notes: list[str], *, stopped: bool, failure: ControlNeXtError | None
     ) -> VideoResult:
-        recipe = self.recipe.replace(max_frames=output.frames) if stopped else self.recipe
+        shorter = stopped and self.road.frames_stand_alone
+        recipe = self.recipe.replace(max_frames=output.frames) if shorter else self.recipe
         result = VideoResult(
             file=output.video.path,
             beside=None,

@@ -9,7 +9,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from PIL import Image
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from controlnext.animation.recipe import VideoRecipe
     from controlnext.engine import Engine
     from controlnext.memory import Rung
+    from controlnext.video_pipeline import FrameStream
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,9 @@ class Road:
         pace: how fast an earlier run of this kind was, if there was one; after the run, how fast this one was.
         climbed: rungs of the memory ladder taken on the way.
     """
+
+    frames_stand_alone: ClassVar[bool] = False
+    """Whether a shorter video has the very same frames."""
 
     engine: Engine
     recipe: VideoRecipe
@@ -66,6 +70,8 @@ class Road:
 
 class FrameByFrame(Road):
     """An image model draws every frame by itself; all start from the same noise and the same words."""
+
+    frames_stand_alone = True
 
     def __iter__(self) -> Iterator[Image.Image]:
         """Yield the frames.
@@ -141,13 +147,15 @@ class Together(Road):
                 f"There is not enough memory to decode a frame of {self.recipe.width}x{self.recipe.height}; make the "
                 "video smaller, or close other programs."
             ) from error
+        finally:
+            frames.close()
 
     @property
     def _leading(self) -> int:
         """Frames before the video itself: the reference, where the model wants it there."""
         return int(self.engine.reference_leads)
 
-    def _denoised(self) -> Iterator[Image.Image]:
+    def _denoised(self) -> FrameStream:
         from controlnext.windows import plan_windows
 
         controls = ControlFrames(self.driving, leads=bool(self._leading))
