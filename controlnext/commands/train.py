@@ -1,4 +1,8 @@
-"""`python -m controlnext train CONFIG.yaml [key=value ...]`: train an adapter; also under `accelerate launch -m controlnext`."""
+"""`python -m controlnext train CONFIG.yaml [key=value ...]`: train an adapter.
+
+Many GPUs and machines: `accelerate launch ... -m controlnext train CONFIG.yaml`; several processes on a CPU:
+`torchrun --nproc_per_node 2 -m controlnext train CONFIG.yaml`, since accelerate's launcher starts only one there.
+"""
 
 from __future__ import annotations
 

@@ -329,14 +329,18 @@ def start_process(config: TrainConfig, processes: int = 1) -> subprocess.Popen[b
     file = run.path / "asked.yaml"
     file.write_text(to_yaml(config), encoding="utf-8")
     program = ["-m", "controlnext", "train", str(file.resolve())]
-    if processes > 1:
-        launch = ["-m", "accelerate.commands.launch", "--num_processes", str(processes), "--num_machines", "1"]
-        on_cpu = choose_device(config.learning.device).name == "cpu"
-        program = [*launch, *(["--cpu"] if on_cpu else []), *program]
+    environment = dict(os.environ)
+    on_cpu = choose_device(config.learning.device).name == "cpu"
+    if processes > 1 and on_cpu:  # where accelerate's own launcher starts only one
+        program = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), *program]
+        environment |= {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": environment.get("OMP_NUM_THREADS", "1")}
+    elif processes > 1:
+        launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1"]
+        program = [*launch, "--num_processes", str(processes), *program]
     root = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH", "")) if part)
+    environment["PYTHONPATH"] = os.pathsep.join(part for part in (root, environment.get("PYTHONPATH", "")) if part)
     with (run.path / "log.txt").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, *program], env={**os.environ, "PYTHONPATH": path}, stdin=subprocess.DEVNULL, stdout=log,
+            [sys.executable, *program], env=environment, stdin=subprocess.DEVNULL, stdout=log,
             stderr=log, start_new_session=True,
         )  # fmt: skip

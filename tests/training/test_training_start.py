@@ -274,5 +274,6 @@ def test_two_processes_train_one_adapter(tiny_base, photos, tmp_path):
     assert (run.path / "log.txt").read_text().count("Trained 3 steps") == 1
     assert [event["step"] for event in run.events("step")] == [1, 2, 3]
     assert [event["name"] for event in run.events("skipped")] == ["broken.png"]
-    assert "number of samples a step" in (run.checkpoints / "step-00000003" / "state.json").read_text()
+    settings = json.loads((run.checkpoints / "step-00000003" / "state.json").read_text())["settings"]
+    assert settings["number of samples a step"] == 4
     ControlNeXtAdapter.from_pretrained(run.adapter)
