@@ -82,7 +82,7 @@ class FitEvents:
             **READ,
             **PRIVATE,
         )
-        tab.frame.input(
+        tab.frame.change(
             self.scrub, tab.frame, [tab.overlay, tab.sure], trigger_mode="always_last",
             concurrency_id="scrub", concurrency_limit=4, **PRIVATE,
         )  # fmt: skip

@@ -46,7 +46,7 @@ def test_building_the_page_imports_no_torch_and_starts_nothing():
 def test_page_has_private_events_beside_the_endpoints(studio, annotators):
     page = build_ui(studio, annotators=annotators)
     public = {fn.api_name for fn in page.fns.values() if fn.api_visibility == "public"}
-    assert public == {"annotate", "generate", "models", "annotators", "loras"}
+    assert public == {"annotate", "generate", "models", "annotators", "loras", "poses", "animate"}
 
 
 def test_live_conditions_have_a_queue_of_their_own(studio, annotators):

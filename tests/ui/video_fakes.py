@@ -38,7 +38,7 @@ STANDING = np.array(
 
 
 class ColumnReader:
-    """Sees a standing person on the red and on the blue of a picture, else in its middle; on an even picture nobody."""
+    """Sees a standing person on the red and on the blue of a picture, else where most colour is; on an even picture nobody."""
 
     key = "columns"
 
@@ -50,7 +50,8 @@ class ColumnReader:
             if columns.max() > height // 12:
                 places.append(float(np.average(np.arange(width), weights=columns)))
         if not places and rgb.std() > 10:
-            places = [width / 2]
+            colour = (rgb.max(axis=2) - rgb.min(axis=2)).sum(axis=0)
+            places = [float(np.average(np.arange(width), weights=colour + 1.0))]
         people = [
             np.concatenate([STANDING * 0.7 * height + (x, 0.25 * height), np.full((18, 1), 0.9)], axis=1).tolist()
             for x in places

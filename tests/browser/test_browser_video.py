@@ -1,0 +1,175 @@
+"""The video tab as a person uses it: example, fit, scrubber, a video that really plays, and back from the saved file."""
+
+from __future__ import annotations
+
+import time
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+from video_fakes import write_clips
+
+pytestmark = pytest.mark.browser
+
+OVERLAY = "#cnx-overlay img"
+VIDEO = "#cnx-video video"
+
+
+@pytest.fixture
+def tab(page):
+    """The page with the video tab open."""
+    page.set_default_timeout(180_000)  # clips are decoded and encoded, which takes long on a busy machine
+    page.click("button[role=tab]:has-text('Video')")
+    page.wait_for_selector("#cnx-animate")
+    return page
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clips")
+    write_clips(folder)
+    return folder
+
+
+@pytest.fixture
+def animator(studio):
+    studio.animator.frame_seconds = 0.02
+    return studio.animator
+
+
+def upload(page, clips, clip: str = "one") -> None:
+    page.set_input_files("#cnx-reference input[type=file]", clips / "red.png")
+    page.wait_for_selector("#cnx-reference img")
+    page.set_input_files("#cnx-clip input[type=file]", clips / f"{clip}.mp4")
+
+
+def animate(page, animator) -> None:
+    before = len(animator.recipes)
+    page.click("#cnx-animate")
+    until = time.monotonic() + 180
+    while len(animator.recipes) == before and time.monotonic() < until:
+        page.wait_for_timeout(100)
+    page.wait_for_selector("#cnx-video-summary:has-text('follows')")
+    page.wait_for_selector("#cnx-animate:has-text('Animate'):not([disabled])")
+
+
+def number(page, where: str) -> float:
+    return float(page.input_value(f"{where} input[type=number]"))
+
+
+def assert_plays(page) -> None:
+    """The element has frames to show, its time goes on, and nothing failed."""
+    page.wait_for_function(f"() => document.querySelector('{VIDEO}')?.readyState >= 2")
+    page.evaluate(f"() => document.querySelector('{VIDEO}').play()")
+    before = page.evaluate(f"() => document.querySelector('{VIDEO}').currentTime")
+    page.wait_for_function(f"before => document.querySelector('{VIDEO}').currentTime !== before", arg=before)
+    assert page.evaluate(f"() => document.querySelector('{VIDEO}').error") is None
+
+
+def test_example_is_fitted_scrubbed_and_animated_into_a_video_that_plays(tab, animator, requests):
+    tab.click("#cnx-video-examples button >> nth=0")
+    tab.wait_for_selector("#cnx-sure svg polygon")
+    tab.wait_for_selector("#cnx-strip img >> nth=7")
+    assert "42 frames" in tab.inner_text("#cnx-notes")
+    first = tab.get_attribute(OVERLAY, "src")
+    tab.fill("#cnx-frame-number input[type=number]", "20")
+    tab.press("#cnx-frame-number input[type=number]", "Tab")
+    tab.wait_for_function(f"before => document.querySelector('{OVERLAY}').src !== before", arg=first)
+    assert animator.recipes == []  # until here there was no model
+
+    tab.click("#cnx-animate")
+    tab.wait_for_selector("#cnx-video-preview img")
+    tab.wait_for_selector("#cnx-video-progress:has-text('left')")
+    tab.wait_for_selector("#cnx-video-summary:has-text('follows')")
+    assert_plays(tab)
+    alone = tab.evaluate(f"() => document.querySelector('{VIDEO}').videoWidth")
+    tab.click("#cnx-view label:has-text('Side by side')")
+    tab.wait_for_function(f"alone => document.querySelector('{VIDEO}').videoWidth > 2 * alone", arg=alone)
+    assert_plays(tab)
+    hosts = {urlsplit(url).hostname for url in requests if not url.startswith(("data:", "blob:"))}
+    assert hosts <= {"127.0.0.1", "localhost"}
+
+
+def test_saved_video_dropped_as_the_clip_restores_everything(tab, clips, animator, tmp_path):
+    upload(tab, clips)
+    tab.wait_for_selector("#cnx-sure svg polygon")
+    tab.fill("#cnx-video-gamma input[type=number]", "0.45")
+    tab.press("#cnx-video-gamma input[type=number]", "Tab")
+    tab.fill("#cnx-clip-end input[type=number]", "0.6")
+    tab.press("#cnx-clip-end input[type=number]", "Tab")
+    tab.wait_for_selector("#cnx-notes:has-text('6 frames')")
+    tab.check("#cnx-switches label:has-text('own limbs') input")
+    animate(tab, animator)
+    recipe = animator.recipes[-1]
+    assert (recipe.gamma, recipe.end, recipe.limbs) == (0.45, 0.6, True)
+    with tab.expect_download() as download:
+        tab.click("#cnx-save-video")
+    saved = tmp_path / "saved.mp4"
+    download.value.save_as(saved)
+
+    tab.reload()
+    tab.click("button[role=tab]:has-text('Video')")
+    tab.set_input_files("#cnx-clip input[type=file]", saved)
+    tab.wait_for_selector("#cnx-notes:has-text('6 frames')")
+    tab.wait_for_selector("#cnx-reference img")
+    assert (number(tab, "#cnx-video-gamma"), number(tab, "#cnx-clip-end")) == (0.45, 0.6)
+    assert not tab.is_checked("#cnx-video-new-seed input")
+    animate(tab, animator)
+    assert animator.recipes[-1] == recipe
+
+
+def test_person_is_chosen_by_its_picture(tab, clips, animator):
+    upload(tab, clips, "two")
+    tab.wait_for_selector("#cnx-people button >> nth=1")
+    first = tab.get_attribute(OVERLAY, "src")
+    tab.click("#cnx-people button >> nth=1")
+    tab.wait_for_function(f"before => document.querySelector('{OVERLAY}').src !== before", arg=first)
+    assert tab.is_checked("#cnx-person label:has-text('2') input")
+    animate(tab, animator)
+    assert animator.recipes[-1].person == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"), [("nobody", "Nobody was found"), ("sound", "sound"), ("text", "damaged")]
+)
+def test_bad_clip_shows_one_sentence_and_the_page_goes_on(tab, clips, animator, name, sentence):
+    upload(tab, clips, name)
+    tab.wait_for_selector(f"#cnx-notes:has-text('{sentence}')")
+    tab.click("#cnx-clip .icon-button-wrapper button[aria-label='Clear']")
+    tab.set_input_files("#cnx-clip input[type=file]", clips / "one.mp4")
+    tab.wait_for_selector("#cnx-sure svg polygon")
+
+
+def test_stop_really_stops(tab, clips, animator):
+    animator.frame_seconds = 0.5
+    upload(tab, clips)
+    tab.wait_for_selector("#cnx-sure svg polygon")
+    made = len(animator.recipes)
+    tab.click("#cnx-animate")
+    tab.wait_for_selector("#cnx-video-preview img")
+    tab.click("#cnx-video-stop")
+    tab.wait_for_selector("#cnx-animate:has-text('Animate'):not([disabled])")
+    assert "Stopped" in tab.inner_text("#cnx-video-progress")
+    assert len(animator.recipes) == made
+
+
+def test_keyboard_reaches_everything_and_a_phone_needs_no_sideways_scrolling(tab, clips):
+    upload(tab, clips)
+    tab.wait_for_selector("#cnx-sure svg polygon")
+    first = tab.get_attribute(OVERLAY, "src")
+    tab.focus("#cnx-frame-number input[type=range]")
+    tab.keyboard.press("ArrowRight")
+    tab.wait_for_function(f"before => document.querySelector('{OVERLAY}').src !== before", arg=first)
+    reached = set()
+    tab.focus("#cnx-clip-start input[type=range]")
+    for _ in range(60):
+        tab.keyboard.press("Tab")
+        reached.add(tab.evaluate("() => document.activeElement.closest('[id^=cnx-]')?.id"))
+    assert {"cnx-clip-end", "cnx-switches", "cnx-frame-number", "cnx-video-gamma", "cnx-animate"} <= reached
+    box = tab.locator("#cnx-animate").bounding_box()
+    assert box["y"] + box["height"] < 500
+    tab.set_viewport_size({"width": 390, "height": 844})
+    tab.wait_for_timeout(200)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+    widths = [tab.locator(".cnx-columns > *").nth(index).bounding_box() for index in range(3, 6)]
+    assert np.ptp([box["width"] for box in widths]) < 2
