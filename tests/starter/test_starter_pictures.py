@@ -1,0 +1,26 @@
+import numpy as np
+from PIL import Image
+
+from controlnext.starter.pictures import main, normal_map
+from controlnext.training.config import DataConfig
+from controlnext.training.rows import read_rows
+
+
+def test_pictures_are_a_folder_to_train_from(tmp_path, capsys):
+    assert main([str(tmp_path), "--count", "2", "--normal"]) == 0
+    assert "2 pictures" in capsys.readouterr().out
+    rows, bad = read_rows(DataConfig(folder=tmp_path))
+    assert bad == []
+    assert [row.name for row in rows] == ["0000.png", "0001.png"]
+    assert all(row.text for row in rows)
+    assert [Image.open(row.condition).size for row in rows] == [Image.open(row.picture).size for row in rows]
+    assert not np.array_equal(np.asarray(Image.open(rows[0].picture)), np.asarray(Image.open(rows[1].picture)))
+
+
+def test_normals_point_where_a_surface_faces():
+    assert normal_map(np.full((4, 4), 0.5))[1, 1].tolist() == [128, 128, 255]
+    ramp = np.tile(np.linspace(0, 1, 8), (8, 1))
+    nearer_on_the_right = normal_map(ramp)[4, 4]
+    assert nearer_on_the_right[0] < 64  # it faces left
+    nearer_below = normal_map(ramp.T)[4, 4]
+    assert nearer_below[1] > 192  # it faces up
