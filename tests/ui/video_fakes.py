@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from annotators.skeleton import draw_skeleton
 from controlnext.animation.driving import Driver
 from controlnext.animation.job import VideoResult
 from controlnext.animation.output import REFERENCE_KEY, Output, pack_reference
@@ -88,6 +87,8 @@ class FakePoses:
         return ColumnReader()
 
     def draw_pose(self, data: Mapping[str, Any]) -> Any:
+        from annotators.skeleton import draw_skeleton  # it loads OpenCV, which building a page must not
+
         people = [np.asarray(person) for person in data["people"]]
         image = Image.fromarray(draw_skeleton(people, data["height"], data["width"]))
         return SimpleNamespace(image=image, data=data)
