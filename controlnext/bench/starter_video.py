@@ -25,6 +25,7 @@ from PIL import Image
 from annotators.skeleton import draw_skeleton
 from annotators.starter_colours import describe_figure
 from annotators.starter_net import bundled, read_batch
+from controlnext.animation.run import DEFAULTS
 from controlnext.bench.starter import GUIDANCE, STEPS, Colours, _one_thread, load_pipeline
 from controlnext.presets import load_presets
 from controlnext.starter.motion import FPS, render_clip, sample_clip
@@ -33,7 +34,6 @@ from controlnext.starter.world import Look, Picture
 
 logger = logging.getLogger(__name__)
 FRAMES, LATER = 24, 30  # frames of a video; the reference is this many frames after its first
-WINDOW, OVERLAP = 8, 3
 KEPT = ("shirt", "trousers", "hair")
 METHODS = ("video", "frames", "renders")
 TITLES = {"video": "video starter", "frames": "image starter, frame by frame", "renders": "renders themselves"}
@@ -120,15 +120,15 @@ def video_road(assets: Path) -> Callable[[Task], np.ndarray]:
     pipeline = StableVideoDiffusionControlNeXtPipeline.from_pretrained(assets / "video" / "base", dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.load_controlnext(ControlNeXtAdapter.from_pretrained(assets / "video" / "adapters" / "pose"))
-    defaults = load_presets()[0]["starter-video"].defaults
+    defaults, windows = load_presets()[0]["starter-video"].defaults, DEFAULTS["starter-video"]
 
     def run(task: Task) -> np.ndarray:
         frames = pipeline.stream(
             task.reference,
             control_image=task.poses,
             fps=FPS,
-            window=WINDOW,
-            overlap=OVERLAP,
+            window=windows["window"],
+            overlap=windows["overlap"],
             num_inference_steps=defaults.num_inference_steps,
             min_guidance_scale=defaults.guidance_scale,
             max_guidance_scale=defaults.guidance_scale,
