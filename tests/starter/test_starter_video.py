@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL
 
 from controlnext.model import ControlNeXtModel
 from controlnext.starter.clips import FRAMES, Clips, write_clips
@@ -129,5 +128,6 @@ def test_the_image_encoder_reads_pictures_of_any_size(encoder):
 
 
 def test_the_image_starters_autoencoder_lends_its_scale():
-    base = AutoencoderKL.from_config(dict(make_vae().config) | {"scaling_factor": 0.7})
+    base = make_vae()
+    base.register_to_config(scaling_factor=0.7)
     assert make_video_vae(base)[0].config.scaling_factor == 0.7

@@ -70,7 +70,7 @@ def test_endpoints_are_the_contract_and_nothing_else(client):
         for name, endpoint in endpoints.items()
     }
     assert parameters == CONTRACT
-    assert [list(row) for row in parameters.values()] == [list(row) for row in CONTRACT.values()]  # the order too
+    assert {name: list(row) for name, row in parameters.items()} == {name: list(row) for name, row in CONTRACT.items()}
     assert not client.view_api(return_format="dict", print_info=False)["unnamed_endpoints"]
 
 
