@@ -11,7 +11,7 @@ Importing this package starts nothing; a name is imported when it is first used.
 
 from __future__ import annotations
 
-import importlib
+from controlnext.lazy import lazy_names
 
 _HOMES = {
     "TrainConfig": "config",
@@ -30,15 +30,4 @@ _HOMES = {
 
 __all__ = sorted(_HOMES)
 
-
-def __getattr__(name: str) -> object:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module 'controlnext.training' has no attribute '{name}'")
-    value = getattr(importlib.import_module(f"controlnext.training.{home}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)
