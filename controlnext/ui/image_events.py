@@ -19,8 +19,9 @@ from controlnext.ui.control_events import ControlEvents
 from controlnext.ui.image import OWN_SAMPLER, SEED_MAXIMUM, ImageTab, gamma_info
 from controlnext.ui.loras import NO_LORA
 from controlnext.ui.models import model_choices, model_info
+from controlnext.ui.panel import RunPanel
 from controlnext.ui.result import facts, summary_html
-from controlnext.ui.shared import PRIVATE, note_html, open_picture, progress_html, spoken, waiting_html
+from controlnext.ui.shared import PRIVATE, note_html, open_picture, spoken, waiting_html
 from controlnext.ui.sizes import PICTURE, named, size_choices, size_of
 from controlnext.ui.start import Painted, start_images
 from controlnext.ui.worker import Runs, Stream
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from controlnext.recipe import Recipe
-    from controlnext.studio import Progress, Result, Studio
+    from controlnext.studio import Result, Studio
 
 Data = Mapping[gr.components.Component, Any]
 """Values of an event's inputs, by component."""
@@ -61,6 +62,7 @@ class ImageEvents:
     def __init__(self, tab: ImageTab, studio: Studio, annotators: ModuleType, stream: Stream) -> None:
         """Remember the parts; `wire` connects them."""
         self.tab = tab
+        self.panel = RunPanel(tab.generate, tab.stop, tab.progress, tab.preview, tab.gallery, tab.empty)
         self.studio = studio
         self.annotators = annotators
         self.stream = stream
@@ -232,6 +234,7 @@ class ImageEvents:
         """Make the pictures: yields the steps as they come, then the result."""
         tab = self.tab
         cancel = self.runs.start(request.session_hash or "")
+        idle = self.panel.idle(before=bool(data[tab.files]))
         try:
             with spoken():
                 yield {
@@ -245,13 +248,13 @@ class ImageEvents:
                     if hasattr(report, "images"):
                         last = self._done(report)
                     else:
-                        yield self._step(report)
-                yield self._idle(data) | last
+                        yield self.panel.step(report)
+                yield idle | last
         except gr.Error:
             if cancel.is_set():  # asked for, so no error
-                yield self._idle(data) | {tab.progress: note_html(STOPPED, "quiet")}
+                yield idle | {tab.progress: note_html(STOPPED, "quiet")}
                 return
-            yield self._idle(data)
+            yield idle
             raise
         finally:
             self.runs.finish(request.session_hash or "", cancel)
@@ -264,30 +267,6 @@ class ImageEvents:
     def choose_picture(self, files: list[str], event: gr.SelectData) -> str | None:
         """Let "Save picture" save the picture that was clicked."""
         return files[event.index] if files and event.index < len(files) else None
-
-    def _step(self, progress: Progress) -> Updates:
-        tab = self.tab
-        updates: Updates = {tab.progress: progress_html(progress)}
-        if progress.preview is not None:
-            updates |= {
-                tab.empty: gr.update(visible=False),
-                tab.gallery: gr.update(visible=False),
-                tab.preview: gr.update(visible=True, value=progress.preview),
-            }
-        return updates
-
-    def _idle(self, data: Data) -> Updates:
-        """Return the page to rest, with the pictures that were there before the run."""
-        tab = self.tab
-        before = bool(data[tab.files])
-        return {
-            tab.generate: gr.update(value="Generate", interactive=True),
-            tab.stop: gr.update(interactive=False),
-            tab.progress: "",
-            tab.preview: gr.update(visible=False),
-            tab.gallery: gr.update(visible=before),
-            tab.empty: gr.update(visible=not before),
-        }
 
     def _done(self, result: Result) -> Updates:
         tab = self.tab

@@ -15,7 +15,8 @@ from controlnext.ui import shared
 from controlnext.ui.image import SEED_MAXIMUM, gamma_info
 from controlnext.ui.image_events import RUN as QUEUE
 from controlnext.ui.models import model_choices, model_info
-from controlnext.ui.shared import PRIVATE, note_html, progress_html, spoken, waiting_html
+from controlnext.ui.panel import RunPanel
+from controlnext.ui.shared import PRIVATE, note_html, spoken, waiting_html
 from controlnext.ui.video import LIKE_REFERENCE, RUN, VIEWS, VideoTab, video_sizes
 from controlnext.ui.video_fit import Data, FitEvents, Updates
 from controlnext.ui.video_parts import video_summary_html
@@ -25,7 +26,6 @@ from controlnext.video.ffmpeg import VideoError
 if TYPE_CHECKING:
     from controlnext.animation.job import VideoResult
     from controlnext.animation.recipe import VideoRecipe
-    from controlnext.progress import Progress
     from controlnext.studio import Studio
 
 STOPPED = "Stopped before a frame was finished."
@@ -48,6 +48,7 @@ class VideoEvents:
             clips: Where it is remembered which upload was the clip of which digest.
         """
         self.tab = tab
+        self.panel = RunPanel(tab.animate, tab.stop, tab.progress, tab.preview, tab.video, tab.empty)
         self.studio = studio
         self.fit = fit
         self.runs = Runs()
@@ -121,6 +122,7 @@ class VideoEvents:
         """Make the video: yields the steps as they come, then the result."""
         tab, page = self.tab, request.session_hash or ""
         cancel = self.runs.start(page)
+        idle = self.panel.idle(before=bool(data[tab.files]))
         try:
             with spoken():
                 yield {
@@ -141,13 +143,13 @@ class VideoEvents:
                         self.clips[report.recipe.clip_sha256] = source
                         last = self._done(report)
                     else:
-                        yield self._step(report)
-                yield self._idle(data) | last
+                        yield self.panel.step(report)
+                yield idle | last
         except gr.Error:
             if cancel.is_set():  # asked for, so no error
-                yield self._idle(data) | {tab.progress: note_html(STOPPED, "quiet")}
+                yield idle | {tab.progress: note_html(STOPPED, "quiet")}
                 return
-            yield self._idle(data)
+            yield idle
             raise
         finally:
             self.runs.finish(page, cancel)
@@ -168,30 +170,6 @@ class VideoEvents:
         if not data[self.tab.opened]:
             raise VideoError("There is no clip yet: drop one in that shows how the character is to move.")
         return data[self.tab.opened]
-
-    def _step(self, progress: Progress) -> Updates:
-        tab = self.tab
-        updates: Updates = {tab.progress: progress_html(progress)}
-        if progress.preview is not None:
-            updates |= {
-                tab.empty: gr.update(visible=False),
-                tab.video: gr.update(visible=False),
-                tab.preview: gr.update(visible=True, value=progress.preview),
-            }
-        return updates
-
-    def _idle(self, data: Data) -> Updates:
-        """Return the page to rest, with the video that was there before the run."""
-        tab = self.tab
-        before = bool(data[tab.files])
-        return {
-            tab.animate: gr.update(value="Animate", interactive=True),
-            tab.stop: gr.update(interactive=False),
-            tab.progress: "",
-            tab.preview: gr.update(visible=False),
-            tab.video: gr.update(visible=before),
-            tab.empty: gr.update(visible=not before),
-        }
 
     def _done(self, result: VideoResult) -> Updates:
         tab = self.tab
