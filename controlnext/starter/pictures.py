@@ -1,7 +1,7 @@
 """`python -m controlnext.starter.pictures FOLDER`: pictures of the starter's world with captions, for a first training.
 
-The starter knows only its own drawn world, so an adapter for it is learned from pictures of that world. With `--normal` each
-also gets a normal map as its condition, a kind that no annotator here makes.
+The starter knows only its own drawn world, so an adapter for it is learned from pictures of that world. With `--condition` each
+also gets its exact condition as the world knows it: one of those that annotators read, or a normal map, which none of them makes.
 """
 
 from __future__ import annotations
@@ -15,8 +15,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from controlnext.starter.conditions import CONDITIONS, condition
 from controlnext.starter.dataset import FIRST_TRAINING_SEED, make_samples
+from controlnext.starter.world import Picture
 from controlnext.training.rows import METADATA
+
+NORMAL = "normal"
 
 COUNT = 400
 # Far from the scenes of `python -m controlnext.starter render`, so that these pictures are new to the base as well.
@@ -32,8 +36,18 @@ def normal_map(depth: np.ndarray) -> np.ndarray:
     return np.rint((normals * 0.5 + 0.5) * 255).astype(np.uint8)
 
 
-def write_pictures(folder: Path, count: int, *, normal: bool = False) -> None:
-    """Write `0000.png` and so on with their captions in `metadata.jsonl`, and normal maps in `normal/` if asked."""
+def _drawn(kind: str, picture: Picture) -> np.ndarray:
+    return normal_map(picture.depth) if kind == NORMAL else condition(kind, picture)
+
+
+def write_pictures(folder: Path, count: int, kind: str | None = None) -> None:
+    """Write `0000.png` and so on with their captions in `metadata.jsonl`.
+
+    Args:
+        folder: where to; made if it is not there.
+        count: how many.
+        kind: also write conditions of this kind, one of `CONDITIONS` or `NORMAL`, to a folder of that name in it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     lines = []
     for number in range(count):
@@ -41,10 +55,10 @@ def write_pictures(folder: Path, count: int, *, normal: bool = False) -> None:
         name = f"{number:04d}.png"
         Image.fromarray(sample.picture.rgb).save(folder / name)
         row = {"file_name": name, "text": sample.caption(np.random.default_rng(number))}
-        if normal:
-            (folder / "normal").mkdir(exist_ok=True)
-            Image.fromarray(normal_map(sample.picture.depth)).save(folder / "normal" / name)
-            row["conditioning_image"] = f"normal/{name}"
+        if kind:
+            (folder / kind).mkdir(exist_ok=True)
+            Image.fromarray(_drawn(kind, sample.picture)).save(folder / kind / name)
+            row["conditioning_image"] = f"{kind}/{name}"
         lines.append(json.dumps(row))
     (folder / METADATA).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -54,9 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m controlnext.starter.pictures", description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--count", type=int, default=COUNT, help=f"how many (default: {COUNT})")
-    parser.add_argument("--normal", action="store_true", help="write normal maps as conditions, too")
+    parser.add_argument("--condition", choices=(NORMAL, *CONDITIONS), help="write these conditions, too")
     options = parser.parse_args(arguments)
-    write_pictures(options.folder, options.count, normal=options.normal)
+    write_pictures(options.folder, options.count, options.condition)
     sys.stdout.write(f"{options.count} pictures in {options.folder}\n")
     return 0
 

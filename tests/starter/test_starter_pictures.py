@@ -1,13 +1,14 @@
 import numpy as np
 from PIL import Image
 
-from controlnext.starter.pictures import main, normal_map
+from annotators.starter_net import PARTS_PALETTE
+from controlnext.starter.pictures import main, normal_map, write_pictures
 from controlnext.training.config import DataConfig
 from controlnext.training.rows import read_rows
 
 
 def test_pictures_are_a_folder_to_train_from(tmp_path, capsys):
-    assert main([str(tmp_path), "--count", "2", "--normal"]) == 0
+    assert main([str(tmp_path), "--count", "2", "--condition", "normal"]) == 0
     assert "2 pictures" in capsys.readouterr().out
     rows, bad = read_rows(DataConfig(folder=tmp_path))
     assert bad == []
@@ -15,6 +16,15 @@ def test_pictures_are_a_folder_to_train_from(tmp_path, capsys):
     assert all(row.text for row in rows)
     assert [Image.open(row.condition).size for row in rows] == [Image.open(row.picture).size for row in rows]
     assert not np.array_equal(np.asarray(Image.open(rows[0].picture)), np.asarray(Image.open(rows[1].picture)))
+
+
+def test_conditions_are_those_of_the_world(tmp_path):
+    write_pictures(tmp_path, 1, "segmentation")
+    colours = np.asarray(Image.open(tmp_path / "segmentation" / "0000.png")).reshape(-1, 3)
+    known = {tuple(colour) for colour in PARTS_PALETTE.tolist()}
+    found = {tuple(colour) for colour in colours.tolist()}
+    assert len(found) > 3
+    assert found <= known
 
 
 def test_normals_point_where_a_surface_faces():
