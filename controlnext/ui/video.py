@@ -15,6 +15,7 @@ from controlnext.ui.image import GAMMA_MAXIMUM, GUIDANCE_MAXIMUM, STEPS_MAXIMUM,
 from controlnext.ui.models import model_choices, model_info
 from controlnext.ui.shared import heading, note_html, picture_input
 from controlnext.ui.sizes import size_choices
+from controlnext.ui.video_player import take_moving_pictures
 from controlnext.ui.video_widgets import free_slider, video_file
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def _left() -> dict[str, Any]:
             elem_id="cnx-reference", elem_classes="cnx-frame", placeholder="Drop a picture\n\nof the character",
         )  # fmt: skip
         clip = video_file(
-            label="Clip", sources=["upload", "webcam"], height=PAIR_HEIGHT, buttons=[], elem_id="cnx-clip",
+            label="Clip: video or GIF", sources=["upload", "webcam"], height=PAIR_HEIGHT, buttons=[], elem_id="cnx-clip",
             elem_classes="cnx-frame", webcam_options=gr.WebcamOptions(mirror=False),
         )  # fmt: skip
     examples = None
@@ -167,7 +168,7 @@ def _left() -> dict[str, Any]:
             object_fit="cover", show_label=False, container=False, interactive=False, buttons=[],
             elem_id="cnx-video-examples", elem_classes="cnx-thumbs",
         )  # fmt: skip
-    strip = gr.HTML(elem_id="cnx-strip")
+    strip = gr.HTML(elem_id="cnx-strip", js_on_load=take_moving_pictures("cnx-clip"))
     with gr.Group(elem_classes="cnx-settings", elem_id="cnx-cut"):
         start = free_slider(0, 10, value=0, step=0.01, label="Start (s)", elem_id="cnx-clip-start")
         end = free_slider(0, 10, value=10, step=0.01, label="End (s)", elem_id="cnx-clip-end")

@@ -17,6 +17,7 @@ from controlnext.ui.shared import PRIVATE, note_html, open_picture, progress_htm
 from controlnext.ui.sizes import size_of
 from controlnext.ui.video import CHOICE, FPS_MAXIMUM, LIKE_REFERENCE, START, VideoTab
 from controlnext.ui.video_parts import notes_html, people_pictures, strip_html, strip_pictures, sure_html
+from controlnext.ui.video_player import Players
 from controlnext.ui.worker import Runs, in_thread
 from controlnext.video.extract import Recent
 
@@ -59,6 +60,7 @@ class FitEvents:
         self.reads = Runs()
         self.shown = Recent(KEPT_PAGES)  # page -> the fit it shows, for its scrubber
         self.strips = Recent(KEPT_STRIPS)
+        self.players = Players()
 
     def wire(self) -> None:
         """Connect the components; must be called inside the `gr.Blocks` context of the tab."""
@@ -96,8 +98,13 @@ class FitEvents:
         if path is None:
             yield {tab.opened: "", tab.seconds: 0.0, tab.strip: "", tab.notes: note_html(START, "quiet")}
             return
+        path = self.players.clip_of(path)
         try:
             with spoken():
+                if path == data[tab.clip] and self.players.needs(path):
+                    yield {tab.opened: "", tab.notes: waiting_html("Preparing the clip for the player")}
+                    yield {tab.clip: self.players.shown(self.studio.animator.driver.open(path), tab.clip)}
+                    return  # the clip itself is opened when that is there
                 # the clip that values were put back for leaves them as they are
                 kept = bool(data[tab.restored]) and weights_digest(Path(path)) == data[tab.restored]
                 start, end = data[tab.start] or 0.0, data[tab.end] or 0.0

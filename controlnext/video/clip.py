@@ -19,6 +19,8 @@ SQUARE = "scale=w='min(16384,max(1,round(iw*sar)))':h=ih,setsar=1"
 """Filter that makes pixels square; old camcorders' are not."""
 
 _READABLE = "MP4, MOV, WebM or GIF"
+_UNSOUGHT = "webp_anim"  # the one container that ffmpeg reads from its beginning alone
+_ANIMATED = 0x02  # bit of the flags in a WebP file's first chunk
 _DURATION = re.compile(r"^  Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)", re.MULTILINE)
 _VIDEO = re.compile(r"^  Stream #0:\d+\S*: Video: (?!.*\(attached pic\))(.*)$", re.MULTILINE)
 _SOUND = re.compile(r"^  Stream #0:\d+\S*: Audio: ", re.MULTILINE)
@@ -43,6 +45,7 @@ class Clip:
         rotation: degrees that the file asks to be turned by, already applied to width and height.
         has_sound: whether there is sound.
         pictures: files of a folder of pictures in natural order; empty for a video file.
+        sought: whether a time in it can be gone to; else everything before that time is decoded, too.
     """
 
     path: Path
@@ -55,13 +58,14 @@ class Clip:
     rotation: int = 0
     has_sound: bool = False
     pictures: tuple[Path, ...] = ()
+    sought: bool = True
 
 
 def open_clip(given: str | Path | Sequence[str | Path]) -> Clip:
     """Find out what a clip holds; its first frame is decoded, so that what is returned can be read.
 
     Args:
-        given: a video file (MP4, MOV, WebM, GIF and more), a folder of pictures, or a list of picture files, which is put
+        given: a video file (MP4, MOV, WebM, GIF, animated WebP and more), a folder of pictures, or a list of picture files, which is put
             into natural order: `2.png` comes before `10.png`. Ready-made pose frames are frames as any others.
 
     Raises:
@@ -72,7 +76,7 @@ def open_clip(given: str | Path | Sequence[str | Path]) -> Clip:
     path = Path(given)
     if path.is_dir():
         return _of_pictures(path, list(path.iterdir()))
-    if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file():
+    if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file() and not _is_animated(path):
         return _of_pictures(path.parent, [path])
     try:
         if path.stat().st_size == 0:
@@ -86,6 +90,16 @@ def natural(path: Path) -> tuple[tuple[int, int, str], ...]:
     """Key that sorts names as people count: digits as numbers, letters without case."""
     parts = re.split(r"(\d+)", path.name.casefold())
     return tuple((1, int(part), part) if part.isdecimal() else (0, 0, part) for part in parts)
+
+
+def _is_animated(path: Path) -> bool:
+    """Say whether a WebP file has several frames: it may be a picture or a clip, by the same ending."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(21)
+    except OSError:
+        return False
+    return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and bool(head[20:] and head[20] & _ANIMATED)
 
 
 def _refuse_nothing() -> Clip:
@@ -153,6 +167,7 @@ def _of_file(path: Path) -> Clip:
         frames=max(1, frames),
         rotation=round(float(turn[1])) if turn else 0,
         has_sound=_SOUND.search(header) is not None,
+        sought=f"Input #0, {_UNSOUGHT}" not in header,
     )
 
 

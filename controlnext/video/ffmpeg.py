@@ -15,8 +15,9 @@ import numpy as np
 
 from controlnext.errors import ControlNeXtError
 
-CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "gif", "avi", "apng")
-"""Those in which a start can be found exactly; a transport stream has no index."""
+CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "gif", "avi", "apng", "webp_anim")
+"""Those in which a start can be found exactly, if need be by decoding all before it; a transport stream has no index.
+Older builds of ffmpeg lack animated WebP and say so."""
 
 SOUND_ONLY = ("mp3", "wav", "ogg", "flac", "aac", "aiff", "caf")
 MAX_PIXELS = 40_000_000

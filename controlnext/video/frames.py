@@ -89,7 +89,7 @@ class Frames:
     def _arguments(self) -> list[str]:
         cut = self.plan.cut
         # a little before the frame, lest rounding to microseconds leaves it out
-        start = max(0.0, cut.start - _BEFORE / self.clip.fps)
+        start = max(0.0, cut.start - _BEFORE / self.clip.fps) if self.clip.sought else 0.0
         filters = [
             *([f"setpts=PTS-{cut.start:.6f}/TB"] if cut.start else []),
             # from the cut's own start, so that sound cut alike stays in step; `pass` keeps a clip of one frame
@@ -100,8 +100,8 @@ class Frames:
         ]
         return [
             # else times would begin at the seek, rounded to the hundredths of a GIF
-            *(("-copyts", "-start_at_zero") if cut.start else ()),
-            *source(self.clip.path, start=start, seconds=cut.end - cut.start if cut.end else 0.0),
+            *(("-copyts", "-start_at_zero") if start else ()),
+            *source(self.clip.path, start=start, seconds=cut.end - (start and cut.start) if cut.end else 0.0),
             *("-map", "0:V:0", "-vf", ",".join(filters), "-fps_mode", "passthrough"),
             *("-frames:v", str(cut.max_frames), *PICTURES_OUT),
         ]

@@ -66,6 +66,26 @@ def test_opening_a_clip_sets_its_length_and_shows_it(video, clips):
     assert updates[1][tab.strip].count("<img") == 8
 
 
+def test_gif_is_shown_as_what_players_play_and_read_as_it_is(video, clips):
+    tab, gif = video.tab, str(clips / "one.gif")
+    waiting, shown = video.fit.open_clip(data_of(video, clip=gif, opened="before", restored="kept"))
+    assert (waiting[tab.opened], set(shown)) == ("", {tab.clip})
+    player = open_clip(shown[tab.clip])
+    assert (player.path.suffix, player.frames, player.width, player.height) == (".mp4", 10, 96, 64)
+    opened = next(video.fit.open_clip(data_of(video, clip=shown[tab.clip])))
+    assert (opened[tab.opened], opened[tab.end]["value"]) == (gif, pytest.approx(1.0))
+    assert "10 of 10 frames" in fitted(video, filled(video, clips, opened=gif))[tab.sure]
+
+
+def test_gif_that_is_none_says_one_sentence(video, tmp_path):
+    (tmp_path / "bad.gif").write_bytes(b"GIF89a" + b"\0" * 40)
+    updates = []
+    with pytest.raises(gr.Error, match=r"bad\.gif"):
+        updates.extend(video.fit.open_clip(data_of(video, clip=str(tmp_path / "bad.gif"))))
+    assert "bad.gif" in updates[-1][video.tab.notes]
+    assert updates[-1][video.tab.opened] == ""
+
+
 def test_removing_the_clip_empties_the_page(video):
     (update,) = video.fit.open_clip(data_of(video, clip=None))
     assert (update[video.tab.opened], update[video.tab.strip]) == ("", "")

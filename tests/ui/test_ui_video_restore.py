@@ -55,6 +55,18 @@ def test_video_dropped_as_the_clip_is_put_back_and_leads_to_its_clip(video, clip
     assert update[video.tab.seed] == 11
 
 
+def test_gif_that_drove_comes_back(video, clips):
+    gif = str(clips / "one.gif")
+    made = list(video.events.run(filled(video, clips, opened=gif, start=0.2, end=0.8), PAGE))[-1]
+    updates = video.restore.asked(made[video.tab.files]["file"])
+    assert updates[video.tab.clip] == gif
+    *_, shown = video.fit.open_clip(data_of(video, clip=gif, restored=updates[video.tab.restored]))
+    opened = next(
+        video.fit.open_clip(data_of(video, clip=shown[video.tab.clip], restored=updates[video.tab.restored], start=0.2, end=0.8))
+    )  # fmt: skip
+    assert (opened[video.tab.start]["value"], opened[video.tab.end]["value"]) == (0.2, 0.8)
+
+
 def test_video_whose_clip_is_gone_drives_itself(video, clips, saved):
     video.restore.clips.clear()
     first, second, _ = video.fit.open_clip(data_of(video, clip=saved))

@@ -61,12 +61,13 @@ class ColumnReader:
 def write_clips(folder: Path) -> None:
     """Write clips of one second, 96 x 64 at 10 frames a second, which `ColumnReader` sees red and blue people in.
 
-    `one.mp4`, `two.mp4` (the red one leaves for the last frames), `nobody.mp4`, `sound.mp4` (a tone and no picture),
+    `one.mp4`, the same as `one.gif`, `two.mp4` (the red one leaves for the last frames), `nobody.mp4`, `sound.mp4` (a tone and no picture),
     `text.mp4` (no video), and the picture `red.png`.
     """
     for name, colours in (("one", "r"), ("two", "rb"), ("nobody", "")):
         write_video(folder / f"{name}.mp4", (_frame(colours, index) for index in range(10)), 10)
     run(["-f", "lavfi", "-i", "sine", "-t", "1", "-c:a", "aac", str(folder / "sound.mp4")])
+    run(["-i", str(folder / "one.mp4"), str(folder / "one.gif")])
     (folder / "text.mp4").write_text("no video", encoding="ascii")
     Image.fromarray(_frame("r", 0)).save(folder / "red.png")
 

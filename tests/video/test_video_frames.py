@@ -1,12 +1,14 @@
+import subprocess
 import weakref
 from itertools import pairwise
 
 import numpy as np
 import pytest
+from PIL import Image
 from video_clips import grey_frames, make, numbers, save_pictures
 
 from controlnext.video import Cut, VideoError, open_clip, plan_cut, read_frames, write_video
-from controlnext.video.ffmpeg import PICTURES_OUT, Process, read_picture, source
+from controlnext.video.ffmpeg import PICTURES_OUT, Process, binary, read_picture, source
 
 
 def frames_of(path, **cut):
@@ -47,6 +49,36 @@ def test_a_cut_takes_exactly_these_frames(clips, cut, expected):
     with read_frames(clip, plan) as frames:
         assert numbers(frames) == pytest.approx(expected, abs=1 if "fps" in cut else 0)
         assert frames.count == len(expected) == plan.frames
+
+
+@pytest.fixture
+def webp(tmp_path):
+    """Twenty grey frames at 10 a second as an animated WebP, which ffmpeg cannot seek in."""
+    if b"webp_anim" not in subprocess.run([binary(), "-hide_banner", "-demuxers"], capture_output=True).stdout:
+        pytest.skip("this build of ffmpeg reads no animated WebP")
+    first, *others = (Image.fromarray(frame) for frame in grey_frames(20))
+    first.save(tmp_path / "grey.webp", save_all=True, append_images=others, duration=100, lossless=True)
+    return tmp_path / "grey.webp"
+
+
+@pytest.mark.parametrize(
+    ("cut", "expected"),
+    [
+        ({}, list(range(20))),
+        ({"start": 0.5, "end": 1.0}, [5, 6, 7, 8, 9]),
+        ({"start": 0.4, "fps": 5, "stride": 2}, [4, 8, 12, 16]),
+        ({"start": 1.9}, [19]),
+    ],
+)
+def test_an_animated_webp_is_a_clip(webp, cut, expected):
+    clip = open_clip(webp)
+    assert (clip.frames, clip.fps, clip.seconds, clip.pictures) == (20, pytest.approx(10), pytest.approx(2), ())
+    assert numbers(frames_of(webp, **cut)) == pytest.approx(expected, abs=1 if "fps" in cut else 0)
+
+
+def test_a_still_webp_is_a_picture(tmp_path):
+    Image.new("RGB", (64, 48)).save(tmp_path / "one.webp")
+    assert len(open_clip(tmp_path / "one.webp").pictures) == len(frames_of(tmp_path / "one.webp")) == 1
 
 
 @pytest.mark.parametrize("fps", [0, 2, 8, 30])
