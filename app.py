@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import gradio as gr
 
     from controlnext.studio import Studio
+    from controlnext.training.runs import Trainings
     from controlnext.ui.worker import Stream
 
 ROOT = Path(__file__).resolve().parent
@@ -68,6 +70,20 @@ def make_studio(chosen: argparse.Namespace) -> Studio:
         poses=annotators,
         threads=chosen.threads,
     )
+
+
+def served_here_alone(chosen: argparse.Namespace) -> bool:
+    """Whether only this machine reaches the page; then it may name folders of the disk."""
+    host = chosen.host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
+    public = chosen.share or os.environ.get("GRADIO_SHARE", "").lower() == "true" or "SPACE_ID" in os.environ
+    return host in ("127.0.0.1", "localhost", "::1") and not public
+
+
+def make_trainings(chosen: argparse.Namespace) -> Trainings | None:
+    """Return the trainings of this app; None where a GPU is borrowed for seconds only."""
+    from controlnext.training.runs import Trainings
+
+    return None if ON_ZERO_GPU else Trainings(chosen.output_dir / "training", device=chosen.device)
 
 
 def zero_gpu_stream(studio: Studio) -> Stream:
@@ -118,7 +134,7 @@ def launch(chosen: argparse.Namespace, *, block: bool = True) -> tuple[gr.Blocks
     stream = zero_gpu_stream(studio) if ON_ZERO_GPU else None  # imports `spaces`, which must come before torch
     if ON_ZERO_GPU:
         warm_up(studio)  # a Space has its models in memory before it forks its GPU workers
-    page = build_ui(studio, stream=stream)
+    page = build_ui(studio, stream=stream, trainings=make_trainings(chosen), local=served_here_alone(chosen))
     page.queue(max_size=64)
     page.launch(
         server_name=chosen.host,
@@ -140,6 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the app until it is interrupted; return the exit status."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     log.setLevel(logging.INFO)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an orderly end, which lets a training save
     try:
         launch(options(arguments))
     except OSError as error:  # the port is taken

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Callable, Sequence
+from itertools import count
 from pathlib import Path
 from threading import Event
 from typing import Any
+
+import yaml
 
 from controlnext.conflicts import Conflict, Conflicts
 from controlnext.defaults import (
@@ -26,7 +30,7 @@ from controlnext.hub import token
 from controlnext.limits import shorten
 from controlnext.lora import LoraError, LoraLibrary
 from controlnext.lora_file import TEXT_WIDTHS, BaseShape, LoraInfo
-from controlnext.presets import DEFAULT_MODEL, PRESETS_DIR, Preset, PresetError, load_presets
+from controlnext.presets import DEFAULT_MODEL, PRESETS_DIR, Preset, PresetError, load_preset, load_presets
 from controlnext.progress import Progress
 from controlnext.readiness import Failure, missing_reason, readiness, video_reason
 from controlnext.recipe import Recipe, RecipeError
@@ -141,6 +145,38 @@ class Catalogue:
         if not self.lora_dirs:
             raise LoraError("There is no folder for your LoRAs; start the app with one (--loras DIR).")
         return self._library(preset).add(source, self._shape(preset), preset.title, name).name
+
+    def add_model(self, source: str | Path, name: str, note: str = "") -> str:
+        """Copy a preset into the folder of presets, such as a training's; another one is never overwritten.
+
+        Args:
+            source: the preset file, with absolute paths.
+            name: what the model is to be called; made fit for a file, and numbered if another model has it.
+            note: sentence added to the description. A preset of the same adapters is renewed, and loaded anew if it differs.
+
+        Returns:
+            Its name.
+
+        Raises:
+            PresetError: it is no preset, or the folder cannot be written.
+        """
+        new = load_preset(source)
+        presets, wanted = self._read(), re.sub(r"[^\w-]+", "-", name).strip("-") or "model"
+        for number in count(1):
+            name = wanted if number == 1 else f"{wanted}-{number}"
+            if name not in self._broken and (name not in presets or _same_adapters(presets[name], new)):
+                break
+        try:
+            values = yaml.safe_load(Path(source).read_text(encoding="utf-8"))
+            values["description"] = " ".join(filter(None, [new.description, note]))
+            partial = self.presets_dir / f"{name}.partial"
+            partial.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
+            partial.replace(self.presets_dir / f"{name}.yaml")
+        except OSError as error:
+            raise PresetError(
+                f"The preset cannot be written to {self.presets_dir} ({error.strerror or error}): copy {source} there yourself."
+            ) from error
+        return name
 
     def preset(self, name: str) -> Preset:
         """Return a preset by name.
@@ -328,6 +364,15 @@ class Catalogue:
         if place is not None and place.is_dir():
             return BaseShape.of_folder(place)
         return BaseShape(next((width for width, family in TEXT_WIDTHS.items() if family == preset.family), None))
+
+
+def _same_adapters(one: Preset, other: Preset) -> bool:
+    """Whether two presets name the same adapters on this disk."""
+    places = [
+        {kind: row.path and preset.resolve_path(row.path) for kind, row in preset.adapters.items()}
+        for preset in (one, other)
+    ]
+    return places[0] == places[1]
 
 
 def _missing_adapter(preset: Preset, kind: str) -> str:

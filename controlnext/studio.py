@@ -143,6 +143,10 @@ class Studio:
         """Copy a LoRA file into the user's own folder and return its name; see `Catalogue.add_lora`."""
         return self.catalogue.add_lora(model, source, name)
 
+    def add_model(self, source: str | Path, name: str, note: str = "") -> str:
+        """Copy a preset, such as a training's, among the models and return its name; see `Catalogue.add_model`."""
+        return self.catalogue.add_model(source, name, note)
+
     def resolve(self, model: str = DEFAULT_MODEL, annotator: str = "none", **values: object) -> Recipe:
         """Make a recipe of what a person gave and the model's defaults for the rest; see `Catalogue.resolve`."""
         return self.catalogue.resolve(model, annotator, **values)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
 from PIL import Image
+
+if TYPE_CHECKING:
+    import torch
 
 _STEPS = ((512, 64), (0, 32))
 """Sides of buckets are multiples of this many pixels, from this side of a square on; as SDXL's own buckets."""
@@ -50,6 +53,8 @@ class Frame:
 
     def time_ids(self) -> torch.Tensor:
         """SDXL's size conditioning: original height and width, top and left of the cut, its height and width."""
+        import torch
+
         (width, height), (left, top), size = self.original, self.corner, self.size
         return torch.tensor([height, width, top, left, size[1], size[0]], dtype=torch.float32)
 
@@ -78,6 +83,8 @@ def frame_for(
     if generator is None:
         corner = tuple(room // 2 for room in spare)
     else:
+        import torch
+
         corner = tuple(int(torch.randint(room + 1, (), generator=generator)) for room in spare)
     return Frame(tuple(original), scaled, tuple(size), corner, mirrored)
 

@@ -42,12 +42,13 @@ def write_report(run: RunFolder, latest: Mapping[str, Any] | None = None) -> Pat
     return run.report
 
 
-def curve(title: str, lines: Mapping[str, Points]) -> str:
+def curve(title: str, lines: Mapping[str, Points], size: tuple[int, int] = _CURVE) -> str:
     """Draw lines over the steps as SVG.
 
     Args:
         title: above it.
         lines: points (step, value) by name.
+        size: width and height of the drawing, in its own units; it fills what it is put into.
 
     Returns:
         The drawing; empty if there is nothing to draw.
@@ -56,7 +57,7 @@ def curve(title: str, lines: Mapping[str, Points]) -> str:
     every = [point for points in lines.values() for point in points]
     if not every:
         return ""
-    (width, height), (left, right, top, bottom) = _CURVE, _MARGIN
+    (width, height), (left, right, top, bottom) = size, _MARGIN
     last = max(step for step, _ in every) or 1
     low, high = min(value for _, value in every), max(value for _, value in every)
     low = min(low, 0.0) if low < 0.5 * high else low
@@ -92,9 +93,9 @@ def curve(title: str, lines: Mapping[str, Points]) -> str:
     )
 
 
-def thinned(points: Points) -> Points:
+def thinned(points: Points, most: int = _POINTS) -> Points:
     """Average neighbours until there are few enough points to draw."""
-    size = -(-len(points) // _POINTS)
+    size = -(-len(points) // most)
     if size <= 1:
         return points
     parts = [points[start : start + size] for start in range(0, len(points), size)]
@@ -146,20 +147,20 @@ def _chosen(steps: Sequence[int]) -> list[int]:
 
 def _strip(run: RunFolder, index: int, row: Mapping[str, str], steps: Sequence[int]) -> str:
     """A row of the table: what was asked, what was drawn at each step, and the picture it came from."""
-    drawn = [_inside(run.validation / f"step-{step:08d}" / f"{index}.png") for step in steps]
+    drawn = [embedded(run.validation / f"step-{step:08d}" / f"{index}.png") for step in steps]
     asked = run.validation / "asked"
     return (
-        f'<tr><td><img src="{_inside(asked / f"{index}.png")}" alt="condition"></td>'
+        f'<tr><td><img src="{embedded(asked / f"{index}.png")}" alt="condition"></td>'
         f'<td><img class="drawn" alt="result" data-steps=\'{json.dumps(drawn)}\'></td>'
-        f'<td><img src="{_inside(asked / f"{index}-picture.png")}" alt="picture"></td>'
+        f'<td><img src="{embedded(asked / f"{index}-picture.png")}" alt="picture"></td>'
         f"<td>{html.escape(row['prompt'])}<br><small>{html.escape(row['name'])}</small></td></tr>"
     )
 
 
-def _inside(path: Path) -> str:
-    """A picture as part of the page; empty if it is not there."""
+def embedded(source: Path | Image.Image) -> str:
+    """A picture as the source of an <img> that needs nothing else; empty for a file that is not there."""
     try:
-        with Image.open(path) as image:
+        with source if isinstance(source, Image.Image) else Image.open(source) as image:
             image = image.convert("RGB")
     except (OSError, SyntaxError):
         return ""

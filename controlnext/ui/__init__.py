@@ -18,6 +18,9 @@ from controlnext.ui.restore import Restore
 from controlnext.ui.shared import note_html
 from controlnext.ui.status import build_status_tab
 from controlnext.ui.theme import TITLE, launch_options
+from controlnext.ui.train import ELSEWHERE, build_train_tab
+from controlnext.ui.train_events import TrainEvents
+from controlnext.ui.train_use import UseEvents
 from controlnext.ui.video import build_video_tab
 from controlnext.ui.video_api import VideoEndpoints
 from controlnext.ui.video_events import VideoEvents
@@ -29,27 +32,38 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from controlnext.studio import Studio
+    from controlnext.training.runs import Trainings
 
 __all__ = ["build_ui", "build_video", "launch_options"]
 
 
-def build_ui(studio: Studio, *, annotators: ModuleType | None = None, stream: Stream | None = None) -> gr.Blocks:
+def build_ui(
+    studio: Studio,
+    *,
+    annotators: ModuleType | None = None,
+    stream: Stream | None = None,
+    trainings: Trainings | None = None,
+    local: bool = False,
+) -> gr.Blocks:
     """Return the page, ready to be launched with `launch_options()`.
 
     Args:
         studio: Runs recipes and says what there is. Nothing is loaded here.
         annotators: The package `annotators`, or something that acts like it.
         stream: Runs a recipe in another way than in a thread of this process, such as on a borrowed GPU.
+        trainings: Where trainings are and what starts them; without it the train tab says where training can be done.
+        local: The page is served to this machine alone, so that a person may name folders of its disk.
     """
     if annotators is None:
         import annotators
     stream = stream or stream_of(studio)
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
         build_header(page, studio)
-        with gr.Tabs(elem_id="cnx-tabs"):
+        with gr.Tabs(elem_id="cnx-tabs") as tabs:
             with gr.Tab("Image", id="image"):
                 tab = build_image_tab(studio, annotators)
-                ImageEvents(tab, studio, annotators, stream).wire()
+                image = ImageEvents(tab, studio, annotators, stream)
+                image.wire()
                 Restore(tab, studio, example_prompts()).wire()
                 LoraEvents(tab, studio).wire()
             with gr.Tab("Video", id="video"):
@@ -57,6 +71,13 @@ def build_ui(studio: Studio, *, annotators: ModuleType | None = None, stream: St
                     build_video(studio, annotators)
                 except ControlNeXtError as error:
                     gr.HTML(note_html(str(error)))
+            with gr.Tab("Train", id="train") as train:
+                if trainings is None:
+                    gr.Markdown(ELSEWHERE, elem_id="cnx-train-elsewhere")
+                else:
+                    tab = build_train_tab(studio, annotators, local=local)
+                    TrainEvents(tab, studio, annotators, trainings).wire(page, train)
+                    UseEvents(tab, studio, trainings, image, local=local).wire(page, tabs)
             with gr.Tab("What works here", id="status") as status:
                 build_status_tab(status, studio, annotators)
         Endpoints(studio, annotators, stream).publish()

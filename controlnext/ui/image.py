@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -169,9 +169,8 @@ def _left(annotators: ModuleType, map_size: int) -> dict[str, Any]:
             [str(path) for path in found], columns=max(6, len(found)), rows=1, height=58, allow_preview=False,
             object_fit="cover", show_label=False, container=False, interactive=False, buttons=[], elem_id="cnx-examples",
         )  # fmt: skip
-    kinds = [name for name in annotators.ANNOTATORS if name != READY_MAP]
-    kinds.sort(key=lambda name: (list(ANNOTATOR_LABELS).index(name) if name in ANNOTATOR_LABELS else 99, name))
-    choices = [(ANNOTATOR_LABELS.get(name, name.title()), name) for name in kinds]
+    choices = kind_choices(annotators.ANNOTATORS)
+    kinds = [name for _, name in choices]
     annotator = gr.Radio(
         choices,
         value=kinds[0],
@@ -206,6 +205,16 @@ def _left(annotators: ModuleType, map_size: int) -> dict[str, Any]:
         "resolution": resolution, "panels": panels, "examples": examples,
         "controls": controls, "add_control": add_control, "start": start,
     }  # fmt: skip
+
+
+def kind_choices(kinds: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the choices of a control: each kind but that of ready-made maps by its label, in the page's order."""
+    order = list(ANNOTATOR_LABELS)
+    kinds = sorted(
+        (name for name in kinds if name != READY_MAP),
+        key=lambda name: (order.index(name) if name in order else len(order), name),
+    )
+    return [(ANNOTATOR_LABELS.get(name, name.title()), name) for name in kinds]
 
 
 def _ready_map(annotators: ModuleType) -> list[str]:

@@ -16,7 +16,7 @@ from controlnext.inputs import Inputs
 from controlnext.ui import shared
 from controlnext.ui.conditions import READY_MAP, Made, make_condition, map_resolution
 from controlnext.ui.control_events import ControlEvents
-from controlnext.ui.image import OWN_SAMPLER, SEED_MAXIMUM, ImageTab, gamma_info
+from controlnext.ui.image import OWN_SAMPLER, SEED_MAXIMUM, ImageTab, gamma_info, kind_choices
 from controlnext.ui.loras import NO_LORA
 from controlnext.ui.models import model_choices, model_info
 from controlnext.ui.panel import RunPanel
@@ -84,13 +84,7 @@ class ImageEvents:
         tab.ready_map.change(self.choose_annotator, [tab.annotator, tab.ready_map], groups, queue=False, **PRIVATE)
         tab.annotator.input(self.control_default, [tab.model, tab.annotator], tab.gamma, **PRIVATE)
         self.further.wire(LIVE)
-        names = [name for name, _ in tab.loras]
-        tab.model.input(
-            self.model_defaults,
-            [tab.model, tab.annotator],
-            [tab.annotator, tab.model, tab.gamma, tab.steps, tab.guidance, tab.shape, tab.resolution, *names],
-            **PRIVATE,
-        )
+        tab.model.input(self.model_defaults, [tab.model, tab.annotator], self.model_outputs(), **PRIVATE)
         tab.dice.click(
             lambda: (random.randint(0, SEED_MAXIMUM), False), None, [tab.seed, tab.new_seed], queue=False, **PRIVATE
         )
@@ -119,7 +113,7 @@ class ImageEvents:
         tab = self.tab
         if (path := data[tab.picture]) is None:
             return None
-        name = READY_MAP if data[tab.ready_map] else data[tab.annotator]
+        name = READY_MAP if data[tab.ready_map] else self._made_by(data[tab.annotator])
         resolution = None if name == READY_MAP else data[tab.resolution]
         return make_condition(self.annotators, path, name, resolution, tab.panels[name].values(data))
 
@@ -142,8 +136,12 @@ class ImageEvents:
 
     def choose_annotator(self, name: str, ready_map: bool) -> list[Any]:
         """Show the settings of the chosen annotator alone."""
-        shown = READY_MAP if ready_map else name
+        shown = READY_MAP if ready_map else self._made_by(name)
         return [gr.update(visible=key == shown) for key in self.tab.panels]
+
+    def _made_by(self, kind: str) -> str:
+        """Return what makes a condition: of a kind that a training brought, the picture already is one."""
+        return kind if kind in self.tab.panels else READY_MAP
 
     # The defaults
 
@@ -153,16 +151,28 @@ class ImageEvents:
             gamma = self.studio.resolve(model, annotator).gamma
         return gr.update(value=gamma, info=gamma_info(gamma))
 
+    def model_outputs(self) -> list[gr.components.Component]:
+        """Return what `model_defaults` changes."""
+        tab = self.tab
+        names = [name for name, _ in tab.loras]
+        return [tab.annotator, tab.model, tab.gamma, tab.steps, tab.guidance, tab.shape, tab.resolution, *names]
+
+    def model_choices(self) -> Any:  # noqa: ANN401
+        """List the models as they are now."""
+        with spoken():
+            return gr.update(choices=model_choices(self.studio.models()))
+
     def model_defaults(self, model: str, annotator: str) -> list[Any]:
         """Put everything that depends on the model to its own values; a control it does not have gives way to its first."""
         row = self._row(model)
+        kinds = [*self.tab.panels, *(kind for kind in row["annotators"] if kind not in self.tab.panels)]
         if row["annotators"] and annotator not in row["annotators"]:
-            annotator = next((name for name in self.tab.panels if name in row["annotators"]), annotator)
+            annotator = next(kind for kind in kinds if kind in row["annotators"])
         with spoken():
             recipe = self.studio.resolve(model, annotator)
             names = [NO_LORA, *(row["name"] for row in self.studio.loras(model) if row["usable"])]
         return [
-            annotator,
+            gr.update(choices=kind_choices(kinds), value=annotator),
             gr.update(choices=model_choices(self.studio.models()), info=model_info(row)),
             gr.update(value=recipe.gamma, info=gamma_info(recipe.gamma)),
             recipe.num_inference_steps,
@@ -189,7 +199,8 @@ class ImageEvents:
         picture = open_picture(self.annotators, like).size if like and data[tab.shape] == PICTURE else None
         width, height = size_of(data[tab.shape], self._row(data[tab.model])["sizes"], picture)
         kind = data[tab.annotator]
-        as_given = data[tab.ready_map] or not path  # without a picture the words are alone
+        # Without a picture the words are alone.
+        as_given = data[tab.ready_map] or not path or self._made_by(kind) == READY_MAP
         settings = tab.panels[READY_MAP if as_given else kind].values(data) if path else {}
         return self.studio.resolve(
             data[tab.model],

@@ -20,6 +20,7 @@ from controlnext.ui.image import (
     STEPS_MAXIMUM,
     ImageTab,
     gamma_info,
+    kind_choices,
 )
 from controlnext.ui.loras import NO_LORA
 from controlnext.ui.shared import PRIVATE, served, spoken
@@ -121,6 +122,8 @@ class Restore:
         if kind in tab.panels:
             updates[tab.annotator] = kind
             updates |= tab.panels[kind].updates(recipe.annotator_settings)
+        elif kind:  # one that a training brought
+            updates[tab.annotator] = gr.update(choices=kind_choices([*tab.panels, kind]), value=kind)
         updates |= self._model(recipe) | self._loras(recipe)
         gr.Info("The settings are back as they were when this picture was made.", title="Restored", duration=5)
         return updates

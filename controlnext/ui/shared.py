@@ -125,17 +125,18 @@ def progress_html(progress: Progress) -> str:
     """Return the bar of a running generation, with its time left."""
     if not progress.total:
         return waiting_html(progress.stage)
-    left = "" if progress.seconds_left is None else f"about {_duration(progress.seconds_left)} left"
+    left = "" if progress.seconds_left is None else f"about {duration_text(progress.seconds_left)} left"
     steps = f"{escape(progress.stage)} · {escape(progress.counted)}"
-    return _bar(steps, left, min(1.0, progress.step / progress.total))
+    return bar_html(steps, left, min(1.0, progress.step / progress.total))
 
 
 def waiting_html(text: str) -> str:
     """Return the bar while nothing countable goes on."""
-    return _bar(escape(text), "", None)
+    return bar_html(escape(text), "", None)
 
 
-def _bar(left: str, right: str, part: float | None) -> str:
+def bar_html(left: str, right: str, part: float | None) -> str:
+    """Return a bar with HTML under its ends; `part` in [0, 1] is how far it goes, None while that is not known."""
     width = "" if part is None else f" style='width:{100 * part:.1f}%'"
     moving = " moving" if part is None else ""
     return (
@@ -144,7 +145,8 @@ def _bar(left: str, right: str, part: float | None) -> str:
     )
 
 
-def _duration(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
+    """Say how long something takes, as people do: `40 s`, `12 min`."""
     if seconds < 1:
         return "1 s"
     if seconds < 90:

@@ -16,7 +16,7 @@ READY = {
     "description": "Draws.",
     "licence": "MIT",
 }
-REASON = "B is not on this machine yet: Generate first downloads 2.2 GB from owner/b."
+REASON = "B is not on this machine yet: the first run downloads 2.2 GB from owner/b."
 AWAY = {
     "name": "b",
     "label": "B",
@@ -51,9 +51,9 @@ def test_a_model_without_the_shown_control_takes_one_of_its_own(studio, annotato
     with gr.Blocks():
         events = ImageEvents(build_image_tab(studio, annotators), studio, annotators, stream_of(studio))
     annotator, model, gamma = events.model_defaults("sdxl", "pose")[:3]
-    assert annotator == "depth"
+    assert annotator["value"] == "depth"
     assert "Its base model is not downloaded." in model["info"]
     assert ("SDXL (not here)", "sdxl") in model["choices"]
     assert gamma["value"] == studio.resolve("sdxl", "depth").gamma
-    assert events.model_defaults("sdxl", "canny")[0] == "canny"
-    assert events.model_defaults("starter", "pose")[0] == "pose"
+    assert events.model_defaults("sdxl", "canny")[0]["value"] == "canny"
+    assert events.model_defaults("starter", "pose")[0]["value"] == "pose"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from PIL import Image, ImageDraw, ImageFilter, ImageOps, UnidentifiedImageError
 from video_fakes import FakeAnimator
 
@@ -163,6 +164,7 @@ class FakeStudio:
         recipes: Every recipe that was run.
         steps: Steps taken in all runs.
         added: LoRAs that were uploaded.
+        trained: Kinds of the models that trainings made, by name.
     """
 
     output_dir: Path
@@ -172,6 +174,7 @@ class FakeStudio:
     steps: int = 0
     inputs: list[Inputs] = field(default_factory=list)
     added: list[str] = field(default_factory=list)
+    trained: dict[str, list[str]] = field(default_factory=dict)
     annotate: Callable | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -197,7 +200,13 @@ class FakeStudio:
              "defaults": defaults, "licence": "Apache-2.0"},
             {"name": "sdxl", "label": "SDXL", "sizes": large, "family": "sdxl", "usable": False, "reason": "Its base model is not downloaded.",
              "annotators": ["canny", "depth"], "defaults": {**defaults, "width": 1024, "height": 1024}, "licence": ""},
+            *({"name": name, "label": name, "sizes": sizes, "family": "starter", "usable": True, "reason": "", "annotators": kinds,
+               "defaults": defaults, "licence": ""} for name, kinds in self.trained.items()),
         ]  # fmt: skip
+
+    def add_model(self, source: Path, name: str, note: str = "") -> str:
+        self.trained[name] = list(yaml.safe_load(source.read_text())["adapters"])
+        return name
 
     def loras(self, model: str | None = None, annotator: str = "") -> list[dict[str, Any]]:
         facts = {"rank": 8, "style": "kohya", "size": 1_500_000, "trigger": "", "weight": 1.0}
