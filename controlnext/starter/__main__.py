@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--name", help=f"which adapter ({', '.join(CONDITIONS)}) or style ({', '.join(STYLES)}); pack: video alone"
     )
-    parser.add_argument("--start", type=Path, help="autoencoder, base or adapter folder to start from")
+    parser.add_argument("--start", type=Path, help="autoencoder, base, adapter or image encoder folder to start from")
     parser.add_argument("--shards", type=int, default=96, help="shards of 128 pictures to render")
     parser.add_argument("--part", default="0/1", help="render or encode only shards i, i+n, ... of the form i/n")
     return parser
@@ -93,7 +93,7 @@ def _run(options: argparse.Namespace) -> None:
     elif stage == "image-encoder":
         from controlnext.starter import train_encoder
 
-        train_encoder.train(data, runs / "clips", runs / stage, plan)
+        train_encoder.train(data, runs / "clips", runs / stage, plan, start=options.start)
     elif stage in ("video-frames", "video"):
         from controlnext.starter import train_video
 
