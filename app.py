@@ -24,12 +24,9 @@ if TYPE_CHECKING:
 
     from controlnext.studio import Studio
     from controlnext.training.runs import Trainings
-    from controlnext.ui.worker import Stream
 
 ROOT = Path(__file__).resolve().parent
 ON_ZERO_GPU = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "true", "t")
-GPU_SECONDS = 30
-"""Seconds of a borrowed GPU that a visitor of a ZeroGPU Space is charged at most for one run."""
 
 log = logging.getLogger("controlnext")
 
@@ -86,29 +83,6 @@ def make_trainings(chosen: argparse.Namespace) -> Trainings | None:
     return None if ON_ZERO_GPU else Trainings(chosen.output_dir / "training", device=chosen.device)
 
 
-def zero_gpu_stream(studio: Studio) -> Stream:
-    """Return a stream that runs each recipe on the GPU a ZeroGPU Space borrows for it.
-
-    The borrowed GPU works in a process of its own, so nothing but the recipe and the condition goes in and progress comes
-    out; a stop closes the generator there.
-    """
-    import spaces
-
-    from controlnext.ui.worker import run_in_thread
-
-    @spaces.GPU(duration=GPU_SECONDS)
-    def on_gpu(recipe, condition):  # noqa: ANN001, ANN202 - `spaces` reads the signature
-        yield from run_in_thread(studio, recipe, condition, threading.Event())
-
-    def stream(recipe, condition, cancel):  # noqa: ANN001, ANN202
-        for report in on_gpu(recipe, condition):
-            yield report
-            if cancel.is_set():
-                return
-
-    return stream
-
-
 def warm_up(studio: Studio) -> None:
     """Load the default model, in the background; why it cannot be loaded is logged, and said in the page."""
     begun = time.perf_counter()
@@ -129,12 +103,13 @@ def launch(chosen: argparse.Namespace, *, block: bool = True) -> tuple[gr.Blocks
     """
     begun = time.perf_counter()
     from controlnext.ui import build_ui, launch_options
+    from controlnext.ui.zero_gpu import borrowed_streams
 
     studio = make_studio(chosen)
-    stream = zero_gpu_stream(studio) if ON_ZERO_GPU else None  # imports `spaces`, which must come before torch
+    streams = borrowed_streams(studio) if ON_ZERO_GPU else {}  # imports `spaces`, which must come before torch
     if ON_ZERO_GPU:
         warm_up(studio)  # a Space has its models in memory before it forks its GPU workers
-    page = build_ui(studio, stream=stream, trainings=make_trainings(chosen), local=served_here_alone(chosen))
+    page = build_ui(studio, **streams, trainings=make_trainings(chosen), local=served_here_alone(chosen))
     page.queue(max_size=64)
     page.launch(
         server_name=chosen.host,

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from controlnext.animation.choice import AUTO, DRAWING
-from controlnext.animation.driving import Driver, PoseTools, Source
+from controlnext.animation.driving import Driver, Driving, PoseTools, Source
 from controlnext.animation.job import Follow, Job, VideoResult
 from controlnext.animation.output import pack_reference
 from controlnext.animation.recipe import KIND, VideoRecipe
@@ -113,6 +113,31 @@ class Animator:
         self._check(recipe, preset)
         return recipe
 
+    def read(
+        self,
+        recipe: VideoRecipe,
+        reference: Image.Image | None,
+        clip: Source,
+        *,
+        on_progress: Callable[[Progress], None] | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Driving:
+        """Do what comes before a model is needed: look whether the recipe can be run, and read its clip.
+
+        Arguments and errors are those of `animate`.
+
+        Returns:
+            The clip's poses, placed in the video to be made. They may be handed to another process.
+        """
+        preset = self._catalogue.preset(recipe.model)
+        self._check(recipe, preset)
+        if reference is None:
+            raise RecipeError("There is no reference picture: add one that shows the character.")
+        self._require(preset)
+        self._gallery().check()
+        size = (recipe.width, recipe.height)
+        return self.driver.drive(reference, clip, recipe.choice, size, on_progress=on_progress, cancel=cancel)
+
     def animate(
         self,
         recipe: VideoRecipe,
@@ -121,6 +146,7 @@ class Animator:
         *,
         beside: bool = False,
         poses: bool = False,
+        driving: Driving | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         cancel: threading.Event | None = None,
     ) -> VideoResult:
@@ -132,6 +158,7 @@ class Animator:
             clip: who moves; as `open_clip` takes it.
             beside: whether to write a version beside poses and clip, too.
             poses: whether to write the poses alone, too.
+            driving: what `read` gave for the same recipe, reference and clip, where that was done before.
             on_progress: told about every frame read and every step, in the calling thread.
             cancel: set it to stop; frames that are finished are kept as a shorter video.
 
@@ -142,15 +169,9 @@ class Animator:
         """
         report, cancel = on_progress or (lambda progress: None), cancel or threading.Event()
         begun = time.perf_counter()
-        preset = self._catalogue.preset(recipe.model)
-        self._check(recipe, preset)
-        if reference is None:
-            raise RecipeError("There is no reference picture: add one that shows the character.")
-        self._require(preset)
-        gallery = self._gallery()
-        gallery.check()
-        size = (recipe.width, recipe.height)
-        driving = self.driver.drive(reference, clip, recipe.choice, size, on_progress=report, cancel=cancel)
+        preset, gallery = self._catalogue.preset(recipe.model), self._gallery()
+        if driving is None:
+            driving = self.read(recipe, reference, clip, on_progress=report, cancel=cancel)
         notes = list(driving.sentences)
         with self._turn(report, cancel):
             engine = self._load(preset, [KIND], report, cancel)

@@ -26,7 +26,7 @@ from controlnext.ui.video_api import VideoEndpoints
 from controlnext.ui.video_events import VideoEvents
 from controlnext.ui.video_fit import FitEvents
 from controlnext.ui.video_restore import VideoRestore
-from controlnext.ui.worker import Stream, stream_of
+from controlnext.ui.worker import Stream, VideoStream, stream_of, video_stream_of
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -42,6 +42,7 @@ def build_ui(
     *,
     annotators: ModuleType | None = None,
     stream: Stream | None = None,
+    video_stream: VideoStream | None = None,
     trainings: Trainings | None = None,
     local: bool = False,
 ) -> gr.Blocks:
@@ -51,12 +52,13 @@ def build_ui(
         studio: Runs recipes and says what there is. Nothing is loaded here.
         annotators: The package `annotators`, or something that acts like it.
         stream: Runs a recipe in another way than in a thread of this process, such as on a borrowed GPU.
+        video_stream: Makes videos in another way, likewise.
         trainings: Where trainings are and what starts them; without it the train tab says where training can be done.
         local: The page is served to this machine alone, so that a person may name folders of its disk.
     """
     if annotators is None:
         import annotators
-    stream = stream or stream_of(studio)
+    stream, video_stream = stream or stream_of(studio), video_stream or video_stream_of(studio)
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
         build_header(page, studio)
         with gr.Tabs(elem_id="cnx-tabs") as tabs:
@@ -68,7 +70,7 @@ def build_ui(
                 LoraEvents(tab, studio).wire()
             with gr.Tab("Video", id="video"):
                 try:
-                    build_video(studio, annotators)
+                    build_video(studio, annotators, video_stream)
                 except ControlNeXtError as error:
                     gr.HTML(note_html(str(error)))
             with gr.Tab("Train", id="train") as train:
@@ -81,12 +83,12 @@ def build_ui(
             with gr.Tab("What works here", id="status") as status:
                 build_status_tab(status, studio, annotators)
         Endpoints(studio, annotators, stream).publish()
-        VideoEndpoints(studio, annotators).publish()
+        VideoEndpoints(studio, annotators, video_stream).publish()
     return page
 
 
-def build_video(studio: Studio, annotators: ModuleType) -> SimpleNamespace:
-    """Lay the video tab out and connect it; must be called inside a `gr.Blocks` context.
+def build_video(studio: Studio, annotators: ModuleType, stream: VideoStream | None = None) -> SimpleNamespace:
+    """Lay the video tab out and connect it; must be called inside a `gr.Blocks` context. Arguments as of `build_ui`.
 
     Returns:
         Its `tab`, and its handlers `restore`, `fit` and `events`.
@@ -97,7 +99,7 @@ def build_video(studio: Studio, annotators: ModuleType) -> SimpleNamespace:
     tab, clips = build_video_tab(studio), {}
     restore = VideoRestore(tab, studio, clips)
     fit = FitEvents(tab, studio, annotators, restore)
-    events = VideoEvents(tab, studio, fit, clips)
+    events = VideoEvents(tab, studio, fit, clips, stream or video_stream_of(studio))
     for part in (restore, fit, events):
         part.wire()
     return SimpleNamespace(tab=tab, restore=restore, fit=fit, events=events)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from controlnext.ui.api import publish
 from controlnext.ui.conditions import ConditionError
 from controlnext.ui.image_events import RUN
 from controlnext.ui.shared import open_picture, spoken
+from controlnext.ui.worker import VideoOrder, VideoStream
 from controlnext.video import write_video
 
 if TYPE_CHECKING:
@@ -26,10 +28,11 @@ if TYPE_CHECKING:
 class VideoEndpoints:
     """The functions behind the endpoints."""
 
-    def __init__(self, studio: Studio, annotators: ModuleType) -> None:
+    def __init__(self, studio: Studio, annotators: ModuleType, stream: VideoStream) -> None:
         """Remember who does the work; `publish` makes the endpoints."""
         self.studio = studio
         self.annotators = annotators
+        self.stream = stream
         self.file: gr.File | None = None
 
     def publish(self) -> None:
@@ -93,7 +96,7 @@ class VideoEndpoints:
                 fit=fit,
                 keep_sound=keep_sound,
             )
-            made = self.studio.animate(recipe, picture, clip)
+            *_, made = self.stream(VideoOrder(recipe, picture, clip), threading.Event())
             return self._served(made.file), made.facts()
 
     def _served(self, path: Path) -> str:

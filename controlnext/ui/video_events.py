@@ -20,7 +20,7 @@ from controlnext.ui.shared import PRIVATE, note_html, spoken, waiting_html
 from controlnext.ui.video import LIKE_REFERENCE, RUN, VIEWS, VideoTab, video_sizes
 from controlnext.ui.video_fit import Data, FitEvents, Updates
 from controlnext.ui.video_parts import video_summary_html
-from controlnext.ui.worker import Runs, in_thread
+from controlnext.ui.worker import Runs, VideoOrder, VideoStream
 from controlnext.video.ffmpeg import VideoError
 
 if TYPE_CHECKING:
@@ -38,14 +38,17 @@ SHOW_STAGE = """() => {
 class VideoEvents:
     """The handlers of a run."""
 
-    def __init__(self, tab: VideoTab, studio: Studio, fit: FitEvents, clips: dict[str, str]) -> None:
+    def __init__(
+        self, tab: VideoTab, studio: Studio, fit: FitEvents, clips: dict[str, str], stream: VideoStream
+    ) -> None:
         """Remember the parts; `wire` connects them.
 
         Args:
             tab: The page.
-            studio: Makes the videos.
+            studio: Says what models there are.
             fit: Says what is chosen about clip and character.
             clips: Where it is remembered which upload was the clip of which digest.
+            stream: Makes the videos.
         """
         self.tab = tab
         self.panel = RunPanel(tab.animate, tab.stop, tab.progress, tab.preview, tab.video, tab.empty)
@@ -53,6 +56,7 @@ class VideoEvents:
         self.fit = fit
         self.runs = Runs()
         self.clips = clips
+        self.stream = stream
 
     def wire(self) -> None:
         """Connect the components; must be called inside the `gr.Blocks` context of the tab."""
@@ -132,13 +136,7 @@ class VideoEvents:
                 }
                 source, last = self._clip(data), {tab.progress: note_html(STOPPED, "quiet")}
                 recipe, reference = self.recipe(data), self.fit.reference(data)
-
-                def make(report: Any) -> VideoResult:  # noqa: ANN401 - takes a Progress
-                    return self.studio.animate(
-                        recipe, reference, source, beside=True, poses=True, on_progress=report, cancel=cancel
-                    )
-
-                for report in in_thread(make, cancel):
+                for report in self.stream(VideoOrder(recipe, reference, source, extras=True), cancel):
                     if hasattr(report, "file"):
                         self.clips[report.recipe.clip_sha256] = source
                         last = self._done(report)

@@ -10,13 +10,16 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from annotators.base import Annotation
+    from controlnext.animation.driving import Driving
+    from controlnext.animation.job import VideoResult
+    from controlnext.animation.recipe import VideoRecipe
     from controlnext.inputs import Inputs
     from controlnext.recipe import Recipe
     from controlnext.studio import Progress, Result, Studio
@@ -26,10 +29,30 @@ Stream = Callable[
 ]
 """Runs a recipe: yields progress, then the result; ends early once the event is set. `stream_of` makes the usual one."""
 
+VideoStream = Callable[["VideoOrder", threading.Event], Iterator["Progress | VideoResult"]]
+"""Makes a video, as a `Stream` makes pictures. `video_stream_of` makes the usual one."""
+
 Made = TypeVar("Made")
 
 POLL_SECONDS = 0.2
 """How often a waiting generator looks whether it was stopped."""
+
+
+@dataclass(frozen=True)
+class VideoOrder:
+    """What a video is made of.
+
+    Attributes:
+        recipe: what to make.
+        reference: picture of the character, upright RGB.
+        clip: file of who moves.
+        extras: whether the versions beside poses and clip, and of the poses alone, are wanted, too.
+    """
+
+    recipe: VideoRecipe
+    reference: Image.Image | None
+    clip: str
+    extras: bool = False
 
 
 class Runs:
@@ -84,6 +107,31 @@ def run_in_thread(
         cancel: Stops the work after the current step. Set here as soon as the caller stops reading.
     """
     return in_thread(lambda report: studio.generate(recipe, condition, on_progress=report, cancel=cancel), cancel)
+
+
+def video_stream_of(studio: Studio) -> VideoStream:
+    """Return the stream that makes videos in a thread of this process."""
+    return lambda order, cancel: animated_in_thread(studio, order, cancel)
+
+
+def animated_in_thread(
+    studio: Studio, order: VideoOrder, cancel: threading.Event, driving: Driving | None = None
+) -> Iterator[Progress | VideoResult]:
+    """Make a video in a daemon thread; see `in_thread`.
+
+    Args:
+        studio: Does the work.
+        order: What it is made of.
+        cancel: Stops the work after the current step. Set here as soon as the caller stops reading.
+        driving: The clip as `Animator.read` gave it, where that was done before.
+    """
+    return in_thread(
+        lambda report: studio.animate(
+            order.recipe, order.reference, order.clip, beside=order.extras, poses=order.extras, driving=driving,
+            on_progress=report, cancel=cancel,
+        ),
+        cancel,
+    )  # fmt: skip
 
 
 def in_thread(
