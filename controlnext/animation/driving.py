@@ -39,7 +39,7 @@ _KEPT = 64  # clips, readers, tracks and fitted sequences that stay at hand
 _STILLS = 16  # frames of clips
 _FIRST_FRAMES = 8  # looked at to tell a clip of pose frames, which may begin in black
 _DIMMED = 0.45  # brightness of the reference below the skeletons
-_PALE = 0.75  # how far the reference's own skeleton is drawn towards white
+_OWN = 255.0  # grey of the reference's own skeleton: white, which no limb of a pose drawing is
 _FRAMES_AT_ONCE = 4  # in memory while a clip is read: decoded, converted, read, drawn
 
 
@@ -119,6 +119,11 @@ class Driving:
         return ~self.track.shown
 
     @property
+    def has_figure(self) -> bool:
+        """Whether there is a figure in the reference."""
+        return bool(self.figure[:, 2].any())
+
+    @property
     def sentences(self) -> tuple[str, ...]:
         """What people should know before they press Animate: what is missing, what was guessed."""
         return about(self)
@@ -136,17 +141,17 @@ class Driving:
         return (self.frame(index) for index in range(len(self)))
 
     def overlay(self, index: int) -> Image.Image:
-        """Lay both skeletons over each other: the reference's in pale, frame `index` of the clip in colour.
+        """Lay both skeletons over each other: the reference's in white, and over it frame `index` of the clip in colour.
 
         Returns:
             RGB picture of `size`, over the dimmed reference; over black where there is none.
         """
         below = np.zeros((self.size[1], self.size[0], 3)) if self.reference is None else np.asarray(self.reference)
         picture = below * _DIMMED
-        if self.figure[:, 2].any():
+        if self.has_figure:
             own = self.draw(Poses((self.figure[None],), self.size[1], self.size[0], self.fps).data(0))
             drawn = np.asarray(own.image, np.float64)
-            picture = _over(picture, drawn, drawn.max(axis=2, keepdims=True) * _PALE + drawn * (1 - _PALE))
+            picture = _over(picture, drawn, np.full_like(drawn, _OWN))
         drawn = np.asarray(self.control(index).image, np.float64)
         return Image.fromarray(_over(picture, drawn, drawn).clip(0, 255).round().astype(np.uint8))
 

@@ -15,7 +15,7 @@ from controlnext.ui.image import GAMMA_MAXIMUM, GUIDANCE_MAXIMUM, STEPS_MAXIMUM,
 from controlnext.ui.models import model_choices, model_info
 from controlnext.ui.shared import heading, note_html, picture_input
 from controlnext.ui.sizes import size_choices
-from controlnext.ui.video_player import take_moving_pictures
+from controlnext.ui.video_player import hand_over
 from controlnext.ui.video_widgets import free_slider, video_file
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class VideoTab:
     """The components of the tab; `VideoEvents`, `FitEvents` and `VideoRestore` connect them.
 
     Attributes:
+        moving: takes clips that the player cannot show as they are, handed over by the page.
         opened: path of the clip that could be opened; empty where there is none.
         seconds: its length.
         restored: digest of the clip that values were put back for, until it is open; else empty.
@@ -65,6 +66,7 @@ class VideoTab:
 
     reference: gr.Image
     clip: gr.Video
+    moving: gr.File
     examples: gr.Gallery | None
     strip: gr.HTML
     start: gr.Slider
@@ -81,6 +83,7 @@ class VideoTab:
     face: gr.Checkbox
     keep_sound: gr.Checkbox
     overlay: gr.Image
+    legend: gr.HTML
     sure: gr.HTML
     frame: gr.Slider
     notes: gr.HTML
@@ -168,7 +171,8 @@ def _left() -> dict[str, Any]:
             object_fit="cover", show_label=False, container=False, interactive=False, buttons=[],
             elem_id="cnx-video-examples", elem_classes="cnx-thumbs",
         )  # fmt: skip
-    strip = gr.HTML(elem_id="cnx-strip", js_on_load=take_moving_pictures("cnx-clip"))
+    moving = gr.File(file_count="multiple", visible="hidden", label="Clips that are not played", elem_id="cnx-moving")
+    strip = gr.HTML(elem_id="cnx-strip", js_on_load=hand_over("cnx-clip", "cnx-moving"))
     with gr.Group(elem_classes="cnx-settings", elem_id="cnx-cut"):
         start = free_slider(0, 10, value=0, step=0.01, label="Start (s)", elem_id="cnx-clip-start")
         end = free_slider(0, 10, value=10, step=0.01, label="End (s)", elem_id="cnx-clip-end")
@@ -198,7 +202,7 @@ def _left() -> dict[str, Any]:
         hands = gr.Checkbox(False, label="Hands", info="Read and draw the fingers, where a reader can.")
         face = gr.Checkbox(False, label="Face", info="Read and draw the face, where a reader can.")
     return {
-        "reference": reference, "clip": clip, "examples": examples, "strip": strip, "start": start, "end": end, "fps": fps,
+        "reference": reference, "clip": clip, "moving": moving, "examples": examples, "strip": strip, "start": start, "end": end, "fps": fps,
         "max_frames": max_frames, "people": people, "person": person, "fit": fit, "limbs": limbs, "smooth": smooth,
         "follow": follow, "keep_sound": keep_sound, "hands": hands, "face": face,
     }  # fmt: skip
@@ -211,6 +215,7 @@ def _middle(rows: Sequence[Mapping[str, Any]], row: Mapping[str, Any], recipe: V
         label="Both skeletons", show_label=False, interactive=False, height=OVERLAY_HEIGHT, format="webp",
         buttons=["fullscreen"], elem_id="cnx-overlay", elem_classes="cnx-frame",
     )  # fmt: skip
+    parts["legend"] = gr.HTML(elem_id="cnx-legend")
     parts["reading"] = gr.HTML(elem_id="cnx-reading")
     parts["sure"] = gr.HTML(elem_id="cnx-sure")
     parts["frame"] = free_slider(0, 1, value=0, step=1, label="Frame", interactive=False, elem_id="cnx-frame-number")

@@ -5,21 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from PIL import ImageOps
 
 from controlnext.animation.choice import Choice
-from controlnext.hashes import weights_digest
 from controlnext.ui.shared import PRIVATE, note_html, open_picture, progress_html, spoken, waiting_html
 from controlnext.ui.sizes import size_of
 from controlnext.ui.video import CHOICE, FPS_MAXIMUM, LIKE_REFERENCE, START, VideoTab
-from controlnext.ui.video_parts import notes_html, people_pictures, strip_html, strip_pictures, sure_html
-from controlnext.ui.video_player import Players
+from controlnext.ui.video_parts import legend_html, notes_html, people_pictures, strip_html, strip_pictures, sure_html
+from controlnext.ui.video_player import clip_of_files
 from controlnext.ui.worker import Runs, in_thread
-from controlnext.video.extract import Recent
+from controlnext.video.extract import Recent, clip_digest
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -60,7 +58,7 @@ class FitEvents:
         self.reads = Runs()
         self.shown = Recent(KEPT_PAGES)  # page -> the fit it shows, for its scrubber
         self.strips = Recent(KEPT_STRIPS)
-        self.players = Players()
+        self.players = restore.players
 
     def wire(self) -> None:
         """Connect the components; must be called inside the `gr.Blocks` context of the tab."""
@@ -73,7 +71,8 @@ class FitEvents:
             **READ,
             **PRIVATE,
         )
-        outputs = [tab.overlay, tab.sure, tab.frame, tab.notes, tab.reading, tab.people, tab.person, tab.strip]
+        tab.moving.upload(self.take, tab.moving, [tab.clip, tab.notes, tab.moving, tab.restored], **READ, **PRIVATE)
+        outputs = {tab.overlay, tab.strip, tab.notes, *self._nothing()}
         # Every change begins a reading and ends the one before it, which `always_last` would wait for.
         gr.on(
             [part.change for part in tab.fit_inputs() - {tab.seconds}],
@@ -98,15 +97,11 @@ class FitEvents:
         if path is None:
             yield {tab.opened: "", tab.seconds: 0.0, tab.strip: "", tab.notes: note_html(START, "quiet")}
             return
-        path = self.players.clip_of(path)
+        path, driver = self.players.clip_of(path), self.studio.animator.driver
         try:
             with spoken():
-                if path == data[tab.clip] and self.players.needs(path):
-                    yield {tab.opened: "", tab.notes: waiting_html("Preparing the clip for the player")}
-                    yield {tab.clip: self.players.shown(self.studio.animator.driver.open(path), tab.clip)}
-                    return  # the clip itself is opened when that is there
                 # the clip that values were put back for leaves them as they are
-                kept = bool(data[tab.restored]) and weights_digest(Path(path)) == data[tab.restored]
+                kept = bool(data[tab.restored]) and clip_digest(driver.open(path)) == data[tab.restored]
                 start, end = data[tab.start] or 0.0, data[tab.end] or 0.0
                 found = None if kept else self.restore.of(path)
                 if found is not None:
@@ -114,7 +109,7 @@ class FitEvents:
                     if found.clip != path:
                         return  # that clip is opened when it is there
                     kept, start, end = True, found.start, found.end
-                clip = self.studio.animator.driver.open(path)
+                clip = driver.open(path)
         except gr.Error as error:
             yield {tab.opened: "", tab.seconds: 0.0, tab.strip: "", tab.notes: _warning(error)}
             raise
@@ -135,6 +130,17 @@ class FitEvents:
         self.strips.keep(path, pictures)
         used = (data[tab.max_frames] or clip.frames) / min(clip.fps, USUAL_FPS)
         yield {tab.strip: strip_html(pictures, length, start, min(used, end - start))}
+
+    def take(self, files: list[str]) -> Iterator[Updates]:
+        """Take files that the player does not play, such as a GIF, and give it what it does; `open_clip` follows."""
+        tab = self.tab
+        yield {tab.notes: waiting_html("Preparing the clip for the player"), tab.moving: None}
+        try:
+            with spoken():
+                yield {tab.clip: self.players.show(clip_of_files(files)), tab.restored: ""}
+        except gr.Error as error:
+            yield {tab.notes: _warning(error)}
+            raise
 
     def choose_person(self, event: gr.SelectData) -> int:
         """Follow the person whose picture was clicked."""
@@ -235,6 +241,7 @@ class FitEvents:
         choices = [(str(number + 1), number) for number in range(len(driving.tracks))]
         return {
             tab.overlay: driving.overlay(index),
+            tab.legend: legend_html(driving),
             tab.sure: sure_html(driving, index),
             tab.frame: gr.update(maximum=max(1, last), value=index, interactive=last > 0),
             tab.notes: notes_html(use, driving.sentences),
@@ -246,7 +253,7 @@ class FitEvents:
     def _nothing(self) -> Updates:
         tab = self.tab
         return {
-            tab.sure: "", tab.reading: "", tab.notes: gr.skip(), tab.frame: gr.update(value=0, interactive=False),
+            tab.sure: "", tab.reading: "", tab.legend: "", tab.notes: gr.skip(), tab.frame: gr.update(value=0, interactive=False),
             tab.people: gr.update(visible=False, value=[]), tab.person: gr.update(visible=False),
         }  # fmt: skip
 

@@ -101,6 +101,14 @@ def sure_html(driving: Driving, index: int) -> str:
     )
 
 
+def legend_html(driving: Driving) -> str:
+    """Return which skeleton is whose in `driving.overlay`."""
+    own = "<span><i class='own'></i>as the character stands</span>" if driving.has_figure else ""
+    fitted = driving.choice.fit and driving.reference is not None
+    whose = "the clip's person, fitted to it" if fitted else "the clip's person, where the clip has it"
+    return f"<p class='cnx-legend'>{own}<span><i class='clip'></i>{whose}</span></p>"
+
+
 def notes_html(use: Use, sentences: Sequence[str]) -> str:
     """Return what will be used, and what is missing."""
     return note_html(use.sentence, "info") + "".join(note_html(sentence, "warn") for sentence in sentences)

@@ -2,91 +2,123 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-
-import gradio as gr
+from typing import TYPE_CHECKING
 
 from controlnext.ui.shared import served
-from controlnext.video.clip import Clip
+from controlnext.video.clip import PICTURE_SUFFIXES
 from controlnext.video.extract import Recent
+from controlnext.video.ffmpeg import VideoError
 from controlnext.video.frames import Frames
 from controlnext.video.plan import Cut, plan_cut
 from controlnext.video.writer import write_video
 
-PICTURES_THAT_MOVE = (".gif", ".webp", ".apng")
-NOT_PLAYED = (*PICTURES_THAT_MOVE, ".avi")
+if TYPE_CHECKING:
+    import gradio as gr
+
+    from controlnext.animation.driving import Driver
+
+NOT_PLAYED = (".gif", ".webp", ".apng", ".avi")
 """Endings of clips that `open_clip` reads and `<video>` does not play."""
 
 SHOWN_SIDE = 640
 KEPT = 64
 
-# Gradio's video element takes files of the type `video/*` alone, by its own test and in the dialog: moving pictures are
-# given that type on their way in. Where a later Gradio is built otherwise they are refused as before, and nothing else fails.
-TAKE_MOVING_PICTURES = """
-if (!window.cnxTakesMovingPictures) {
-  window.cnxTakesMovingPictures = true;
+# Gradio's video element refuses whatever is not of the type `video/*`, and says of a file that its player does not play that
+# it is not playable. So such files, chosen or dropped there, go to an upload of their own; the player is given an H.264 of
+# them. Where a later Gradio is built otherwise they are refused as ever, and nothing else fails.
+HAND_OVER = """
+if (!window.cnxHandsOver) {
+  window.cnxHandsOver = true;
   const endings = %(endings)s;
-  const inside = (target) => target instanceof Element ? target.closest("#%(id)s") : null;
-  const ending = (file) => endings.find((one) => file.name.toLowerCase().endsWith(one));
-  const foreign = (files) => [...(files || [])].some((file) => ending(file) && !file.type.startsWith("video/"));
-  const typed = (files) => {
-    const list = new DataTransfer();
-    for (const file of files) {
-      const one = ending(file);
-      list.items.add(one ? new File([file], file.name, { type: "video/" + one.slice(1) }) : file);
-    }
-    return list;
-  };
-  document.addEventListener("click", (event) => {
-    const input = inside(event.target)?.querySelector("input[type=file]");
-    if (input && !input.accept.includes(endings[0])) input.accept += ", " + endings.join(", ");
-  }, true);
-  document.addEventListener("change", (event) => {
-    const input = event.target;
-    if (inside(input) && input.type === "file" && foreign(input.files)) input.files = typed(input.files).files;
-  }, true);
-  document.addEventListener("drop", (event) => {
-    if (!inside(event.target) || !foreign(event.dataTransfer?.files)) return;
+  const inside = (target) => target instanceof Element ? target.closest("#%(player)s") : null;
+  const strange = (file) => file.type.startsWith("image/") || endings.some((one) => file.name.toLowerCase().endsWith(one));
+  const hand = (event, files) => {
+    const upload = document.querySelector("#%(upload)s input[type=file]");
+    if (!upload || !inside(event.target) || ![...(files || [])].some(strange)) return;
     event.preventDefault();
     event.stopPropagation();
-    const dataTransfer = typed(event.dataTransfer.files);
-    event.target.dispatchEvent(new DragEvent("drop", { bubbles: true, cancelable: true, dataTransfer }));
+    const list = new DataTransfer();
+    for (const file of files) list.items.add(file);
+    upload.files = list.files;
+    upload.dispatchEvent(new Event("change", { bubbles: true }));
+  };
+  document.addEventListener("change", (event) => { if (event.target.type === "file") hand(event, event.target.files); }, true);
+  document.addEventListener("drop", (event) => hand(event, event.dataTransfer?.files), true);
+  document.addEventListener("click", (event) => {
+    const input = inside(event.target)?.querySelector("input[type=file]");
+    if (!input || input.accept.includes("image/")) return;
+    input.accept += ", image/*, " + endings.join(", ");
+    input.multiple = true;
   }, true);
 }
 """
 
 
-def take_moving_pictures(element: str) -> str:
-    """Return JavaScript that makes the `gr.Video` with this `elem_id` take moving pictures, chosen or dropped."""
-    return TAKE_MOVING_PICTURES % {"endings": list(PICTURES_THAT_MOVE), "id": element}
+def hand_over(player: str, upload: str) -> str:
+    """Return JavaScript that hands files which a player does not play to an upload beside it.
+
+    Args:
+        player: `elem_id` of a `gr.Video`.
+        upload: `elem_id` of a `gr.File`, which need not be seen.
+    """
+    return HAND_OVER % {"endings": list(NOT_PLAYED), "player": player, "upload": upload}
 
 
 class Players:
-    """What players show in place of clips they do not play, and which clips those are."""
+    """What a player shows in place of clips that it does not play, and which clips those are."""
 
-    def __init__(self) -> None:
-        """Remember nothing yet."""
+    def __init__(self, driver: Driver, player: gr.Video) -> None:
+        """Remember the parts.
+
+        Args:
+            driver: Opens clips.
+            player: Shows them.
+        """
+        self._driver = driver
+        self._player = player
         self._clips = Recent(KEPT)  # shown file -> clip
 
     def clip_of(self, path: str) -> str:
-        """Return the clip that a player shows by the file at `path`; that file itself for all that are played as they are."""
+        """Return the clip that the player shows by the file at `path`; that file itself for all that are played as they are."""
         return self._clips.get(path) or path
 
-    def needs(self, path: str) -> bool:
-        """Say whether a clip has to be shown by another file."""
-        return Path(path).suffix.lower() in NOT_PLAYED
+    def show(self, path: str) -> str:
+        """Return what the player shows for the clip at `path`, a file or a folder of pictures: its frames as H.264, made smaller.
 
-    def shown(self, clip: Clip, component: gr.Video) -> str:
-        """Write what a player shows for a clip: its frames as H.264, made smaller; as bounded as any reading.
+        As bounded as any reading; a file that players do play is returned as it is.
 
         Raises:
-            VideoError: no frame can be decoded, or the disk is full.
+            VideoError: the clip cannot be read, or the disk is full.
         """
+        if Path(path).suffix.lower() not in (*NOT_PLAYED, *PICTURE_SUFFIXES) and not Path(path).is_dir():
+            return path
+        clip = self._driver.open(path)
         plan = plan_cut(clip, Cut(max_side=min(SHOWN_SIDE, max(clip.width, clip.height))))
         with tempfile.TemporaryDirectory() as folder, Frames(clip, plan) as frames:
-            file = Path(folder) / f"{clip.path.stem}.mp4"
+            file = Path(folder) / f"{Path(path).stem}.mp4"
             write_video(file, frames, plan.fps)
-            path = served(file, component)
-        self._clips.keep(path, str(clip.path))
-        return path
+            shown = served(file, self._player)
+        self._clips.keep(shown, path)
+        return shown
+
+
+def clip_of_files(files: Sequence[str]) -> str:
+    """Return the clip that some uploaded files are: the first that is one, or a folder of all pictures among them.
+
+    Raises:
+        VideoError: there are no files.
+    """
+    pictures = [Path(file) for file in files if Path(file).suffix.lower() in PICTURE_SUFFIXES]
+    others = [str(file) for file in files if Path(file) not in pictures]
+    if others or len(pictures) == 1:
+        return (others or [str(pictures[0])])[0]
+    if not pictures:
+        raise VideoError("There is no clip yet: upload one first.")
+    folder = Path(tempfile.mkdtemp(prefix="pictures-"))
+    for picture in pictures:
+        shutil.copy(picture, folder / picture.name)
+    return str(folder)

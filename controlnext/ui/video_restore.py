@@ -19,6 +19,7 @@ from controlnext.ui.shared import PRIVATE, served, spoken
 from controlnext.ui.sizes import named
 from controlnext.ui.video import CHOICE, FPS_MAXIMUM, FRAMES_MAXIMUM, RUN, VideoTab, video_sizes
 from controlnext.ui.video_fit import Updates
+from controlnext.ui.video_player import Players
 
 if TYPE_CHECKING:
     from controlnext.animation.recipe import VideoRecipe
@@ -65,6 +66,7 @@ class VideoRestore:
         self.studio = studio
         self.clips = clips
         self.examples = video_examples()
+        self.players = Players(studio.animator.driver, tab.clip)
 
     def outputs(self) -> set[gr.components.Component]:
         """Return everything that is put back."""
@@ -124,7 +126,7 @@ class VideoRestore:
         updates |= {tab.part(name): stretched(getattr(recipe, name), most) for name, most in MAXIMA.items()}
         updates |= {
             tab.start: stretched(start, tab.start.maximum), tab.end: stretched(end, tab.end.maximum),
-            tab.seed: recipe.seed, tab.new_seed: False, tab.clip: clip, tab.opened: "", tab.restored: digest,
+            tab.seed: recipe.seed, tab.new_seed: False, tab.clip: self.players.show(clip), tab.opened: "", tab.restored: digest,
             tab.person: gr.update(value=recipe.person, choices=[(str(n + 1), n) for n in range(recipe.person + 1)]),
         }  # fmt: skip
         if reference is not None:
@@ -138,7 +140,7 @@ class VideoRestore:
     def _clip(self, recipe: VideoRecipe) -> str | None:
         """The clip a video was made from, if it was used since the start, or is an example."""
         known = self.clips.get(recipe.clip_sha256)
-        if known is not None and Path(known).is_file():
+        if known is not None and Path(known).exists():
             return known
         for _, example in self.examples:
             if weights_digest(example) == recipe.clip_sha256:

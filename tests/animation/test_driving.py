@@ -1,4 +1,5 @@
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -103,7 +104,11 @@ def test_the_overlay_shows_both_figures_over_the_dimmed_reference(driver, refere
     assert (np.abs(overlay - dimmed).max(axis=2) > 60).any()
     assert not np.array_equal(overlay, np.asarray(driving.overlay(3)).astype(int))
     x, y = driving.figure[1, :2].astype(int)
-    assert overlay[y, x].min() > 60  # the reference's own neck, pale
+    assert overlay[y, x].min() > 60  # the reference's own neck, white
+    alone = replace(driving, track=replace(driving.track, points=np.zeros_like(driving.track.points))).overlay(0)
+    drawn = np.abs(np.asarray(alone).astype(int) - dimmed).max(axis=2) > 60
+    colour = np.ptp(np.asarray(alone)[drawn].astype(int), axis=1)
+    assert (colour < 60).mean() > 0.9  # none in it: the clip's is told apart
 
 
 def test_who_is_missing_and_when_is_said(driver, tmp_path):

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from video_fakes import write_clips
 
+from controlnext.hashes import weights_digest
+
 pytestmark = pytest.mark.browser
 
 OVERLAY = "#cnx-overlay img"
@@ -125,6 +127,31 @@ def test_saved_video_dropped_as_the_clip_restores_everything(tab, clips, animato
     assert not tab.is_checked("#cnx-video-new-seed input")
     animate(tab, animator)
     assert animator.recipes[-1] == recipe
+
+
+DROP = """([bytes, name]) => {
+  const list = new DataTransfer();
+  list.items.add(new File([new Uint8Array(bytes)], name, { type: "image/gif" }));
+  const zone = document.querySelector("#cnx-clip input[type=file]").parentElement;
+  zone.dispatchEvent(new DragEvent("drop", { bubbles: true, cancelable: true, dataTransfer: list }));
+}"""
+
+
+def test_gif_is_taken_dropped_or_chosen_and_drives_the_video(tab, clips, animator):
+    tab.set_input_files("#cnx-reference input[type=file]", clips / "red.png")
+    tab.wait_for_selector("#cnx-reference img")
+    tab.evaluate(DROP, [list((clips / "one.gif").read_bytes()), "one.gif"])
+    tab.wait_for_selector("#cnx-sure svg polygon")
+    tab.wait_for_function("() => document.querySelector('#cnx-clip video')?.readyState >= 2")
+    assert tab.locator(".toast-body").count() == 0
+    animate(tab, animator)
+    assert animator.recipes[-1].clip_sha256 == weights_digest(clips / "one.gif")
+    tab.click("#cnx-clip .icon-button-wrapper button[aria-label='Clear']")
+    with tab.expect_file_chooser() as chooser:
+        tab.click("#cnx-clip .upload-container")
+    assert ".gif" in tab.get_attribute("#cnx-clip input[type=file]", "accept")
+    chooser.value.set_files(clips / "one.gif")
+    tab.wait_for_function("() => document.querySelector('#cnx-clip video')?.readyState >= 2")
 
 
 def test_person_is_chosen_by_its_picture(tab, clips, animator):

@@ -8,6 +8,7 @@ from pathlib import Path
 import gradio as gr
 import numpy as np
 import pytest
+from PIL import Image
 from tab_values import PAGE
 from video_fakes import FakePoses
 
@@ -68,22 +69,35 @@ def test_opening_a_clip_sets_its_length_and_shows_it(video, clips):
 
 def test_gif_is_shown_as_what_players_play_and_read_as_it_is(video, clips):
     tab, gif = video.tab, str(clips / "one.gif")
-    waiting, shown = video.fit.open_clip(data_of(video, clip=gif, opened="before", restored="kept"))
-    assert (waiting[tab.opened], set(shown)) == ("", {tab.clip})
-    player = open_clip(shown[tab.clip])
+    waiting, taken = video.fit.take([gif])
+    assert waiting[tab.moving] is None
+    player = open_clip(taken[tab.clip])
     assert (player.path.suffix, player.frames, player.width, player.height) == (".mp4", 10, 96, 64)
-    opened = next(video.fit.open_clip(data_of(video, clip=shown[tab.clip])))
+    opened = next(video.fit.open_clip(data_of(video, clip=taken[tab.clip])))
     assert (opened[tab.opened], opened[tab.end]["value"]) == (gif, pytest.approx(1.0))
     assert "10 of 10 frames" in fitted(video, filled(video, clips, opened=gif))[tab.sure]
+
+
+def test_several_pictures_are_the_frames_of_a_clip(video, tmp_path):
+    files = []
+    for index in (10, 2, 1):  # in natural order
+        (tmp_path / str(index)).mkdir()  # as uploads lie
+        files.append(str(tmp_path / str(index) / f"f{index}.png"))
+        Image.new("RGB", (64, 48), (index, 0, 0)).save(files[-1])
+    *_, taken = video.fit.take(files)
+    opened = next(video.fit.open_clip(data_of(video, clip=taken[video.tab.clip])))
+    clip = open_clip(opened[video.tab.opened])
+    assert [picture.name for picture in clip.pictures] == ["f1.png", "f2.png", "f10.png"]
+    *_, alone = video.fit.take(files[:1])
+    assert open_clip(alone[video.tab.clip]).frames == 1
 
 
 def test_gif_that_is_none_says_one_sentence(video, tmp_path):
     (tmp_path / "bad.gif").write_bytes(b"GIF89a" + b"\0" * 40)
     updates = []
     with pytest.raises(gr.Error, match=r"bad\.gif"):
-        updates.extend(video.fit.open_clip(data_of(video, clip=str(tmp_path / "bad.gif"))))
+        updates.extend(video.fit.take([str(tmp_path / "bad.gif")]))
     assert "bad.gif" in updates[-1][video.tab.notes]
-    assert updates[-1][video.tab.opened] == ""
 
 
 def test_removing_the_clip_empties_the_page(video):
@@ -109,6 +123,15 @@ def test_fit_shows_both_skeletons_and_what_will_be_used(video, clips):
     assert last[tab.frame]["maximum"] == 9
     assert last[tab.people]["visible"] is False
     assert "in 10 of 10 frames" in last[tab.sure]
+    assert "as the character stands" in last[tab.legend]
+    assert "fitted to it" in last[tab.legend]
+
+
+def test_legend_names_the_skeletons_that_are_shown(video, clips, tmp_path):
+    Image.new("RGB", (96, 64), "grey").save(tmp_path / "nobody.png")
+    legend = fitted(video, filled(video, clips, reference=str(tmp_path / "nobody.png"), fit=False))[video.tab.legend]
+    assert "character" not in legend
+    assert "where the clip has it" in legend
 
 
 def test_trim_takes_a_part(video, clips):
@@ -231,8 +254,6 @@ def test_choosing_a_model_sets_its_defaults(video):
 
 
 def test_size_follows_the_character_until_one_is_chosen(video, clips, tmp_path):
-    from PIL import Image
-
     Image.new("RGB", (60, 90)).save(tmp_path / "tall.png")
     tall = video.events.recipe(filled(video, clips, reference=str(tmp_path / "tall.png")))
     chosen = video.events.recipe(filled(video, clips, size="192x144"))
@@ -257,5 +278,5 @@ def test_fakes_are_the_real_interface():
     for name in ("PoseReader", "draw_pose"):
         assert callable(getattr(annotators, name))
         assert hasattr(FakePoses, name)
-    for name in ("models", "resolve", "animate"):
+    for name in ("models", "resolve", "read", "animate"):
         assert hasattr(Animator, name)

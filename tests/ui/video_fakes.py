@@ -17,11 +17,11 @@ from controlnext.animation.driving import Driver
 from controlnext.animation.job import VideoResult
 from controlnext.animation.output import REFERENCE_KEY, Output, pack_reference
 from controlnext.animation.recipe import VideoRecipe
-from controlnext.hashes import weights_digest
 from controlnext.pictures import picture_digest
 from controlnext.progress import Progress
 from controlnext.recipe import RecipeError
 from controlnext.recipe_png import RECIPE_KEY
+from controlnext.video.extract import clip_digest
 from controlnext.video.ffmpeg import run
 from controlnext.video.writer import write_video
 
@@ -134,13 +134,18 @@ class FakeAnimator:
         given = {name: value for name, value in values.items() if value is not None and (name, value) != ("seed", -1)}
         return VideoRecipe(**{**defaults, **given, "model": model})
 
-    def animate(self, recipe, reference, clip, *, beside=False, poses=False, on_progress=None, cancel=None):
-        begun, cancel = time.perf_counter(), cancel or threading.Event()
+    def read(self, recipe, reference, clip, *, on_progress=None, cancel=None):
         if reference is None:
             raise RecipeError("There is no reference picture: add one that shows the character.")
         size = (recipe.width, recipe.height)
-        driving = self.driver.drive(reference, clip, recipe.choice, size, on_progress=on_progress, cancel=cancel)
-        recipe = recipe.replace(reference_sha256=picture_digest(reference), clip_sha256=weights_digest(clip))
+        return self.driver.drive(reference, clip, recipe.choice, size, on_progress=on_progress, cancel=cancel)
+
+    def animate(
+        self, recipe, reference, clip, *, beside=False, poses=False, driving=None, on_progress=None, cancel=None
+    ):
+        begun, cancel = time.perf_counter(), cancel or threading.Event()
+        driving = driving or self.read(recipe, reference, clip, on_progress=on_progress, cancel=cancel)
+        recipe = recipe.replace(reference_sha256=picture_digest(reference), clip_sha256=clip_digest(driving.clip))
         self.output_dir.mkdir(parents=True, exist_ok=True)
         path = self.output_dir / f"{len(self.recipes):04d}-{recipe.seed}.mp4"
         with Output(path, driving, beside=beside, poses=poses) as output:
