@@ -32,7 +32,7 @@ from controlnext.lora import LoraError, LoraLibrary
 from controlnext.lora_file import TEXT_WIDTHS, BaseShape, LoraInfo
 from controlnext.presets import DEFAULT_MODEL, PRESETS_DIR, Preset, PresetError, load_preset, load_presets
 from controlnext.progress import Progress
-from controlnext.readiness import Failure, missing_reason, readiness, video_reason
+from controlnext.readiness import Failure, missing_reason, readiness, single_file_reason, video_reason
 from controlnext.recipe import Recipe, RecipeError
 from controlnext.sources import adapter_of, parts_of
 
@@ -206,11 +206,13 @@ class Catalogue:
             video: whether a video is to be made.
 
         Raises:
-            ControlNeXtError: the model makes videos where pictures are wanted, local files are not there, or base and
-                adapter do not go together.
+            ControlNeXtError: the model makes videos where pictures are wanted, a video model is a single file, local files
+                are not there, or base and adapter do not go together.
         """
         if preset.video and not video:
             raise PresetError(video_reason(preset))
+        if refused := single_file_reason(preset):
+            raise PresetError(refused)
         for part in parts_of(preset, kinds, half=self.half):
             place = part.find()
             if place is None and part.path is not None:

@@ -131,4 +131,4 @@ def absent(preset: Preset, repo: Repo, state: str, size: str) -> str:
             f"{preset.title} is not on this machine and {hub.endpoint()} cannot be reached; connect to download "
             f"{size}, or copy its files here and name their folder in {preset.name}.yaml."
         )
-    return f"{preset.title} is not on this machine yet: Generate first downloads {size} from {repo}."
+    return f"{preset.title} is not on this machine yet: the first run downloads {size} from {repo}."

@@ -78,6 +78,9 @@ def readiness(preset: Preset, failure: Failure | None = None, *, half: bool = Fa
     """
     if preset.video and not video:
         return Readiness("video", video_reason(preset))
+    refused = single_file_reason(preset)
+    if refused:
+        return Readiness("broken", refused)
     parts = parts_of(preset, (), half=half)
     gone = next((part for part in parts if part.path is not None and part.find() is None), None)
     if gone is not None:
@@ -112,6 +115,18 @@ def video_reason(preset: Preset) -> str:
     return (
         f"{preset.title} is made for video: it moves one picture along a row of poses and makes no single pictures. "
         "Choose another model for these."
+    )
+
+
+def single_file_reason(preset: Preset) -> str:
+    """Why a video model is not read from the single file its preset names; empty for all that can be read."""
+    base = parts_of(preset, ())[0]
+    if not preset.video or base.layout != "checkpoint":
+        return ""
+    return (
+        f"{preset.title} names the single file {base.place.checkpoint or base.place.path}, but video models are read from "
+        f"diffusers' folders alone: name a folder or repository that holds {INDEX_FILE}, unet, vae and image_encoder, such as "
+        f"stabilityai/stable-video-diffusion-img2vid-xt, in {preset.name}.yaml."
     )
 
 

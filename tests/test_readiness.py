@@ -1,7 +1,8 @@
 import pytest
 
 from controlnext import hub, readiness
-from controlnext.presets import load_preset
+from controlnext.catalogue import Catalogue
+from controlnext.presets import PresetError, load_preset
 from controlnext.readiness import WORDS, Failure
 
 PRESET = """
@@ -45,8 +46,25 @@ def test_a_model_that_is_not_here_says_how_much_comes_and_from_where(make):
     found = state(make())
     assert found.state == "download"
     assert found.download_bytes == 2_214_000_000  # the base, and the larger of two adapters
-    assert found.reason == "Mine is not on this machine yet: Generate first downloads 2.2 GB from owner/base."
+    assert found.reason == "Mine is not on this machine yet: the first run downloads 2.2 GB from owner/base."
     assert state(make(), half=True).download_bytes == 2_514_000_000
+
+
+@pytest.mark.parametrize("place", ["path: svd_xt.safetensors", "repo: owner/svd, checkpoint: svd_xt.safetensors"])
+def test_a_video_model_in_a_single_file_is_refused_with_what_to_name_instead(make, tmp_path, place):
+    make()
+    text = PRESET.format(variant="svd-v2", gated="false")
+    first, second, *rest = text.split("base:")
+    assert not rest
+    (tmp_path / "svd_xt.safetensors").write_bytes(b"there")
+    (tmp_path / "mine.yaml").write_text(f"{first}base: {{{place}, licence: none}}\n{second.partition(chr(10))[2]}")
+    preset = load_preset(tmp_path / "mine.yaml")
+    found = readiness.readiness(preset, video=True)
+    assert found.state == "broken"
+    assert "Mine names the single file svd_xt.safetensors" in found.reason
+    assert "stabilityai/stable-video-diffusion-img2vid-xt, in mine.yaml" in found.reason
+    with pytest.raises(PresetError, match="names the single file"):
+        Catalogue(tmp_path).require(preset, video=True)
 
 
 def test_a_gated_model_wants_a_token(make, monkeypatch):

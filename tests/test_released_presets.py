@@ -69,7 +69,7 @@ def test_a_released_model_is_downloaded_loaded_and_controls(online, tmp_path, mo
     row = row_of(studio, name)
     assert row["state"] == "download"
     assert row["download_bytes"] > 2e9
-    assert "Generate first downloads" in row["reason"]
+    assert "the first run downloads" in row["reason"]
     assert set(row["styles"]) == set(PRESETS[name].adapters)
     kind = row["annotators"][0]
     condition = Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8))
