@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from controlnext.ui.shared import badge_html, note_html
+from controlnext.video.ffmpeg import VideoError
 from controlnext.video.plan import Cut, plan_cut
 from controlnext.video.poses import BODY, visible
 
@@ -35,18 +36,29 @@ DOUBTFUL = 0.35
 
 
 def strip_pictures(clip: Clip) -> tuple[str, ...]:
-    """Return small pictures from all over a clip as addresses that hold them; each is sought, so length costs nothing."""
+    """Return small pictures from all over a clip as addresses that hold them; each is sought, so length costs nothing.
+
+    Where the clip is damaged the picture before stands in.
+    """
     from controlnext.video.frames import Frames
 
-    pictures = []
+    pictures: list[str] = []
+    missing = 0  # before the first that can be decoded
     for index in range(STRIP_PICTURES):
         start = clip.seconds * (index + 0.5) / STRIP_PICTURES
         plan = plan_cut(clip, Cut(start=max(0.0, start - 0.5 / clip.fps), max_frames=1, max_side=2 * STRIP_HEIGHT))
         with Frames(clip, plan) as frames:
-            frame = next(frames, None)
+            try:
+                frame = next(frames, None)
+            except VideoError:
+                frame = None
         if frame is not None:
             pictures.append(_address(Image.fromarray(frame)))
-    return tuple(pictures)
+        elif pictures:
+            pictures.append(pictures[-1])
+        else:
+            missing += 1
+    return (*pictures[:1] * missing, *pictures)
 
 
 def strip_html(pictures: Sequence[str], seconds: float, start: float, used: float) -> str:
@@ -136,7 +148,10 @@ def _person(driver: Driver, source: str, choice: Choice, track: Track) -> Image.
     index = int(np.argmax(track.confidence))
     points = track.points[index][BODY]
     places = points[visible(points), :2]
-    picture = Image.fromarray(driver.still(source, choice, index))
+    try:
+        picture = Image.fromarray(driver.still(source, choice, index))
+    except VideoError:  # there the clip is damaged
+        return Image.new("RGB", (PERSON_SIZE, PERSON_SIZE), "grey")
     middle, reach = (places.min(axis=0) + places.max(axis=0)) / 2, 0.62 * np.ptp(places, axis=0).max() + 4
     box = tuple(round(value) for value in (*(middle - reach), *(middle + reach)))
     return picture.crop(box).resize((PERSON_SIZE, PERSON_SIZE))
