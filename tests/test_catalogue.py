@@ -1,6 +1,8 @@
 import json
+from pathlib import Path
 
 import pytest
+import yaml
 
 from controlnext import hub
 from controlnext.catalogue import Catalogue
@@ -182,3 +184,45 @@ def test_loras_of_the_model_and_of_the_user_are_listed(folder, tmp_path):
 def test_a_folder_without_presets_is_a_sentence(tmp_path):
     with pytest.raises(ControlNeXtError, match="no preset was found"):
         Catalogue(tmp_path).resolve()
+
+
+def trained(folder, name="run", description="Trained."):
+    """A preset as a training writes it."""
+    preset = yaml.safe_load((folder / "starter.yaml").read_text())
+    preset |= {
+        "description": description,
+        "base": {"path": str(folder / "base"), "licence": "none"},
+        "adapters": {"canny": {"path": str(folder / name)}},
+    }
+    file = folder / "run" / f"{name}.yaml"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(yaml.safe_dump(preset))
+    return file
+
+
+def test_a_training_becomes_a_model_and_no_other_is_overwritten(catalogue, folder):
+    before = (folder / "starter.yaml").read_bytes()
+    assert catalogue.add_model(trained(folder), "starter") == "starter-2"
+    assert (folder / "starter.yaml").read_bytes() == before
+    assert catalogue.add_model(trained(folder, "other"), "starter") == "starter-3"
+    assert catalogue.add_model(trained(folder), "../my run/", "After 9 steps.") == "my-run"
+    assert catalogue.preset("my-run").description == "Trained. After 9 steps."
+    (folder / "broken.yaml").write_text("- no mapping")
+    assert catalogue.add_model(trained(folder), "broken") == "broken-2"
+
+
+def test_the_same_training_renews_its_model(catalogue, folder):
+    assert catalogue.add_model(trained(folder), "mine", "After 9 steps.") == "mine"
+    first = catalogue.preset("mine")
+    assert catalogue.add_model(trained(folder), "mine", "After 90 steps.") == "mine"
+    assert catalogue.preset("mine") != first  # so that the studio loads it anew
+    assert sorted(path.name for path in folder.glob("mine*")) == ["mine.yaml"]
+
+
+def test_a_model_that_cannot_be_added_is_one_sentence(catalogue, folder, monkeypatch):
+    with pytest.raises(ControlNeXtError, match="cannot be read"):
+        catalogue.add_model(folder / "gone.yaml", "mine")
+    catalogue.models()
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(30, "Read-only file system")))
+    with pytest.raises(ControlNeXtError, match=r"Read-only file system.*copy .*run\.yaml there yourself"):
+        catalogue.add_model(trained(folder), "mine")

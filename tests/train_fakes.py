@@ -81,6 +81,7 @@ class FakeLaunch:
         try:
             return self._steps(config, run, end)
         finally:
+            run.forget_stop()
             claim.close()
 
     def _steps(self, config: TrainConfig, run: RunFolder, end: threading.Event) -> int:
@@ -99,7 +100,13 @@ class FakeLaunch:
         for step in range(first + 1, config.steps + 1):
             time.sleep(self.step_seconds)
             run.tell("step", step=step, loss=1.0 / step, rate=1e-4, elapsed=0.01 * step)
-            told = {"step": step, "steps": config.steps, "loss": 1.0 / step, "elapsed": 0.01 * step, "seconds_left": 30}
+            told = {
+                "step": step,
+                "steps": config.steps,
+                "loss": 1.0 / step,
+                "elapsed": 0.01 * step,
+                "seconds_left": 30,
+            }
             run.set_status("training", **told)
             if step == self.die_at:
                 (run.path / "log.txt").write_text("Killed\n")

@@ -162,6 +162,8 @@ class Trainings:
         if running and not fresh:
             return Standing("starting", True, status)
         alive = running or bool(status.get("alive"))
+        if not alive and status.get("state") in AT_WORK:
+            status = run.status()  # it may have ended between what was read and the look for its process
         state, error = status.get("state", "new"), str(status.get("error", ""))
         if mine is not None and not alive and not fresh:
             if stopped:
@@ -201,13 +203,12 @@ class Trainings:
         name = config.output.name
         path = self.run(name).path
         with self._only_one():
-            try:
-                self.folder.mkdir(parents=True, exist_ok=True)
-                path.mkdir()
-            except FileExistsError:
+            if path.exists():
                 raise TrainingError(
                     f"There is a training named {name} already: give this one another name, or resume that one."
-                ) from None
+                )
+            try:
+                path.mkdir(parents=True)
             except OSError as error:
                 raise _unwritable(self.folder, error) from error
             try:
