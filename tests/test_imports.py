@@ -43,6 +43,11 @@ METHOD = (
     "device",
     "errors",
 )
+# The page follows trainings, which are processes of their own: of that room it takes only what loads no torch.
+FOLLOWED = tuple(
+    f"controlnext.training.{name}"
+    for name in ("config", "errors", "families", "follow", "frames", "report", "rows", "run_folder", "runs", "start")
+)
 HEAVY = ("torch", "diffusers", "transformers", "gradio", "peft", "mediapipe", "cv2")
 
 
@@ -77,6 +82,8 @@ def test_imports_keep_to_the_rules(name):
             assert not inside(imported, "annotators", *ON_TOP), f"{name} imports {imported}"
         if not inside(name, "controlnext.ui"):
             assert not inside(imported, "gradio"), f"{name} imports {imported}"
+        if inside(name, "controlnext.ui") and inside(imported, "controlnext.training"):
+            assert imported in FOLLOWED, f"{name} imports {imported}"
         if inside(name, *(f"controlnext.{room}" for room in METHOD)) and inside(imported, "controlnext"):
             allowed = ("controlnext", *(f"controlnext.{room}" for room in METHOD))
             assert imported in allowed, f"{name} imports {imported}"
@@ -85,6 +92,12 @@ def test_imports_keep_to_the_rules(name):
 @pytest.mark.parametrize("package", [name for name in ("controlnext", "annotators") if name in FILES])
 def test_importing_a_package_loads_nothing_heavy(package):
     code = f"import sys, {package}; print([name for name in {HEAVY} if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_what_the_page_takes_of_training_loads_no_torch():
+    code = f"import sys, {', '.join(FOLLOWED)}; print([name for name in ('torch', 'diffusers', 'gradio', 'cv2') if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 

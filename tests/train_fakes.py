@@ -74,7 +74,7 @@ class FakeLaunch:
         if end.wait(self.starting_seconds):
             return -15
         if self.crash:
-            (run.path / "log.txt").write_text("Traceback\nImportError: no torch\n")
+            (run.path / "log.txt").write_text("Traceback\n[rank0]: ImportError: no torch\ntorch.x.ChildFailedError:\n")
             return 1
         claim = run.lock()
         run.forget_stop()

@@ -34,6 +34,7 @@ AT_WORK = ("starting", "preparing", "training", "validating")
 _STARTED = "started.json"
 _NAME = re.compile(r"[\w-]{1,60}")
 _SHARED_FAMILY = "starter"  # its base is small enough to be in memory twice
+_COMPLAINT = re.compile(r"(\[rank\d+\]:\s*)?(?P<text>[\w.]*(Error|Exception|Killed)\b.*)")
 _GOOD_ENDS = (0, 130)
 
 
@@ -317,7 +318,8 @@ def _last_words(run: RunFolder, code: int | None) -> str:
     with suppress(OSError), (run.path / "log.txt").open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - 20_000))
         lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
-    said = next((line for line in reversed(lines) if re.match(r"[\w.]*(Error|Exception|Killed)\b", line)), "")
+    found = [match for line in lines if (match := _COMPLAINT.match(line)) and "ChildFailedError" not in line]
+    said = found[-1]["text"] if found else ""
     status = "" if code is None else f" with status {code}"
     last = f"; its log says: {said[:200]}" if said else ""
     return f"The training ended{status} without a word, killed or crashed{last}"

@@ -28,7 +28,7 @@ ENDED: Mapping[str, str] = {
     "new": "This training has not begun; Resume begins it.",
     "stopped": "Stopped after step {step}. Resume goes on exactly there.",
     "done": "Done after {step} steps. Resume goes on for the time limit again.",
-    "failed": "It failed after step {step}: {error} Resume goes on from its last checkpoint.",
+    "failed": "It failed after step {step}: {error}. Resume goes on from its last checkpoint.",
     "killed": "{error}. Resume goes on from its last checkpoint.",
 }
 """What is said of a training that nobody is at."""
@@ -76,7 +76,7 @@ def standing_html(standing: Standing) -> str:
     """Return where a training stands: a bar while it is at work, else a sentence."""
     facts, step = standing.facts, standing.step
     if not standing.alive:
-        text = ENDED.get(standing.state, ENDED["new"]).format(step=f"{step:,}", error=standing.error)
+        text = ENDED.get(standing.state, ENDED["new"]).format(step=f"{step:,}", error=standing.error.removesuffix("."))
         return note_html(text, "warn" if standing.error else "info")
     if standing.state == "starting":
         return waiting_html("Starting")

@@ -152,3 +152,19 @@ def test_nothing_to_learn_from_is_one_sentence_and_the_page_goes_on(tab, photos)
     tab.fill("#cnx-train-folder input, #cnx-train-folder textarea", str(photos[0].parent))
     tab.press("#cnx-train-folder input, #cnx-train-folder textarea", "Tab")
     tab.wait_for_selector("#cnx-train-looked:has-text('7 pictures can be used')")
+
+
+def test_earlier_trainings_are_shown_by_their_names(tab, photos, launch):
+    launch.step_seconds = 0.0
+    tab.fill("#cnx-train-folder input, #cnx-train-folder textarea", str(photos[0].parent))
+    tab.fill("#cnx-train-name input, #cnx-train-name textarea", "second")
+    tab.click("#cnx-train-more button")
+    tab.fill("#cnx-train-steps input", "10")
+    tab.press("#cnx-train-steps input", "Tab")
+    tab.click("#cnx-train-begin")
+    tab.wait_for_selector("#cnx-train-progress:has-text('Done after 10 steps')")
+    assert tab.input_value("#cnx-train-run input") == "second"
+    tab.click("#cnx-train-run input")
+    tab.click("ul[role=listbox] li:has-text('discs')")
+    tab.wait_for_selector("#cnx-train-progress:has-text('Stopped after step')")
+    assert place(tab) >= 3

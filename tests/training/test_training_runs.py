@@ -3,10 +3,7 @@
 import json
 import os
 import re
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 from train_fakes import FakeLaunch
@@ -16,9 +13,6 @@ from controlnext.training.errors import TrainingError
 from controlnext.training.follow import Follow
 from controlnext.training.run_folder import RunFolder
 from controlnext.training.runs import ASKED, Trainings
-
-ROOT = Path(__file__).resolve().parents[2]
-LIGHT = ("config", "errors", "families", "follow", "frames", "report", "rows", "run_folder", "runs", "start")
 
 
 def configure(name="one", **values):
@@ -41,13 +35,6 @@ def wait_for(trainings, name, *states, seconds=60):
         assert time.monotonic() < until, standing
         time.sleep(0.01)
     return standing
-
-
-def test_what_the_page_imports_of_training_loads_no_torch():
-    names = ", ".join(f"controlnext.training.{name}" for name in LIGHT)
-    code = f"import sys, {names}; print([name for name in ('torch', 'diffusers', 'transformers', 'gradio') if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
 
 
 def test_a_training_is_started_followed_and_found_by_another_app(trainings, launch, tmp_path):
