@@ -11,7 +11,7 @@ import gradio as gr
 from controlnext.animation.choice import Choice
 from controlnext.animation.recipe import VIDEO_LIMITS
 from controlnext.ui.examples import video_examples
-from controlnext.ui.image import GAMMA_MAXIMUM, GUIDANCE_MAXIMUM, STEPS_MAXIMUM, gamma_info
+from controlnext.ui.image import GAMMA_MAXIMUM, GUIDANCE_MAXIMUM, STEPS_MAXIMUM
 from controlnext.ui.models import model_choices, model_info
 from controlnext.ui.shared import heading, note_html, picture_input
 from controlnext.ui.sizes import size_choices
@@ -221,7 +221,7 @@ def _middle(rows: Sequence[Mapping[str, Any]], row: Mapping[str, Any], recipe: V
     parts["frame"] = free_slider(0, 1, value=0, step=1, label="Frame", interactive=False, elem_id="cnx-frame-number")
     parts["notes"] = gr.HTML(note_html(START, "quiet"), elem_id="cnx-notes")
     parts["gamma"] = gr.Slider(
-        0, GAMMA_MAXIMUM, value=recipe.gamma, step=0.05, label="Control strength (gamma)", info=gamma_info(recipe.gamma),
+        0, GAMMA_MAXIMUM, value=recipe.gamma, step=0.05, label="Control strength (gamma)", info=pose_strength_info(recipe.gamma),
         elem_id="cnx-video-gamma",
     )  # fmt: skip
     with gr.Row():
@@ -261,6 +261,11 @@ def _middle(rows: Sequence[Mapping[str, Any]], row: Mapping[str, Any], recipe: V
 def video_sizes(sizes: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the choices of the size: what goes with the reference, or one of the model's."""
     return [("As the character's picture", LIKE_REFERENCE), *size_choices(sizes)[:-1]]
+
+
+def pose_strength_info(default: float) -> str:
+    """Return the line under the gamma slider."""
+    return f"0 leaves the poses unheard. Default here: {default:g}"
 
 
 def _windows(recipe: VideoRecipe) -> dict[str, Any]:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from controlnext.ui import shared
-from controlnext.ui.image import SEED_MAXIMUM, gamma_info
+from controlnext.ui.image import SEED_MAXIMUM
 from controlnext.ui.image_events import RUN as QUEUE
 from controlnext.ui.models import model_choices, model_info
 from controlnext.ui.panel import RunPanel
 from controlnext.ui.shared import PRIVATE, note_html, spoken, waiting_html
-from controlnext.ui.video import LIKE_REFERENCE, RUN, VIEWS, VideoTab, video_sizes
+from controlnext.ui.video import LIKE_REFERENCE, RUN, VIEWS, VideoTab, pose_strength_info, video_sizes
 from controlnext.ui.video_fit import Data, FitEvents, Updates
 from controlnext.ui.video_parts import video_summary_html
 from controlnext.ui.worker import Runs, VideoOrder, VideoStream
@@ -92,7 +92,7 @@ class VideoEvents:
             recipe = self.studio.animator.resolve(model)
         return [
             gr.update(choices=model_choices(rows), info=model_info(row)),
-            gr.update(value=recipe.gamma, info=gamma_info(recipe.gamma)),
+            gr.update(value=recipe.gamma, info=pose_strength_info(recipe.gamma)),
             recipe.num_inference_steps,
             recipe.guidance_scale,
             gr.update(choices=video_sizes(row["sizes"]), value=LIKE_REFERENCE),

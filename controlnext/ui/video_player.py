@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from controlnext.limits import data_size
 from controlnext.ui.shared import served
-from controlnext.video.clip import PICTURE_SUFFIXES
+from controlnext.video.clip import PICTURE_SUFFIXES, natural
 from controlnext.video.extract import Recent
 from controlnext.video.ffmpeg import VideoError
 from controlnext.video.frames import Frames
-from controlnext.video.plan import Cut, plan_cut
+from controlnext.video.plan import BOUNDS, Cut, plan_cut
 from controlnext.video.writer import write_video
 
 if TYPE_CHECKING:
@@ -23,6 +26,12 @@ if TYPE_CHECKING:
 
 NOT_PLAYED = (".gif", ".webp", ".apng", ".avi")
 """Endings of clips that `open_clip` reads and `<video>` does not play."""
+
+PACKED = ".zip"
+"""Ending of a file that pictures are packed in, which `clip_of_files` unpacks."""
+
+UNPACKED_BYTES = 2_000_000_000
+"""Most that the pictures of a ZIP file may take on the disk."""
 
 SHOWN_SIDE = 640
 KEPT = 64
@@ -65,7 +74,7 @@ def hand_over(player: str, upload: str) -> str:
         player: `elem_id` of a `gr.Video`.
         upload: `elem_id` of a `gr.File`, which need not be seen.
     """
-    return HAND_OVER % {"endings": list(NOT_PLAYED), "player": player, "upload": upload}
+    return HAND_OVER % {"endings": [*NOT_PLAYED, PACKED], "player": player, "upload": upload}
 
 
 class Players:
@@ -107,18 +116,57 @@ class Players:
 
 
 def clip_of_files(files: Sequence[str]) -> str:
-    """Return the clip that some uploaded files are: the first that is one, or a folder of all pictures among them.
+    """Return the clip that some uploaded files are: the first that is one, or a folder of all pictures in or among them.
 
     Raises:
-        VideoError: there are no files.
+        VideoError: there is nothing in them, or more than is read of any clip.
     """
-    pictures = [Path(file) for file in files if Path(file).suffix.lower() in PICTURE_SUFFIXES]
-    others = [str(file) for file in files if Path(file) not in pictures]
-    if others or len(pictures) == 1:
-        return (others or [str(pictures[0])])[0]
-    if not pictures:
-        raise VideoError("There is no clip yet: upload one first.")
-    folder = Path(tempfile.mkdtemp(prefix="pictures-"))
-    for picture in pictures:
-        shutil.copy(picture, folder / picture.name)
+    first = next((file for file in files if Path(file).suffix.lower() not in PICTURE_SUFFIXES), None)
+    if first is not None or len(files) == 1:
+        path = Path(first or files[0])
+        return _unpacked(path) if path.suffix.lower() == PACKED else str(path)
+    folder = _folder("pictures")
+    for file in files:
+        shutil.copy(file, folder / Path(file).name)
     return str(folder)
+
+
+def _unpacked(packed: Path) -> str:
+    """Put the pictures of a ZIP file into a folder, in their order; nothing else in it, and no path, is taken."""
+    try:
+        with zipfile.ZipFile(packed) as archive:
+            pictures = [entry for entry in archive.infolist() if _is_picture(entry.filename)]
+            size = sum(entry.file_size for entry in pictures)
+            if len(pictures) > BOUNDS.frames or size > UNPACKED_BYTES:
+                raise VideoError(
+                    f"“{packed.name}” holds {len(pictures)} pictures of {data_size(size)} together, and {BOUNDS.frames} of "
+                    f"{data_size(UNPACKED_BYTES)} are taken: leave some out, or make them smaller."
+                )
+            folder = _folder(packed.stem)
+            for number, entry in enumerate(sorted(pictures, key=lambda entry: natural(Path(entry.filename)))):
+                with (
+                    archive.open(entry) as source,
+                    (folder / f"{number:05}{_ending(entry.filename)}").open("xb") as target,
+                ):
+                    shutil.copyfileobj(source, target)
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
+        raise VideoError(
+            f"“{packed.name}” cannot be unpacked: pack its pictures again, without a password."
+        ) from error
+    return str(folder)
+
+
+def _is_picture(name: str) -> bool:
+    hidden = any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts)
+    return _ending(name) in PICTURE_SUFFIXES and not hidden
+
+
+def _ending(name: str) -> str:
+    return PurePosixPath(name).suffix.lower()
+
+
+def _folder(name: str) -> Path:
+    """Make a folder of this name, which sentences call the clip by, in a place of its own."""
+    folder = Path(tempfile.mkdtemp(prefix="clip-")) / name
+    folder.mkdir()
+    return folder

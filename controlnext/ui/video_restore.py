@@ -12,12 +12,12 @@ import gradio as gr
 from controlnext.hashes import weights_digest
 from controlnext.recipe import RecipeError
 from controlnext.ui.examples import video_examples
-from controlnext.ui.image import GAMMA_MAXIMUM, GUIDANCE_MAXIMUM, STEPS_MAXIMUM, gamma_info
+from controlnext.ui.image import GAMMA_MAXIMUM, GUIDANCE_MAXIMUM, STEPS_MAXIMUM
 from controlnext.ui.models import model_choices, model_info
 from controlnext.ui.restore import stretched, warn
 from controlnext.ui.shared import PRIVATE, served, spoken
 from controlnext.ui.sizes import named
-from controlnext.ui.video import CHOICE, FPS_MAXIMUM, FRAMES_MAXIMUM, RUN, VideoTab, video_sizes
+from controlnext.ui.video import CHOICE, FPS_MAXIMUM, FRAMES_MAXIMUM, RUN, VideoTab, pose_strength_info, video_sizes
 from controlnext.ui.video_fit import Updates
 from controlnext.ui.video_player import Players
 
@@ -161,6 +161,8 @@ class VideoRestore:
         return {
             tab.model: gr.update(choices=model_choices(rows), value=recipe.model, info=model_info(row)),
             tab.size: gr.update(choices=choices, value=size),
-            tab.gamma: gr.update(value=recipe.gamma, maximum=max(GAMMA_MAXIMUM, recipe.gamma), info=gamma_info(gamma)),
+            tab.gamma: gr.update(
+                value=recipe.gamma, maximum=max(GAMMA_MAXIMUM, recipe.gamma), info=pose_strength_info(gamma)
+            ),
             tab.prompt: gr.update(value=recipe.prompt, visible=row["frame_by_frame"]),
         }

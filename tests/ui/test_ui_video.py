@@ -67,39 +67,6 @@ def test_opening_a_clip_sets_its_length_and_shows_it(video, clips):
     assert updates[1][tab.strip].count("<img") == 8
 
 
-def test_gif_is_shown_as_what_players_play_and_read_as_it_is(video, clips):
-    tab, gif = video.tab, str(clips / "one.gif")
-    waiting, taken = video.fit.take([gif])
-    assert waiting[tab.moving] is None
-    player = open_clip(taken[tab.clip])
-    assert (player.path.suffix, player.frames, player.width, player.height) == (".mp4", 10, 96, 64)
-    opened = next(video.fit.open_clip(data_of(video, clip=taken[tab.clip])))
-    assert (opened[tab.opened], opened[tab.end]["value"]) == (gif, pytest.approx(1.0))
-    assert "10 of 10 frames" in fitted(video, filled(video, clips, opened=gif))[tab.sure]
-
-
-def test_several_pictures_are_the_frames_of_a_clip(video, tmp_path):
-    files = []
-    for index in (10, 2, 1):  # in natural order
-        (tmp_path / str(index)).mkdir()  # as uploads lie
-        files.append(str(tmp_path / str(index) / f"f{index}.png"))
-        Image.new("RGB", (64, 48), (index, 0, 0)).save(files[-1])
-    *_, taken = video.fit.take(files)
-    opened = next(video.fit.open_clip(data_of(video, clip=taken[video.tab.clip])))
-    clip = open_clip(opened[video.tab.opened])
-    assert [picture.name for picture in clip.pictures] == ["f1.png", "f2.png", "f10.png"]
-    *_, alone = video.fit.take(files[:1])
-    assert open_clip(alone[video.tab.clip]).frames == 1
-
-
-def test_gif_that_is_none_says_one_sentence(video, tmp_path):
-    (tmp_path / "bad.gif").write_bytes(b"GIF89a" + b"\0" * 40)
-    updates = []
-    with pytest.raises(gr.Error, match=r"bad\.gif"):
-        updates.extend(video.fit.take([str(tmp_path / "bad.gif")]))
-    assert "bad.gif" in updates[-1][video.tab.notes]
-
-
 def test_removing_the_clip_empties_the_page(video):
     (update,) = video.fit.open_clip(data_of(video, clip=None))
     assert (update[video.tab.opened], update[video.tab.strip]) == ("", "")
