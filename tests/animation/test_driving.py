@@ -1,3 +1,4 @@
+import pickle
 import threading
 from dataclasses import replace
 
@@ -109,6 +110,14 @@ def test_the_overlay_shows_both_figures_over_the_dimmed_reference(driver, refere
     drawn = np.abs(np.asarray(alone).astype(int) - dimmed).max(axis=2) > 60
     colour = np.ptp(np.asarray(alone)[drawn].astype(int), axis=1)
     assert (colour < 60).mean() > 0.9  # none in it: the clip's is told apart
+
+
+def test_what_was_read_can_be_handed_to_another_process(driver, reference, dance):
+    driving = driver.drive(reference, dance, size=(128, 128))
+    there = pickle.loads(pickle.dumps(driving))
+    assert np.array_equal(there.frame(2), driving.frame(2))
+    assert there.overlay(2).tobytes() == driving.overlay(2).tobytes()
+    assert (there.clip, there.plan, there.sentences) == (driving.clip, driving.plan, driving.sentences)
 
 
 def test_who_is_missing_and_when_is_said(driver, tmp_path):
