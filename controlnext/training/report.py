@@ -60,7 +60,7 @@ def curve(title: str, lines: Mapping[str, Points], size: tuple[int, int] = _CURV
     (width, height), (left, right, top, bottom) = size, _MARGIN
     last = max(step for step, _ in every) or 1
     low, high = min(value for _, value in every), max(value for _, value in every)
-    low = min(low, 0.0) if low < 0.5 * high else low
+    low = min(low, 0.0) if low < 0.5 * high or low == high else low
     span = (high - low) or 1.0
 
     def place(step: float, value: float) -> str:

@@ -120,9 +120,9 @@ def curves_html(follow: Follow) -> str:
 
     losses = [(step, loss) for step, loss in follow.losses if math.isfinite(loss)]
     loss = {
-        "while learning": thinned(losses, POINTS),
+        "learning": thinned(losses, POINTS),
         "held out": line("held_out_loss"),
-        "held out, no control": line("loss_without_control"),
+        "without control": line("loss_without_control"),
     }
     drawn = curve(f"Adherence: {measure}", {measure: line("adherence")}, SIZE), curve("Loss", loss, SIZE)
     return f"<div class='cnx-curves'>{''.join(drawn)}</div>" if any(drawn) else ""

@@ -75,6 +75,7 @@ def test_curves_are_drawn_from_numbers():
     assert "a &lt; b" in drawn
     assert curve("nothing", {"x": []}) == ""
     assert "nan" not in curve("flat", {"x": [(5, 2.0)]})
+    assert ">0</text>" in curve("one point stands on an axis from 0", {"x": [(5, 2.0)]})
     points = [(step, float(step)) for step in range(1000)]
     assert len(thinned(points)) <= 400
     assert thinned(points)[0] == (2, 1.0)

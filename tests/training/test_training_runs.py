@@ -3,7 +3,10 @@
 import json
 import os
 import re
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from train_fakes import FakeLaunch
@@ -13,6 +16,8 @@ from controlnext.training.errors import TrainingError
 from controlnext.training.follow import Follow
 from controlnext.training.run_folder import RunFolder
 from controlnext.training.runs import ASKED, Trainings
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def configure(name="one", **values):
@@ -93,6 +98,25 @@ def test_closing_the_app_asks_its_training_to_save(trainings, launch):
     assert trainings.run("one").preset.is_file()
     trainings.close()  # nothing is at work: nothing is asked for
     assert not trainings.run("one").stop_requested()
+
+
+def test_an_app_that_ends_in_order_asks_its_training_to_save(tmp_path):
+    code = (
+        "import os, signal, sys, time; sys.path[:0] = ['tests', '.']\n"
+        "import app; from train_fakes import FakeLaunch; from controlnext.training.config import as_config\n"
+        "from controlnext.training.runs import Trainings\n"
+        f"trainings = Trainings({str(tmp_path)!r}, launch=FakeLaunch(step_seconds=0.05), processes=1)\n"
+        "app.launch = lambda *_: (trainings.start(as_config({'condition': 'canny', 'output': 'one', 'data': {'folder': 'x'}})),\n"
+        "    [time.sleep(0.05) for _ in iter(lambda: trainings.standing('one').state == 'training', True)],\n"
+        "    os.kill(os.getpid(), signal.SIGTERM), time.sleep(60))\n"
+        "app.main([])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 143, done.stderr
+    run = RunFolder(tmp_path / "one")
+    assert run.stop_requested() or run.status()["state"] == "stopped"
 
 
 def test_one_that_is_done_goes_on_for_the_minutes_given(trainings, launch):
