@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from controlnext.ui.image_events import ImageEvents
     from controlnext.ui.train import TrainTab
 
+Updates = dict[gr.blocks.Block, Any]
+
 SAVE = """() => setTimeout(() => {
   const place = document.getElementById("cnx-train-pack");
   (place?.matches("a, button") ? place : place?.querySelector("a, button"))?.click();
@@ -51,22 +53,28 @@ class UseEvents:
             tabs: where the image tab is opened.
         """
         tab, image = self.tab, self.image
-        tab.use.click(self.use, [tab.shown], [tab.used, tabs, *image.model_outputs()], **PRIVATE)
+        settings = [widget for panel in image.tab.panels.values() for widget in panel.widgets.values()]
+        tab.use.click(self.use, tab.shown, [tab.used, tabs, *image.model_outputs(), *settings], **PRIVATE)
+        self.tabs = tabs
         tab.adapter.click(self.pack, tab.shown, tab.pack, **PRIVATE).success(None, js=SAVE)
         page.load(image.model_choices, None, image.tab.model, queue=False, **PRIVATE)
 
-    def use(self, name: str) -> list[Any]:
-        """Make the training's adapter a model, and choose it in the image tab."""
+    def use(self, name: str) -> Updates:
+        """Make the training's adapter a model, and choose it in the image tab with the annotator as it was trained."""
         with spoken():
             run = self._finished(name)
-            condition = self.trainings.config(name).condition
+            config = self.trainings.config(name)
             step = self.trainings.standing(name).step
             model = self.studio.add_model(run.preset, name, f"After {step:,} steps.")
-            updates = self.image.model_defaults(model, condition)
-        updates[1]["value"] = model
+            updates = dict(
+                zip(self.image.model_outputs(), self.image.model_defaults(model, config.condition), strict=True)
+            )
+            if config.condition in self.image.tab.panels:
+                updates |= self.image.tab.panels[config.condition].updates(config.data.annotator_settings)
+        updates[self.image.tab.model]["value"] = model
         place = run.adapter if self.local else Path(*run.adapter.parts[-3:])
         text = f"It is the model {model} now, in the page and on the command line; its adapter lies in {place}."
-        return [note_html(text), gr.Tabs(selected="image"), *updates]
+        return updates | {self.tab.used: note_html(text), self.tabs: gr.Tabs(selected="image")}
 
     def pack(self, name: str) -> str:
         """Put the adapter's folder into one file."""

@@ -419,9 +419,14 @@ def test_a_name_that_is_taken_and_a_full_disk_are_sentences(train, photos, monke
 def test_use_it_now_makes_a_model_and_shows_it_in_the_image_tab(train, photos, studio, launch):
     with pytest.raises(gr.Error, match="has no adapter yet"):
         train.use.use("starter-canny")
-    begin(train, files=photos, steps=20)
+    low, shown = train.tab.panels["canny"].widgets["low"], train.image.tab
+    list(train.events.begin(data_of(train, files=photos, steps=20) | {low: 33}))
     follow(train, "starter-canny", "done")
-    note, tabs, annotator, model, gamma, *_ = train.use.use("starter-canny")
+    updates = train.use.use("starter-canny")
+    note, tabs, annotator, model, gamma = (
+        updates[part] for part in (train.tab.used, train.use.tabs, shown.annotator, shown.model, shown.gamma)
+    )
+    assert updates[shown.panels["canny"].widgets["low"]] == 33
     assert studio.trained == {"starter-canny": ["canny"]}
     assert str(train.trainings.run("starter-canny").adapter) in note
     assert tabs.selected == "image"
@@ -493,7 +498,7 @@ def test_uploaded_pictures_become_a_model_of_the_studio(photos, tmp_path):
     assert "Done after 2 steps" in shown[train.tab.progress], shown[train.tab.progress]
     assert "1,414,336" in shown[train.tab.facts]
     assert "broken.png" in shown[train.tab.facts]
-    model = train.use.use("mine")[3]["value"]
+    model = train.use.use("mine")[train.image.tab.model]["value"]
     row = next(row for row in studio.models() if row["name"] == model)
     assert (row["usable"], row["annotators"], row["description"][-14:]) == (True, ["canny"], "After 2 steps.")
     recipe = studio.resolve(model, "canny", prompt="a square", num_inference_steps=1, width=128, height=128)
