@@ -33,7 +33,7 @@ def work(place):
         if convergence.time.time() > deadline:
             return False
         run.done.append(trial.name)
-        values = [adherence_of(trial) * share for share in trial.budget.points]
+        values = [run.judge(trial) * share for share in trial.budget.points]
         points = [
             {"step": step, "seconds": 0.7 * step, "adherence": value, "loss": 0.1}
             for step, value in zip(trial.budget.stops, values, strict=True)
@@ -44,7 +44,7 @@ def work(place):
         where.file(trial).write_text(json.dumps({**facts, "points": points, "diverged": None}))
         return True
 
-    run.done = []
+    run.done, run.judge = [], adherence_of
     return run
 
 
@@ -62,6 +62,36 @@ def test_every_way_gets_the_same_tuning_and_its_own_best_rate(tmp_path, place, w
     assert len(trials) == len(ways) * 2 * 3
     assert {trial.seed for trial in trials[: len(trials) // 3]} == {0}  # seeds outermost
     assert len({trial.name for trial in trials}) == len(trials)
+
+
+def test_a_way_that_has_not_begun_in_short_runs_is_tuned_by_full_ones(tmp_path, place, work, monkeypatch, capsys):
+    def slowly(trial):
+        late = trial.way.name == "controlnet"
+        if late and trial.budget.steps == 100:  # too short for it, so the order of rates is chance
+            return 0.1 + 0.01 * (trial.rate == 4.5e-3)
+        return adherence_of(trial)
+
+    work.judge = slowly
+    given, ways = options(tmp_path), list(WAYS.values())
+    chosen, runs = convergence.settle_rates(ways, given, place, float("inf"), work)
+    assert chosen["controlnet"] == 5e-4
+    assert chosen["t2i-adapter"] == 4.5e-3
+    longer = [trial for trial in runs if trial.budget.steps == 300]
+    assert len(runs) == (len(ways) + 1) * len(convergence.RATES) * 2
+    assert {trial.way.name for trial in longer} == {"controlnet"}
+    # The full run at the chosen rate is the first seed's, not made again.
+    again = [trial.name for trial in convergence.main_trials(ways, chosen, given) if trial.name in work.done]
+    assert len(again) == 2
+    assert convergence.settle_rates(ways, given, place, 0.0, work)[0] == chosen  # all is there
+    place.file(longer[0]).unlink()
+    assert convergence.settle_rates(ways, given, place, 0.0, work) is None
+    given.report = True
+    assert convergence.settle_rates(ways, given, place, float("inf"), work) is None
+    convergence.perform_all(longer, place, 1, float("inf"), work)
+    monkeypatch.setattr(convergence, "prepare_process", lambda: None)
+    convergence.perform_all(convergence.main_trials(ways, chosen, given), place, 1, float("inf"), work)
+    assert convergence.main(["--out", str(tmp_path), "--data", str(tmp_path / "data"), "--report"]) == 0
+    assert "not begun to follow by then: ControlNet (copied" in capsys.readouterr().out
 
 
 def test_with_one_rate_there_is_nothing_to_choose(tmp_path, place):

@@ -2,7 +2,8 @@
 
 On the starter's base, with the same pictures, batches, noise, loss and optimizer: ControlNeXt as released, this project's
 recommended recipe, that recipe without cross normalisation and with a zero convolution instead, a ControlNet and a T2I-Adapter.
-Each way's learning rate is chosen among the same few by short runs of the same length; then it is trained once a seed.
+Each way's learning rate is chosen among the same few by short runs of the same length, or by full ones where a way has not begun
+to follow in the short ones; then it is trained once a seed.
 
 Every run is a small JSON file in the output folder, so that a command that was stopped goes on where it was, and the report
 is made of what is there. Seconds are the processor's, on one thread.
@@ -37,6 +38,8 @@ RATES = (5e-4, 1.5e-3, 4.5e-3)
 """Learning rates of what is new, tried for each way."""
 TUNING_SHARE = 1 / 3
 """A tuning run has this share of the steps."""
+BEGUN = 0.5
+"""A way has begun to follow when it reaches this share of the best way's adherence."""
 RUNS_DATA = Path("runs/data")
 PICTURES, RENDERED = 2048, 512
 _STEP_SECONDS, _POINT_SECONDS = (
@@ -140,6 +143,61 @@ def choose_rates(
         key = trial.way.name, trial.rate
         scores[key] = scores.get(key, 0.0) + place.result(trial)["points"][-1]["adherence"]
     return {way.name: max(sorted(rates), key=lambda rate, name=way.name: scores[name, rate]) for way in ways}
+
+
+def slow_ways(ways: Sequence[Way], trials: Sequence[Trial], place: Place) -> list[Way]:
+    """Return the ways that had not begun to follow on any condition by the end of their tuning runs, whatever the rate.
+
+    Those runs say nothing about their learning rates.
+    """
+    reached: dict[str, dict[str, float]] = {}
+    for trial in trials:
+        of_it = reached.setdefault(trial.condition, {})
+        adherence = place.result(trial)["points"][-1]["adherence"]
+        of_it[trial.way.name] = max(of_it.get(trial.way.name, 0.0), adherence)
+    return [
+        way
+        for way in ways
+        if all(of_it[way.name] < BEGUN * max(of_it.values()) for of_it in reached.values()) and reached
+    ]
+
+
+def longer_trials(slow: Sequence[Way], options: argparse.Namespace) -> list[Trial]:
+    """One full run a rate and condition for slow ways; the run at the chosen rate counts as the first seed's."""
+    return [
+        _trial(options, way, condition, 0, rate, steps=options.steps)
+        for condition in options.conditions
+        for way in slow
+        for rate in options.rates
+    ]
+
+
+def settle_rates(
+    ways: Sequence[Way],
+    options: argparse.Namespace,
+    place: Place,
+    deadline: float,
+    work: Callable[..., bool] = perform,
+) -> tuple[dict[str, float], list[Trial]] | None:
+    """Choose a learning rate for each way, doing the runs that this takes.
+
+    Returns:
+        Rates by the ways' names, and the runs by which they were chosen; None while some of those are missing.
+    """
+
+    def there(trials: Sequence[Trial]) -> bool:
+        done = all(place.file(trial).is_file() for trial in trials)
+        return done or (not options.report and perform_all(trials, place, options.jobs, deadline, work))
+
+    tuning = tuning_trials(ways, options)
+    if not there(tuning):
+        return None
+    slow = slow_ways(ways, tuning, place)
+    longer = longer_trials(slow, options)
+    if not there(longer):
+        return None
+    chosen = choose_rates([way for way in ways if way not in slow], tuning, place, options.rates)
+    return chosen | choose_rates(slow, longer, place, options.rates), [*tuning, *longer]
 
 
 def main_trials(ways: Sequence[Way], chosen: Mapping[str, float], options: argparse.Namespace) -> list[Trial]:
@@ -295,13 +353,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logger.info(
             "%d runs, about %.0f minutes on %d processes, judged by %s", len(expected), minutes, options.jobs, by
         )
-    complete = all(place.file(trial).is_file() for trial in tuning)
-    if not complete and not options.report:
-        complete = perform_all(tuning, place, options.jobs, deadline)
-    if not complete:
+    settled = settle_rates(ways, options, place, deadline)
+    if settled is None:
         sys.stderr.write("The learning rates are not chosen yet: run the same command again.\n")
         return 1
-    chosen = choose_rates(ways, tuning, place, options.rates)
+    chosen, tuning = settled
     trials = main_trials(ways, chosen, options)
     if not options.report:
         perform_all(trials, place, options.jobs, deadline)

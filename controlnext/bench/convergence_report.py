@@ -68,11 +68,13 @@ def write_report(out: Path, runs: Sequence[Run], tuning: Sequence[Run], rates: S
 def _tuned(tuning: Sequence[Run], rates: Sequence[float]) -> str:
     if not tuning:
         return f"One learning rate for all ({rates[0]:g}), not tuned."
-    steps = tuning[0]["settings"]["budget"]["steps"]
+    steps = [run["settings"]["budget"]["steps"] for run in tuning]
     told = ", ".join(f"{rate:g}" for rate in rates)
+    late = list(dict.fromkeys(run["title"] for run, taken in zip(tuning, steps, strict=True) if taken > steps[0]))
+    longer = f" Full runs decided where a way had not begun to follow by then: {', '.join(late)}." if late else ""
     return (
-        f"The learning rate of each way is the best of {told} by mean adherence over the conditions after {steps} steps, "
-        "one seed: the same small budget for each."
+        f"The learning rate of each way is the best of {told} by mean adherence over the conditions after {steps[0]} steps, "
+        f"one seed: the same small budget for each.{longer}"
     )
 
 
