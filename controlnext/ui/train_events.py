@@ -74,7 +74,7 @@ class TrainEvents:
             self.choose_family, tab.family, [tab.family, tab.start, tab.minutes, *tab.fields.values()], queue=False, **PRIVATE
         )  # fmt: skip
         outputs = self.outputs()
-        tab.train.click(self.begin, tab.inputs(), outputs, trigger_mode="once", **PRIVATE)
+        tab.train.click(self.begin, tab.inputs() | {tab.shown}, outputs, trigger_mode="once", **PRIVATE)
         tab.resume.click(self.resume, [tab.shown, tab.minutes], outputs, trigger_mode="once", **PRIVATE)
         tab.stop.click(self.stop, tab.shown, [tab.stop, tab.progress], queue=False, **PRIVATE)
         tab.run.input(self.choose, tab.run, outputs, queue=False, **PRIVATE)
@@ -141,7 +141,7 @@ class TrainEvents:
     # A training
 
     def begin(self, data: Data) -> Iterator[Updates]:
-        """Start a training with what the page shows."""
+        """Start a training with what the page shows; where one is at work already, show that one."""
         tab = self.tab
         try:
             with spoken():
@@ -151,7 +151,10 @@ class TrainEvents:
                 }
                 name = self._begin(data)
         except gr.Error:
-            yield {tab.train: gr.update(value=tab.train.value, interactive=True), tab.progress: ""}
+            name = self.trainings.at_work() or data.get(tab.shown)
+            yield self.view(name) if name else {
+                tab.train: gr.update(value=tab.train.value, interactive=True), tab.progress: "",
+            }  # fmt: skip
             raise
         yield self.view(name)
 

@@ -376,8 +376,12 @@ def test_a_second_page_follows_the_same_training_and_starts_no_other(
     follow(train, "starter-canny", "training")
     opened = train.events.opened("")
     assert (opened[train.tab.shown], opened[train.tab.timer].active) == ("starter-canny", True)
+    second = train.events.begin(data_of(train, files=photos, name="second"))
+    next(second)
+    shown = next(second)
+    assert (shown[train.tab.shown], shown[train.tab.timer].active) == ("starter-canny", True)
     with pytest.raises(gr.Error, match="The training starter-canny is at work, and there is one at a time"):
-        begin(train, files=photos, name="second")
+        next(second)
     restarted = train_tab(studio, annotators, tmp_path / "training", launch)
     assert restarted.events.opened("")[restarted.tab.stop]["interactive"] is True
     restarted.events.stop("starter-canny")
