@@ -157,7 +157,8 @@ def learner_info(rows: Sequence[Mapping[str, Any]], family: str) -> str:
     """Return the line at the base model: what learns of it, and what is in its way."""
     from controlnext.training.families import FAMILIES
 
-    row = next(row for row in rows if row["name"] == FAMILIES[family].preset)
+    missing = {"reason": f"There is no preset {FAMILIES[family].preset}."}
+    row = next((row for row in rows if row["name"] == FAMILIES[family].preset), missing)
     learns = f"The control module learns, and {FAMILIES[family].trained:,} weights of the UNet."
     return " ".join(part for part in (row["reason"], learns) if part)
 

@@ -21,7 +21,7 @@ from controlnext.training.runs import Trainings
 from controlnext.ui import build_ui
 from controlnext.ui.image import build_image_tab
 from controlnext.ui.image_events import ImageEvents
-from controlnext.ui.train import build_train_tab
+from controlnext.ui.train import build_train_tab, learner_info
 from controlnext.ui.train_events import PICTURES, TrainEvents
 from controlnext.ui.train_form import NO_START, OWN, defaults, families, safe_name, starts
 from controlnext.ui.train_pictures import put_together
@@ -277,6 +277,7 @@ def test_fields_begin_as_the_presets_say(train, studio):
     assert updates[1]["value"] == NO_START
     assert updates[3 + list(train.tab.fields).index("gamma")] == 0.35
     assert "102,483,200 weights" in updates[0]["info"]
+    assert learner_info([], "starter").startswith("There is no preset starter.")
 
 
 @pytest.mark.parametrize(
