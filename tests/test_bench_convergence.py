@@ -5,8 +5,9 @@ from dataclasses import asdict
 
 import pytest
 
-from controlnext.bench import convergence
-from controlnext.bench.convergence import ConvergenceError, Place
+from controlnext.bench import convergence, plans
+from controlnext.bench.convergence import ConvergenceError
+from controlnext.bench.plans import Place
 from controlnext.training.convergence import WAYS
 
 
@@ -50,15 +51,15 @@ def work(place):
 
 def test_every_way_gets_the_same_tuning_and_its_own_best_rate(tmp_path, place, work):
     given, ways = options(tmp_path), list(WAYS.values())
-    tuning = convergence.tuning_trials(ways, given)
+    tuning = plans.tuning_trials(ways, given)
     assert len(tuning) == len(ways) * len(convergence.RATES) * 2
     assert {trial.budget.steps for trial in tuning} == {100}
     assert convergence.perform_all(tuning, place, 1, float("inf"), work)
-    chosen = convergence.choose_rates(ways, tuning, place, given.rates)
+    chosen = plans.choose_rates(ways, tuning, place, given.rates)
     assert chosen["controlnet"] == 5e-4
     assert chosen["t2i-adapter"] == 4.5e-3
     assert chosen["released"] == 1.5e-3
-    trials = convergence.main_trials(ways, chosen, given)
+    trials = plans.main_trials(ways, chosen, given)
     assert len(trials) == len(ways) * 2 * 3
     assert {trial.seed for trial in trials[: len(trials) // 3]} == {0}  # seeds outermost
     assert len({trial.name for trial in trials}) == len(trials)
@@ -80,7 +81,7 @@ def test_a_way_that_has_not_begun_in_short_runs_is_tuned_by_full_ones(tmp_path, 
     assert len(runs) == (len(ways) + 1) * len(convergence.RATES) * 2
     assert {trial.way.name for trial in longer} == {"controlnet"}
     # The full run at the chosen rate is the first seed's, not made again.
-    again = [trial.name for trial in convergence.main_trials(ways, chosen, given) if trial.name in work.done]
+    again = [trial.name for trial in plans.main_trials(ways, chosen, given) if trial.name in work.done]
     assert len(again) == 2
     assert convergence.settle_rates(ways, given, place, 0.0, work)[0] == chosen  # all is there
     place.file(longer[0]).unlink()
@@ -89,19 +90,19 @@ def test_a_way_that_has_not_begun_in_short_runs_is_tuned_by_full_ones(tmp_path, 
     assert convergence.settle_rates(ways, given, place, float("inf"), work) is None
     convergence.perform_all(longer, place, 1, float("inf"), work)
     monkeypatch.setattr(convergence, "prepare_process", lambda: None)
-    convergence.perform_all(convergence.main_trials(ways, chosen, given), place, 1, float("inf"), work)
+    convergence.perform_all(plans.main_trials(ways, chosen, given), place, 1, float("inf"), work)
     assert convergence.main(["--out", str(tmp_path), "--data", str(tmp_path / "data"), "--report"]) == 0
     assert "not begun to follow by then: ControlNet (copied" in capsys.readouterr().out
 
 
 def test_with_one_rate_there_is_nothing_to_choose(tmp_path, place):
     given = options(tmp_path, "--rates", "2e-3")
-    assert convergence.tuning_trials(list(WAYS.values()), given) == []
-    assert set(convergence.choose_rates(list(WAYS.values()), [], place, given.rates).values()) == {2e-3}
+    assert plans.tuning_trials(list(WAYS.values()), given) == []
+    assert set(plans.choose_rates(list(WAYS.values()), [], place, given.rates).values()) == {2e-3}
 
 
 def test_runs_that_are_there_are_not_made_again_and_time_ends_the_rest(tmp_path, place, work):
-    trials = convergence.main_trials(list(WAYS.values()), dict.fromkeys(WAYS, 1e-3), options(tmp_path))
+    trials = plans.main_trials(list(WAYS.values()), dict.fromkeys(WAYS, 1e-3), options(tmp_path))
     assert convergence.perform_all(trials[:3], place, 1, float("inf"), work)
     assert convergence.perform_all(trials[:5], place, 1, float("inf"), work)
     assert work.done == [trial.name for trial in trials[:5]]
@@ -111,9 +112,9 @@ def test_runs_that_are_there_are_not_made_again_and_time_ends_the_rest(tmp_path,
 
 
 def test_estimate_learns_from_the_runs_that_are_there(tmp_path, place, work):
-    trials = convergence.main_trials([WAYS["released"]], {"released": 1e-3}, options(tmp_path))
+    trials = plans.main_trials([WAYS["released"]], {"released": 1e-3}, options(tmp_path))
     blind, by = convergence.estimate(trials, place, 1)
-    assert "idle core" in by
+    assert "two busy cores" in by
     assert convergence.estimate(trials, place, 2)[0] == pytest.approx(blind / 2)
     convergence.perform_all(trials[:2], place, 1, float("inf"), work)
     minutes, by = convergence.estimate(trials, place, 1)
@@ -146,9 +147,9 @@ def test_command_reports_what_is_there_and_says_what_is_missing(tmp_path, place,
     monkeypatch.setattr(convergence, "prepare_process", lambda: None)
     assert convergence.main(arguments) == 1
     assert "not chosen yet" in capsys.readouterr().err
-    tuning = convergence.tuning_trials(ways, given)
+    tuning = plans.tuning_trials(ways, given)
     convergence.perform_all(tuning, place, 1, float("inf"), work)
-    trials = convergence.main_trials(ways, convergence.choose_rates(ways, tuning, place, given.rates), given)
+    trials = plans.main_trials(ways, plans.choose_rates(ways, tuning, place, given.rates), given)
     convergence.perform_all(trials[:-1], place, 1, float("inf"), work)
     assert convergence.main(arguments) == 1
     captured = capsys.readouterr()

@@ -16,14 +16,15 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from controlnext.bench.convergence_report import write_report
+from controlnext.bench.plans import Place, choose_rates, longer_trials, main_trials, slow_ways, tuning_trials
 from controlnext.bench.starter import ASSETS
 from controlnext.errors import ControlNeXtError
 from controlnext.starter.conditions import CONDITIONS
@@ -36,40 +37,16 @@ logger = logging.getLogger(__name__)
 
 RATES = (5e-4, 1.5e-3, 4.5e-3)
 """Learning rates of what is new, tried for each way."""
-TUNING_SHARE = 1 / 3
-"""A tuning run has this share of the steps."""
-BEGUN = 0.5
-"""A way has begun to follow when it reaches this share of the best way's adherence."""
 RUNS_DATA = Path("runs/data")
 PICTURES, RENDERED = 2048, 512
-_STEP_SECONDS, _POINT_SECONDS = (
-    0.8,
-    12.0,
-)  # of one core of a shared x86 server with AMX: a step of 16, a point of 24 scenes
+# Of one core of a shared x86 server with AMX whose other core does the same: a step of 16, a point of 24 scenes.
+_STEP_SECONDS, _POINT_SECONDS = 1.5, 14.0
 _SMOKE = ("--steps", "3", "--batch", "2", "--pictures", "8", "--scenes", "2", "--drawing-steps", "2", "--seeds", "1",
           "--conditions", "pose", "--rates", "1.5e-3", "--jobs", "1", "--points", "0", "1")  # fmt: skip
 
 
 class ConvergenceError(ControlNeXtError, ValueError):
     """A comparison that cannot be made."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where runs find the base and the pictures, and leave their results."""
-
-    assets: Path
-    data: Path
-    runs: Path
-
-    def file(self, trial: Trial) -> Path:
-        """The result of a run."""
-        return self.runs / f"{trial.name}.json"
-
-    def result(self, trial: Trial) -> dict[str, Any] | None:
-        """Read a run's result; None if it is not there."""
-        file = self.file(trial)
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
 def perform(trial: Trial, place: Place, deadline: float) -> bool:
@@ -119,59 +96,6 @@ def prepare_process() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
 
 
-def tuning_trials(ways: Sequence[Way], options: argparse.Namespace) -> list[Trial]:
-    """One short run a way, rate and condition; none where there is nothing to choose from."""
-    if len(options.rates) == 1:
-        return []
-    steps = max(1, round(options.steps * TUNING_SHARE))
-    return [
-        _trial(options, way, condition, 0, rate, steps=steps, points=(1.0,))
-        for condition in options.conditions
-        for way in ways
-        for rate in options.rates
-    ]
-
-
-def choose_rates(
-    ways: Sequence[Way], trials: Sequence[Trial], place: Place, rates: Sequence[float]
-) -> dict[str, float]:
-    """Take the rate with the highest mean adherence over conditions for each way, of equal ones the lower."""
-    if not trials:
-        return {way.name: rates[0] for way in ways}
-    scores: dict[tuple[str, float], float] = {}
-    for trial in trials:
-        key = trial.way.name, trial.rate
-        scores[key] = scores.get(key, 0.0) + place.result(trial)["points"][-1]["adherence"]
-    return {way.name: max(sorted(rates), key=lambda rate, name=way.name: scores[name, rate]) for way in ways}
-
-
-def slow_ways(ways: Sequence[Way], trials: Sequence[Trial], place: Place) -> list[Way]:
-    """Return the ways that had not begun to follow on any condition by the end of their tuning runs, whatever the rate.
-
-    Those runs say nothing about their learning rates.
-    """
-    reached: dict[str, dict[str, float]] = {}
-    for trial in trials:
-        of_it = reached.setdefault(trial.condition, {})
-        adherence = place.result(trial)["points"][-1]["adherence"]
-        of_it[trial.way.name] = max(of_it.get(trial.way.name, 0.0), adherence)
-    return [
-        way
-        for way in ways
-        if all(of_it[way.name] < BEGUN * max(of_it.values()) for of_it in reached.values()) and reached
-    ]
-
-
-def longer_trials(slow: Sequence[Way], options: argparse.Namespace) -> list[Trial]:
-    """One full run a rate and condition for slow ways; the run at the chosen rate counts as the first seed's."""
-    return [
-        _trial(options, way, condition, 0, rate, steps=options.steps)
-        for condition in options.conditions
-        for way in slow
-        for rate in options.rates
-    ]
-
-
 def settle_rates(
     ways: Sequence[Way],
     options: argparse.Namespace,
@@ -198,32 +122,6 @@ def settle_rates(
         return None
     chosen = choose_rates([way for way in ways if way not in slow], tuning, place, options.rates)
     return chosen | choose_rates(slow, longer, place, options.rates), [*tuning, *longer]
-
-
-def main_trials(ways: Sequence[Way], chosen: Mapping[str, float], options: argparse.Namespace) -> list[Trial]:
-    """One full run a seed, condition and way; seeds outermost, so that what is stopped has all ways alike."""
-    return [
-        _trial(options, way, condition, seed, chosen[way.name], steps=options.steps)
-        for seed in range(options.seeds)
-        for condition in options.conditions
-        for way in ways
-    ]
-
-
-def _trial(
-    options: argparse.Namespace,
-    way: Way,
-    condition: str,
-    seed: int,
-    rate: float,
-    **changes: Any,  # noqa: ANN401 - fields of Budget
-) -> Trial:
-    from controlnext.bench.trials import Budget, Scenery, Trial
-
-    scenery = Scenery(options.pictures, options.scenes, options.drawing_steps)
-    budget = Budget(batch=options.batch, scenery=scenery)
-    changes = {**({"points": tuple(options.points)} if options.points else {}), **changes}
-    return Trial(way, condition, seed, rate, replace(budget, **changes))
 
 
 def choose_ways(names: Sequence[str], tried: Sequence[str]) -> list[Way]:
@@ -267,7 +165,7 @@ def _change(text: str) -> tuple[str, Any]:
 
 def estimate(trials: Sequence[Trial], place: Place, jobs: int) -> tuple[float, str]:
     """Return the minutes that missing runs will take, and what that is judged by."""
-    per_step, by = _STEP_SECONDS / 16, "a rough figure for one idle core"
+    per_step, by = _STEP_SECONDS / 16, "a rough figure of two busy cores"
     per_scene = _POINT_SECONDS / 24
     done = [(trial, result) for trial in trials if (result := place.result(trial)) is not None]
     if done:
