@@ -143,16 +143,16 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def table(rows: Sequence[Summary], reference: str = "controlnet") -> str:
-    """Return the rows of one condition as a Markdown table; steps to 90 % also as a share of the reference's."""
-    beside = next((row.nearly for row in rows if row.way == reference), None)
+    """Return the rows of one condition as a Markdown table; steps to half also as a share of the reference's."""
+    beside = next((row.half for row in rows if row.way == reference), None)
     lines = [
-        "| way | learnable, M | rate | adherence at the end | held-out loss | steps to half of the best | steps to 90 % "
-        "| of ControlNet's | seconds to 90 % | sudden |",
+        "| way | learnable, M | rate | adherence at the end | held-out loss | steps to half of the best | of ControlNet's "
+        "| steps to 90 % | seconds to 90 % | sudden |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in rows:
         spread = "" if row.spread is None else f" ± {row.spread:.3f}"
-        share = "" if beside is None or not row.nearly or not beside else f"{row.nearly / beside:.2f}"
+        share = "" if row.half is None or not beside else f"{row.half / beside:.2f}"
         cells = [
             row.title + (f" ({row.diverged} diverged)" if row.diverged else ""),
             f"{row.trained / 1e6:.2f}",
@@ -160,8 +160,8 @@ def table(rows: Sequence[Summary], reference: str = "controlnet") -> str:
             f"{row.adherence:.3f}{spread}",
             "" if row.loss is None else f"{row.loss:.4f}",
             _steps(row.half, row.reached[0], row.runs),
-            _steps(row.nearly, row.reached[1], row.runs),
             share,
+            _steps(row.nearly, row.reached[1], row.runs),
             "" if row.nearly_seconds is None else f"{row.nearly_seconds:.0f}",
             f"{row.sudden} of {row.runs}",
         ]
