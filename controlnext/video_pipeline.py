@@ -30,6 +30,7 @@ class StableVideoDiffusionControlNeXtPipeline(ControlNeXtMixin, StableVideoDiffu
     _families = ("svd", "starter-video")
     _micro_conditioning = True
     _guided = False
+    _shared_noise = 0.0
 
     def __call__(
         self,
@@ -37,6 +38,7 @@ class StableVideoDiffusionControlNeXtPipeline(ControlNeXtMixin, StableVideoDiffu
         window: int | None = None,
         overlap: int = OVERLAP,
         micro_conditioning: bool = True,
+        shared_noise: float = 0.0,
         on_window: OnWindow | None = None,
         **kwargs: Any,  # noqa: ANN401 - the stock call's, and the control's
     ) -> Any:  # noqa: ANN401 - what the stock call returns
@@ -54,6 +56,9 @@ class StableVideoDiffusionControlNeXtPipeline(ControlNeXtMixin, StableVideoDiffu
             micro_conditioning: Whether the UNet is told `fps`, `motion_bucket_id` and `noise_aug_strength`. False tells
                 it what the authors' pipelines always do, 7 frames a second, bucket 128 and noise 0.02; the noise that
                 the start picture gets is still as asked for.
+            shared_noise: Share of the starting noise that all frames have in common, as a share of its variance, 0 to 1. 0 is
+                the stock noise, new in each frame; more keeps the background steadier where the model follows its noise
+                (the mixed noise of arXiv 2305.10474). `latents` that are given stay as they are.
             on_window: Called after each window with the step (from 0), the windows of it that are done, and how many
                 there are; may raise to stop.
             **kwargs: As the stock pipeline takes them, with these differences. `control_image`: one picture a frame, in
@@ -69,6 +74,8 @@ class StableVideoDiffusionControlNeXtPipeline(ControlNeXtMixin, StableVideoDiffu
             PipelineError: No adapter is loaded, or arguments do not go together.
             WindowError: window and overlap do not go together.
         """
+        if not 0 <= shared_noise <= 1:
+            raise PipelineError(f"The shared noise is a share from 0 to 1, not {shared_noise!r}.")
         arguments = self._bound(args, kwargs)
         if window is None and kwargs.get("control_image") is not None:
             window = WINDOW
@@ -76,6 +83,7 @@ class StableVideoDiffusionControlNeXtPipeline(ControlNeXtMixin, StableVideoDiffu
             arguments["decode_chunk_size"] = window
         guidance = self._guidance(arguments)
         self._guided, self._micro_conditioning = guidance.last > 1, micro_conditioning
+        self._shared_noise = shared_noise
         varied = guidance if self._guided and guidance.first != guidance.last else None
         windows = Windows(self.unet, window, overlap, guidance=varied, on_window=on_window)
         # Past diffusers' own setter, which would note the class of a component that only lasts for this call.
@@ -84,7 +92,7 @@ class StableVideoDiffusionControlNeXtPipeline(ControlNeXtMixin, StableVideoDiffu
             return super().__call__(**arguments, **{key: kwargs[key] for key in kwargs.keys() - arguments.keys()})
         finally:
             vars(self)["unet"] = windows.unet
-            self._micro_conditioning = True
+            self._micro_conditioning, self._shared_noise = True, 0.0
 
     def stream(self, *args: Any, **kwargs: Any) -> FrameStream:  # noqa: ANN401 - those of the call
         """Denoise a video and return its frames one by one, decoded a few at a time.
@@ -114,6 +122,15 @@ class StableVideoDiffusionControlNeXtPipeline(ControlNeXtMixin, StableVideoDiffu
     def do_classifier_free_guidance(self) -> bool:
         """Whether the UNet runs on both halves; for a video of one frame diffusers forgets it on the way."""
         return self._guided
+
+    def prepare_latents(self, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401 - the stock method's
+        """Draw the starting noise `(1, F, C, h, w)`, some of it the same in each frame."""
+        names = inspect.signature(super().prepare_latents).bind(*args, **kwargs).arguments
+        own = super().prepare_latents(*args, **kwargs)
+        if names.get("latents") is not None or not self._shared_noise:
+            return own
+        shared = super().prepare_latents(**{**names, "num_frames": 1})
+        return own * (1 - self._shared_noise) ** 0.5 + shared * self._shared_noise**0.5
 
     def maybe_free_model_hooks(self) -> None:
         """Put the UNet itself back before diffusers takes offloading off it and on again."""

@@ -182,6 +182,35 @@ def test_micro_conditioning_is_as_asked_for_or_as_released(shared):
     assert not torch.allclose(honoured, released, atol=1e-4)
 
 
+def starting_noise(pipe, frames=4, **changes):
+    """The noise before the first step, of unit variance."""
+    seen = []
+    handle = pipe.unet.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    try:
+        run(pipe, frames, num_inference_steps=1, **changes)
+    finally:
+        handle.remove()
+    return seen[0][:1, :, :4].double()
+
+
+def test_frames_share_as_much_of_their_noise_as_asked_for(shared):
+    stock = starting_noise(shared)
+    assert torch.equal(starting_noise(shared, shared_noise=0), stock)
+    same = starting_noise(shared, shared_noise=1.0)
+    assert torch.equal(same, same[:, :1].expand_as(same))
+    half = starting_noise(shared, shared_noise=0.5)
+    assert half.std().item() == pytest.approx(stock.std().item(), rel=0.1)
+    for noise, share in ((stock, 0.0), (half, 0.5), (same, 1.0)):
+        first, second = noise[0, 0].flatten(), noise[0, 1].flatten()
+        assert torch.corrcoef(torch.stack([first, second]))[0, 1].item() == pytest.approx(share, abs=0.12)
+    assert torch.equal(starting_noise(shared), stock)  # it holds for one call
+    given = torch.randn(1, 4, 4, SIZE // 8, SIZE // 8, generator=torch.Generator().manual_seed(5))
+    assert torch.equal(*(starting_noise(shared, latents=given, shared_noise=share) for share in (0.0, 1.0)))
+    for share in (-0.1, 1.1):
+        with pytest.raises(PipelineError, match="from 0 to 1"):
+            run(shared, 2, shared_noise=share)
+
+
 class Drawn:
     """Frames that are drawn when they are asked for."""
 

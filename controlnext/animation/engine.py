@@ -92,6 +92,7 @@ class VideoEngine(Engine):
             fps=max(1, round(fps)),
             motion_bucket_id=recipe.motion_bucket_id,
             noise_aug_strength=recipe.noise_aug_strength,
+            shared_noise=recipe.shared_noise,
             micro_conditioning=recipe.micro_conditioning,
             min_guidance_scale=recipe.guidance_scale,
             max_guidance_scale=recipe.guidance_scale,

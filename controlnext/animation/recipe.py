@@ -28,6 +28,7 @@ VIDEO_LIMITS: Mapping[str, Limit] = MappingProxyType(
         "overlap": Limit("The overlap", 0, 32, "It is in frames that two windows share.", whole=True),
         "motion_bucket_id": Limit("The motion", 0, 511, "127 is usual; more moves more.", whole=True),
         "noise_aug_strength": Limit("The reference's noise", 0, 1, "0.02 is usual; more keeps less of the reference."),
+        "shared_noise": Limit("The shared noise", 0, 1, "It is the share of the starting noise that is the same in all frames."),
     }
 )  # fmt: skip
 """Allowed range of every number of a video's recipe beside those of its control; the page takes its sliders from here."""
@@ -69,6 +70,7 @@ class VideoRecipe(SavedRecipe):
         overlap: frames that two windows share.
         motion_bucket_id: how much a video model is told to move.
         noise_aug_strength: noise on the reference that a video model is given.
+        shared_noise: share of a video model's starting noise that is the same in all frames; 0 is what SVD was made for.
         micro_conditioning: whether a video model is told fps, motion and noise; off is what the released code does.
         reference_sha256: `picture_digest` of the reference.
         clip_sha256: digest of the clip's content.
@@ -107,6 +109,7 @@ class VideoRecipe(SavedRecipe):
     overlap: int = 4
     motion_bucket_id: int = 127
     noise_aug_strength: float = 0.02
+    shared_noise: float = 0.0
     micro_conditioning: bool = True
     reference_sha256: str = ""
     clip_sha256: str = ""

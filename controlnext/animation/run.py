@@ -44,7 +44,7 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         # as the authors' runners have them: whole-body skeletons, windows of 14 frames that share 4
         "svd-v1": {"window": 14, "overlap": 4, "hands": True, "face": True},
         "svd-v2": {"window": 14, "overlap": 4, "hands": True, "face": True},
-        "starter-video": {"window": 8, "overlap": 2},
+        "starter-video": {"window": 8, "overlap": 2, "shared_noise": 1.0},
     }
 )
 """Variant -> what a recipe that says nothing means, beside the preset's own defaults."""

@@ -129,6 +129,7 @@ def video_road(assets: Path) -> Callable[[Task], np.ndarray]:
             fps=FPS,
             window=windows["window"],
             overlap=windows["overlap"],
+            shared_noise=windows["shared_noise"],
             num_inference_steps=defaults.num_inference_steps,
             min_guidance_scale=defaults.guidance_scale,
             max_guidance_scale=defaults.guidance_scale,

@@ -33,6 +33,7 @@ _OPTIONS = (
     ("overlap", int, "frames that two windows share"),
     ("motion_bucket_id", int, "how much a video model is told to move"),
     ("noise_aug_strength", float, "noise on the reference"),
+    ("shared_noise", float, "share of the starting noise that is the same in all frames"),
     ("reader", str, "what reads the poses: mediapipe, dwpose, starter, or drawing for ready-made pose frames"),
 )
 _SWITCHES = (

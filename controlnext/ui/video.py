@@ -39,7 +39,7 @@ VIEWS: Mapping[str, str] = {"file": "Video", "beside": "Side by side", "poses": 
 CHOICE = tuple(Choice.__dataclass_fields__.keys() - {"reader"})
 RUN = (
     "prompt", "gamma", "num_inference_steps", "guidance_scale", "keep_sound", "window", "overlap", "motion_bucket_id",
-    "noise_aug_strength", "micro_conditioning",
+    "noise_aug_strength", "shared_noise", "micro_conditioning",
 )  # fmt: skip
 """Fields of a recipe that have a component each: what is chosen about the clip, and the rest."""
 
@@ -101,6 +101,7 @@ class VideoTab:
     overlap: gr.Slider
     motion_bucket_id: gr.Slider
     noise_aug_strength: gr.Slider
+    shared_noise: gr.Slider
     micro_conditioning: gr.Checkbox
     animate: gr.Button
     stop: gr.Button
@@ -281,12 +282,15 @@ def _windows(recipe: VideoRecipe) -> dict[str, Any]:
     with gr.Row():
         motion = slider("motion_bucket_id", "Motion", "How much the model is told to move.")
         noise = slider("noise_aug_strength", "Noise", "More keeps less of the character.", 0.01)
+    shared = slider(
+        "shared_noise", "Shared noise", "More keeps the background steadier; 0 is what SVD was made for.", 0.05
+    )
     told = gr.Checkbox(
         True, label="Tell the model tempo, motion and noise", info="Off does as the released code did, which ignores them."
     )  # fmt: skip
     return {
         "window": window, "overlap": overlap, "motion_bucket_id": motion, "noise_aug_strength": noise,
-        "micro_conditioning": told,
+        "shared_noise": shared, "micro_conditioning": told,
     }  # fmt: skip
 
 

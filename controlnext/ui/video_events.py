@@ -66,7 +66,7 @@ class VideoEvents:
             tab.model,
             [
                 tab.model, tab.gamma, tab.steps, tab.guidance, tab.size, tab.prompt, tab.window, tab.overlap,
-                tab.motion_bucket_id, tab.noise_aug_strength,
+                tab.motion_bucket_id, tab.noise_aug_strength, tab.shared_noise,
             ],
             **PRIVATE,
         )  # fmt: skip
@@ -101,6 +101,7 @@ class VideoEvents:
             recipe.overlap,
             recipe.motion_bucket_id,
             recipe.noise_aug_strength,
+            recipe.shared_noise,
         ]
 
     def recipe(self, data: Data) -> VideoRecipe:

@@ -8,6 +8,7 @@ from video_clips import make
 
 from controlnext.animation import read_reference, read_video_recipe
 from controlnext.animation.output import Output
+from controlnext.animation.recipe import VideoRecipe
 from controlnext.engine import Engine
 from controlnext.errors import ControlNeXtError
 from controlnext.presets import PRESETS_DIR, PresetError
@@ -225,6 +226,12 @@ def test_a_video_model_that_is_not_there_says_what_draws_meanwhile(tmp_path, ref
     assert (row["name"], row["usable"], row["state"]) == ("starter-video", False, "missing")
     with pytest.raises(ControlNeXtError, match=r"not there: .* The model starter draws videos frame by frame"):
         studio.animate(studio.animator.resolve("starter-video"), reference, dance)
+
+
+def test_the_starter_shares_its_noise_and_svd_does_not(studio):
+    assert studio.animator.resolve("starter-video").shared_noise == 1.0
+    assert studio.animator.resolve("starter-video", shared_noise=0.5).shared_noise == 0.5
+    assert VideoRecipe().shared_noise == 0.0  # what older videos were made with
 
 
 def test_a_full_disk_is_one_sentence_and_no_half_file_stays(studio, reference, dance, monkeypatch):
