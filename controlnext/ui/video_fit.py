@@ -243,7 +243,10 @@ class FitEvents:
             tab.overlay: driving.overlay(index),
             tab.legend: legend_html(driving),
             tab.sure: sure_html(driving, index),
-            tab.frame: gr.update(maximum=max(1, last), value=index, interactive=last > 0),
+            # Its value goes along only where it must change: a person may have moved it since this was begun.
+            tab.frame: gr.update(
+                maximum=max(1, last), interactive=last > 0, **({} if index == at else {"value": index})
+            ),
             tab.notes: notes_html(use, driving.sentences),
             tab.reading: "",
             tab.people: people,

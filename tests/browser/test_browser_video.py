@@ -83,6 +83,7 @@ def test_example_is_fitted_scrubbed_and_animated_into_a_video_that_plays(tab, an
     tab.wait_for_selector("#cnx-strip img >> nth=7")
     assert "42 frames" in tab.inner_text("#cnx-notes")
     first = tab.get_attribute(OVERLAY, "src")
+    tab.wait_for_selector("#cnx-frame-number input[type=range][max='41']:enabled")
     tab.fill("#cnx-frame-number input[type=number]", "20")
     tab.press("#cnx-frame-number input[type=number]", "Tab")
     wait_for_new_overlay(tab, first)
