@@ -74,7 +74,7 @@ class FitEvents:
         tab.moving.upload(self.take, tab.moving, [tab.clip, tab.notes, tab.moving, tab.restored], **READ, **PRIVATE)
         outputs = {tab.overlay, tab.strip, tab.notes, *self._nothing()}
         # Every change begins a reading and ends the one before it, which `always_last` would wait for.
-        gr.on(
+        shown = gr.on(
             [part.change for part in tab.fit_inputs() - {tab.seconds}],
             self.show,
             tab.fit_inputs() | {tab.frame},
@@ -83,10 +83,10 @@ class FitEvents:
             **READ,
             **PRIVATE,
         )
-        tab.frame.change(
-            self.scrub, tab.frame, [tab.overlay, tab.sure], trigger_mode="always_last",
-            concurrency_id="scrub", concurrency_limit=4, **PRIVATE,
-        )  # fmt: skip
+        scrubs = {"concurrency_id": "scrub", "concurrency_limit": 4, **PRIVATE}
+        tab.frame.change(self.scrub, tab.frame, [tab.overlay, tab.sure], trigger_mode="always_last", **scrubs)
+        # The scrubber may have been moved while a clip was read, whose last picture is of the frame from before.
+        shown.success(self.scrub, tab.frame, [tab.overlay, tab.sure], **scrubs)
         tab.people.select(self.choose_person, None, tab.person, queue=False, **PRIVATE)
 
     # The clip
@@ -170,24 +170,10 @@ class FitEvents:
 
     def show(self, data: Data, request: gr.Request) -> Iterator[Updates]:
         """Read the clip as it is cut now, and show how it lies on the character."""
-        tab, page = self.tab, request.session_hash or ""
+        page = request.session_hash or ""
         cancel = self.reads.start(page)
         try:
-            if cancel.wait(SETTLED_SECONDS):
-                return
-            with spoken():
-                if not data[tab.opened]:
-                    reference = self.reference(data)
-                    alone = reference and ImageOps.contain(reference, (OVERLAY_SIDE, OVERLAY_SIDE))
-                    yield {tab.overlay: alone, **self._nothing()}
-                    return
-                yield from self._read(data, page, cancel)
-        except gr.Error as error:
-            if cancel.is_set():  # another change came; its own reading says what there is to say
-                return
-            self.shown.keep(page, None)
-            yield {tab.overlay: None, **self._nothing(), tab.notes: _warning(error)}
-            raise
+            yield from self._settled(data, page, cancel)
         finally:
             self.reads.finish(page, cancel)
 
@@ -199,6 +185,22 @@ class FitEvents:
         index = int(min(max(index, 0), len(driving) - 1))
         with spoken():
             return [driving.overlay(index), sure_html(driving, index)]
+
+    def _settled(self, data: Data, page: str, cancel: threading.Event) -> Iterator[Updates]:
+        tab = self.tab
+        try:
+            with spoken():
+                if not cancel.wait(SETTLED_SECONDS):
+                    yield from self._read(data, page, cancel) if data[tab.opened] else [self._alone(data)]
+        except gr.Error as error:
+            if not cancel.is_set():
+                self.shown.keep(page, None)
+                yield {tab.overlay: None, **self._nothing(), tab.notes: _warning(error)}
+                raise
+        if cancel.is_set():
+            # Another change came, and its own reading says what there is to say. Something has to be sent all the same:
+            # Gradio ends a handler with what it sent last, and one that sent nothing with None for every part.
+            yield {tab.notes: gr.skip()}
 
     def _read(self, data: Data, page: str, cancel: threading.Event) -> Iterator[Updates]:
         tab, driver = self.tab, self.studio.animator.driver
@@ -223,14 +225,21 @@ class FitEvents:
                 yield {tab.reading: progress_html(report)}
                 continue
             driving, known = report
-            if cancel.is_set():
-                return
-            self.shown.keep(page, driving)
-            yield self._fitted(driving, known, source, use, data[tab.frame])
+            if not cancel.is_set():
+                self.shown.keep(page, driving)
+                yield self._fitted(driving, known, source, use, data)
 
-    def _fitted(self, driving: Driving, choice: Choice, source: str, use: Use, at: int) -> Updates:
+    def _alone(self, data: Data) -> Updates:
+        reference = self.reference(data)
+        return {
+            self.tab.overlay: reference and ImageOps.contain(reference, (OVERLAY_SIDE, OVERLAY_SIDE)),
+            **self._nothing(),
+        }
+
+    def _fitted(self, driving: Driving, choice: Choice, source: str, use: Use, data: Data) -> Updates:
         tab, driver = self.tab, self.studio.animator.driver
         last, several = len(driving) - 1, len(driving.tracks) > 1
+        at = data[tab.frame]
         index = int(min(max(at or 0, 0), last))
         people: Any = gr.update(visible=False, value=[])
         if several:
@@ -243,14 +252,11 @@ class FitEvents:
             tab.overlay: driving.overlay(index),
             tab.legend: legend_html(driving),
             tab.sure: sure_html(driving, index),
-            # Its value goes along only where it must change: a person may have moved it since this was begun.
-            tab.frame: gr.update(
-                maximum=max(1, last), interactive=last > 0, **({} if index == at else {"value": index})
-            ),
+            tab.frame: gr.update(maximum=max(1, last), interactive=last > 0, **_value(index, at)),
             tab.notes: notes_html(use, driving.sentences),
             tab.reading: "",
             tab.people: people,
-            tab.person: gr.update(choices=choices, value=choice.person, visible=several),
+            tab.person: gr.update(choices=choices, visible=several, **_value(choice.person, data[tab.person])),
         }
 
     def _nothing(self) -> Updates:
@@ -263,6 +269,11 @@ class FitEvents:
     def _strip(self, source: str, seconds: float, choice: Choice, use: Use) -> Any:  # noqa: ANN401
         pictures = self.strips.get(source)
         return gr.skip() if pictures is None else strip_html(pictures, seconds, choice.start, use.seconds)
+
+
+def _value(wanted: int, at: int | None) -> dict[str, int]:
+    """Return the value of an update only where it must change: an artist may have set it anew since the page was read."""
+    return {} if wanted == at else {"value": wanted}
 
 
 def _warning(error: gr.Error) -> str:

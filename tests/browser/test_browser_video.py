@@ -87,6 +87,7 @@ def test_example_is_fitted_scrubbed_and_animated_into_a_video_that_plays(tab, an
     tab.fill("#cnx-frame-number input[type=number]", "20")
     tab.press("#cnx-frame-number input[type=number]", "Tab")
     wait_for_new_overlay(tab, first)
+    assert number(tab, "#cnx-frame-number") == 20
     assert animator.recipes == []  # until here there was no model
 
     tab.click("#cnx-animate")
