@@ -7,6 +7,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -119,8 +120,18 @@ def clip_of_files(files: Sequence[str]) -> str:
     """Return the clip that some uploaded files are: the first that is one, or a folder of all pictures in or among them.
 
     Raises:
-        VideoError: there is nothing in them, or more than is read of any clip.
+        VideoError: there is nothing in them, more than is read of any clip, or no room for it.
     """
+    try:
+        return _put_together(files)
+    except OSError as error:
+        raise VideoError(
+            f"The pictures cannot be put together ({error.strerror or error}): make room on the disk of {tempfile.gettempdir()}, "
+            "then drop them again."
+        ) from error
+
+
+def _put_together(files: Sequence[str]) -> str:
     first = next((file for file in files if Path(file).suffix.lower() not in PICTURE_SUFFIXES), None)
     if first is not None or len(files) == 1:
         path = Path(first or files[0])
@@ -165,8 +176,14 @@ def _ending(name: str) -> str:
     return PurePosixPath(name).suffix.lower()
 
 
+@cache
+def _room() -> tempfile.TemporaryDirectory[str]:
+    """Where pictures lie that were put together; gone when the app ends."""
+    return tempfile.TemporaryDirectory(prefix="clips-")
+
+
 def _folder(name: str) -> Path:
     """Make a folder of this name, which sentences call the clip by, in a place of its own."""
-    folder = Path(tempfile.mkdtemp(prefix="clip-")) / name
+    folder = Path(tempfile.mkdtemp(dir=_room().name)) / name
     folder.mkdir()
     return folder

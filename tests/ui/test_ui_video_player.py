@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import zipfile
 from pathlib import Path
@@ -81,6 +82,17 @@ def test_zip_file_that_is_damaged_says_one_sentence(video, tmp_path):
     (tmp_path / "walk.zip").write_bytes(whole[:60] + b"\0" * 20 + whole[80:])
     with pytest.raises(gr.Error, match=r"“walk\.zip” cannot be unpacked"):
         list(video.fit.take([str(tmp_path / "walk.zip")]))
+
+
+def test_a_full_disk_is_one_sentence(video, tmp_path, monkeypatch):
+    packed = zipped(tmp_path / "walk.zip", ["a.png", "b.png"])
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("controlnext.ui.video_player.shutil.copyfileobj", full)
+    with pytest.raises(gr.Error, match=r"cannot be put together \(No space left on device\): make room"):
+        list(video.fit.take([packed]))
 
 
 def test_gif_that_is_none_says_one_sentence(video, tmp_path):
