@@ -159,7 +159,7 @@ def test_command_reports_what_is_there_and_says_what_is_missing(tmp_path, place,
     convergence.perform_all(trials, place, 1, float("inf"), work)
     assert convergence.main(arguments) == 0
     text = (tmp_path / "convergence.md").read_text()
-    assert text.count("| ControlNeXt as released | 0.00 | 0.0015 | 0.800 |") == 2
+    assert text.count("| ControlNeXt as released | 0.00 | 0.0015 | 0.000 | 0.800 |") == 2
     assert "0 of 1" in text
     figures = json.loads((tmp_path / "convergence.json").read_text())
     assert len(figures["rows"]) == 2 * len(ways)

@@ -60,7 +60,7 @@ def test_runs_are_summed_up_against_the_best_of_their_condition():
     assert slow.spread is None
     assert (other.condition, other.half) == ("canny", pytest.approx(5))
     text = curves.table([first, slow])
-    assert "| Controlnet | 1.50 | 0.001 | 0.800 ± 0.141 |" in text
+    assert "| Controlnet | 1.50 | 0.001 | 0.100 | 0.800 ± 0.141 |" in text
     assert f"| 30 | {30 / first.half:.2f} | not reached |" in text  # half of the best, and that beside ControlNet's
     assert "(1 of 2)" in text
     assert "not reached" in text

@@ -31,6 +31,7 @@ class Summary:
         trained: weights that learn.
         rate: learning rate of what is new.
         runs: number of seeds.
+        untrained: adherence before the first step, mean over seeds; None where it was not measured.
         adherence: at the end, mean over seeds.
         spread: its standard deviation; None of one run.
         loss: held out, at the end, mean; None if a run has none.
@@ -48,6 +49,7 @@ class Summary:
     trained: int
     rate: float
     runs: int
+    untrained: float | None
     adherence: float
     spread: float | None
     loss: float | None
@@ -125,6 +127,7 @@ def _summary(group: Sequence[Mapping[str, Any]], best: float) -> Summary:
         trained=first["trained"],
         rate=first["rate"],
         runs=len(group),
+        untrained=_mean([None if points[0]["step"] else points[0]["adherence"] for points in curves]),
         adherence=float(np.mean(adherences)),
         spread=float(np.std(adherences, ddof=1)) if len(group) > 1 else None,
         loss=None if None in losses else float(np.mean(losses)),
@@ -146,9 +149,9 @@ def table(rows: Sequence[Summary], reference: str = "controlnet") -> str:
     """Return the rows of one condition as a Markdown table; steps to half also as a share of the reference's."""
     beside = next((row.half for row in rows if row.way == reference), None)
     lines = [
-        "| way | learnable, M | rate | adherence at the end | held-out loss | steps to half of the best | of ControlNet's "
+        "| way | learnable, M | rate | adherence untrained | at the end | held-out loss | steps to half of the best | of ControlNet's "
         "| steps to 90 % | seconds to 90 % | sudden |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in rows:
         spread = "" if row.spread is None else f" ± {row.spread:.3f}"
@@ -157,6 +160,7 @@ def table(rows: Sequence[Summary], reference: str = "controlnet") -> str:
             row.title + (f" ({row.diverged} diverged)" if row.diverged else ""),
             f"{row.trained / 1e6:.2f}",
             f"{row.rate:.2g}",
+            "" if row.untrained is None else f"{row.untrained:.3f}",
             f"{row.adherence:.3f}{spread}",
             "" if row.loss is None else f"{row.loss:.4f}",
             _steps(row.half, row.reached[0], row.runs),

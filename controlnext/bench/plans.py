@@ -68,16 +68,14 @@ def slow_ways(ways: Sequence[Way], trials: Sequence[Trial], place: Place) -> lis
 
     Those runs say nothing about their learning rates.
     """
+    if not trials:
+        return []
     reached: dict[str, dict[str, float]] = {}
     for trial in trials:
         of_it = reached.setdefault(trial.condition, {})
         adherence = place.result(trial)["points"][-1]["adherence"]
         of_it[trial.way.name] = max(of_it.get(trial.way.name, 0.0), adherence)
-    return [
-        way
-        for way in ways
-        if all(of_it[way.name] < BEGUN * max(of_it.values()) for of_it in reached.values()) and reached
-    ]
+    return [way for way in ways if all(of_it[way.name] < BEGUN * max(of_it.values()) for of_it in reached.values())]
 
 
 def longer_trials(slow: Sequence[Way], options: argparse.Namespace) -> list[Trial]:
