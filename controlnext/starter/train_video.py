@@ -25,7 +25,7 @@ from annotators.skeleton import draw_skeleton
 from controlnext.adapter import ControlNeXtAdapter
 from controlnext.injection import Injection, attach
 from controlnext.model import ControlNeXtModel
-from controlnext.starter.clips import Clip, Clips
+from controlnext.starter.clips import CELL, Clip, Clips
 from controlnext.starter.dataset import encode, to_tensor
 from controlnext.starter.loop import Loop, Plan
 from controlnext.starter.motion import FPS, render_clip, sample_clip
@@ -46,7 +46,10 @@ logger = logging.getLogger(__name__)
 VARIANT = "starter-video"
 # Shares of samples that show nothing but noise, and that show the reference but no pose.
 NOTHING, UNCONTROLLED = 0.08, 0.12
-FIGURE_WEIGHT = 3.0
+# What the loss of a cell counts for; hair and face are the smallest parts with colours of their own.
+FIGURE_WEIGHT, HEAD_WEIGHT = 3.0, 9.0
+NECK, HEAD = 1, [0, 14, 15, 16, 17]
+HEAD_RADIUS = 0.9  # of the way from the neck to the middle of the head
 # Poses read from a clip are never as exact as drawn ones: joints are lost and shake, in pixels.
 LOST, SHAKE = 0.02, 0.6
 NOISE_AUGMENTATION = 0.02
@@ -83,6 +86,26 @@ def motion_bucket(people: np.ndarray, fps: float, size: int) -> float:
 def draw_poses(people: np.ndarray, size: int) -> np.ndarray:
     """Draw (F, 18, 3) people as (F, size, size, 3) uint8 skeletons."""
     return np.stack([draw_skeleton((frame,), size, size) for frame in people])
+
+
+def weigh(figure: np.ndarray, people: np.ndarray) -> np.ndarray:
+    """Return what the loss of each cell counts for, mean 1: more on the figure, and most on its head.
+
+    Args:
+        figure: (F, h, w) uint8, shares of the cells that show the figure, times 255.
+        people: (F, 18, 3) x, y in pixels and confidence.
+
+    Returns:
+        (F, h, w) float32.
+    """
+    weight = 1 + (FIGURE_WEIGHT - 1) * figure.astype(np.float32) / 255
+    seen = people[:, HEAD, 2:] > 0
+    middle = (people[:, HEAD, :2] * seen).sum(1) / np.maximum(seen.sum(1), 1)
+    radius = HEAD_RADIUS * np.linalg.norm(middle - people[:, NECK, :2], axis=1) * seen.any((1, 2))
+    y, x = (np.indices(figure.shape[1:]) + 0.5) * CELL
+    far = np.hypot(x - middle[:, 0, None, None], y - middle[:, 1, None, None])
+    weight[far < radius[:, None, None]] = HEAD_WEIGHT
+    return (weight / weight.mean()).astype(np.float32)
 
 
 class Batches:
@@ -124,14 +147,13 @@ class Batches:
             reference = int(self.rng.integers(len(clip.rgb)))
             size = clip.rgb.shape[1]
             people = clip.people[chosen]
-            weight = 1 + (FIGURE_WEIGHT - 1) * clip.figure[chosen].astype(np.float32) / 255
             rows.append(
                 (
                     torch.from_numpy(clip.latents[chosen]).float(),
                     torch.from_numpy(clip.latents[reference]).float() / self.scaling_factor,
                     self._embedding(int(index), reference, clip.rgb[reference]),
                     torch.from_numpy(draw_poses(self._worn(people), size)).permute(0, 3, 1, 2).float() / 255,
-                    torch.from_numpy(weight / weight.mean())[:, None],
+                    torch.from_numpy(weigh(clip.figure[chosen], people))[:, None],
                     torch.tensor([fps - 1, motion_bucket(people, fps, size), NOISE_AUGMENTATION]),
                 )
             )

@@ -10,7 +10,7 @@ from controlnext.model import ControlNeXtModel
 from controlnext.starter.clips import FRAMES, Clips, write_clips
 from controlnext.starter.motion import CLIP_SIZE
 from controlnext.starter.networks import make_unet, make_vae
-from controlnext.starter.train_video import Batches, Stage, _as_frames, motion_bucket, sample
+from controlnext.starter.train_video import Batches, Stage, _as_frames, motion_bucket, sample, weigh
 from controlnext.starter.video_networks import (
     as_vision_input,
     make_frame_unet,
@@ -98,6 +98,18 @@ def test_windows_have_a_reference_of_the_same_clip(clips, encoder):
     latents = torch.from_numpy(np.concatenate([rows[i].latents for i in range(2)])).float()
     for reference in batch.reference:
         assert (latents - reference * 0.5).abs().flatten(1).amax(1).min() < 1e-3
+
+
+def test_the_head_counts_most_and_the_background_least(clips):
+    clip = Clips(clips)[0]
+    weight = weigh(clip.figure, clip.people)
+    assert weight.mean() == pytest.approx(1)
+    x, y = (clip.people[0, 0, :2] / 8).astype(int)  # its nose
+    assert weight[0, y, x] == weight.max() == pytest.approx(9 * weight.min())
+    assert 0.005 < (weight == weight.max()).mean() < 0.1
+    hidden = clip.people.copy()
+    hidden[:, [0, 14, 15, 16, 17], 2] = 0
+    assert weigh(clip.figure, hidden).max() == pytest.approx(3 * weigh(clip.figure, hidden).min(), rel=0.02)
 
 
 def test_the_motion_bucket_grows_with_the_motion():
