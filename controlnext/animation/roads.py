@@ -135,9 +135,10 @@ class Together(Road):
         clock = Clock(count, 1)
         try:
             for index, frame in enumerate(frames):
+                if index < self._leading:
+                    continue
                 clock.tick()
-                if index >= self._leading:
-                    yield frame
+                yield frame
                 self.report(Progress("Writing frames", clock.done, count, clock.seconds_left, unit="frame"))
                 stop_if(self.cancel)
         except Exception as error:

@@ -7,6 +7,7 @@ from PIL import Image
 from video_clips import make
 
 from controlnext.animation import read_reference, read_video_recipe
+from controlnext.animation.engine import VideoEngine
 from controlnext.animation.output import Output
 from controlnext.animation.recipe import VideoRecipe
 from controlnext.engine import Engine
@@ -120,6 +121,29 @@ def test_stop_before_the_first_frame_leaves_nothing(studio, reference, dance, mo
 
 
 @pytest.mark.parametrize("model", ["svd-v2", "starter-video"])
+def test_stop_after_the_last_step_keeps_a_frame(studio, reference, dance, model):
+    cancel, reports = threading.Event(), []
+
+    def watch(progress):
+        reports.append(progress)
+        if progress.stage == "Drawing" and progress.step == progress.total > 0:
+            cancel.set()
+
+    made = animate(studio, reference, dance, model, {"on_progress": watch, "cancel": cancel})
+    assert (made.stopped, made.frames) == (True, 1)
+    assert len(frames_of(made.file)) == 1
+    written = [report.step for report in reports if report.stage == "Writing frames"]
+    assert written == [1]
+
+
+def test_a_video_model_without_room_is_one_sentence(studio, reference, dance, monkeypatch):
+    monkeypatch.setattr(VideoEngine, "animate", lambda *given: (_ for _ in ()).throw(MemoryError))
+    with pytest.raises(StudioError, match="not enough memory for a video of 64x64 and 3 frames; make it smaller"):
+        animate(studio, reference, dance, "starter-video")
+    assert left_over(studio) == []
+
+
+@pytest.mark.parametrize("model", ["svd-v2", "starter-video"])
 def test_a_video_model_draws_in_windows(studio, reference, dance, model):
     reports = []
     values = {"window": 3, "overlap": 1, "max_frames": 0}
@@ -130,7 +154,7 @@ def test_a_video_model_draws_in_windows(studio, reference, dance, model):
     assert drawing[-1].total == drawing[-1].step == 2 * 3  # steps times windows
     previews = [report.preview for report in drawing if report.preview is not None]
     assert previews[0].size == (4 * 64, 64)
-    assert [report.step for report in reports if report.stage == "Writing frames"][-1] >= 6
+    assert [report.step for report in reports if report.stage == "Writing frames"] == [1, 2, 3, 4, 5, 6]
     again = studio.animate(first.recipe, reference, dance)
     one, two = frames_of(first.file), frames_of(again.file)
     assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
