@@ -109,7 +109,7 @@ def weigh(figure: np.ndarray, people: np.ndarray) -> np.ndarray:
 
 
 class Batches:
-    """Draws windows of clips with a reference from another moment of the same clip."""
+    """Draws windows of clips with a reference from another moment of the same clip, far ones more often than near ones."""
 
     def __init__(
         self, folder: Path, encoder: CLIPVisionModelWithProjection, scaling_factor: float, frames: int
@@ -138,13 +138,18 @@ class Batches:
         first = int(self.rng.integers(0, len(clip.rgb) - span + 1))
         return np.arange(first, first + span, stride), FPS / stride
 
+    def _reference(self, frames: int, middle: float) -> int:
+        # The further away a moment is, the more often: from a near one the figure could nearly be copied where it stands.
+        share = 1 + np.abs(np.arange(frames) - middle)
+        return int(self.rng.choice(frames, p=share / share.sum()))
+
     def draw(self, count: int) -> Batch:
         """Draw `count` windows."""
         rows = []
         for index in self.rng.integers(0, len(self.clips), count):
             clip = self.clips[int(index)]
             chosen, fps = self._window(clip)
-            reference = int(self.rng.integers(len(clip.rgb)))
+            reference = self._reference(len(clip.rgb), float(chosen.mean()))
             size = clip.rgb.shape[1]
             people = clip.people[chosen]
             rows.append(

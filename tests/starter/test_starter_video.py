@@ -112,6 +112,14 @@ def test_the_head_counts_most_and_the_background_least(clips):
     assert weigh(clip.figure, hidden).max() == pytest.approx(3 * weigh(clip.figure, hidden).min(), rel=0.02)
 
 
+def test_the_reference_is_rather_from_far_away(clips, encoder):
+    torch.manual_seed(4)
+    batches = Batches(clips, encoder, 0.5, frames=1)
+    drawn = np.bincount([batches._reference(FRAMES, 0.0) for _ in range(2000)], minlength=FRAMES)
+    assert drawn.min() > 0
+    assert drawn[-4:].sum() > 2 * drawn[:4].sum()
+
+
 def test_the_motion_bucket_grows_with_the_motion():
     people = np.ones((4, 18, 3), np.float32) * 50
     moved = people.copy()
