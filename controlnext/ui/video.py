@@ -145,7 +145,7 @@ def build_video_tab(studio: Studio) -> VideoTab:
     parts: dict[str, Any] = {}
     with gr.Row(elem_classes="cnx-columns", equal_height=False):
         with gr.Column(scale=4, min_width=330, elem_classes="cnx-panel"):
-            parts |= _left()
+            parts |= _left(recipe)
         with gr.Column(scale=4, min_width=330, elem_classes="cnx-panel"):
             parts |= _middle(rows, row, recipe)
         with gr.Column(scale=5, min_width=330, elem_classes="cnx-panel"):
@@ -154,7 +154,7 @@ def build_video_tab(studio: Studio) -> VideoTab:
     return VideoTab(**parts, **states)
 
 
-def _left() -> dict[str, Any]:
+def _left(recipe: VideoRecipe) -> dict[str, Any]:
     heading(1, "Character and clip", "who, and how it moves")
     with gr.Row(elem_classes="cnx-pair", equal_height=True):
         reference = picture_input(
@@ -200,8 +200,8 @@ def _left() -> dict[str, Any]:
         smooth = gr.Checkbox(True, label="Smooth", info="Take the jitter out of the poses.")
         follow = gr.Checkbox(False, label="Follow", info="Keep a person who crosses the clip in the picture.")
         keep_sound = gr.Checkbox(True, label="Keep the sound", info="The clip's sound, cut as the clip is.")
-        hands = gr.Checkbox(False, label="Hands", info="Read and draw the fingers, where a reader can.")
-        face = gr.Checkbox(False, label="Face", info="Read and draw the face, where a reader can.")
+        hands = gr.Checkbox(recipe.hands, label="Hands", info="Read and draw the fingers, where a reader can.")
+        face = gr.Checkbox(recipe.face, label="Face", info="Read and draw the face, where a reader can.")
     return {
         "reference": reference, "clip": clip, "moving": moving, "examples": examples, "strip": strip, "start": start, "end": end, "fps": fps,
         "max_frames": max_frames, "people": people, "person": person, "fit": fit, "limbs": limbs, "smooth": smooth,

@@ -66,7 +66,7 @@ class VideoEvents:
             tab.model,
             [
                 tab.model, tab.gamma, tab.steps, tab.guidance, tab.size, tab.prompt, tab.window, tab.overlap,
-                tab.motion_bucket_id, tab.noise_aug_strength, tab.shared_noise,
+                tab.motion_bucket_id, tab.noise_aug_strength, tab.shared_noise, tab.hands, tab.face,
             ],
             **PRIVATE,
         )  # fmt: skip
@@ -102,6 +102,8 @@ class VideoEvents:
             recipe.motion_bucket_id,
             recipe.noise_aug_strength,
             recipe.shared_noise,
+            recipe.hands,
+            recipe.face,
         ]
 
     def recipe(self, data: Data) -> VideoRecipe:

@@ -31,6 +31,9 @@ MAXIMA = {
 }  # fmt: skip
 """Sliders whose ends a recipe may lie beyond."""
 
+UNSHOWN = ("negative_prompt", "gamma_curve", "alpha", "control_start", "control_end", "scheduler", "reader")
+"""Fields of a recipe that only the command line sets: the tab has no component for them."""
+
 
 @dataclass(frozen=True)
 class Restored:
@@ -154,7 +157,13 @@ class VideoRestore:
         if row is None:
             warn(f"The model {recipe.model!r} of this video cannot be used here; the chosen one stays.")
             return {}
-        gamma = self.studio.animator.resolve(recipe.model).gamma
+        usual = self.studio.animator.resolve(recipe.model)
+        lost = [name for name in UNSHOWN if getattr(recipe, name) != getattr(usual, name)]
+        if lost:
+            warn(
+                f"This page has no place for what the video says of {', '.join(lost)}; make it again with all of it by "
+                "`python -m controlnext animate --recipe VIDEO REFERENCE CLIP`."
+            )
         choices, size = video_sizes(row["sizes"]), named(recipe.width, recipe.height)
         if size not in [value for _, value in choices]:
             choices.append((f"{recipe.width} × {recipe.height}  (restored)", size))
@@ -162,7 +171,7 @@ class VideoRestore:
             tab.model: gr.update(choices=model_choices(rows), value=recipe.model, info=model_info(row)),
             tab.size: gr.update(choices=choices, value=size),
             tab.gamma: gr.update(
-                value=recipe.gamma, maximum=max(GAMMA_MAXIMUM, recipe.gamma), info=pose_strength_info(gamma)
+                value=recipe.gamma, maximum=max(GAMMA_MAXIMUM, recipe.gamma), info=pose_strength_info(usual.gamma)
             ),
             tab.prompt: gr.update(value=recipe.prompt, visible=row["frame_by_frame"]),
         }

@@ -16,7 +16,7 @@ from video_fakes import FakePoses
 
 from controlnext.animation.recipe import read_video_recipe
 from controlnext.errors import ControlNeXtError
-from controlnext.ui import build_ui
+from controlnext.ui import build_ui, build_video
 from controlnext.ui.video import CHOICE, RUN
 from controlnext.ui.video_parts import sure_html
 from controlnext.video import open_clip
@@ -238,6 +238,15 @@ def test_choosing_a_model_sets_its_defaults(video):
     assert updates["gamma"]["value"] == 0.9
     assert updates["prompt"]["visible"] is True
     assert video.events.model_defaults("starter-video")[5]["visible"] is False
+
+
+@pytest.mark.parametrize(("model", "whole_body"), [("starter-video", False), ("svd-v2", True)])
+def test_a_model_made_for_whole_bodies_turns_hands_and_face_on(studio, annotators, model, whole_body):
+    with gr.Blocks() as page:
+        video = build_video(studio, annotators)
+    wired = next(fn for fn in page.fns.values() if fn.name == "model_defaults")
+    put = dict(zip(wired.outputs, video.events.model_defaults(model), strict=True))
+    assert (put[video.tab.hands], put[video.tab.face]) == (whole_body, whole_body)
 
 
 def test_size_follows_the_character_until_one_is_chosen(video, clips, tmp_path):

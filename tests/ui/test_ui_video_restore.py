@@ -6,13 +6,18 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
+import numpy as np
 import pytest
 from PIL import Image
 from tab_values import PAGE
 from test_ui_video import data_of, filled
 
+from controlnext.animation.recipe import VideoRecipe
+from controlnext.recipe_png import RECIPE_KEY
 from controlnext.ui.examples import video_examples
-from controlnext.video import open_clip
+from controlnext.ui.video import CHOICE, RUN
+from controlnext.ui.video_restore import UNSHOWN
+from controlnext.video import open_clip, write_video
 
 
 @pytest.fixture
@@ -86,6 +91,27 @@ def test_model_that_is_not_here_leaves_the_chosen_one(video, saved, studio, monk
     rows = [row for row in studio.animator.models() if row["name"] != "starter-video"]
     monkeypatch.setattr(studio.animator, "models", lambda: rows)
     assert video.tab.model not in video.restore.asked(saved)
+
+
+def test_what_the_page_has_no_place_for_is_said(video, clips, studio, tmp_path, monkeypatch):
+    warnings = []
+    monkeypatch.setattr(gr, "Warning", lambda text, **_: warnings.append(text))
+    made = {"model": "starter-video", "gamma_curve": "linear 1 to 0", "negative_prompt": "blur", "clip_sha256": "0"}
+    for name, values in (("usual", {}), ("unusual", made)):
+        recipe = studio.animator.resolve(**{"model": "starter-video", "seed": 1} | values)
+        frames = [np.zeros((64, 64, 3), np.uint8)]
+        contents = {RECIPE_KEY: recipe.model_dump(mode="json")}
+        write_video(tmp_path / f"{name}.mp4", frames, 8, contents=contents)
+        video.restore.asked(str(tmp_path / f"{name}.mp4"))
+    said = [text for text in warnings if "no place" in text]
+    assert len(said) == 1
+    assert "negative_prompt, gamma_curve;" in said[0]
+
+
+def test_every_field_of_a_recipe_comes_back_or_is_named():
+    kept = {"version", "model", "seed", "width", "height", "reference_sha256", "clip_sha256", "weights"}
+    assert VideoRecipe.model_fields.keys() == {*CHOICE, *RUN, *UNSHOWN, *kept}
+    assert not {*CHOICE, *RUN} & {*UNSHOWN}
 
 
 def test_examples_are_small_clips_with_characters():

@@ -131,6 +131,7 @@ class FakeAnimator:
         tall = reference is not None and reference.height > 1.2 * reference.width
         defaults = {"width": 144 if tall else 192, "height": 192, "num_inference_steps": 12, "guidance_scale": 1.5}
         defaults |= {"gamma": 0.9 if model == "starter" else 1.0, "seed": int(np.random.default_rng().integers(2**32))}
+        defaults |= {"hands": True, "face": True} if model.startswith("svd") else {}
         given = {name: value for name, value in values.items() if value is not None and (name, value) != ("seed", -1)}
         return VideoRecipe(**{**defaults, **given, "model": model})
 
