@@ -40,6 +40,7 @@ _STILLS = 16  # frames of clips
 _FIRST_FRAMES = 8  # looked at to tell a clip of pose frames, which may begin in black
 _DIMMED = 0.45  # brightness of the reference below the skeletons
 _OWN = 255.0  # grey of the reference's own skeleton: white, which no limb of a pose drawing is
+_REFERENCE_SIDE = 1024  # pixels; the longest side of a video model's picture
 _FRAMES_AT_ONCE = 4  # in memory while a clip is read: decoded, converted, read, drawn
 
 
@@ -234,6 +235,7 @@ class Driver:
             Cancelled: stopped; what was read is kept for the next try.
         """
         choice = choice or Choice()
+        reference = None if reference is None else bounded_reference(reference)
         seen, tracks = self.see(source, choice, on_progress, cancel)
         clip = self.open(source)
         plan = plan_cut(clip, choice.cut)
@@ -318,6 +320,18 @@ class Driver:
             value = make()
             self._kept.keep(key, value)
         return value
+
+
+def bounded_reference(reference: Image.Image) -> Image.Image:
+    """Shrink a reference to what a video can show of it, RGB; one that is no larger is kept to the pixel.
+
+    A video carries its reference inside: photographs of a phone would be many times its own size, and too large to be read back.
+    """
+    scale = _REFERENCE_SIDE / min(reference.size)
+    if scale >= 1:
+        return reference.convert("RGB")
+    size = tuple(max(_REFERENCE_SIDE, round(side * scale)) for side in reference.size)
+    return reference.convert("RGB").resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
 
 
 def reference_picture(reference: Image.Image, width: int, height: int) -> Image.Image:

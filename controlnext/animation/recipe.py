@@ -72,7 +72,7 @@ class VideoRecipe(SavedRecipe):
         noise_aug_strength: noise on the reference that a video model is given.
         shared_noise: share of a video model's starting noise that is the same in all frames; 0 is what SVD was made for.
         micro_conditioning: whether a video model is told fps, motion and noise; off is what the released code does.
-        reference_sha256: `picture_digest` of the reference.
+        reference_sha256: `picture_digest` of the reference as the video carries it, see `bounded_reference`.
         clip_sha256: digest of the clip's content.
         weights: what was loaded -> its hash.
     """

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from controlnext.animation.choice import AUTO, DRAWING
-from controlnext.animation.driving import Driver, Driving, PoseTools, Source
+from controlnext.animation.driving import Driver, Driving, PoseTools, Source, bounded_reference
 from controlnext.animation.job import Follow, Job, VideoResult
 from controlnext.animation.output import pack_reference
 from controlnext.animation.recipe import KIND, VideoRecipe
@@ -172,6 +172,7 @@ class Animator:
         preset, gallery = self._catalogue.preset(recipe.model), self._gallery()
         if driving is None:
             driving = self.read(recipe, reference, clip, on_progress=report, cancel=cancel)
+        reference = bounded_reference(reference)
         notes = list(driving.sentences)
         with self._turn(report, cancel):
             engine = self._load(preset, [KIND], report, cancel)

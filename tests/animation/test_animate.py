@@ -82,6 +82,17 @@ def test_sound_is_left_out_on_request_and_another_reference_is_said(studio, refe
     assert any("made with another reference" in note for note in again.notes)
 
 
+def test_a_photograph_is_carried_no_larger_than_a_video_shows_it(studio, reference, dance):
+    photo = reference.resize((1350, 1200))
+    made = animate(studio, photo, dance, max_frames=1)
+    carried = read_reference(made.file)
+    assert carried.size == (1152, 1024)
+    again = studio.animate(made.recipe, carried, dance)
+    assert again.recipe == made.recipe  # the reference's digest, too
+    assert not any("another reference" in note for note in again.notes)
+    assert np.array_equal(frames_of(again.file)[0], frames_of(made.file)[0])
+
+
 def test_without_a_prompt_the_reference_is_told_in_words(studio, reference, dance):
     made = animate(studio, reference, dance, prompt="", max_frames=1)
     assert made.recipe.prompt.startswith("a person with")
