@@ -10,19 +10,21 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from controlnext.training.errors import TrainingError
 from controlnext.weights import read_tensors, write_tensors
 
 _NAME = re.compile(r"step-(\d{8})")
+_FULL = (OSError, SafetensorError, RuntimeError)  # what the writers of the files raise where there is no room
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Checkpoint:
 
 
 def save(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
-    """Write a checkpoint and remove older ones.
+    """Write a checkpoint and remove older ones, damaged ones of later steps, and what a kill has left half written.
 
     Args:
         folder: of all checkpoints.
@@ -61,7 +63,7 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
     target = folder / f"step-{checkpoint.step:08d}"
     partial = folder / f"{target.name}.partial"
     try:
-        shutil.rmtree(partial, ignore_errors=True)
+        _clear(folder.glob("step-*.partial"))
         partial.mkdir(parents=True)
         write_tensors(partial / "trained.safetensors", checkpoint.weights, {"format": "pt"})
         if checkpoint.averages is not None:
@@ -72,17 +74,21 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
         )
         for file in partial.iterdir():
             _to_disk(file)
+        _to_disk(partial)
         if target.exists():
             shutil.rmtree(target)
         partial.rename(target)
         _to_disk(folder)
-    except OSError as error:
+    except _FULL as error:
+        _clear([partial])
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
         raise TrainingError(
-            f"The checkpoint of step {checkpoint.step} cannot be written to {folder} ({error.strerror}): make room; the "
-            "training goes on from the one before when it is started again."
+            f"The checkpoint of step {checkpoint.step} cannot be written to {folder} ({reason}): make room; the training "
+            "goes on from the one before when it is started again."
         ) from error
-    for old in _all(folder)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+    others = _all(folder)
+    place = others.index(target)
+    _clear([*others[: max(0, place + 1 - keep)], *others[place + 1 :]])
     return target
 
 
@@ -109,6 +115,11 @@ def latest(folder: Path) -> Checkpoint | None:
     if problem:
         raise TrainingError(f"No checkpoint in {folder} can be read ({problem}): remove the folder to begin anew.")
     return None
+
+
+def _clear(folders: Iterable[Path]) -> None:
+    for path in folders:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _all(folder: Path) -> list[Path]:

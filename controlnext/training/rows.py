@@ -84,12 +84,18 @@ def _of_folder(folder: Path, caption: str, video: bool) -> Iterator[Row]:
             continue
         if path.suffix.lower() in (CLIPS if video else PICTURES) or (video and path.is_dir()):
             text = path.with_suffix(".txt")
-            words = text.read_text(encoding="utf-8", errors="replace").strip() if text.is_file() else caption
+            words = text.read_text(encoding="utf-8-sig", errors="replace").strip() if text.is_file() else caption
             yield Row(path.name, key_of(path), path, words)
 
 
 def _of_metadata(folder: Path, config: DataConfig) -> Iterator[Row | BadRow]:
-    for number, line in enumerate((folder / METADATA).read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        lines = (folder / METADATA).read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise TrainingError(f"{folder / METADATA} cannot be read ({reason}): save it as UTF-8 text.") from error
+    seen = set()
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         name = f"{METADATA} line {number}"
@@ -101,14 +107,21 @@ def _of_metadata(folder: Path, config: DataConfig) -> Iterator[Row | BadRow]:
         if not isinstance(values, dict) or not isinstance(values.get("file_name"), str):
             yield BadRow(name, 'It names no picture: write {"file_name": "...", "text": "..."}.')
             continue
-        picture, given = folder / values["file_name"], values.get(config.condition_column)
-        condition = folder / given if isinstance(given, str) else None
+        given, text = values.get(config.condition_column), values.get(config.text_column)
+        wrong = next((key for key, value in ((config.condition_column, given), (config.text_column, text))
+                      if value is not None and not isinstance(value, str)), None)  # fmt: skip
+        if wrong is not None:
+            yield BadRow(name, f"Its {wrong} is not text.")
+            continue
+        picture, condition = folder / values["file_name"], None if given is None else folder / given
         missing = next((path for path in (picture, condition) if path is not None and not path.exists()), None)
         if missing is not None:
             yield BadRow(name, f"There is no file {missing.name}.")
             continue
-        text = values.get(config.text_column, config.caption)
-        yield Row(values["file_name"], key_of(picture, condition), picture, str(text), condition)
+        # A picture may come with several conditions; one that cannot be used must not take the others with it.
+        title = f"{values['file_name']} (line {number})" if values["file_name"] in seen else values["file_name"]
+        seen.add(values["file_name"])
+        yield Row(title, key_of(picture, condition), picture, config.caption if text is None else text, condition)
 
 
 def _of_dataset(config: DataConfig) -> Iterator[Row | BadRow]:
@@ -125,7 +138,7 @@ def _of_dataset(config: DataConfig) -> Iterator[Row | BadRow]:
             found = found[config.split] if isinstance(found, datasets.DatasetDict) else found
         else:
             found = datasets.load_dataset(config.dataset, split=config.split)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # the package has many of its own, which have nothing in common
         reason = " ".join(str(error).split())[:200]
         raise TrainingError(
             f"The dataset {config.dataset!r} cannot be opened ({reason}): correct data.dataset."

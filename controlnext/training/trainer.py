@@ -18,6 +18,7 @@ import accelerate
 import torch
 from accelerate import InitProcessGroupKwargs
 from accelerate.state import AcceleratorState
+from accelerate.utils import gather_object
 from torch import Tensor
 
 from controlnext.device import choose_device
@@ -106,7 +107,7 @@ class Trainer:
             validate: called on the first process every `config.validation.every` steps and at the end.
 
         Raises:
-            TrainingError: the checkpoint there belongs to another training.
+            TrainingError: the checkpoint there belongs to another training, or not all processes see it.
         """
         self.config, self.method, self.process, self.validate = config, method, process, validate
         self.accelerator = accelerator or make_accelerator(config)
@@ -128,6 +129,7 @@ class Trainer:
         self.averages = {name: value.detach().clone() for name, value in self.parameters.items()} if ema else None
         self.optimizer = self.accelerator.prepare_optimizer(optimizer)
         self._resume()
+        self._begin_together()
         self.model = self.accelerator.prepare_model(method) if world > 1 else method
 
     @property
@@ -334,6 +336,14 @@ class Trainer:
         self.step, self.elapsed = found.step, found.facts["elapsed"]
         if self.first:
             self.run_folder.tell("resumed", step=self.step)
+
+    def _begin_together(self) -> None:
+        steps = gather_object([self.step]) if self.accelerator.num_processes > 1 else [self.step]
+        if len(set(steps)) > 1:
+            raise TrainingError(
+                f"The processes of this training see different checkpoints in {self.config.output} (steps "
+                f"{', '.join(map(str, steps))}): let `output` be a folder that all machines share."
+            )
 
 
 _FREE = {"output", "steps", "minutes", "validation", "checkpoints"}

@@ -95,8 +95,9 @@ def put_together(uploads: Sequence[str], folder: Path, *, linked: bool = False) 
             names.add(path.name.lower())
             _put(path, folder / path.name, linked)
     if metadata is not None:
-        text = metadata.read_text(encoding="utf-8", errors="replace")
-        (folder / METADATA).write_text("\n".join(map(_without_paths, text.splitlines())) + "\n", encoding="utf-8")
+        # Lines are told apart as in `read_rows`, which skips a byte order mark: none gets past that was not looked at here.
+        text = metadata.read_text(encoding="utf-8", errors="replace").lstrip("\ufeff")
+        (folder / METADATA).write_text("\n".join(map(_without_paths, text.split("\n"))) + "\n", encoding="utf-8")
     return left_out
 
 

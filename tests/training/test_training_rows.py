@@ -41,20 +41,38 @@ def test_metadata_names_pictures_texts_and_conditions(tmp_path):
         {"file_name": "c.png", "conditioning_image": "gone too.png"},
         {"text": "nameless"},
         7,
+        {"file_name": "c.png", "text": None, "conditioning_image": None},
+        {"file_name": "c.png", "text": ["a", "list"]},
+        {"file_name": "c.png", "conditioning_image": 3},
     ]
     (tmp_path / "metadata.jsonl").write_text("\n".join([*map(json.dumps, lines), "{broken", ""]))
     rows, bad = read_rows(DataConfig(folder=tmp_path, caption="common"))
     assert [(row.name, row.text, row.condition) for row in rows] == [
         ("sub/a.png", "one", tmp_path / "c.png"),
         ("c.png", "common", None),
+        ("c.png (line 7)", "common", None),
     ]
     assert [(row.name, row.reason.split("(")[0].strip()) for row in bad] == [
         ("metadata.jsonl line 3", "There is no file gone.png."),
         ("metadata.jsonl line 4", "There is no file gone too.png."),
         ("metadata.jsonl line 5", 'It names no picture: write {"file_name": "...", "text": "..."}.'),
         ("metadata.jsonl line 6", 'It names no picture: write {"file_name": "...", "text": "..."}.'),
-        ("metadata.jsonl line 7", "It is not valid JSON"),
+        ("metadata.jsonl line 8", "Its text is not text."),
+        ("metadata.jsonl line 9", "Its conditioning_image is not text."),
+        ("metadata.jsonl line 10", "It is not valid JSON"),
     ]
+
+
+def test_metadata_of_other_editors_is_read_or_refused_in_a_sentence(tmp_path):
+    picture(tmp_path / "a.png")
+    line = json.dumps({"file_name": "a.png", "text": "one\u2028two"}, ensure_ascii=False)
+    (tmp_path / "metadata.jsonl").write_text(f"{line}\r\n", encoding="utf-8-sig")
+    assert [row.text for row in read_rows(DataConfig(folder=tmp_path))[0]] == ["one\u2028two"]
+    (tmp_path / "metadata.jsonl").write_text(line, encoding="utf-16")
+    with pytest.raises(
+        TrainingError, match=r"metadata\.jsonl cannot be read \(it is not UTF-8 text\): save it as UTF-8"
+    ):
+        read_rows(DataConfig(folder=tmp_path))
 
 
 def test_a_changed_file_has_another_key(tmp_path):
@@ -123,6 +141,18 @@ def test_dataset_rows_are_opened_only_when_they_are_needed(monkeypatch, tmp_path
         assert rows[0].key != rows[1].key
     with pytest.raises(TrainingError, match=r"no column 'photo', but image, text"):
         read_rows(DataConfig(dataset="owner/name", image_column="photo"))
+
+
+def test_a_dataset_that_cannot_be_had_is_one_sentence(monkeypatch):
+    class GenerationError(Exception):
+        """As those of the package: of no common kind."""
+
+    def load(name, split):
+        raise GenerationError("An error occurred\nwhile generating")
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load))
+    with pytest.raises(TrainingError, match=r"'owner/name' cannot be opened \(An error occurred while generating\)"):
+        read_rows(DataConfig(dataset="owner/name"))
 
 
 def test_rows_are_held_out_unless_there_are_too_few():

@@ -1,5 +1,6 @@
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -126,6 +127,35 @@ def test_damaged_checkpoint_falls_back_to_the_one_before(tmp_path):
         latest(tmp_path / "checkpoints")
 
 
+def test_a_full_disk_is_one_sentence_and_keeps_the_checkpoint_before(tmp_path):
+    trainer = trained(tmp_path, steps=3)
+    kept = sorted((tmp_path / "checkpoints").iterdir())
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    for room in (2_000, max(file.stat().st_size for file in kept[-1].glob("*.safetensors")) + 500):
+        trainer.step += 1
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+        try:
+            with pytest.raises(TrainingError, match=r"cannot be written to .*: make room; the training goes on"):
+                trainer.save()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    signal.signal(signal.SIGXFSZ, handler)
+    assert sorted((tmp_path / "checkpoints").iterdir()) == kept
+    assert latest(tmp_path / "checkpoints").step == 3
+
+
+def test_what_a_kill_left_and_what_is_damaged_does_not_stay(tmp_path):
+    changes = {"checkpoints": {"every": 2, "keep": 1}}
+    trained(tmp_path, steps=4, **changes)
+    folder = tmp_path / "checkpoints"
+    assert [path.name for path in folder.iterdir()] == ["step-00000004"]
+    (folder / "step-00000009.partial").mkdir()
+    (folder / "step-00000008").mkdir()
+    assert latest(folder).step == 4
+    trained(tmp_path, steps=6, **changes)
+    assert [path.name for path in folder.iterdir()] == ["step-00000006"]
+
+
 def test_averaged_weights_come_and_go(tmp_path):
     trainer = trained(tmp_path, **SETTINGS)
     before = weights_of(trainer)
@@ -163,15 +193,29 @@ def test_a_kill_loses_no_more_than_the_steps_since_the_checkpoint(tmp_path):
     assert losses_of(straight) == losses_of(resumed)
 
 
-def test_two_processes_equal_one_with_the_doubled_batch(tmp_path):
+def start_two(outputs, changes):
+    """Start two gloo processes as launchers do, each with its own view of the output."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true"}
-    children = [
-        start(tmp_path / "two", {"steps": 5, "learning": {"batch": 2}}, RANK=str(rank), LOCAL_RANK=str(rank), **shared)
-        for rank in (0, 1)
+    return [
+        start(output, changes, RANK=str(rank), LOCAL_RANK=str(rank), **shared) for rank, output in enumerate(outputs)
     ]
+
+
+def test_processes_that_see_other_checkpoints_do_not_begin(tmp_path):
+    trained(tmp_path / "here", steps=2, learning={"batch": 4})
+    children = start_two([tmp_path / "here", tmp_path / "elsewhere"], {"steps": 5, "learning": {"batch": 2}})
+    for child in children:
+        said = child.communicate(timeout=900)[1].decode()
+        assert child.returncode != 0
+        assert "see different checkpoints" in said
+        assert "(steps 2, 0): let `output` be a folder that all machines share" in said
+
+
+def test_two_processes_equal_one_with_the_doubled_batch(tmp_path):
+    children = start_two([tmp_path / "two"] * 2, {"steps": 5, "learning": {"batch": 2}})
     for child in children:
         assert child.wait(timeout=900) == 0, child.stderr.read().decode()[-2000:]
     one = trained(tmp_path / "one", steps=5, learning={"batch": 4})

@@ -199,7 +199,7 @@ def test_metadata_names_only_what_was_uploaded_with_it(photos, tmp_path):
         {"file_name": "..", "text": "up"},
     ]
     metadata = tmp_path / "metadata.jsonl"
-    metadata.write_text("\n".join(map(json.dumps, lines)) + "\nno json")
+    metadata.write_text("\ufeff\ufeff" + "\n".join(map(json.dumps, lines)) + "\nno json", encoding="utf-8")
     (tmp_path / "1.png").write_bytes(secret.read_bytes())
     left_out = put_together([*photos, str(metadata), str(tmp_path / "1.png")], tmp_path / "in")
     assert [row.name for row in left_out] == ["1.png"]
