@@ -23,7 +23,7 @@ class Progress:
         total: how many in all; 0 while nothing countable goes on.
         seconds_left: estimated time to the end; None while there is nothing to estimate from.
         preview: cheap look at the pictures so far, side by side; None where there is none.
-        unit: what is counted: `step`, or `byte`.
+        unit: what is counted: `step`, `window` (over all steps), `frame` or `byte`.
     """
 
     stage: str

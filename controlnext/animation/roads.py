@@ -161,10 +161,13 @@ class Together(Road):
 
         controls = ControlFrames(self.driving, leads=bool(self._leading))
         windows = len(plan_windows(len(controls), self.recipe.window, self.recipe.overlap))
-        clock = Clock(self.recipe.steps_to_run * windows, 1, self.pace)
+        steps = self.recipe.steps_to_run
+        clock = Clock(steps * windows, 1, self.pace)
 
         def tell(preview: Image.Image | None = None) -> None:
-            self.report(Progress("Drawing", clock.done, clock.total, clock.seconds_left, preview))
+            at = f" step {min(clock.done // windows + 1, steps)} of {steps}" if windows > 1 else ""
+            unit = "window" if windows > 1 else "step"
+            self.report(Progress(f"Drawing{at}", clock.done, clock.total, clock.seconds_left, preview, unit))
             if clock.done < clock.total:  # a video that only waits to be decoded is not thrown away
                 stop_if(self.cancel)
 

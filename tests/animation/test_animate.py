@@ -137,10 +137,11 @@ def test_stop_after_the_last_step_keeps_a_frame(studio, reference, dance, model)
 
     def watch(progress):
         reports.append(progress)
-        if progress.stage == "Drawing" and progress.step == progress.total > 0:
+        if progress.stage.startswith("Drawing") and progress.step == progress.total > 0:
             cancel.set()
 
     made = animate(studio, reference, dance, model, {"on_progress": watch, "cancel": cancel})
+    assert (reports[-2].stage, reports[-2].counted) == ("Drawing", "step 2 of 2")  # one window: steps alone
     assert (made.stopped, made.frames) == (True, 1)
     assert len(frames_of(made.file)) == 1
     written = [report.step for report in reports if report.stage == "Writing frames"]
@@ -161,8 +162,12 @@ def test_a_video_model_draws_in_windows(studio, reference, dance, model):
     first = animate(studio, reference, dance, model, {"on_progress": reports.append}, **values)
     assert (first.frames, first.fps) == (6, FPS)
     assert len(frames_of(first.file)) == 6  # where the reference leads, it is no frame of the video
-    drawing = [report for report in reports if report.stage == "Drawing"]
+    drawing = [report for report in reports if report.stage.startswith("Drawing")]
     assert drawing[-1].total == drawing[-1].step == 2 * 3  # steps times windows
+    assert [f"{report.stage}, {report.counted}" for report in (drawing[0], drawing[-1])] == [
+        "Drawing step 1 of 2, window 0 of 6",
+        "Drawing step 2 of 2, window 6 of 6",
+    ]
     previews = [report.preview for report in drawing if report.preview is not None]
     assert previews[0].size == (4 * 64, 64)
     assert [report.step for report in reports if report.stage == "Writing frames"] == [1, 2, 3, 4, 5, 6]
