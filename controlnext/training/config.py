@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from controlnext.errors import ControlNeXtError
 from controlnext.limits import fail
 from controlnext.recipe import explain
+from controlnext.variants import get_variant
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Steps = Annotated[int, Field(ge=1)]
@@ -210,6 +211,23 @@ class TrainConfig(_Section):
         if not re.fullmatch(r"[\w-]{1,40}", value):
             fail(f"condition is one word such as canny or scribble, not {value!r}.")
         return value
+
+    @model_validator(mode="after")
+    def _fits_its_family(self) -> Self:
+        if self.variant is not None and (family := get_variant(self.variant).family) != self.family:
+            fail(
+                f"The variant {self.variant} is of the family {family}, not {self.family}: correct variant or family."
+            )
+        learning = self.learning
+        if (learning.empty_prompts or 0) + (learning.nothing or 0) > 1:
+            fail("learning.empty_prompts and learning.nothing are shares of the same samples: together at most 1.")
+        if self.family != "svd":
+            return self
+        if self.data.dataset is not None:
+            fail("Clips are learned from a folder: give data.folder instead of data.dataset.")
+        if learning.min_snr or learning.timesteps == "late":
+            fail("Clips have noise levels of their own: leave learning.min_snr and learning.timesteps out.")
+        return self
 
 
 def load_config(path: str | Path | None, changes: Sequence[str] = ()) -> TrainConfig:

@@ -26,6 +26,9 @@ from controlnext.training.samples import States
 from controlnext.variants import Variant, get_variant
 from controlnext.weights import check_tensors, unet_parameters
 
+_CLIP = {"motion_bucket_id": 128, "decode_chunk_size": 2}
+"""As the training tells the UNet and as the authors decode; diffusers' own are 127, and all frames in memory at once."""
+
 
 @dataclass(frozen=True)
 class Group:
@@ -137,7 +140,7 @@ def stock_pictures(pipeline: Any, request: Request, **more: Any) -> list[Image.I
         frames = request.conditions.shape[1]
         return pipeline(
             request.start, height=height, width=width, num_frames=frames, generator=generators[0],
-            min_guidance_scale=request.guidance_scale, max_guidance_scale=request.guidance_scale, **shared,
+            min_guidance_scale=request.guidance_scale, max_guidance_scale=request.guidance_scale, **_CLIP | shared,
         ).frames[0]  # fmt: skip
     return pipeline(
         list(request.prompts),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,10 +123,16 @@ def train(config: TrainConfig, stop: threading.Event | None = None, tell: Tell |
                 f"{config.data.height} at once: halve learning.batch and double learning.accumulation, or set "
                 "learning.gradient_checkpointing=true; started again, the training goes on."
             )
+        elif getattr(error, "errno", None) == errno.ENOSPC or "no space left" in str(error).lower():
+            error = TrainingError(
+                f"There is no room left on the disk of {config.output}: free some; started again, the training goes on from "
+                "its last checkpoint."
+            )
         if first:
             text = str(error) if isinstance(error, ControlNeXtError) else f"{type(error).__name__}: {error}"
-            run.tell("failed", error=text)
-            run.set_status("failed", steps=config.steps, error=text)
+            with suppress(OSError):  # what is wrong may be this very folder
+                run.tell("failed", error=text)
+                run.set_status("failed", steps=config.steps, error=text)
         raise error
     finally:
         if claim is not None:
@@ -145,8 +153,10 @@ def _train(config: TrainConfig, run: RunFolder, stop: threading.Event, tell: Tel
 
     parts = load_parts(config, tell, stop)
     accelerator, pipeline = parts.accelerator, parts.pipeline
+    method = make_method(
+        parts
+    )  # before the pictures: preparing them may take hours, and this finds what is named wrongly
     data = make_data(parts, run, stop, tell)
-    method = make_method(parts)
     if accelerator.is_main_process:
         tell(method.describe())
         run.tell("trainable", text=method.describe(), rows=len(data))
@@ -292,8 +302,10 @@ def make_method(parts: Parts) -> ControlNeXtMethod:
     )  # fmt: skip
 
 
-def facts_of(config: TrainConfig, step: int, seconds: float, figures: Mapping[str, float | None]) -> dict[str, str]:
-    """What an adapter says of its training, as text."""
+def facts_of(
+    config: TrainConfig, step: int, samples: int, seconds: float, figures: Mapping[str, float | None]
+) -> dict[str, str]:
+    """What an adapter says of its training, as text; `samples` are those of a step over all processes."""
     row = FAMILIES[config.family]
     facts = {
         "annotator": config.condition,
@@ -301,7 +313,7 @@ def facts_of(config: TrainConfig, step: int, seconds: float, figures: Mapping[st
         "base": config.base or row.preset,
         "steps": str(step),
         "minutes": f"{seconds / 60:.1f}",
-        "samples": str(config.learning.batch * config.learning.accumulation),
+        "samples": str(samples),
         "size": f"{config.data.width}x{config.data.height}",
         "trained": f"LoRA of rank {config.trainable.lora_rank}"
         if config.trainable.lora_rank

@@ -95,7 +95,7 @@ class Validation:
         """Write the adapter as it is after so many steps."""
         from controlnext.training.start import facts_of
 
-        facts = facts_of(self.config, step, self.trainer.elapsed, self.figures)
+        facts = facts_of(self.config, step, self.trainer.order.size, self.trainer.elapsed, self.figures)
         dtype = getattr(torch, self.config.trainable.save_dtype)
         self.trainer.method.save(self.run_folder.adapter, facts, dtype)
         write_preset(self.config, self.run_folder.adapter, self.run_folder.preset)

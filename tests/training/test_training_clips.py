@@ -1,4 +1,6 @@
+import inspect
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,11 +12,11 @@ from training_parts import tiny_config
 
 import annotators
 from controlnext import ControlNeXtAdapter
-from controlnext.training.clip_data import ClipData
+from controlnext.training.clip_data import TIME_IDS, ClipData
 from controlnext.training.encoders import ClipEncoder
 from controlnext.training.errors import TrainingError
 from controlnext.training.losses import ContinuousProcess
-from controlnext.training.methods import ControlNeXtMethod, Request
+from controlnext.training.methods import ControlNeXtMethod, Request, stock_pictures
 from controlnext.training.rows import read_rows
 from controlnext.training.samples import Dropping, generator_for
 from controlnext.training.store import Store
@@ -124,6 +126,21 @@ def test_given_conditions_must_be_as_long(clips, tmp_path, pipeline):
 def test_what_clips_do_not_have_is_refused(clips, tmp_path, pipeline):
     with pytest.raises(TrainingError, match=r"data\.flip=false alone"):
         make(clips, tmp_path, pipeline, flip=True)
+
+
+def test_clips_are_drawn_with_what_the_training_says_of_time():
+    asked = []
+
+    def stock(start, **options):
+        asked.append(options)
+        return SimpleNamespace(frames=[["frame"]])
+
+    request = Request([""], torch.zeros(1, 3, 3, 64, 64), [0], start=Image.new("RGB", (64, 64)))
+    assert stock_pictures(stock, request) == ["frame"]
+    own = inspect.signature(StableVideoDiffusionPipeline.__call__).parameters
+    told = (own["fps"].default - 1, asked[0]["motion_bucket_id"], own["noise_aug_strength"].default)
+    assert told == TIME_IDS
+    assert asked[0]["decode_chunk_size"] == 2
 
 
 def test_a_video_adapter_is_trained_drawn_and_saved(clips, tmp_path, pipeline):

@@ -55,6 +55,9 @@ def test_what_is_written_reads_the_same_again(tmp_path):
         ("steps", "A change is written key=value"),
         ("steps={", "The value of steps cannot be read"),
         ("family=flux", "The training's field 'family' is 'flux'"),
+        ("variant=sd16", "There is no variant 'sd16': choose one of sd15,"),
+        ("variant=sdxl", "The variant sdxl is of the family sdxl, not starter: correct variant or family."),
+        ("learning={empty_prompts: 0.8, nothing: 0.3}", "together at most 1"),
     ],
 )
 def test_what_is_wrong_is_named_in_one_sentence(change, sentence):
@@ -62,6 +65,20 @@ def test_what_is_wrong_is_named_in_one_sentence(change, sentence):
         load_config(None, [*LEAST, change])
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (["data={dataset: owner/name}"], "Clips are learned from a folder: give data.folder instead of data.dataset."),
+        (["learning.min_snr=5"], "Clips have noise levels of their own"),
+        (["learning.timesteps=late"], "Clips have noise levels of their own"),
+    ],
+)
+def test_what_clips_cannot_do_is_refused_before_anything_is_loaded(changes, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        load_config(None, [*LEAST, "family=svd", *changes])
+    assert filled(load_config(None, [*LEAST, "family=svd"])).learning.timesteps == "uniform"
 
 
 def test_missing_fields_and_files_are_named(tmp_path):

@@ -70,6 +70,21 @@ def test_every_weight_has_a_gradient_even_where_no_sample_has_control():
         )
 
 
+def test_gradient_checkpointing_saves_memory_and_changes_no_gradient():
+    found = []
+    for often in (1, 2):
+        method, runs = tiny_method(), []
+        method.unet.down_blocks[1].resnets[0].register_forward_pre_hook(lambda *_, runs=runs: runs.append(1))
+        if often == 2:
+            method.unet.enable_gradient_checkpointing()
+        method.train()
+        method(**inputs()).square().mean().backward()
+        assert len(runs) == often  # once more in the backward pass, in place of what would have been kept
+        found.append({name: p.grad for group in method.groups() for name, p in group.parameters.items()})
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(found[1][name], gradient, rtol=1e-5, atol=1e-7)
+
+
 def test_groups_have_their_rates_and_nothing_else_learns():
     method = tiny_method(rates=(1e-4, 1e-5))
     assert {group.name: group.rate for group in method.groups()} == {"module": 1e-4, "subset": 1e-5}

@@ -1,5 +1,6 @@
 """Whole trainings on a tiny base model, from a configuration to an adapter at work."""
 
+import errno
 import json
 import re
 import sys
@@ -151,12 +152,19 @@ def test_preparing_can_be_stopped_from_another_process(tiny_base, photos, tmp_pa
     assert run.status()["state"] == "stopped"
 
 
-def test_too_little_memory_is_one_sentence(tiny_base, photos, tmp_path, quiet, monkeypatch):
+def test_too_little_memory_or_room_is_one_sentence(tiny_base, photos, tmp_path, quiet, monkeypatch):
     def full(*_):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     monkeypatch.setattr("controlnext.training.trainer.Trainer.loss", full)
     with pytest.raises(TrainingError, match=r"2 samples of 64x64 at once: halve learning\.batch"):
+        train(configure(tiny_base, photos, tmp_path / "run"), tell=quiet)
+
+    def no_room(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("controlnext.training.trainer.Trainer.loss", no_room)
+    with pytest.raises(TrainingError, match=r"no room left on the disk of .*run: free some"):
         train(configure(tiny_base, photos, tmp_path / "run"), tell=quiet)
 
 
@@ -170,9 +178,10 @@ def test_one_training_at_a_time_in_a_folder(tiny_base, photos, tmp_path, quiet):
 
 
 def test_a_failed_training_says_why(tiny_base, photos, tmp_path, quiet):
-    config = configure(tiny_base, photos, tmp_path / "run", trainable={"subset": "nothing"})
+    config, told = configure(tiny_base, photos, tmp_path / "run", trainable={"subset": "nothing"}), []
     with pytest.raises(TrainingError, match="No weight of the UNet"):
-        train(config, tell=quiet)
+        train(config, tell=told.append)
+    assert not any(text.startswith("Preparing rows") for text in told)  # said before hours go into pictures
     status = RunFolder(tmp_path / "run").status()
     assert status["state"] == "failed"
     assert status["error"].startswith("No weight of the UNet")
@@ -277,3 +286,4 @@ def test_two_processes_train_one_adapter(tiny_base, photos, tmp_path):
     settings = json.loads((run.checkpoints / "step-00000003" / "state.json").read_text())["settings"]
     assert settings["number of samples a step"] == 4
     ControlNeXtAdapter.from_pretrained(run.adapter)
+    assert json.loads((run.adapter / "config.json").read_text())["samples"] == "4"
