@@ -12,6 +12,7 @@ from controlnext.animation.output import Output
 from controlnext.animation.recipe import VideoRecipe
 from controlnext.engine import Engine
 from controlnext.errors import ControlNeXtError
+from controlnext.memory import RUNGS
 from controlnext.presets import PRESETS_DIR, PresetError
 from controlnext.recipe import RecipeError
 from controlnext.run import Cancelled, StudioError
@@ -153,6 +154,26 @@ def test_a_video_model_without_room_is_one_sentence(studio, reference, dance, mo
     with pytest.raises(StudioError, match="not enough memory for a video of 64x64 and 3 frames; make it smaller"):
         animate(studio, reference, dance, "starter-video")
     assert left_over(studio) == []
+
+
+def test_a_video_model_that_did_not_fit_begins_again_with_less(studio, reference, dance, monkeypatch):
+    expected = animate(studio, reference, dance, "starter-video")
+    whole, tries = VideoEngine.animate, []
+
+    def first_too_large(self, *given):
+        tries.append(1)
+        frames = whole(self, *given)
+        if len(tries) == 1:
+            raise MemoryError
+        return frames
+
+    offload = next(rung for rung in RUNGS if rung.name == "offload")
+    monkeypatch.setattr(VideoEngine, "animate", first_too_large)
+    monkeypatch.setattr(VideoEngine, "climb", lambda self, recipe, batch: offload)
+    made = animate(studio, reference, dance, "starter-video")
+    assert len(tries) == 2
+    assert any(offload.says in note for note in made.notes)
+    assert all(np.array_equal(a, b) for a, b in zip(frames_of(made.file), frames_of(expected.file), strict=True))
 
 
 @pytest.mark.parametrize("model", ["svd-v2", "starter-video"])
