@@ -31,6 +31,32 @@ def test_gamma_is_a_number_or_a_curve_that_stands_alone():
     assert Further("depth").values() == {"annotator": "depth"}
 
 
+def test_a_kind_of_a_training_of_ones_own_takes_the_picture_as_its_map(place, models, run):
+    own = (
+        (models / "starter.yaml")
+        .read_text()
+        .replace("  canny: {path: canny}", "  scribble: {path: canny}\n  canny: {path: canny}")
+    )
+    (models / "mine.yaml").write_text(own)
+    made = []
+    try:
+        for given in (["--annotator", "scribble"], ["--adapter", "scribble"]):
+            status, out, err = run(
+                "generate", "--model", "mine", "--image", "photo.png", *given, "--prompt", "x", "--seed", 4, "--json"
+            )
+            assert status == 0, err
+            made.append(json.loads(out))
+        status, _, err = run("generate", "--image", "photo.png", "--annotator", "scribble")
+    finally:
+        (models / "mine.yaml").unlink()
+    assert all((one["recipe"]["annotator"], one["recipe"]["adapter"]) == ("none", "scribble") for one in made)
+    kept = read_inputs(made[0]["files"][0]).conditions[0]
+    assert np.array_equal(np.asarray(kept)[0, 0], [0, 0, 0])
+    assert np.asarray(kept).max() == 255
+    assert status == 2
+    assert "'scribble'" in err
+
+
 def test_generate_with_everything_and_again_from_its_result(place, run):
     array = np.zeros((96, 96), np.uint8)
     array[20:60, 20:60] = 255

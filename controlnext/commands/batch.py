@@ -15,7 +15,7 @@ import annotators
 from annotators.base import AnnotatorError
 from controlnext.batch import MAX_ERRORS, Ledger, Made, Summary, run_jobs
 from controlnext.commands.options import add_picture_options, add_settings_option, given_values
-from controlnext.commands.pictures import Further, inputs_of
+from controlnext.commands.pictures import Further, inputs_of, made_by
 from controlnext.commands.terminal import UsageError, note, print_line, stoppable
 from controlnext.jobs import BatchError, Job, read_jobs
 
@@ -127,7 +127,8 @@ def _maker(studio: Studio, cancel: threading.Event) -> Callable[[Job, int, Path]
     def make(job: Job, seed: int, folder: Path) -> Made:
         values = dict(job.values)
         model = values.pop("model", None) or "starter"
-        annotator = values.pop("annotator", None) or ("none" if job.image is None else "pose")
+        named = values.pop("annotator", None) or None, values.pop("adapter", None) or None
+        annotator, values["adapter"] = made_by(*named, job.image)
         if values.get("seed") in (None, -1):
             values["seed"] = seed  # drawn from the job itself, so that a repeated job makes the same picture
         try:

@@ -71,7 +71,7 @@ def _recipe(options: argparse.Namespace, studio: Studio) -> tuple[Recipe, Inputs
 
     values = given_values(options)
     if options.recipe is None:
-        annotator = options.annotator or ("pose" if options.image is not None else "none")
+        annotator, values["adapter"] = pictures.made_by(options.annotator, options.adapter, options.image)
         return studio.resolve(options.model or "starter", annotator, **values), Inputs()
     try:
         recipe = read_png(options.recipe)

@@ -27,14 +27,16 @@ RECIPE_OPTIONS = (
     ("control_end", float, "fraction of the steps at which it ends"),
     ("strength", float, "share of a start picture that is drawn anew"),
     ("scheduler", str, "sampler, instead of the model's own"),
-    ("adapter", str, "kind of condition the picture is, with --annotator none"),
+    ("adapter", str, "kind of condition the picture is already, so that no annotator makes it"),
 )
 
 
 def add_picture_options(parser: argparse.ArgumentParser) -> None:
     """Options of every command that makes pictures."""
     parser.add_argument("--model", help="preset (default: starter)")
-    parser.add_argument("--annotator", help="canny, depth, pose, segmentation, or none (default: pose)")
+    parser.add_argument(
+        "--annotator", help="canny, depth, pose, segmentation, none, or a kind of the model's own (default: pose)"
+    )
     for name, kind, text in RECIPE_OPTIONS:
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=text)
     parser.add_argument(

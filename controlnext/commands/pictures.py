@@ -59,6 +59,20 @@ def gamma_values(text: str) -> dict[str, Any]:
         return {"gamma": 1.0, "gamma_curve": text}
 
 
+def made_by(annotator: str | None, adapter: str | None, image: Path | None) -> tuple[str, str | None]:
+    """Return annotator and adapter of what a person named.
+
+    A kind that no annotator makes, such as one of a training of one's own, means a ready-made map of that kind.
+    """
+    import annotators
+
+    if annotator is None:
+        return "none" if adapter or image is None else "pose", adapter
+    if adapter is None and annotator not in list(annotators.ANNOTATORS):
+        return "none", annotator
+    return annotator, adapter
+
+
 def inputs_of(
     image: Path | None,
     recipe: Recipe,
