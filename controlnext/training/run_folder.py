@@ -102,19 +102,26 @@ class RunFolder:
         return [event for event in found if not names or event["event"] in names]
 
     def set_status(self, state: str, **facts: Any) -> None:  # noqa: ANN401 - plain JSON values
-        """Say where the run stands; readers see the old status or the new one, never half of it."""
-        status = {"state": state, "pid": os.getpid(), "time": round(time.time(), 2), **facts}
+        """Say where the run stands; readers see the old status or the new one, never half of it.
+
+        `step` and `elapsed` stay as they were where nothing new is said of them, such as while it prepares or when it fails.
+        """
+        before = self._read_status()
+        kept = {name: before[name] for name in ("step", "elapsed") if name in before}
+        status = {**kept, "state": state, "pid": os.getpid(), "time": round(time.time(), 2), **facts}
         partial = self.path / "status.json.partial"
         partial.write_text(json.dumps(status, ensure_ascii=False), encoding="utf-8")
         partial.replace(self.path / "status.json")
 
     def status(self) -> dict[str, Any]:
         """Read where the run stands; empty if it never began. `alive` says whether a process is at it."""
-        status: dict[str, Any] = {}
+        status = self._read_status()
+        return {**status, "alive": self.locked()} if status else {}
+
+    def _read_status(self) -> dict[str, Any]:
         with suppress(OSError, ValueError):
-            status = json.loads((self.path / "status.json").read_text(encoding="utf-8"))
-            status["alive"] = self.locked()
-        return status
+            return json.loads((self.path / "status.json").read_text(encoding="utf-8"))
+        return {}
 
     def request_stop(self) -> None:
         """Ask the run to save and end."""

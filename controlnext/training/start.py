@@ -112,8 +112,9 @@ def train(config: TrainConfig, stop: threading.Event | None = None, tell: Tell |
         from controlnext.training.trainer import Outcome
 
         if first:
-            run.set_status("stopped", step=0, steps=config.steps, elapsed=0.0)
-        return Outcome(0, stopped=True, seconds=0.0)
+            run.set_status("stopped", steps=config.steps)
+        done = run.status()
+        return Outcome(int(done.get("step") or 0), stopped=True, seconds=float(done.get("elapsed") or 0.0))
     except Exception as error:
         from controlnext.device import is_out_of_memory
 
@@ -176,7 +177,8 @@ def _train(config: TrainConfig, run: RunFolder, stop: threading.Event, tell: Tel
     trainer.validate = Validation(trainer, pipeline, data.shown() if accelerator.is_main_process else [])
     outcome = trainer.run(stop)
     if outcome.stopped and accelerator.is_main_process:
-        trainer.validate.save(outcome.step)
+        with trainer.averaged():  # as the validations save it
+            trainer.validate.save(outcome.step)
         write_report(run)
     return outcome
 

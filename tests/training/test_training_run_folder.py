@@ -55,6 +55,15 @@ def test_status_is_replaced_whole_and_says_whether_a_process_is_at_it(run):
     assert json.loads((run.path / "status.json").read_text())["state"] == "training"
 
 
+def test_steps_done_are_not_forgotten_when_it_prepares_again_or_fails(run):
+    run.set_status("training", step=500, elapsed=60.0, loss=0.1)
+    run.set_status("preparing", steps=900)
+    run.set_status("failed", steps=900, error="The loss is nan.")
+    status = run.status()
+    assert (status["state"], status["step"], status["elapsed"]) == ("failed", 500, 60.0)
+    assert "loss" not in status
+
+
 def test_a_stop_can_be_asked_for_and_taken_back(run):
     run.request_stop()
     assert run.stop_requested()

@@ -123,7 +123,7 @@ def test_validating_changes_nothing_about_the_training(tiny_base, photos, tmp_pa
 
 
 def test_a_stopped_training_has_an_adapter_and_goes_on(tiny_base, photos, tmp_path, quiet):
-    config = configure(tiny_base, photos, tmp_path / "run", steps=6)
+    config = configure(tiny_base, photos, tmp_path / "run", steps=6, trainable={"save_dtype": "float32"})
     stop = threading.Event()
     stop.set()
     assert train(config, stop, quiet).stopped
@@ -133,6 +133,16 @@ def test_a_stopped_training_has_an_adapter_and_goes_on(tiny_base, photos, tmp_pa
     assert stopped.stopped
     assert stopped.step == 1
     ControlNeXtAdapter.from_pretrained(run.adapter)
+    saved = load_file(run.adapter / "controlnet.safetensors")["mid_convs.1.bias"]
+    trained, averages = (
+        load_file(run.checkpoints / f"step-00000001/{name}.safetensors")["module.mid_convs.1.bias"]
+        for name in ("trained", "averages")
+    )
+    assert torch.equal(saved, averages)
+    assert not torch.equal(saved, trained)
+    stop = threading.Event()
+    assert train(config, stop, lambda text: stop.set()).step == 1  # stopped while it prepared again
+    assert run.status()["step"] == 1
     outcome = train(config, tell=quiet)
     assert (outcome.step, outcome.stopped) == (6, False)
     assert [event["step"] for event in run.events("step")] == [1, 2, 3, 4, 5, 6]
