@@ -83,12 +83,29 @@ def draw_people(people: People, confidence: float) -> np.ndarray:
         drawn[:, 2] = points[:, 2] >= confidence
         return drawn
 
-    hands = [
-        sure(hand) for person in people.persons for hand in (person.left_hand, person.right_hand) if hand is not None
-    ]
-    faces = [sure(person.face) for person in people.persons if person.face is not None]
-    bodies = [sure(person.body) for person in people.persons]
-    return draw_skeleton(bodies, people.height, people.width, hands=hands, faces=faces)
+    return draw_skeleton(
+        [sure(person.body) for person in people.persons],
+        people.height,
+        people.width,
+        hands=[sure(hand) for hand in _hands(people)],
+        faces=[sure(face) for face in _faces(people)],
+    )
+
+
+def draw_people_svd(people: People) -> np.ndarray:
+    """Draw people as the released SVD adapters learned it: nothing of hands and faces is left out, all is dimmed."""
+    from annotators.skeleton_svd import draw_svd_skeleton
+
+    bodies = [person.body for person in people.persons]
+    return draw_svd_skeleton(bodies, people.height, people.width, hands=_hands(people), faces=_faces(people))
+
+
+def _hands(people: People) -> list[np.ndarray]:
+    return [hand for person in people.persons for hand in (person.left_hand, person.right_hand) if hand is not None]
+
+
+def _faces(people: People) -> list[np.ndarray]:
+    return [person.face for person in people.persons if person.face is not None]
 
 
 def _draw(reading: Reading, settings: Settings) -> Drawing:

@@ -17,7 +17,7 @@ from annotators.depth import DEPTH
 from annotators.none import NONE
 from annotators.people import People
 from annotators.pictures import load_picture
-from annotators.pose import POSE, draw_people
+from annotators.pose import POSE, draw_people, draw_people_svd
 from annotators.segmentation import SEGMENTATION
 
 ANNOTATORS: Mapping[str, Annotator] = MappingProxyType(
@@ -30,6 +30,11 @@ RESOLUTION = (64, 2048)
 
 SIDES_MULTIPLE = 8
 """With a resolution, both sides become multiples of this, as latents need."""
+
+POSE_DRAWINGS: Mapping[str, Callable[[People], np.ndarray]] = MappingProxyType(
+    {"classic": lambda people: draw_people(people, 0.3), "svd": draw_people_svd}
+)
+"""Name of a drawing of poses -> what draws it: the one all pose adapters but the released SVD's know, and theirs."""
 
 CACHE_BYTES = 256 * 2**20
 CACHE = Cache(CACHE_BYTES)
@@ -91,17 +96,25 @@ def annotate(
     return replace(kept, image=kept.image.copy(), data=_copied(kept.data), note=note)
 
 
-def draw_pose(data: Mapping[str, Any], *, height: int | None = None, width: int | None = None) -> Annotation:
+def draw_pose(
+    data: Mapping[str, Any], *, height: int | None = None, width: int | None = None, drawing: str = "classic"
+) -> Annotation:
     """Draw a pose that came as data: edited, or read by `people_from_json`.
 
     Args:
         data: the `data` of a pose annotation.
         height: height to draw at in pixels; the pose is scaled with it.
         width: width to draw at in pixels.
+        drawing: key of `POSE_DRAWINGS`.
+
+    Raises:
+        AnnotatorError: the data is no pose, or there is no such drawing.
     """
+    if drawing not in POSE_DRAWINGS:
+        raise AnnotatorError(f"There is no drawing of poses {drawing!r}; there are {', '.join(POSE_DRAWINGS)}.")
     people = People.from_data(data)
     people = people.scaled(height or people.height, width or people.width)
-    return Annotation(Image.fromarray(draw_people(people, 0.3)), "data", people.to_data())
+    return Annotation(Image.fromarray(POSE_DRAWINGS[drawing](people)), "data", people.to_data())
 
 
 def describe(name: str) -> dict[str, Any]:

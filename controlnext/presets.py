@@ -25,6 +25,9 @@ PRESETS_DIR = Path(__file__).resolve().parent.parent / "presets"
 
 DEFAULT_MODEL = "starter"
 
+Drawing = Literal["classic", "svd"]
+"""How poses are drawn for an adapter: as for ControlNet's, or as the released SVD adapters learned it."""
+
 
 class PresetError(ControlNeXtError, ValueError):
     """A preset file that cannot be read, or a model no preset describes."""
@@ -126,11 +129,13 @@ class AdapterRow(Place, Defaults):
         variant: key of `VARIANTS`, where it differs from the preset's.
         kind: whether its UNet weights are a `delta` or a `subset`; None as their file says.
         style: how the condition it was trained on is drawn, in a few words.
+        drawing: how the control frames of a video are drawn for it.
     """
 
     variant: str | None = None
     kind: Literal["delta", "subset"] | None = None
     style: str = ""
+    drawing: Drawing = "classic"
 
 
 class Sizes(_Row):
@@ -220,6 +225,8 @@ class Preset(_Row):
     def _one_place_each(cls, value: dict[str, AdapterRow]) -> dict[str, AdapterRow]:
         for kind, row in value.items():
             _one_place(row, f"{kind} adapter")
+            if row.drawing != "classic" and kind != "pose":
+                fail(f"only the pose adapter takes a `drawing`, not the {kind} adapter.")
         return value
 
     @property

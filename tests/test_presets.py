@@ -1,8 +1,9 @@
 import shutil
+from typing import get_args
 
 import pytest
 
-from controlnext.presets import PRESETS_DIR, PresetError, load_preset, load_presets
+from controlnext.presets import PRESETS_DIR, Drawing, PresetError, load_preset, load_presets
 from controlnext.recipe import Recipe
 
 MINIMAL = """
@@ -44,6 +45,16 @@ def test_the_video_starter_lies_inside_the_project_and_reads_poses():
     assert preset.located(preset.adapters["pose"]) == root / "assets/starter/video/adapters/pose"
 
 
+def test_poses_are_drawn_for_the_released_svd_adapters_as_they_learned_them():
+    from annotators.table import POSE_DRAWINGS
+
+    drawn = {path.stem: load_preset(path).adapters for path in PRESETS_DIR.glob("*.yaml")}
+    drawn = {name: rows["pose"].drawing for name, rows in drawn.items() if "pose" in rows}
+    assert {name for name, drawing in drawn.items() if drawing == "svd"} == {"svd-v1", "svd-v2"}
+    assert {"starter", "starter-video", "sd15"} <= drawn.keys()
+    assert set(get_args(Drawing)) == set(POSE_DRAWINGS)
+
+
 def test_a_dropped_file_is_a_model_and_a_broken_one_takes_none_away(tmp_path):
     shutil.copy(PRESETS_DIR / "starter.yaml", tmp_path)
     (tmp_path / "another.yaml").write_text(MINIMAL)
@@ -70,6 +81,8 @@ def test_a_dropped_file_is_a_model_and_a_broken_one_takes_none_away(tmp_path):
         (MINIMAL + "defaults: {scheduler: magic}\n", "there is no scheduler 'magic'; choose one of ddim"),
         (MINIMAL + "adapters: {pose: {gamma: 1}}\n", "the pose adapter needs either a `path` or a `repo`"),
         (MINIMAL + "adapters: {pose: {path: x, kind: increase}}\n", "'adapters.pose.kind'"),
+        (MINIMAL + "adapters: {pose: {path: x, drawing: thick}}\n", "'adapters.pose.drawing'"),
+        (MINIMAL + "adapters: {canny: {path: x, drawing: svd}}\n", "only the pose adapter takes a `drawing`"),
         (MINIMAL.replace("someone/model", "model"), "names no hub repository"),
         (MINIMAL.replace("licence", "gated: perhaps, licence"), "'base.gated'"),
         (MINIMAL + "vae: {}\n", "the vae needs either"),

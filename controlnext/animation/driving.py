@@ -50,7 +50,7 @@ class PoseTools(Protocol):
     def PoseReader(self, backend: str = AUTO, **settings: bool) -> PoseReader:
         """Return what reads the people of pictures."""
 
-    def draw_pose(self, data: Mapping[str, Any]) -> Annotated:
+    def draw_pose(self, data: Mapping[str, Any], *, drawing: str = "classic") -> Annotated:
         """Draw the `data` of a pose annotation."""
 
     def describe_figure(self, image: Image.Image) -> str:
@@ -71,7 +71,7 @@ class Driving:
         reference: the reference picture as it will be used (width, height); None where there is none.
         figure: (128, 3) points of the reference in its pixels; all zero where there is nobody.
         note: what the fit has to say; else empty.
-        draw: draws the `data` of a pose annotation.
+        draw: draws the `data` of a pose annotation; as `PoseTools.draw_pose`.
     """
 
     clip: Clip
@@ -83,7 +83,7 @@ class Driving:
     reference: Image.Image | None
     figure: np.ndarray
     note: str
-    draw: Callable[[Mapping[str, Any]], Annotated]
+    draw: Callable[..., Annotated]
 
     def __len__(self) -> int:
         """Return the number of frames."""
@@ -129,9 +129,9 @@ class Driving:
         """What people should know before they press Animate: what is missing, what was guessed."""
         return about(self)
 
-    def control(self, index: int) -> Annotated:
-        """Draw a control frame, with the people in it as data."""
-        return self.draw(self.poses.data(index))
+    def control(self, index: int, drawing: str = "classic") -> Annotated:
+        """Draw a control frame, with the people in it as data; `drawing` as in a recipe."""
+        return self.draw(self.poses.data(index), drawing=drawing)
 
     def frame(self, index: int) -> np.ndarray:
         """Draw a control frame: RGB (height, width, 3) uint8."""

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from controlnext.animation.choice import AUTO, Choice
 from controlnext.limits import LIMITS, Limit, fail, shorten
+from controlnext.presets import Drawing
 from controlnext.recipe import VERSION, ControlUse, Recipe, RecipeError, SavedRecipe
 from controlnext.recipe_png import RECIPE_KEY
 from controlnext.video.contents import read_contents
@@ -65,6 +66,7 @@ class VideoRecipe(SavedRecipe):
         hands: whether hands are read and drawn.
         face: whether faces are read and drawn.
         reader: what reads the poses; see `Choice`.
+        drawing: how the control frames are drawn for the adapter.
         keep_sound: whether the clip's sound is kept.
         window: frames a video model draws at once.
         overlap: frames that two windows share.
@@ -104,6 +106,7 @@ class VideoRecipe(SavedRecipe):
     hands: bool = False
     face: bool = False
     reader: str = AUTO
+    drawing: Drawing = "classic"
     keep_sound: bool = True
     window: int = 14
     overlap: int = 4

@@ -9,6 +9,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from PIL import Image
@@ -98,7 +99,7 @@ class FrameByFrame(Road):
             self.report(Progress(stage, clock.done, clock.total, clock.seconds_left))
             stop_if(self.cancel)
             clock.begin_batch()
-            controls = [self.driving.control(index).image for index in some]
+            controls = [self.driving.control(index, self.recipe.drawing).image for index in some]
             try:
                 images = self.engine.run(picture, [self.recipe.seed] * len(some), Inputs((controls,)), on_step)
             except Exception as error:
@@ -159,7 +160,7 @@ class Together(Road):
     def _denoised(self) -> FrameStream:
         from controlnext.windows import plan_windows
 
-        controls = ControlFrames(self.driving, leads=bool(self._leading))
+        controls = ControlFrames(self.driving, leads=bool(self._leading), drawing=self.recipe.drawing)
         windows = len(plan_windows(len(controls), self.recipe.window, self.recipe.overlap))
         steps = self.recipe.steps_to_run
         clock = Clock(steps * windows, 1, self.pace)
@@ -185,14 +186,20 @@ class Together(Road):
 class ControlFrames:
     """The control frames of a video as rows that are drawn when they are asked for; see `controlnext.windows.Rows`."""
 
-    def __init__(self, driving: Driving, *, leads: bool) -> None:
-        """Take a clip's poses; `leads` puts the reference's own pose before them, the clip's first where it has none."""
+    def __init__(self, driving: Driving, *, leads: bool, drawing: str = "classic") -> None:
+        """Take a clip's poses, and how the adapter wants them drawn.
+
+        Args:
+            driving: the poses.
+            leads: whether the reference's own pose comes before them, the clip's first where it has none.
+            drawing: as in a recipe.
+        """
         track = driving.track
         if leads:
             own = driving.figure if driving.figure[:, 2].any() else track.points[0]
             track = with_reference_first(track, own)
         self._poses = track.poses()
-        self._draw = driving.draw
+        self._draw = partial(driving.draw, drawing=drawing)
 
     def __len__(self) -> int:
         """Count the frames."""

@@ -106,6 +106,7 @@ class Animator:
         width, height = _size(preset, reference)
         known = VideoRecipe.model_fields
         defaults = {**self._catalogue.defaults(preset, KIND), **DEFAULTS.get(preset.variant, {})}
+        defaults["drawing"] = preset.adapters[KIND].drawing
         filled = {"seed": secrets.randbelow(RANDOM_SEEDS), "width": width, "height": height, **defaults}
         recipe = VideoRecipe(
             **{key: value for key, value in filled.items() if key in known} | {"model": model} | given

@@ -35,6 +35,7 @@ _OPTIONS = (
     ("noise_aug_strength", float, "noise on the reference"),
     ("shared_noise", float, "share of the starting noise that is the same in all frames"),
     ("reader", str, "what reads the poses: mediapipe, dwpose, starter, or drawing for ready-made pose frames"),
+    ("drawing", str, "how they are drawn for the model: classic, or svd as the released SVD adapters learned it"),
 )
 _SWITCHES = (
     ("fit", "place the poses on the figure of the reference"),
@@ -121,7 +122,7 @@ def _values(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     if options.recipe is None:
         return options.model or DEFAULT_VIDEO_MODEL, values
     recipe = _recipe(options.recipe)
-    dropped = {"version", "model"} | ({"weights"} if options.model else set())
+    dropped = {"version", "model"} | ({"weights", "drawing"} if options.model else set())
     return options.model or recipe.model, {**recipe.model_dump(exclude=dropped), **values}
 
 

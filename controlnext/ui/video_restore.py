@@ -31,7 +31,7 @@ MAXIMA = {
 }  # fmt: skip
 """Sliders whose ends a recipe may lie beyond."""
 
-UNSHOWN = ("negative_prompt", "gamma_curve", "alpha", "control_start", "control_end", "scheduler", "reader")
+UNSHOWN = ("negative_prompt", "gamma_curve", "alpha", "control_start", "control_end", "scheduler", "reader", "drawing")
 """Fields of a recipe that only the command line sets: the tab has no component for them."""
 
 

@@ -6,6 +6,7 @@ from animation_clips import FPS, noise_clip, pose_clip
 from PIL import Image
 from video_clips import make
 
+import annotators
 from controlnext.animation import read_reference, read_video_recipe
 from controlnext.animation.engine import VideoEngine
 from controlnext.animation.output import Output
@@ -195,6 +196,54 @@ def test_a_video_model_draws_in_windows(studio, reference, dance, model):
     again = studio.animate(first.recipe, reference, dance)
     one, two = frames_of(first.file), frames_of(again.file)
     assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+def control_frames(monkeypatch, run):
+    """What a video model is given to follow, and what `run` made of it."""
+    given, whole = [], VideoEngine.animate
+
+    def looked_at(self, recipe, reference, controls, *rest):
+        given.extend(np.asarray(controls[index]) for index in range(len(controls)))
+        return whole(self, recipe, reference, controls, *rest)
+
+    monkeypatch.setattr(VideoEngine, "animate", looked_at)
+    made = run()
+    monkeypatch.setattr(VideoEngine, "animate", whole)
+    return given, made
+
+
+def test_poses_are_drawn_as_the_adapter_learned_them_and_again_so(studio, reference, dance, monkeypatch):
+    given, made = control_frames(monkeypatch, lambda: animate(studio, reference, dance, "svd-v2"))
+    assert made.recipe.drawing == "svd"
+    driving = studio.animator.read(made.recipe, reference, dance)
+    data = driving.poses.data(1)
+    assert np.array_equal(given[2], np.asarray(annotators.draw_pose(data, drawing="svd").image))  # after the reference
+    assert not np.array_equal(given[2], driving.frame(1))  # which the page shows, in the classic drawing
+    again, remade = control_frames(monkeypatch, lambda: studio.animate(read_video_recipe(made.file), reference, dance))
+    assert remade.recipe == made.recipe
+    assert all(np.array_equal(one, two) for one, two in zip(given, again, strict=True))
+
+
+def test_a_recipe_from_before_there_were_drawings_draws_as_then(studio, reference, dance, monkeypatch):
+    old = studio.animator.resolve("svd-v2", reference, num_inference_steps=2, max_frames=2).model_dump()
+    old.pop("drawing")
+    given, _ = control_frames(monkeypatch, lambda: studio.animate(VideoRecipe(**old), reference, dance))
+    driving = studio.animator.read(VideoRecipe(**old), reference, dance)
+    assert np.array_equal(given[1], driving.frame(0))
+
+
+def test_an_image_model_draws_poses_as_asked_for(studio, reference, dance, monkeypatch):
+    run, given = Engine.run, []
+
+    def looked_at(self, recipe, seeds, inputs, *rest):
+        given.append(np.asarray(inputs.conditions[0][0]))
+        return run(self, recipe, seeds, inputs, *rest)
+
+    monkeypatch.setattr(Engine, "run", looked_at)
+    for drawing in ({}, {"drawing": "svd"}):
+        animate(studio, reference, dance, max_frames=1, **drawing)
+    assert given[0][..., 0].any()
+    assert not np.array_equal(*given)
 
 
 def test_models_that_make_videos_are_listed_with_their_own_state(studio):

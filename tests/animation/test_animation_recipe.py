@@ -23,6 +23,7 @@ from controlnext.video import write_video
         ({"control_start": 1.0, "control_end": 0.5}, "would never act"),
         ({"gamma_curve": "zigzag"}, "zigzag"),
         ({"reader": ""}, "named by a short word"),
+        ({"drawing": "thick"}, "'drawing'"),
         ({"limp": True}, "unknown field 'limp'"),
         ({"version": 9}, "version 9"),
     ],

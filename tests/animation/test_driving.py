@@ -112,6 +112,28 @@ def test_the_overlay_shows_both_figures_over_the_dimmed_reference(driver, refere
     assert (colour < 60).mean() > 0.9  # none in it: the clip's is told apart
 
 
+def test_how_sure_every_point_is_reaches_the_drawing(reference, dance):
+    class Doubting(Counting):
+        def PoseReader(self, backend="auto", **settings):
+            def reader(frame):
+                body = person(30, 30, 50)[:18]
+                body[4, 2] = 0.55
+                hand = np.column_stack([np.full((21, 2), 40.0) + np.arange(21)[:, None], np.full(21, 0.2)])
+                return {"people": [body.tolist()], "hands": [[hand.tolist(), None]]}
+
+            reader.key = "doubting"
+            return reader
+
+    driving = Driver(Doubting()).drive(reference, dance, Choice(reader="dwpose"), (128, 128))
+    shown = driving.poses.frames[3][0]
+    assert shown[4, 2] == pytest.approx(0.55)
+    assert shown[18:39, 2] == pytest.approx(np.full(21, 0.2))
+    faint = np.asarray(driving.control(3, "svd").image).astype(int)
+    without = replace(driving, track=replace(driving.track, points=driving.track.points * (shown[:, 2:] > 0.3)))
+    assert np.abs(faint - np.asarray(without.control(3, "svd").image)).max() > 10  # the hand is there, if dimly
+    assert np.array_equal(driving.frame(3), without.frame(3))  # and is none of the classic drawing
+
+
 def test_what_was_read_can_be_handed_to_another_process(driver, reference, dance):
     driving = driver.drive(reference, dance, size=(128, 128))
     there = pickle.loads(pickle.dumps(driving))

@@ -12,7 +12,7 @@ variant: {variant}
 base: {{path: video, licence: none}}
 sizes: {{width: 64, height: 64, minimum: 64, maximum: 128, choices: {{"1:1": [64, 64], "3:4": [72, 96]}}}}
 defaults: {{num_inference_steps: 2, guidance_scale: 1.5}}
-adapters: {{pose: {{path: {variant}}}}}
+adapters: {{pose: {{path: {variant}, drawing: {drawing}}}}}
 adherence_backend: starter
 batch: 1
 precision: float32
@@ -25,5 +25,6 @@ def save_video(folder, variants=("svd-v2", "starter-video")):
     for variant in variants:
         adapter = ControlNeXtAdapter(make_module(variant, CHANNELS[variant]), variant=variant)
         adapter.save_pretrained(folder / variant)
-        (folder / f"{variant}.yaml").write_text(PRESET.format(variant=variant))
+        drawing = "svd" if variant.startswith("svd") else "classic"
+        (folder / f"{variant}.yaml").write_text(PRESET.format(variant=variant, drawing=drawing))
     return folder

@@ -12,6 +12,8 @@ from training_parts import tiny_config
 
 import annotators
 from controlnext import ControlNeXtAdapter
+from controlnext.presets import PRESETS_DIR, load_preset
+from controlnext.training.base import write_preset
 from controlnext.training.clip_data import TIME_IDS, ClipData
 from controlnext.training.encoders import ClipEncoder
 from controlnext.training.errors import TrainingError
@@ -19,6 +21,7 @@ from controlnext.training.losses import ContinuousProcess
 from controlnext.training.methods import ControlNeXtMethod, Request, stock_pictures
 from controlnext.training.rows import read_rows
 from controlnext.training.samples import Dropping, generator_for
+from controlnext.training.start import filled
 from controlnext.training.store import Store
 from controlnext.training.trainer import Trainer
 
@@ -49,6 +52,14 @@ def make(clips, tmp_path, pipeline, **data):
     found = ClipData(config, rows, ClipEncoder(pipeline, torch.device("cpu")), Store(tmp_path / "cache", 64))
     bad += found.prepare(lambda *told: None, threading.Event())
     return config, found, bad
+
+
+def test_an_adapter_trained_here_is_given_the_skeletons_it_was_trained_on(tmp_path):
+    config = filled(tiny_config(tmp_path / "out", family="svd", condition="pose"))
+    write_preset(config, tmp_path / "adapter", tmp_path / "mine.yaml")
+    preset = load_preset(tmp_path / "mine.yaml")
+    assert preset.variant == load_preset(PRESETS_DIR / "svd-v2.yaml").variant
+    assert preset.adapters["pose"].drawing == "classic"  # what the annotators draw for a training
 
 
 def settled(*given, **options):

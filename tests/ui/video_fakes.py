@@ -87,7 +87,7 @@ class FakePoses:
     def PoseReader(self, backend: str = "auto", **settings: bool) -> ColumnReader:
         return ColumnReader()
 
-    def draw_pose(self, data: Mapping[str, Any]) -> Any:
+    def draw_pose(self, data: Mapping[str, Any], *, drawing: str = "classic") -> Any:
         from annotators.skeleton import draw_skeleton  # it loads OpenCV, which building a page must not
 
         people = [np.asarray(person) for person in data["people"]]
