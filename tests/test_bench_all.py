@@ -2,14 +2,18 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
-from controlnext.bench import BENCHES
-from controlnext.bench.all import SECTIONS, Outcome, Section, command_of, make_report
+from controlnext.bench import BENCHES, convergence
+from controlnext.bench.all import SECTIONS, Outcome, Section, command_of, main, make_report
 from controlnext.bench.machine import machine_facts, machine_line
+from controlnext.bench.trials import POINTS
 
+ROOT = Path(__file__).resolve().parents[1]
 LEFT_OUT = {"all", "full-size"}
+OF_THE_MACHINE = r" --(?:data|jobs|out) \S+"
 
 PARTS = (
     Section("one", "First", ("--a", "{out}/x"), ("--quick",), json_file=True),
@@ -32,6 +36,32 @@ def runner():
 
 def test_every_section_is_a_bench_and_only_itself_and_the_largest_is_left_out():
     assert set(BENCHES) - {section.name for section in SECTIONS} == LEFT_OUT
+
+
+@pytest.fixture
+def told():
+    """The commands beside the README's tables: arguments by bench, without those that change no figure."""
+    found = {}
+    for name, arguments in re.findall(
+        r"`python -m controlnext bench ([\w-]+)([^`]*)`", (ROOT / "README.md").read_text()
+    ):
+        found.setdefault(name, []).append(re.sub(OF_THE_MACHINE, "", arguments).split())
+    return found
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=[section.name for section in SECTIONS])
+def test_report_measures_as_the_readme_says(section, told):
+    if section.name not in told:
+        pytest.skip("has no table in the README")
+    ours = re.sub(OF_THE_MACHINE, "", " ".join(["", *section.arguments])).split()
+    if section.name != "convergence":
+        assert ours in told[section.name]
+        return
+    (theirs,) = told["convergence"]
+    asked, done = (vars(convergence.parse(arguments)) for arguments in (theirs, ours))
+    for options in (asked, done):
+        options["points"] = options["points"] or list(POINTS)
+    assert asked == done
 
 
 def test_report_names_the_machine_and_keeps_what_was_printed(tmp_path, runner):
@@ -70,3 +100,16 @@ def test_machine_is_told_in_one_line():
     assert facts["python"] in machine_line(facts)
     assert json.dumps(facts)
     assert "no GPU" in machine_line({**facts, "gpu": ""})
+
+
+@pytest.mark.slow
+def test_smoke_report_comes_about_for_real(tmp_path):
+    assert main(["--smoke", "--out", str(tmp_path)]) == 0
+    values = json.loads((tmp_path / "report.json").read_text())["sections"]
+    made = [section for section in SECTIONS if section.smoke is not None]
+    assert list(values) == [section.name for section in made]
+    assert all(value["status"] == 0 and value["text"].strip() for value in values.values())
+    assert all(values[section.name]["figures"] for section in made if section.json_file or section.plots)
+    text = (tmp_path / "report.md").read_text()
+    assert all(f"## {section.title}\n" in text for section in made)
+    assert "![How soon each way of control follows](convergence/convergence-pose.png)" in text

@@ -197,8 +197,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--conditions", nargs="+", choices=CONDITIONS, default=["pose", "canny"])
     parser.add_argument("--seeds", type=int, default=3, help="runs of each way (default: 3)")
-    parser.add_argument("--steps", type=int, default=300, help="training steps of a run (default: 300)")
-    parser.add_argument("--batch", type=int, default=16, help="pictures a step (default: 16)")
+    parser.add_argument("--steps", type=int, default=200, help="training steps of a run (default: 200)")
+    parser.add_argument("--batch", type=int, default=8, help="pictures a step (default: 8)")
     parser.add_argument("--points", type=float, nargs="*", help="shares of the steps at which is measured")
     parser.add_argument(
         "--rates", type=float, nargs="+", default=list(RATES), help="learning rates to choose from; one: no choice"
@@ -208,7 +208,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         type=int,
         help=f"of the training set (default: {PICTURES}, or {RENDERED} if they must be rendered)",
     )
-    parser.add_argument("--scenes", type=int, default=24, help="held out, drawn at each point (default: 24)")
+    parser.add_argument("--scenes", type=int, default=16, help="held out, drawn at each point (default: 16)")
     parser.add_argument("--drawing-steps", type=int, default=10, help="of a drawn picture (default: 10)")
     parser.add_argument(
         "--data", type=Path, help=f"encoded shards (default: {RUNS_DATA} if it is there, else rendered)"
