@@ -36,8 +36,8 @@ class GalleryError(ControlNeXtError, RuntimeError):
 
 
 VIDEO_SUFFIX = ".mp4"
-COMPANIONS = (".beside.mp4", ".poses.mp4")
-"""Endings of videos that belong to another one: beside its clip, and its poses alone."""
+COMPANIONS = (".beside.mp4", ".poses.mp4", ".poses.json")
+"""Endings of what belongs to a video: itself beside its clip, and its poses alone, as a video and as data."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from controlnext.pictures import fit_box, picture_digest
 from controlnext.progress import Progress
 from controlnext.video.alignment import crop_points
 from controlnext.video.clip import Clip, open_clip
-from controlnext.video.extract import PoseCache, PoseReader, Recent, looks_drawn, read_drawing, read_poses
+from controlnext.video.extract import PoseCache, PoseReader, Recent, given_poses, looks_drawn, read_drawing, read_poses
 from controlnext.video.fitting import fit
 from controlnext.video.frames import Frames
 from controlnext.video.plan import Plan, plan_cut
@@ -33,7 +33,7 @@ from controlnext.video.smoothing import fill_gaps, follow, smooth
 from controlnext.video.tracks import Track, choose_person, find_tracks
 
 Source = str | Path | Sequence[str | Path]
-"""A clip: a video file, a folder of pictures, or a list of picture files."""
+"""A clip: a video file, a folder of pictures, a list of picture files, or poses saved as JSON."""
 
 _KEPT = 64  # clips, readers, tracks and fitted sequences that stay at hand
 _STILLS = 16  # frames of clips
@@ -204,10 +204,17 @@ class Driver:
         choice = choice or Choice()
         clip = self.open(source)
         plan = plan_cut(clip, choice.cut)
-        reader = self._reader(source, clip, plan, choice)
-        seen = read_poses(clip, plan, reader, cache=self.cache, on_progress=on_progress, cancel=cancel)
-        key = ("tracks", _stamp(source), plan.cut, reader.key)
-        return seen, self._once(key, lambda: tuple(find_tracks(seen)))
+        if clip.poses is None:
+            reader = self._reader(source, clip, plan, choice)
+            seen = read_poses(clip, plan, reader, cache=self.cache, on_progress=on_progress, cancel=cancel)
+            how = reader.key
+        else:
+            how = f"given:{choice.hands}{choice.face}"
+            seen = self._once(
+                ("poses", _stamp(source), plan.cut, how),
+                lambda: given_poses(clip, plan, hands=choice.hands, face=choice.face),
+            )
+        return seen, self._once(("tracks", _stamp(source), plan.cut, how), lambda: tuple(find_tracks(seen)))
 
     def drive(
         self,

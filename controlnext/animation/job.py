@@ -44,6 +44,7 @@ class VideoResult:
         stopped: whether it was stopped before all frames were made.
         notes: sentences worth showing.
         adherence_name: what that number is.
+        pose_data: the poses as JSON, which may be given as a clip, if poses were asked for.
     """
 
     file: Path
@@ -58,6 +59,7 @@ class VideoResult:
     stopped: bool
     notes: tuple[str, ...] = ()
     adherence_name: str = NAMES[KIND]
+    pose_data: Path | None = None
 
     def facts(self) -> dict[str, Any]:
         """Return the recipe as JSON values, and with it what came of it; `fps` is the video's own."""
@@ -187,4 +189,5 @@ class Job:
                 raise
             raise failure from None  # what ended the run is what people need to know
         beside, poses = (None if writer is None else writer.path for writer in (output.beside, output.poses))
-        return replace(result, beside=beside, poses=poses, notes=tuple(filter(None, notes)))
+        notes = tuple(filter(None, notes))
+        return replace(result, beside=beside, poses=poses, pose_data=output.pose_data, notes=notes)

@@ -6,6 +6,7 @@ import base64
 import binascii
 import io
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 REFERENCE_KEY = "controlnext:reference"
 """Where a video carries its reference picture: a PNG in base64."""
 
-BESIDE, POSES = ".beside.mp4", ".poses.mp4"
+BESIDE, POSES, POSE_DATA = ".beside.mp4", ".poses.mp4", ".poses.json"
 
 
 class Output:
@@ -37,12 +38,13 @@ class Output:
             path: of the video; the others lie beside it.
             driving: the poses, and the clip they are from.
             beside: whether a version is wanted that shows result, poses and clip side by side.
-            poses: whether a version is wanted that shows the poses alone.
+            poses: whether the poses alone are wanted, too: as a video, and as JSON that `open_clip` reads.
         """
         self.driving = driving
         self.video = VideoWriter(path, driving.fps)
         self.beside = VideoWriter(path.with_suffix(BESIDE), driving.fps) if beside else None
         self.poses = VideoWriter(path.with_suffix(POSES), driving.fps) if poses else None
+        self.pose_data = path.with_suffix(POSE_DATA) if poses else None
         self._clip = Frames(driving.clip, driving.plan) if beside else None
         self._last: np.ndarray | None = None
 
@@ -84,6 +86,21 @@ class Output:
             except VideoError as error:  # the video itself is there: an extra costs no more than itself
                 setattr(self, name, None)
                 yield str(error)
+        if self.pose_data is not None:
+            yield self._write_data(self.pose_data)
+
+    def _write_data(self, path: Path) -> str:
+        """Write the poses of the frames there are; return a sentence where they cannot be written."""
+        poses = self.driving.poses
+        partial = path.with_suffix(".partial")
+        try:
+            partial.write_text(replace(poses, frames=poses.frames[: self.frames]).to_json(), encoding="utf-8")
+            partial.replace(path)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            self.pose_data = None
+            return f"The poses cannot be written as {path.name} ({error.strerror or error}): make room on the disk."
+        return ""
 
     def __enter__(self) -> Self:
         """Return itself."""

@@ -158,7 +158,7 @@ class Animator:
             reference: picture of the character, upright RGB.
             clip: who moves; as `open_clip` takes it.
             beside: whether to write a version beside poses and clip, too.
-            poses: whether to write the poses alone, too.
+            poses: whether to write the poses alone, too, as a video and as JSON.
             driving: what `read` gave for the same recipe, reference and clip, where that was done before.
             on_progress: told about every frame read and every step, in the calling thread.
             cancel: set it to stop; frames that are finished are kept as a shorter video.

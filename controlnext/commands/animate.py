@@ -53,7 +53,9 @@ def add_parser(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the type
     """Add the command to the others."""
     parser = commands.add_parser("animate", help="move the character of a picture as somebody in a clip does")
     parser.add_argument("reference", type=Path, metavar="REFERENCE", help="picture of the character")
-    parser.add_argument("clip", type=Path, metavar="CLIP", help="video file, or folder of pictures")
+    parser.add_argument(
+        "clip", type=Path, metavar="CLIP", help="video file, folder of pictures, or poses that --poses wrote as JSON"
+    )
     parser.add_argument("--model", help="preset (default: starter-video); image models draw frame by frame")
     parser.add_argument(
         "--recipe", type=Path, help="a video (MP4) or a recipe (JSON) to start from; options change it"
@@ -63,7 +65,7 @@ def add_parser(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the type
     for name, text in _SWITCHES:
         parser.add_argument(f"--{name.replace('_', '-')}", action=argparse.BooleanOptionalAction, help=text)
     parser.add_argument("--beside", action="store_true", help="also write it beside its poses and the clip")
-    parser.add_argument("--poses", action="store_true", help="also write the poses alone")
+    parser.add_argument("--poses", action="store_true", help="also write the poses alone, as a video and as JSON")
     parser.add_argument("--output", type=Path, default=OUTPUTS, help="folder for results (default: outputs)")
     parser.add_argument("--device", help="cuda, cuda:1, mps or cpu (default: the best there is)")
     parser.add_argument("--threads", type=int, help="CPU threads")
@@ -137,12 +139,13 @@ def _recipe(path: Path) -> VideoRecipe:
 
 def _print_result(made: VideoResult, *, as_json: bool) -> None:
     if as_json:
-        files = {name: str(path) for name in ("file", "beside", "poses") if (path := getattr(made, name)) is not None}
+        names = ("file", "beside", "poses", "pose_data")
+        files = {name: str(path) for name in names if (path := getattr(made, name)) is not None}
         print_line(json.dumps({**made.facts(), **files}, indent=2, ensure_ascii=False))
         return
     follows = "" if made.adherence is None else f"  {made.adherence_name} {made.adherence:.2f}"
     stopped = ", stopped" if made.stopped else ""
     print_line(f"{made.file}  {made.frames} frames at {made.fps:.4g} a second  seed {made.seed}{follows}{stopped}")
-    for path in (made.beside, made.poses):
+    for path in (made.beside, made.poses, made.pose_data):
         if path is not None:
             print_line(str(path))

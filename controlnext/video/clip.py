@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image
 
 from controlnext.video.ffmpeg import PICTURES_OUT, Process, VideoError, read_picture, run, source
+from controlnext.video.poses import Poses
 
 PICTURES_FPS = 8.0
 """Tempo of a folder of pictures where nobody says another."""
@@ -18,6 +19,9 @@ PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 SQUARE = "scale=w='min(16384,max(1,round(iw*sar)))':h=ih,setsar=1"
 """Filter that makes pixels square; old camcorders' are not."""
 
+POSES_SUFFIX = ".json"
+
+_LARGEST_POSES = 1 << 30  # bytes; an hour of one person with hands and face takes a tenth
 _READABLE = "MP4, MOV, WebM or GIF"
 _UNSOUGHT = "webp_anim"  # the one container that ffmpeg reads from its beginning alone
 _ANIMATED = 0x02  # bit of the flags in a WebP file's first chunk
@@ -46,6 +50,7 @@ class Clip:
         has_sound: whether there is sound.
         pictures: files of a folder of pictures in natural order; empty for a video file.
         sought: whether a time in it can be gone to; else everything before that time is decoded, too.
+        poses: who moves, where the file holds poses and no pictures; its frames are black then.
     """
 
     path: Path
@@ -59,6 +64,7 @@ class Clip:
     has_sound: bool = False
     pictures: tuple[Path, ...] = ()
     sought: bool = True
+    poses: Poses | None = field(default=None, compare=False, repr=False)
 
 
 def open_clip(given: str | Path | Sequence[str | Path]) -> Clip:
@@ -66,7 +72,8 @@ def open_clip(given: str | Path | Sequence[str | Path]) -> Clip:
 
     Args:
         given: a video file (MP4, MOV, WebM, GIF, animated WebP and more), a folder of pictures, or a list of picture files, which is put
-            into natural order: `2.png` comes before `10.png`. Ready-made pose frames are frames as any others.
+            into natural order: `2.png` comes before `10.png`. Ready-made pose frames are frames as any others. A `.json` file
+            holds poses, as `Poses.to_json` writes them.
 
     Raises:
         VideoError: it cannot be read, or holds no picture at all; the text says why and what to do.
@@ -79,8 +86,11 @@ def open_clip(given: str | Path | Sequence[str | Path]) -> Clip:
     if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file() and not _is_animated(path):
         return _of_pictures(path.parent, [path])
     try:
-        if path.stat().st_size == 0:
+        size = path.stat().st_size
+        if size == 0:
             raise VideoError(f"“{path.name}” is an empty file: its upload or copy was cut short, try again.")
+        if path.suffix.lower() == POSES_SUFFIX:
+            return _of_poses(path, size)
     except OSError as error:
         raise VideoError(f"There is no file “{path.name}” that can be opened ({error.strerror}).") from error
     return _of_file(path)
@@ -90,6 +100,17 @@ def natural(path: Path) -> tuple[tuple[int, int, str], ...]:
     """Key that sorts names as people count: digits as numbers, letters without case."""
     parts = re.split(r"(\d+)", path.name.casefold())
     return tuple((1, int(part), part) if part.isdecimal() else (0, 0, part) for part in parts)
+
+
+def _of_poses(path: Path, size: int) -> Clip:
+    if size > _LARGEST_POSES:
+        raise VideoError(f"“{path.name}” is too large for a pose sequence: choose the JSON that this program saved.")
+    try:
+        poses = Poses.from_json(path.read_bytes())
+    except VideoError as error:
+        raise VideoError(f"“{path.name}” cannot be used. {error}") from None
+    seconds = len(poses) / poses.fps
+    return Clip(path, path.name, poses.width, poses.height, poses.fps, seconds, len(poses), poses=poses)
 
 
 def _is_animated(path: Path) -> bool:

@@ -17,12 +17,13 @@ from controlnext.skeletons import joints_in_drawing
 from controlnext.video.clip import Clip
 from controlnext.video.frames import Frames
 from controlnext.video.plan import Plan
-from controlnext.video.poses import Poses, people_array
+from controlnext.video.poses import FACE, LEFT_HAND, POINTS, RIGHT_HAND, Poses, people_array
 
 STAGE = "Reading poses"
 _KEPT_CLIPS = 16
 _BLACK = 24  # brightness up to which a pixel of a compressed drawing is its background
 _MOSTLY = 0.6
+_HALF = 0.5 + 1e-6  # a time between two frames takes the later one, whatever its last digit was rounded to
 _KEPT_FRAMES = 20_000  # one person's points are 3 KB
 
 
@@ -123,6 +124,26 @@ def read_poses(
     poses = Poses(tuple(people), plan.height, plan.width, plan.fps, plan.cut.start, note)
     cache.clips.keep(key, poses)
     return poses
+
+
+def given_poses(clip: Clip, plan: Plan, *, hands: bool, face: bool) -> Poses:
+    """Return a part of the poses that a clip consists of, without a reader.
+
+    Args:
+        clip: with poses.
+        plan: which part; other tempos take the nearest frame.
+        hands: whether to keep those there are.
+        face: whether to keep it.
+    """
+    poses = clip.poses
+    kept = np.ones((POINTS, 1))
+    for part, wanted in ((LEFT_HAND, hands), (RIGHT_HAND, hands), (FACE, face)):
+        kept[part] = wanted
+    times = plan.cut.start + np.arange(plan.frames) / plan.fps
+    nearest = np.minimum(np.floor(times * clip.fps + _HALF).astype(int), len(poses) - 1)
+    note = " ".join(part for part in (poses.note, plan.note) if part)
+    frames = tuple(poses.frames[index] * kept for index in nearest)
+    return Poses(frames, poses.height, poses.width, plan.fps, plan.cut.start, note)
 
 
 def clip_digest(clip: Clip) -> str:

@@ -36,7 +36,8 @@ class Frames:
         self.plan = plan
         self.count = 0
         self.note = ""
-        self._made = self._pictures() if clip.pictures else self._decoded()
+        made = self._nothing if clip.poses is not None else self._pictures if clip.pictures else self._decoded
+        self._made = made()
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Return itself: a clip is read once."""
@@ -59,6 +60,11 @@ class Frames:
     def close(self) -> None:
         """End the decoder; there are no frames after that."""
         self._made.close()
+
+    def _nothing(self) -> Iterator[np.ndarray]:
+        """Black, where a clip is poses alone."""
+        for _ in range(self.plan.frames):
+            yield np.zeros((self.plan.height, self.plan.width, 3), np.uint8)
 
     def _pictures(self) -> Iterator[np.ndarray]:
         size = (self.plan.width, self.plan.height)

@@ -167,6 +167,8 @@ def taken_pictures(clip: Clip, cut: Cut) -> range:
 
 
 def _size(clip: Clip, cut: Cut, bounds: Bounds) -> tuple[int, int]:
+    if clip.poses is not None:
+        return clip.width, clip.height  # nothing is decoded
     scale = min(1.0, math.sqrt(bounds.pixels / (clip.width * clip.height)))
     if cut.max_side:
         scale = min(scale, cut.max_side / max(clip.width, clip.height))

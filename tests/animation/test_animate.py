@@ -52,6 +52,8 @@ def test_frame_by_frame_makes_a_video_with_all_that_belongs_to_it(studio, refere
     beside = open_clip(made.beside)
     assert (beside.frames, beside.width, beside.height) == (6, 64 + 64 + 48, 64)
     assert frames_of(made.poses)[0].max() > 100
+    assert made.pose_data == made.file.with_suffix(".poses.json")
+    assert len(open_clip(made.pose_data).poses) == 6
     (item,) = studio.gallery.items()
     assert (item.path, item.recipe) == (made.file, made.recipe)
     assert item.facts["adherence"] == pytest.approx(made.adherence, abs=1e-4)
@@ -60,7 +62,9 @@ def test_frame_by_frame_makes_a_video_with_all_that_belongs_to_it(studio, refere
     assert drawing[-1].stage == "Drawing frames 5 to 6 of 6"
     assert (drawing[-1].step, drawing[-1].total) == (6, 6)  # three batches of two frames, two steps each
     assert any(report.preview is not None for report in drawing)
-    assert sorted(left_over(studio)) == sorted([made.file.name, made.beside.name, made.poses.name, ".thumbnails"])
+    assert sorted(left_over(studio)) == sorted(
+        [made.file.name, made.beside.name, made.poses.name, made.pose_data.name, ".thumbnails"]
+    )
     studio.gallery.delete(made.file)
     assert left_over(studio) == [".thumbnails"]
 
@@ -100,6 +104,31 @@ def test_without_a_prompt_the_reference_is_told_in_words(studio, reference, danc
     assert made.recipe.prompt.startswith("a person with")
     assert "shirt" in made.recipe.prompt
     assert any(made.recipe.prompt in note for note in made.notes)
+
+
+def test_saved_poses_drive_again_without_their_clip(studio, reference, dance):
+    made = animate(studio, reference, dance, options={"poses": True}, smooth=False)
+    again = animate(studio, reference, made.pose_data, options={"beside": True}, smooth=False)
+    assert (again.frames, again.fps) == (made.frames, made.fps)
+    assert not open_clip(again.file).has_sound
+    one, two = (frames_of(result.file) for result in (made, again))
+    assert np.abs(np.stack(one).astype(int) - np.stack(two)).mean() < 1.0  # fitted once more, to where they were
+    assert frames_of(again.beside)[0][:, 128:].max() < 10  # where the clip is shown
+    assert again.recipe.clip_sha256 not in ("", made.recipe.clip_sha256)
+    cut = studio.animate(again.recipe.replace(start=1 / FPS, max_frames=1), reference, made.pose_data)
+    assert cut.frames == 1
+
+
+def test_saved_poses_of_a_stopped_video_end_with_it(studio, reference, dance):
+    cancel = threading.Event()
+
+    def watch(progress):
+        if progress.stage == "Drawing frames 3 to 4 of 6":
+            cancel.set()
+
+    options = {"on_progress": watch, "cancel": cancel, "poses": True}
+    made = animate(studio, reference, dance, options=options, max_frames=0)
+    assert (made.stopped, len(open_clip(made.pose_data).poses)) == (True, made.frames)
 
 
 def test_one_frame_is_a_still(studio, reference, tmp_path):

@@ -35,6 +35,12 @@ def test_animate_writes_a_video_and_again_from_its_recipe(place, dance, capsys):
     assert (recipe.gamma_curve, recipe.reader) == ("linear 1 to 0", "auto")
     assert (place / made["poses"]).is_file()
     status, out, err = run(
+        capsys, "animate", "figure.png", made["pose_data"], "--model", "starter", "--prompt", "x",
+        "--num-inference-steps", 2, *common,
+    )  # fmt: skip
+    assert status == 0, err
+    assert "2 frames" in out
+    status, out, err = run(
         capsys, "animate", "figure.png", dance, "--recipe", made["file"], "--max-frames", 1, "--no-keep-sound", *common
     )
     assert status == 0, err
@@ -50,6 +56,10 @@ def test_animate_writes_a_video_and_again_from_its_recipe(place, dance, capsys):
         (("none.png", "dance.mp4"), "none.png"),
         (("figure.png", "noise.mp4", "--model", "starter"), "Nobody was found in this part of the clip"),
         (("figure.png", "dance.mp4", "--fps", 999), "between 0 and 120"),
+        (
+            ("figure.png", "other.json", "--model", "starter"),
+            "“other.json” cannot be used. This is not a pose sequence",
+        ),
         (("figure.png", "dance.mp4", "--model", "magic"), "There is no model 'magic'"),
         (("figure.png", "dance.mp4", "--recipe", "none.mp4"), "cannot be read"),
         (("figure.png", "dance.mp4", "--recipe", "dance.mp4"), "not valid JSON"),
@@ -58,6 +68,7 @@ def test_animate_writes_a_video_and_again_from_its_recipe(place, dance, capsys):
 def test_bad_input_is_one_sentence(place, dance, capsys, arguments, said):
     (place / "dance.mp4").write_bytes(dance.read_bytes())
     noise_clip(place / "noise.mp4")
+    (place / "other.json").write_text('{"format": "other"}')
     status, out, err = run(capsys, "animate", *arguments, "--output", "out")
     assert status == 2
     assert said in err

@@ -13,6 +13,7 @@ from controlnext.animation import Choice, Driver
 from controlnext.run import Cancelled
 from controlnext.video import VideoError
 from controlnext.video.alignment import FitError
+from controlnext.video.poses import Poses
 from controlnext.video.tracks import TrackError
 
 
@@ -132,6 +133,33 @@ def test_how_sure_every_point_is_reaches_the_drawing(reference, dance):
     without = replace(driving, track=replace(driving.track, points=driving.track.points * (shown[:, 2:] > 0.3)))
     assert np.abs(faint - np.asarray(without.control(3, "svd").image)).max() > 10  # the hand is there, if dimly
     assert np.array_equal(driving.frame(3), without.frame(3))  # and is none of the classic drawing
+
+
+def test_saved_poses_are_read_by_nobody(reference, dance, tmp_path):
+    read = Driver(annotators).drive(None, dance, Choice(smooth=False))
+    file = tmp_path / "dance.json"
+    file.write_text(read.poses.to_json())
+    tools = Counting()
+    driver = Driver(tools)
+    given = driver.drive(None, file, Choice(smooth=False))
+    assert tools.read == 0
+    assert given.size == read.size == (96, 128)
+    np.testing.assert_allclose(given.track.points, read.track.points, atol=1e-3)
+    slower = driver.drive(None, file, Choice(smooth=False, start=2 / FPS, fps=FPS / 2))
+    np.testing.assert_allclose(slower.track.points, given.track.points[2::2], atol=1e-3)
+    assert given.plan.note == slower.plan.note == ""
+    assert not driver.still(file, Choice(), 1).any()
+
+
+def test_saved_hands_are_drawn_only_where_hands_are_wanted(tmp_path):
+    one = np.concatenate([person(40, 40, 70)[:18], np.zeros((110, 3))])
+    one[18:39] = np.column_stack([np.full((21, 2), 60.0) + np.arange(21)[:, None], np.full(21, 0.9)])
+    (tmp_path / "hands.json").write_text(Poses((one[None],) * 3, 128, 96, 8.0).to_json())
+    driver = Driver(annotators)
+    for hands in (False, True):
+        shown = driver.drive(None, tmp_path / "hands.json", Choice(hands=hands)).poses.frames[1][0]
+        assert shown[18:39, 2].any() == hands
+        assert shown[:18, 2].any()
 
 
 def test_what_was_read_can_be_handed_to_another_process(driver, reference, dance):
