@@ -67,16 +67,7 @@ def test_every_way_gets_the_same_tuning_and_its_own_best_rate(tmp_path, place, w
 
 def test_finished_runs_are_found_again_whether_settings_are_written_out_or_not(tmp_path):
     ways = [WAYS["released"]]
-    written = (
-        "--steps",
-        "200",
-        "--batch",
-        "8",
-        "--scenes",
-        "16",
-        "--points",
-        *["0", "0.05", "0.1", "0.15", "0.3", "0.5", "0.75", "1"],
-    )
+    written = "--steps 200 --batch 8 --scenes 16 --points 0 0.05 0.1 0.15 0.3 0.5 0.75 1"
     for given in (options(tmp_path), options(tmp_path, *written.split())):
         names = {trial.name for trial in plans.main_trials(ways, {"released": 4.5e-3}, given)}
         names |= {trial.name for trial in plans.tuning_trials(ways, given)}
