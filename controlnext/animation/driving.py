@@ -72,6 +72,7 @@ class Driving:
         figure: (128, 3) points of the reference in its pixels; all zero where there is nobody.
         note: what the fit has to say; else empty.
         draw: draws the `data` of a pose annotation; as `PoseTools.draw_pose`.
+        cropped: how much of the reference was cut off; see `cropped_share`.
     """
 
     clip: Clip
@@ -84,6 +85,7 @@ class Driving:
     figure: np.ndarray
     note: str
     draw: Callable[..., Annotated]
+    cropped: float = 0.0
 
     def __len__(self) -> int:
         """Return the number of frames."""
@@ -262,8 +264,9 @@ class Driver:
                 person, note = fitted.track, fitted.note
             else:
                 person = _placed(person, height, width)
+            cropped = 0.0 if reference is None else cropped_share(reference, width, height)
             return Driving(
-                clip, plan, choice, seen, tracks, person, picture, figure, note, self.tools.draw_pose
+                clip, plan, choice, seen, tracks, person, picture, figure, note, self.tools.draw_pose, cropped
             )  # fmt: skip
 
         # `seen` by identity: read again, it is another object
@@ -346,6 +349,12 @@ def reference_picture(reference: Image.Image, width: int, height: int) -> Image.
     if reference.size == (width, height):
         return reference.convert("RGB")
     return ImageOps.fit(reference.convert("RGB"), (width, height), Image.Resampling.LANCZOS)
+
+
+def cropped_share(reference: Image.Image, width: int, height: int) -> float:
+    """Say how much `reference_picture` cuts off: a share of the width, or below 0, of the height."""
+    wider = reference.width * height / (reference.height * width)
+    return 1 - 1 / wider if wider >= 1 else wider - 1
 
 
 def _placed(track: Track, height: int, width: int) -> Track:

@@ -26,6 +26,7 @@ PARTS: Mapping[str, tuple[int, ...]] = MappingProxyType(
 
 _RARELY = 0.1  # share of the frames below which a part counts as not shown
 _MOST_TIMES = 3
+_CROPPED = 0.15  # share of a reference's side that may be cut off unsaid: a phone's 3:4 in a video of 2:3 loses less
 _DOUBTFUL = 0.35  # confidence of a frame below which its reading is a guess
 
 
@@ -42,6 +43,12 @@ def _all(driving: Driving) -> Iterator[str]:
     if len(driving) == 1:
         yield "This part has one frame only, so the video will be a still."
     yield driving.note
+    if abs(driving.cropped) > _CROPPED:
+        side, ends = ("width", "left and right") if driving.cropped > 0 else ("height", "top and bottom")
+        yield (
+            f"{abs(driving.cropped):.0%} of the reference's {side} is cut off, {ends} alike, to give it the video's shape of "
+            f"{driving.size[0]}x{driving.size[1]}: choose a size nearer to its own shape, or crop it by hand."
+        )
     shown = driving.track.shown
     if driving.absent.any():
         yield (

@@ -17,6 +17,7 @@ from controlnext.memory import RUNGS
 from controlnext.presets import PRESETS_DIR, PresetError
 from controlnext.recipe import RecipeError
 from controlnext.run import Cancelled, StudioError
+from controlnext.studio import Studio
 from controlnext.video import VideoError, open_clip, read_frames
 
 
@@ -298,6 +299,14 @@ def test_the_size_is_the_models_of_the_references_shape(studio):
     assert studio.animator.resolve("starter", tall, width=80, height=88).height == 88
 
 
+@pytest.mark.parametrize("model", ["svd-v1", "svd-v2"])
+def test_a_landscape_reference_gets_a_landscape_video_of_svd(tmp_path, model):
+    animator = Studio(output_dir=tmp_path, presets_dir=PRESETS_DIR, device="cpu", poses=annotators).animator
+    made = [animator.resolve(model, Image.new("RGB", size)) for size in ((1920, 1080), (1600, 1200), (1080, 1920))]
+    assert [(recipe.width, recipe.height) for recipe in made] == [(1024, 576), (1024, 576), (576, 1024)]
+    assert animator.resolve(model, Image.new("RGB", (500, 500))).height > 576  # people stand: the portrait is larger
+
+
 def bad_input(name, tmp_path, dance, reference):
     nobody = Image.new("RGB", (96, 96), (90, 120, 160))
     text = tmp_path / "text.mp4"
@@ -353,9 +362,6 @@ def test_a_model_without_an_adapter_for_poses_is_refused(studio, presets_dir):
 
 
 def test_a_video_model_that_is_not_there_says_what_draws_meanwhile(tmp_path, reference, dance):
-    import annotators
-    from controlnext.studio import Studio
-
     for name in ("starter-video", "starter"):
         (tmp_path / f"{name}.yaml").write_text(
             (PRESETS_DIR / f"{name}.yaml").read_text().replace("../assets", "../no")

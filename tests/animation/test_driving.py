@@ -57,6 +57,19 @@ def test_without_fit_the_poses_stay_where_the_clip_has_them(driver, reference, d
     np.testing.assert_allclose(wide.track.points[0, 1, :2], (40 + 48, 40), atol=1)  # padded, never stretched
 
 
+def test_a_reference_that_is_cropped_by_more_than_a_little_is_told_so(driver, reference, dance):
+    def said(size, size_of_video):
+        driving = driver.drive(reference.resize(size), dance, Choice(fit=False), size_of_video)
+        return [sentence for sentence in driving.sentences if "cut off" in sentence]
+
+    (wide,) = said((160, 90), (64, 96))
+    assert "62% of the reference's width is cut off, left and right alike" in wide
+    assert "64x96" in wide
+    (tall,) = said((90, 160), (96, 96))
+    assert "44% of the reference's height is cut off, top and bottom alike" in tall
+    assert said((96, 128), (64, 96)) == said((128, 128), (64, 64)) == []
+
+
 def test_without_a_reference_the_size_is_the_clips(driver, dance):
     assert driver.drive(None, dance).size == (96, 128)
 
