@@ -1,7 +1,8 @@
 """`python -m controlnext train CONFIG.yaml [key=value ...]`: train an adapter.
 
 Many GPUs and machines: `accelerate launch ... -m controlnext train CONFIG.yaml`; several processes on a CPU:
-`torchrun --nproc_per_node 2 -m controlnext train CONFIG.yaml`, since accelerate's launcher starts only one there.
+`torchrun --nproc_per_node 2 -m controlnext train CONFIG.yaml` or `accelerate launch --multi_gpu --num_processes 2 ...` with
+`learning.device=cpu`, since accelerate's own `--cpu` starts only one there.
 """
 
 from __future__ import annotations

@@ -2,7 +2,9 @@
 
 import errno
 import json
+import os
 import re
+import subprocess
 import sys
 import threading
 import time
@@ -20,10 +22,12 @@ from controlnext.cli import main
 from controlnext.inputs import Inputs
 from controlnext.studio import Studio
 from controlnext.training.base import start_of
-from controlnext.training.config import as_config, load_config
+from controlnext.training.config import as_config, load_config, to_yaml
 from controlnext.training.errors import TrainingError
 from controlnext.training.run_folder import RunFolder
 from controlnext.training.start import start_process, train
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def configure(base, folder, output, **changes):
@@ -297,3 +301,29 @@ def test_two_processes_train_one_adapter(tiny_base, photos, tmp_path):
     assert settings["number of samples a step"] == 4
     ControlNeXtAdapter.from_pretrained(run.adapter)
     assert json.loads((run.adapter / "config.json").read_text())["samples"] == "4"
+
+
+@pytest.mark.slow
+def test_the_command_under_accelerate_trains_one_adapter_in_two_processes(tiny_base, photos, tmp_path):
+    (photos / "broken.png").write_bytes(b"x")
+    config = configure(tiny_base, photos, tmp_path / "run", steps=3, validation={"every": 0, "rows": 1})
+    (tmp_path / "mine.yaml").write_text(to_yaml(config))
+    # As for `batch`: on a processor accelerate's own `--cpu` would start only one of them.
+    command = [
+        sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
+        "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "-m", "controlnext", "train",
+        tmp_path / "mine.yaml", "learning.threads=1",
+    ]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [str(part) for part in command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    run = RunFolder(tmp_path / "run")
+    assert done.stdout.count("Trained 3 steps") == 1
+    assert [event["step"] for event in run.events("step")] == [1, 2, 3]
+    assert [event["name"] for event in run.events("skipped")] == ["broken.png"]
+    assert run.status()["state"] == "done"
+    assert json.loads((run.adapter / "config.json").read_text())["samples"] == "4"  # two processes of two
+    ControlNeXtAdapter.from_pretrained(run.adapter)
