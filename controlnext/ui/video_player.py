@@ -119,6 +119,8 @@ class Players:
 def clip_of_files(files: Sequence[str]) -> str:
     """Return the clip that some uploaded files are: the first that is one, or a folder of all pictures in or among them.
 
+    Where names come twice, pictures of one folder follow those of the other, each in natural order.
+
     Raises:
         VideoError: there is nothing in them, more than is read of any clip, or no room for it.
     """
@@ -136,10 +138,27 @@ def _put_together(files: Sequence[str]) -> str:
     if first is not None or len(files) == 1:
         path = Path(first or files[0])
         return _unpacked(path) if path.suffix.lower() == PACKED else str(path)
-    folder = _folder("pictures")
-    for file in files:
-        shutil.copy(file, folder / Path(file).name)
+    folder, groups = _folder("pictures"), _by_folder(files)
+    for number, group in enumerate(groups):
+        before = f"{number}-" if len(groups) > 1 else ""
+        for file in group.values():
+            shutil.copy(file, folder / f"{before}{Path(file).name}")
     return str(folder)
+
+
+def _by_folder(files: Sequence[str]) -> list[dict[str, str]]:
+    """Tell pictures of several folders apart, as uploads no longer say where they lay: a name that comes again begins another.
+
+    Returns:
+        Name without case -> file, of one folder after the other, in the order given.
+    """
+    groups: list[dict[str, str]] = [{}]
+    for file in files:
+        name = Path(file).name.casefold()
+        if name in groups[-1]:
+            groups.append({})
+        groups[-1][name] = file
+    return groups
 
 
 def _unpacked(packed: Path) -> str:

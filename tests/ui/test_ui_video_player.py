@@ -40,6 +40,19 @@ def test_several_pictures_are_the_frames_of_a_clip(video, tmp_path):
     assert open_clip(alone[video.tab.clip]).frames == 1
 
 
+def test_pictures_of_one_name_from_two_folders_are_all_kept_one_folder_after_the_other(video, tmp_path):
+    files = []
+    for number, name in enumerate(("f10", "f2", "f1", "f1", "F2", "f10", "f11")):
+        (tmp_path / str(number)).mkdir()  # as uploads lie
+        files.append(str(tmp_path / str(number) / f"{name}.png"))
+        Image.new("RGB", (64, 48), (20 * number, 0, 0)).save(files[-1])
+    *_, taken = video.fit.take(files)
+    opened = next(video.fit.open_clip(data_of(video, clip=taken[video.tab.clip])))
+    clip = open_clip(opened[video.tab.opened])
+    reds = [Image.open(picture).getpixel((0, 0))[0] // 20 for picture in clip.pictures]
+    assert reds == [2, 1, 0, 3, 4, 5, 6]
+
+
 def zipped(path: Path, names, **options) -> str:
     with zipfile.ZipFile(path, "w") as archive:
         for index, name in enumerate(names):
