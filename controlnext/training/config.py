@@ -164,7 +164,7 @@ class ValidationConfig(_Section):
 
     every: Annotated[int, Field(ge=0)] = _of(200, "steps between validations; 0: only at the end")
     rows: Annotated[int, Field(ge=0, le=64)] = _of(
-        4, "rows held out of the training and drawn each time; 0: no validation"
+        4, "rows held out and drawn each time, learned from too if they are more than a fifth; 0: no validation"
     )
     steps: Steps = _of(20, "denoising steps")
     guidance_scale: Annotated[float, Field(ge=1)] | None = _of(None, "null: the family's")

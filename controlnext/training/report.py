@@ -22,6 +22,10 @@ _MARGIN = (48, 12, 12, 24)  # left, right, top, bottom
 _POINTS = 400  # a curve of more points is averaged to so many
 _COLOURS = ("#2563eb", "#d97706", "#059669")
 
+HELD_OUT, LEARNED = "held_out_loss", "learned_loss"
+"""What the loss of the fixed rows is called in events and adapters: where they are held out, and where they are learned from, too."""
+LEARNED_TOO = "With so few rows none are held out: the fixed ones are learned from, too, and their figures say little about new ones."
+
 Points = Sequence[tuple[float, float]]
 
 
@@ -108,10 +112,11 @@ def _page(run: RunFolder, validations: Sequence[Mapping[str, Any]]) -> str:
     curves = [
         curve("Adherence", {measure: _line(validations, "adherence")}),
         curve(
-            "Loss of the rows held out",
+            "Loss of the fixed rows",
             {
-                "with control": _line(validations, "held_out_loss"),
-                "without": _line(validations, "loss_without_control"),
+                "held out, with control": _line(validations, HELD_OUT),
+                "learned from too, with control": _line(validations, LEARNED),
+                "without control": _line(validations, "loss_without_control"),
             },
         ),
         curve("Loss in training", {"loss": losses}),
@@ -120,6 +125,7 @@ def _page(run: RunFolder, validations: Sequence[Mapping[str, Any]]) -> str:
     steps = _chosen([event["step"] for event in validations])
     strips = [_strip(run, index, row, steps) for index, row in enumerate(asked)]
     facts = [event["text"] for event in run.events("trainable")][:1]
+    facts += [LEARNED_TOO] if any(LEARNED in event for event in validations) else []
     skipped = [f"{event['name']}: {event['reason']}" for event in run.events("skipped")]
     config = run.config_file.read_text(encoding="utf-8") if run.config_file.exists() else ""
     return _TEMPLATE.format(

@@ -32,7 +32,7 @@ _FATAL = (TrainingError, Cancelled)
 
 @dataclass(frozen=True)
 class Shown:
-    """A row held out, to be drawn in each validation.
+    """A fixed row, to be drawn in each validation.
 
     Attributes:
         name: of the row.
@@ -58,6 +58,7 @@ class RowData(ABC):
 
     Attributes:
         empty: states of a sample without prompt.
+        held_out: whether what is shown is not learned from; False where rows are few.
     """
 
     def __init__(self, config: TrainConfig, rows: Sequence[Row], store: Store) -> None:
@@ -73,6 +74,7 @@ class RowData(ABC):
         """
         self.config, self.rows, self.store = config, list(rows), store
         self.empty: States = {}
+        self.held_out = True
         self._items: list[Any] = []
         self._shown: list[Any] = []
         lacking = next((row.name for row in rows if row.condition is None), None)
@@ -97,7 +99,7 @@ class RowData(ABC):
 
     @abstractmethod
     def show(self, item: Any) -> Shown:  # noqa: ANN401 - what `look` returns
-        """Return a row that is held out."""
+        """Return a fixed row."""
 
     def __len__(self) -> int:
         """Return how many ways to show rows there are."""
@@ -141,7 +143,7 @@ class RowData(ABC):
         return bad
 
     def settle(self, bad: Sequence[BadRow]) -> None:
-        """Leave out the rows that some process could not use, and hold some out for validation.
+        """Leave out the rows that some process could not use, and hold some out for validation if there are enough.
 
         Raises:
             TrainingError: there are too many of them, or no others.
@@ -152,12 +154,13 @@ class RowData(ABC):
         if not rows:
             raise TrainingError(f"None of the {len(self.rows)} rows can be used; {bad[0].name}: {bad[0].reason}")
         learned, shown = split(range(len(rows)), self.config.validation.rows, self.config.seed)
+        self.held_out = not set(learned) & set(shown)
         self._items = [item for place in learned for item in self.look(rows[place])]
         self._shown = [self.look(rows[place])[0] for place in shown]
         self.empty = self.make_empty()
 
     def shown(self) -> list[Shown]:
-        """The rows held out."""
+        """The fixed rows."""
         return [self.show(item) for item in self._shown]
 
     def _too_many(self, bad: Sequence[BadRow]) -> None:

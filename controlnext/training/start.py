@@ -147,7 +147,7 @@ def _rank() -> int:
 
 def _train(config: TrainConfig, run: RunFolder, stop: threading.Event, tell: Tell) -> Outcome:
     from controlnext.training.losses import ContinuousProcess, DiscreteProcess
-    from controlnext.training.report import write_report
+    from controlnext.training.report import LEARNED_TOO, write_report
     from controlnext.training.samples import Dropping
     from controlnext.training.trainer import Trainer
     from controlnext.training.validation import Validation
@@ -174,7 +174,10 @@ def _train(config: TrainConfig, run: RunFolder, stop: threading.Event, tell: Tel
     )  # fmt: skip
     if accelerator.is_main_process:
         run.config_file.write_text(to_yaml(config), encoding="utf-8")
-    trainer.validate = Validation(trainer, pipeline, data.shown() if accelerator.is_main_process else [])
+    shown = data.shown() if accelerator.is_main_process else []
+    if not data.held_out and shown:
+        tell(LEARNED_TOO)
+    trainer.validate = Validation(trainer, pipeline, shown, held_out=data.held_out)
     outcome = trainer.run(stop)
     if outcome.stopped and accelerator.is_main_process:
         with trainer.averaged():  # as the validations save it

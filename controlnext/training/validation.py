@@ -15,6 +15,7 @@ from controlnext.measure import Asked, fitted
 from controlnext.training.base import preset_of, write_preset
 from controlnext.training.encoders import rest
 from controlnext.training.methods import Request
+from controlnext.training.report import HELD_OUT, LEARNED
 from controlnext.training.row_data import Shown
 from controlnext.training.samples import Dropping, draw, stacked
 from controlnext.training.tensorboard import Board
@@ -25,11 +26,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _AT_ONCE = 4  # pictures drawn in one batch
-_QUESTIONS = 4  # noise levels at which each held-out row's loss is measured
+_QUESTIONS = 4  # noise levels at which each fixed row's loss is measured
 
 
 class _Rows:
-    """Held-out rows as data, so that their loss is drawn as in training."""
+    """Fixed rows as data, so that their loss is drawn as in training."""
 
     def __init__(self, shown: Sequence[Shown]) -> None:
         self.shown, self.empty = shown, {}
@@ -47,16 +48,25 @@ class _Rows:
 class Validation:
     """Called by the trainer every so many steps, with the averaged weights in place; also saves the adapter."""
 
-    def __init__(self, trainer: Trainer, pipeline: Any, shown: Sequence[Shown]) -> None:  # noqa: ANN401 - a stock pipeline
+    def __init__(
+        self,
+        trainer: Trainer,
+        pipeline: Any,  # noqa: ANN401 - a stock pipeline
+        shown: Sequence[Shown],
+        *,
+        held_out: bool = True,
+    ) -> None:
         """Write down what is asked for.
 
         Args:
             trainer: whose method is drawn with.
             pipeline: whose UNet is being trained.
             shown: rows to draw.
+            held_out: whether the training does without them.
         """
         self.trainer, self.pipeline, self.shown = trainer, pipeline, shown
         self.config, self.run_folder = trainer.config, trainer.run_folder
+        self._loss_name = HELD_OUT if held_out else LEARNED
         self.figures: dict[str, float | None] = {}
         self.board = Board(self.run_folder) if self.config.validation.tensorboard else None
         if not shown:
@@ -67,7 +77,7 @@ class Validation:
             row.condition.save(asked / f"{index}.png")
             row.picture.save(asked / f"{index}-picture.png")
         prompts = [{"name": row.name, "prompt": row.prompt} for row in shown]
-        self.run_folder.tell("asked", rows=prompts)
+        self.run_folder.tell("asked", rows=prompts, held_out=held_out)
 
     def __call__(self, step: int) -> dict[str, Any]:
         """Draw, measure, write the pictures and the adapter so far; return what to tell."""
@@ -130,10 +140,10 @@ class Validation:
         ]
 
     def _losses(self) -> dict[str, float | None]:
-        """The loss of the rows held out, with control and without, at the same noise each time."""
+        """The loss of the fixed rows, with control and without, at the same noise each time."""
         if not self.shown:
             return {}
-        rows, totals = _Rows(self.shown), {"held_out_loss": 0.0, "loss_without_control": 0.0}
+        rows, totals = _Rows(self.shown), {self._loss_name: 0.0, "loss_without_control": 0.0}
         for index in range(len(rows)):
             batch = stacked(
                 [

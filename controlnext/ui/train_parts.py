@@ -110,7 +110,7 @@ def facts_html(follow: Follow) -> str:
 
 def curves_html(follow: Follow) -> str:
     """Return the curves so far: how well the fixed pictures follow, and the losses."""
-    from controlnext.training.report import curve, thinned
+    from controlnext.training.report import HELD_OUT, LEARNED, LEARNED_TOO, curve, thinned
 
     validations = follow.validations
     measure = next((one["measure"] for one in validations if one.get("measure")), "adherence")
@@ -121,11 +121,15 @@ def curves_html(follow: Follow) -> str:
     losses = [(step, loss) for step, loss in follow.losses if math.isfinite(loss)]
     loss = {
         "learning": thinned(losses, POINTS),
-        "held out": line("held_out_loss"),
+        "held out": line(HELD_OUT),
+        "fixed pictures, learned from too": line(LEARNED),
         "without control": line("loss_without_control"),
     }
     drawn = curve(f"Adherence: {measure}", {measure: line("adherence")}, SIZE), curve("Loss", loss, SIZE)
-    return f"<div class='cnx-curves'>{''.join(drawn)}</div>" if any(drawn) else ""
+    if not any(drawn):
+        return ""
+    note = note_html(LEARNED_TOO, "quiet") if loss["fixed pictures, learned from too"] else ""
+    return f"<div class='cnx-curves'>{''.join(drawn)}</div>{note}"
 
 
 def frames_html(follow: Follow, place: int) -> str:

@@ -24,6 +24,7 @@ from controlnext.studio import Studio
 from controlnext.training.base import start_of
 from controlnext.training.config import as_config, load_config, to_yaml
 from controlnext.training.errors import TrainingError
+from controlnext.training.report import LEARNED_TOO
 from controlnext.training.run_folder import RunFolder
 from controlnext.training.start import start_process, train
 
@@ -107,11 +108,29 @@ def test_the_report_needs_nothing_else(tiny_base, photos, tmp_path, quiet):
     assert not re.search(r"(src|href)=[\"']?(?!data:)[^\"' >]", text)
     assert "http" not in re.sub(r"<pre>.*?</pre>", "", text, flags=re.S)
     assert "<script>alert" not in text
-    assert text.count("<polyline") == 4  # adherence, two losses of the held-out rows, loss
+    assert text.count("<polyline") == 4  # adherence, two losses of the fixed rows, loss
     strips = [json.loads(strip) for strip in re.findall(r"data-steps='(.*?)'", text)]
     assert [len(strip) for strip in strips] == [2] * 5
     assert all(source.startswith("data:image/jpeg;base64,") for strip in strips for source in strip)
     assert "const steps = [2, 4]" in text
+
+
+def test_fixed_rows_are_called_held_out_only_where_they_are(tiny_base, photos, tmp_path):
+    for name, rows, loss, other in (
+        ("many", 2, "held_out_loss", "learned_loss"), ("few", 3, "learned_loss", "held_out_loss")
+    ):  # fmt: skip
+        told = []
+        train(configure(tiny_base, photos, tmp_path / name, steps=2, validation={"rows": rows}), tell=told.append)
+        run, alone = RunFolder(tmp_path / name), name == "many"
+        assert run.events("asked")[0]["held_out"] is alone
+        (event,) = run.events("validation")
+        assert event[loss] > 0
+        assert other not in event
+        facts = json.loads((run.adapter / "config.json").read_text())
+        assert (loss in facts, other in facts) == (True, False)
+        report = run.report.read_text()
+        assert ("held out, with control" in report, "learned from too, with control" in report) == (alone, not alone)
+        assert (LEARNED_TOO in report, LEARNED_TOO in told) == (not alone, not alone)
 
 
 def test_validating_changes_nothing_about_the_training(tiny_base, photos, tmp_path, quiet):

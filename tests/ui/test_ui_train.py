@@ -17,6 +17,7 @@ from train_fakes import FakeLaunch
 import annotators as real_annotators
 import app
 from controlnext.training.config import TrainConfig, load_config
+from controlnext.training.report import LEARNED_TOO
 from controlnext.training.runs import Trainings
 from controlnext.ui import build_ui
 from controlnext.ui.image import build_image_tab
@@ -24,6 +25,7 @@ from controlnext.ui.image_events import ImageEvents
 from controlnext.ui.train import build_train_tab, learner_info
 from controlnext.ui.train_events import PICTURES, TrainEvents
 from controlnext.ui.train_form import NO_START, OWN, defaults, families, safe_name, starts
+from controlnext.ui.train_parts import curves_html
 from controlnext.ui.train_pictures import put_together
 from controlnext.ui.train_use import UseEvents
 from controlnext.ui.worker import stream_of
@@ -350,6 +352,15 @@ def test_a_look_at_a_long_training_is_quick(train, photos):
         assert "step 20000" not in updates[train.tab.curves] or step == 20_000
         seen = updates[train.tab.seen]
     assert min(times) < 0.05
+
+
+@pytest.mark.parametrize(("name", "alone"), [("held_out_loss", True), ("learned_loss", False)])
+def test_curves_say_whether_the_fixed_pictures_are_held_out(name, alone):
+    validation = {"step": 2, "adherence": 0.5, "measure": "F1", name: 0.2, "loss_without_control": 0.3}
+    text = curves_html(SimpleNamespace(validations=[validation], losses=[(1, 0.4), (2, 0.3)]))
+    assert ("</span> held out" in text) is alone
+    assert ("learned from too" in text) is not alone
+    assert (LEARNED_TOO in text) is not alone
 
 
 def test_stop_then_resume_goes_on_and_keeps_what_was_made(train, photos, launch):
