@@ -15,7 +15,14 @@ from controlnext.training.errors import TrainingError
 
 PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif"})
 CLIPS = frozenset({".mp4", ".webm", ".mov", ".mkv", ".avi", ".gif"})
+UNREAD_PICTURES = frozenset(
+    {".gif", ".heic", ".heif", ".jxl", ".jp2", ".jfif", ".svg", ".psd", ".ico", ".tga", ".ppm", ".exr", ".hdr",
+     ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"}
+)  # fmt: skip
+"""Endings of pictures, too, but of none that is learned from: said of a folder, not of a file that `metadata.jsonl` names."""
+UNREAD_CLIPS = frozenset({".m4v", ".wmv", ".flv", ".mpg", ".mpeg", ".3gp", ".ts", ".ogv"})
 METADATA = "metadata.jsonl"
+_NAMED = 3  # unread files that are named
 
 Source = Path | Callable[[], Image.Image]
 """A file (or for a clip a folder of frames), or a function that gives a picture."""
@@ -78,14 +85,23 @@ def read_rows(config: DataConfig, *, video: bool = False) -> tuple[list[Row], li
     return rows, bad
 
 
-def _of_folder(folder: Path, caption: str, video: bool) -> Iterator[Row]:
+def _of_folder(folder: Path, caption: str, video: bool) -> Iterator[Row | BadRow]:
+    read, known, saved = (CLIPS, UNREAD_CLIPS, "MP4") if video else (PICTURES, UNREAD_PICTURES, "PNG or JPEG")
+    unread = []
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue
-        if path.suffix.lower() in (CLIPS if video else PICTURES) or (video and path.is_dir()):
+        if path.suffix.lower() in known and path.is_file():
+            unread.append(path.name)
+        if path.suffix.lower() in read or (video and path.is_dir()):
             text = path.with_suffix(".txt")
             words = text.read_text(encoding="utf-8-sig", errors="replace").strip() if text.is_file() else caption
             yield Row(path.name, key_of(path), path, words)
+    if unread:  # counts as one row: photos for the web often lie beside those as the phone made them
+        more = f" and {len(unread) - _NAMED} more" if len(unread) > _NAMED else ""
+        files = "1 file" if len(unread) == 1 else f"{len(unread)} files"
+        reason = f"An ending such as {Path(unread[0]).suffix} is not read ({', '.join(unread[:_NAMED])}{more}): save as {saved}."
+        yield BadRow(files, reason)
 
 
 def _of_metadata(folder: Path, config: DataConfig) -> Iterator[Row | BadRow]:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from controlnext.training.config import DataConfig
 from controlnext.training.errors import TrainingError
-from controlnext.training.rows import read_rows, split
+from controlnext.training.rows import BadRow, read_rows, split
 
 
 def picture(path: Path, size=(64, 64)) -> Path:
@@ -29,6 +29,31 @@ def test_bare_folder_takes_captions_beside_pictures_or_the_common_one(tmp_path):
         ("b.png", "a red square", None),
     ]
     assert bad == []
+
+
+def test_bare_folder_names_what_it_cannot_read_by_ending(tmp_path):
+    picture(tmp_path / "a.png")
+    (tmp_path / "notes.md").write_text("no picture")
+    (tmp_path / "b.HEIC").write_bytes(b"x")
+    assert read_rows(DataConfig(folder=tmp_path))[1] == [
+        BadRow("1 file", "An ending such as .HEIC is not read (b.HEIC): save as PNG or JPEG.")
+    ]
+    for number in range(4):
+        (tmp_path / f"c{number}.gif").write_bytes(b"x")
+    rows, bad = read_rows(DataConfig(folder=tmp_path))
+    assert [row.name for row in rows] == ["a.png"]
+    assert bad == [
+        BadRow(
+            "5 files", "An ending such as .HEIC is not read (b.HEIC, c0.gif, c1.gif and 2 more): save as PNG or JPEG."
+        )
+    ]
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(TrainingError, match=r"no pictures to learn from \(5 files: An ending such as \.HEIC"):
+        read_rows(DataConfig(folder=tmp_path))
+    (tmp_path / "d.wmv").write_bytes(b"x")
+    rows, bad = read_rows(DataConfig(folder=tmp_path), video=True)
+    assert [row.name for row in rows] == [f"c{number}.gif" for number in range(4)]
+    assert bad == [BadRow("1 file", "An ending such as .wmv is not read (d.wmv): save as MP4.")]
 
 
 def test_metadata_names_pictures_texts_and_conditions(tmp_path):
