@@ -109,21 +109,25 @@ class RowData(ABC):
         """Return the size."""
         return self._items[index].size
 
-    def prepare(self, report: Report, stop: threading.Event, share: tuple[int, int] = (0, 1)) -> list[BadRow]:
+    def prepare(
+        self, report: Report, stop: threading.Event, share: tuple[int, int] = (0, 1), known: Sequence[BadRow] = ()
+    ) -> list[BadRow]:
         """Look at every row once, and make what is kept of it.
 
         Args:
             report: told how far it is.
             stop: ends it between two rows.
             share: this process's number and how many there are; each makes its share.
+            known: rows that are known to be of no use; they count against the limit.
 
         Returns:
-            Rows that cannot be used.
+            Further rows that cannot be used.
 
         Raises:
             TrainingError: there are more of them than allowed.
             Cancelled: it was stopped.
         """
+        self._too_many(known)
         bad, items = [], []
         mine = self.rows[share[0] :: share[1]]
         for number, row in enumerate(mine):
@@ -138,7 +142,7 @@ class RowData(ABC):
                 raise
             except _BAD as error:
                 bad.append(BadRow(row.name, " ".join(str(error).split())))
-                self._too_many(bad)
+                self._too_many([*known, *bad])
         self.make_rest(items, report, stop)
         return bad
 

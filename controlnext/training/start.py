@@ -252,7 +252,7 @@ def make_data(parts: Parts, run: RunFolder, stop: threading.Event, tell: Tell) -
     report = _Report(run, config, tell, stop)
     problem, mine = None, []
     try:
-        mine = data.prepare(report, stop, (accelerator.process_index, accelerator.num_processes))
+        mine = data.prepare(report, stop, (accelerator.process_index, accelerator.num_processes), bad)
     except (Cancelled, TrainingError) as error:
         problem = error  # told to the other processes, which would wait for this one
     every = gather_object([(mine, problem)]) if accelerator.num_processes > 1 else [(mine, problem)]

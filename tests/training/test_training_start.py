@@ -220,6 +220,21 @@ def test_a_failed_training_says_why(tiny_base, photos, tmp_path, quiet):
     assert status["error"].startswith("No weight of the UNet")
 
 
+def test_too_many_bad_lines_are_said_before_pictures_are_prepared(tiny_base, photos, tmp_path):
+    lines = [*(json.dumps({"file_name": f"{number}.png"}) for number in range(10)), "{", "{"]
+    (photos / "metadata.jsonl").write_text("\n".join(lines))
+    (photos / "0.png").write_bytes(b"x")
+    told = []
+    for most, sentence in (
+        (1, r"2 rows cannot be used, more than data\.max_bad_rows=1; the last is metadata\.jsonl line 12"),
+        (2, r"3 rows cannot be used, more than data\.max_bad_rows=2; the last is 0\.png"),
+    ):
+        assert not told
+        with pytest.raises(TrainingError, match=sentence):
+            train(configure(tiny_base, photos, tmp_path / "run", data={"max_bad_rows": most}), tell=told.append)
+    assert told == ["Preparing rows 0/10"]  # the broken picture is the first, and one too many with the lines
+
+
 @pytest.mark.parametrize(
     ("base", "sentence"),
     [
