@@ -4,8 +4,9 @@ Beside the classic drawing of `annotators.skeleton` its lines are a quarter as w
 instead of cut at one, and red and blue are exchanged. It is drawn at a short side of 2160 pixels and brought to size without
 smoothing, so edges are as jagged as those the adapters saw.
 
-Source: Tencent/MimicMotion `mimicmotion/dwpose/util.py`, which dvlab-research/ControlNeXt `ControlNeXt-SVD-v2` draws with; the
-same to the pixel. Deliberate difference: a point of confidence 0, which was not read, is left out; there it is black.
+Source: Tencent/MimicMotion `mimicmotion/dwpose/util.py`, the same to the pixel; the files beside it are those of
+dvlab-research/ControlNeXt `ControlNeXt-SVD-v2/dwpose`, whose own `util.py` could not be looked at. Deliberate difference: a
+point of confidence 0, which was not read, is left out; there it is black.
 """
 
 from __future__ import annotations
