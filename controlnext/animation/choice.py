@@ -10,6 +10,9 @@ AUTO = "auto"
 DRAWING = "drawing"
 """Reader of clips that are pose frames already."""
 
+MOST_PEOPLE = 8
+"""People of a clip that may be chosen from, and so the most that are looked for in a frame; a search ends where nobody more is found."""
+
 
 @dataclass(frozen=True)
 class Choice:

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from controlnext.adherence import Annotated
-from controlnext.animation.choice import AUTO, DRAWING, Choice, Use
+from controlnext.animation.choice import AUTO, DRAWING, MOST_PEOPLE, Choice, Use
 from controlnext.animation.sentences import about
 from controlnext.pictures import fit_box, picture_digest
 from controlnext.progress import Progress
@@ -47,7 +47,7 @@ _FRAMES_AT_ONCE = 4  # in memory while a clip is read: decoded, converted, read,
 class PoseTools(Protocol):
     """What is needed of the package `annotators`, which is handed in: this room imports none of it."""
 
-    def PoseReader(self, backend: str = AUTO, **settings: bool) -> PoseReader:
+    def PoseReader(self, backend: str = AUTO, **settings: bool | int) -> PoseReader:
         """Return what reads the people of pictures."""
 
     def draw_pose(self, data: Mapping[str, Any], *, drawing: str = "classic") -> Annotated:
@@ -283,7 +283,7 @@ class Driver:
 
         def read() -> np.ndarray:
             rgb = np.array(reference.convert("RGB"))  # one's own: readers may write to it
-            people = people_array(self._pose_reader(backend, choice)(rgb))
+            people = people_array(self._pose_reader(backend, choice, people=1)(rgb))
             return people[0] if len(people) else np.zeros((POINTS, 3))
 
         return self._once(("figure", picture_digest(reference), backend, choice.hands, choice.face), read)
@@ -319,9 +319,9 @@ class Driver:
             return read_drawing
         return self._pose_reader(choice.reader, choice)
 
-    def _pose_reader(self, backend: str, choice: Choice) -> PoseReader:
-        key = ("reader", backend, choice.hands, choice.face)
-        return self._once(key, lambda: self.tools.PoseReader(backend, hands=choice.hands, face=choice.face))
+    def _pose_reader(self, backend: str, choice: Choice, people: int = MOST_PEOPLE) -> PoseReader:
+        settings = {"people": people, "hands": choice.hands, "face": choice.face}
+        return self._once(("reader", backend, *settings.values()), lambda: self.tools.PoseReader(backend, **settings))
 
     def _once(self, key: tuple, make: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever is kept under the key
         """Return what is kept under a key, or make and keep it; two threads may both make it, to the same end."""

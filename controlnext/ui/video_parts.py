@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from controlnext.animation.choice import MOST_PEOPLE
 from controlnext.ui.shared import badge_html, note_html
 from controlnext.video.ffmpeg import VideoError
 from controlnext.video.plan import Cut, plan_cut
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 STRIP_PICTURES = 8
 STRIP_HEIGHT = 48
 PERSON_SIZE = 96
-MOST_PEOPLE = 8
 MOST_BANDS = 400
 """More frames than that are shown together, several a band."""
 

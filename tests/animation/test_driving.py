@@ -9,7 +9,9 @@ from PIL import Image
 from video_figures import person
 
 import annotators
+from annotators.base import Backend, Drawing
 from controlnext.animation import Choice, Driver
+from controlnext.animation.choice import MOST_PEOPLE
 from controlnext.run import Cancelled
 from controlnext.video import VideoError
 from controlnext.video.alignment import FitError
@@ -209,6 +211,19 @@ def test_one_of_several_people_is_chosen(driver, tmp_path):
     assert any("2 people" in sentence for sentence in first.sentences)
     with pytest.raises(TrackError, match="no person 2"):
         driver.drive(None, clip, Choice(person=2))
+
+
+def test_as_many_people_are_found_as_may_be_chosen(tmp_path, monkeypatch):
+    def read(rgb, settings):
+        return [person(10 + 12 * number, 40, 60)[:18] for number in range(MOST_PEOPLE)][: settings["people"]]
+
+    def draw(reading, settings):
+        return Drawing(None, {"people": reading})
+
+    crowd = Backend("crowd", "Crowd", read, draw, reads=("people",))
+    monkeypatch.setitem(vars(annotators.ANNOTATORS["pose"]), "backends", (crowd,))
+    driving = Driver(annotators).drive(None, noise_clip(tmp_path / "crowd.mp4"), Choice(reader="crowd"))
+    assert len(driving.tracks) == MOST_PEOPLE
 
 
 def test_nobody_in_the_clip_is_one_sentence(driver, reference, tmp_path):
