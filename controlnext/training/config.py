@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Self, get_args
@@ -265,6 +266,10 @@ def as_config(values: Mapping[str, Any]) -> TrainConfig:
     try:
         return TrainConfig(**{"data": {}, **_numbers(values)})
     except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden" and (meant := _meant(where)):
+            raise ConfigError(f"The training has an unknown field {where!r}: did you mean {meant}?") from None
         raise ConfigError(explain(error, "training")) from None
 
 
@@ -278,9 +283,32 @@ def documented_defaults() -> str:
     return "\n".join(_documented(TrainConfig, "")) + "\n"
 
 
+def _meant(where: str) -> str:
+    """Name the fields whose own name is nearest to an unknown one's, those of the same section alone if there are any."""
+    section, _, name = where.rpartition(".")
+    places: dict[str, list[str]] = {}
+    for place in _places(TrainConfig, ""):
+        places.setdefault(place.rpartition(".")[2], []).append(place)
+    near = [place for close in get_close_matches(name, places, n=1) for place in places[close]]
+    beside = [place for place in near if place.rpartition(".")[0] == section]
+    return " or ".join(map(repr, beside or near))
+
+
+def _places(section: type[BaseModel], before: str) -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        if _is_section(field.annotation):
+            yield from _places(field.annotation, f"{before}{name}.")
+        else:
+            yield before + name
+
+
+def _is_section(annotation: Any) -> bool:  # noqa: ANN401 - any type
+    return isinstance(annotation, type) and issubclass(annotation, _Section)
+
+
 def _documented(section: type[BaseModel], indent: str) -> Iterator[str]:
     for name, field in section.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, _Section):
+        if _is_section(field.annotation):
             yield f"{indent}{name}:  # {field.annotation.__doc__}"
             yield from _documented(field.annotation, f"{indent}  ")
             continue

@@ -42,7 +42,11 @@ def test_what_is_written_reads_the_same_again(tmp_path):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ("learning.batc=3", "The training has an unknown field 'learning.batc'; remove it or correct its name."),
+        ("learning.batc=3", "The training has an unknown field 'learning.batc': did you mean 'learning.batch'?"),
+        ("learning.ema=0.999", "The training has an unknown field 'learning.ema': did you mean 'optimizer.ema'?"),
+        ("batch_size=3", "unknown field 'batch_size': did you mean 'learning.batch'?"),
+        ("learning.every=3", "did you mean 'validation.every' or 'checkpoints.every'?"),
+        ("data.xyzzy=3", "The training has an unknown field 'data.xyzzy'; remove it or correct its name."),
         ("learning.batch=0", "The training's field 'learning.batch' is 0, which is not right"),
         ("learning.batch=many", "The training's field 'learning.batch' is 'many', which is not right"),
         ("optimizer.rate=.nan", "'optimizer.rate' is nan"),
