@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from controlnext.limits import data_size
 from controlnext.ui.shared import served
-from controlnext.video.clip import PICTURE_SUFFIXES, natural
+from controlnext.video.clip import PICTURE_SUFFIXES, by_folder
 from controlnext.video.extract import Recent
 from controlnext.video.ffmpeg import VideoError
 from controlnext.video.frames import Frames
@@ -162,7 +162,7 @@ def _by_folder(files: Sequence[str]) -> list[dict[str, str]]:
 
 
 def _unpacked(packed: Path) -> str:
-    """Put the pictures of a ZIP file into a folder, in their order; nothing else in it, and no path, is taken."""
+    """Put the pictures of a ZIP file into a folder, one of its folders after the other; nothing else in it, and no path, is taken."""
     try:
         with zipfile.ZipFile(packed) as archive:
             pictures = [entry for entry in archive.infolist() if _is_picture(entry.filename)]
@@ -173,7 +173,7 @@ def _unpacked(packed: Path) -> str:
                     f"{data_size(UNPACKED_BYTES)} are taken: leave some out, or make them smaller."
                 )
             folder = _folder(packed.stem)
-            for number, entry in enumerate(sorted(pictures, key=lambda entry: natural(Path(entry.filename)))):
+            for number, entry in enumerate(sorted(pictures, key=lambda entry: by_folder(PurePosixPath(entry.filename)))):
                 with (
                     archive.open(entry) as source,
                     (folder / f"{number:05}{_ending(entry.filename)}").open("xb") as target,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from PIL import Image
 
@@ -22,6 +23,7 @@ SQUARE = "scale=w='min(16384,max(1,round(iw*sar)))':h=ih,setsar=1"
 POSES_SUFFIX = ".json"
 
 _LARGEST_POSES = 1 << 30  # bytes; an hour of one person with hands and face takes a tenth
+_NAMED = 3  # folders named in a sentence
 _READABLE = "MP4, MOV, WebM or GIF"
 _UNSOUGHT = "webp_anim"  # the one container that ffmpeg reads from its beginning alone
 _ANIMATED = 0x02  # bit of the flags in a WebP file's first chunk
@@ -72,7 +74,7 @@ def open_clip(given: str | Path | Sequence[str | Path]) -> Clip:
 
     Args:
         given: a video file (MP4, MOV, WebM, GIF, animated WebP and more), a folder of pictures, or a list of picture files, which is put
-            into natural order: `2.png` comes before `10.png`. Ready-made pose frames are frames as any others. A `.json` file
+            into natural order: `2.png` comes before `10.png`, and where names come twice, one folder before the other. Ready-made pose frames are frames as any others. A `.json` file
             holds poses, as `Poses.to_json` writes them.
 
     Raises:
@@ -96,10 +98,15 @@ def open_clip(given: str | Path | Sequence[str | Path]) -> Clip:
     return _of_file(path)
 
 
-def natural(path: Path) -> tuple[tuple[int, int, str], ...]:
+def natural(path: PurePath) -> tuple[tuple[int, int, str], ...]:
     """Key that sorts names as people count: digits as numbers, letters without case."""
     parts = re.split(r"(\d+)", path.name.casefold())
     return tuple((1, int(part), part) if part.isdecimal() else (0, 0, part) for part in parts)
+
+
+def by_folder(path: PurePath) -> tuple:
+    """Key that sorts one folder after another, those inside a folder after its own files, each in `natural` order."""
+    return tuple(natural(parent) for parent in reversed(path.parents)), natural(path)
 
 
 def _of_poses(path: Path, size: int) -> Clip:
@@ -133,13 +140,34 @@ def _of_pictures(folder: Path, files: Sequence[Path]) -> Clip:
         for file in files
         if file.suffix.lower() in PICTURE_SUFFIXES and not file.name.startswith(".") and file.is_file()
     ]
-    pictures = tuple(sorted(chosen, key=natural))
+    distinct = len({file.name.casefold() for file in chosen}) == len(chosen)  # else several clips would be mixed up
+    pictures = tuple(sorted(chosen, key=natural if distinct else by_folder))
     if not pictures:
-        raise VideoError(f"“{folder.name}” holds no pictures: put PNG or JPEG files there, or choose a video file.")
+        raise VideoError(_why_no_pictures(folder))
     width, height = open_picture(pictures[0]).size
     name = folder.name if len(pictures) > 1 else pictures[0].name
     count = len(pictures)
     return Clip(folder, name, width, height, PICTURES_FPS, count / PICTURES_FPS, count, pictures=pictures)
+
+
+def _why_no_pictures(folder: Path) -> str:
+    inside = [f"“{place.name}”" for place in sorted(_folders(folder), key=natural) if _holds_pictures(place)]
+    if not inside:
+        return f"“{folder.name}” holds no pictures: put PNG or JPEG files there, or choose a video file."
+    named = ", ".join([*inside[:_NAMED], *(["…"] if len(inside) > _NAMED else [])])
+    return f"“{folder.name}” holds no pictures itself, but these folders in it do: choose one of {named}."
+
+
+def _folders(folder: Path) -> list[Path]:
+    with suppress(OSError):
+        return [place for place in folder.iterdir() if place.is_dir() and not place.name.startswith(".")]
+    return []
+
+
+def _holds_pictures(folder: Path) -> bool:
+    with suppress(OSError):
+        return any(file.suffix.lower() in PICTURE_SUFFIXES for file in folder.iterdir())
+    return False
 
 
 def open_picture(path: Path) -> Image.Image:

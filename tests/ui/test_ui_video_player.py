@@ -76,6 +76,14 @@ def test_pictures_in_a_zip_file_are_the_frames_of_a_clip(video, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["walk.zip"]
 
 
+def test_folders_of_a_zip_file_follow_each_other(video, tmp_path):
+    names = ["take10/f1.png", "take2/f10.png", "take10/f3.png", "take2/f2.png", "f9.png", "take2/more/f1.png"]
+    *_, taken = video.fit.take([zipped(tmp_path / "walk.zip", names)])
+    opened = next(video.fit.open_clip(data_of(video, clip=taken[video.tab.clip])))
+    clip = open_clip(opened[video.tab.opened])
+    assert [Image.open(picture).getpixel((0, 0))[0] // 20 for picture in clip.pictures] == [4, 3, 1, 5, 0, 2]
+
+
 @pytest.mark.parametrize(
     ("names", "content", "sentence"),
     [

@@ -55,6 +55,20 @@ def test_pictures_come_in_natural_order(tmp_path):
     assert open_clip(list(clip.pictures)[::-1]).pictures == clip.pictures
 
 
+def test_pictures_of_equal_names_come_one_folder_after_the_other(tmp_path):
+    (two, ten) = (save_pictures(tmp_path / name, ["f1.png", "f10.png", "f2.png"]) for name in ("take2", "take10"))
+    clip = open_clip([*ten.iterdir(), *two.iterdir()])
+    assert clip.pictures == tuple(place / f"{name}.png" for place in (two, ten) for name in ("f1", "f2", "f10"))
+
+
+def test_a_folder_of_folders_names_those_that_are_clips(tmp_path):
+    for name in ("take10", "take2"):
+        save_pictures(tmp_path / "walk" / name, ["f1.png"])
+    (tmp_path / "walk" / "notes").mkdir()
+    with pytest.raises(VideoError, match="“walk” holds no pictures itself.* choose one of “take2”, “take10”\\.$"):
+        open_clip(tmp_path / "walk")
+
+
 def test_a_single_picture_is_a_clip_of_one_frame(tmp_path):
     save_pictures(tmp_path, ["only.png"])
     with read_frames(open_clip(tmp_path / "only.png")) as frames:
