@@ -73,6 +73,7 @@ class Driving:
         note: what the fit has to say; else empty.
         draw: draws the `data` of a pose annotation; as `PoseTools.draw_pose`.
         cropped: how much of the reference was cut off; see `cropped_share`.
+        drawn: whether the clip is ready-made pose frames, of which bodies alone are read.
     """
 
     clip: Clip
@@ -86,6 +87,7 @@ class Driving:
     note: str
     draw: Callable[..., Annotated]
     cropped: float = 0.0
+    drawn: bool = False
 
     def __len__(self) -> int:
         """Return the number of frames."""
@@ -265,8 +267,9 @@ class Driver:
             else:
                 person = _placed(person, height, width)
             cropped = 0.0 if reference is None else cropped_share(reference, width, height)
+            drawn = clip.poses is None and self._reader(source, clip, plan, choice) is read_drawing
             return Driving(
-                clip, plan, choice, seen, tracks, person, picture, figure, note, self.tools.draw_pose, cropped
+                clip, plan, choice, seen, tracks, person, picture, figure, note, self.tools.draw_pose, cropped, drawn
             )  # fmt: skip
 
         # `seen` by identity: read again, it is another object

@@ -40,6 +40,11 @@ def _all(driving: Driving) -> Iterator[str]:
     count = len(driving.tracks)
     if count > 1:
         yield f"The clip shows {count} people; number {driving.choice.person} is followed."
+    if driving.drawn and (driving.choice.hands or driving.choice.face):
+        yield (
+            "The clip is pose frames already: bodies are read from them and drawn anew, hands and faces are not; give the clip "
+            "they were made from, or its poses as JSON, to keep those."
+        )
     if len(driving) == 1:
         yield "This part has one frame only, so the video will be a still."
     yield driving.note

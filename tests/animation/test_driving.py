@@ -177,6 +177,16 @@ def test_saved_hands_are_drawn_only_where_hands_are_wanted(tmp_path):
         assert shown[:18, 2].any()
 
 
+def test_pose_frames_say_that_hands_and_faces_in_them_are_not_read(driver, dance, tmp_path):
+    def said(clip, **choice):
+        sentences = driver.drive(None, clip, Choice(**choice)).sentences
+        return sum("hands and faces are not" in sentence for sentence in sentences)
+
+    assert (said(dance), said(dance, hands=True), said(dance, face=True)) == (0, 1, 1)
+    (tmp_path / "dance.json").write_text(driver.drive(None, dance).poses.to_json())
+    assert said(tmp_path / "dance.json", hands=True) == 0
+
+
 def test_what_was_read_can_be_handed_to_another_process(driver, reference, dance):
     driving = driver.drive(reference, dance, size=(128, 128))
     there = pickle.loads(pickle.dumps(driving))
