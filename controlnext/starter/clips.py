@@ -12,7 +12,7 @@ from controlnext.starter.dataset import encode
 from controlnext.starter.motion import render_clip, sample_motion
 from controlnext.starter.world import Look, mirrored, sample_look
 
-FRAMES = 16
+FRAMES = 24
 CLIPS_PER_SHARD = 8
 LOOKS_PER_CLIP = 2
 CELL = 8  # pixels a side of a latent cell

@@ -158,7 +158,8 @@ class Batches:
                     torch.from_numpy(clip.latents[reference]).float() / self.scaling_factor,
                     self._embedding(int(index), reference, clip.rgb[reference]),
                     torch.from_numpy(draw_poses(self._worn(people), size)).permute(0, 3, 1, 2).float() / 255,
-                    torch.from_numpy(weigh(clip.figure[chosen], people))[:, None],
+                    # Where the reference shows the figure counts too: left alone, a shadow of it stays behind there.
+                    torch.from_numpy(weigh(np.maximum(clip.figure[chosen], clip.figure[reference]), people))[:, None],
                     torch.tensor([fps - 1, motion_bucket(people, fps, size), NOISE_AUGMENTATION]),
                 )
             )

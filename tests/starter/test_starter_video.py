@@ -112,6 +112,24 @@ def test_the_head_counts_most_and_the_background_least(clips):
     assert weigh(clip.figure, hidden).max() == pytest.approx(3 * weigh(clip.figure, hidden).min(), rel=0.02)
 
 
+def test_the_place_where_the_reference_shows_the_figure_counts_too(clips, encoder):
+    torch.manual_seed(5)
+    batch = Batches(clips, encoder, 1.0, frames=1).draw(16)
+    rows = Clips(clips)
+    known = [
+        (torch.from_numpy(latents).float(), torch.from_numpy(figure) / 255)
+        for row in rows
+        for latents, figure in zip(row.latents, row.figure, strict=True)
+    ]
+    gone = []
+    for latents, reference, weight in zip(batch.latents, batch.reference, batch.weight, strict=True):
+        now, before = (next(f for k, f in known if torch.allclose(k, x)) for x in (latents[0], reference))
+        left = now == 0
+        assert (weight[0, 0][left] / weight.min() >= 0.99 * (1 + 2 * before[left])).all()
+        gone.append(before[left])
+    assert torch.cat(gone).max() > 0.2
+
+
 def test_the_reference_is_rather_from_far_away(clips, encoder):
     torch.manual_seed(4)
     batches = Batches(clips, encoder, 0.5, frames=1)
