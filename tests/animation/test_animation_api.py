@@ -36,6 +36,23 @@ def test_poses_returns_json_and_a_video_of_them(client, dance):
     assert (clip.frames, clip.width, clip.height) == (3, 96, 128)
 
 
+def test_poses_saved_as_json_are_a_clip_of_both_endpoints(client, figure, dance, tmp_path):
+    record, _ = client.predict(handle_file(dance), fps=3, api_name="/poses")
+    file = tmp_path / "dance.json"
+    file.write_text(json.dumps(record))
+    again, drawn = client.predict(handle_file(file), api_name="/poses")
+    for before, after in zip(record["frames"], again["frames"], strict=True):  # made calm once more
+        bodies = [frame["people"][0]["pose_keypoints_2d"] for frame in (before, after)]
+        assert bodies[0] == pytest.approx(bodies[1], abs=2)
+    assert open_clip(drawn).frames == 3
+    video, recipe = client.predict(
+        handle_file(figure), handle_file(file), model="starter", num_inference_steps=1, max_frames=2,
+        api_name="/animate",
+    )  # fmt: skip
+    assert (recipe["frames"], recipe["fps"]) == (2, 3)
+    assert open_clip(video).frames == 2
+
+
 @pytest.mark.parametrize("model", ["starter", "starter-video"])
 def test_animate_returns_an_mp4_and_its_recipe(client, figure, dance, model, whole):
     video, recipe = client.predict(
