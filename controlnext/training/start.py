@@ -173,6 +173,8 @@ def _train(config: TrainConfig, run: RunFolder, stop: threading.Event, tell: Tel
         accelerator=accelerator, dropping=Dropping(learning.empty_prompts, learning.nothing),
     )  # fmt: skip
     if accelerator.is_main_process:
+        if going_on := trainer.going_on():
+            tell(going_on)
         run.config_file.write_text(to_yaml(config), encoding="utf-8")
     shown = data.shown() if accelerator.is_main_process else []
     if not data.held_out and shown:

@@ -33,6 +33,7 @@ from controlnext.training.run_folder import RunFolder, seconds_left
 from controlnext.training.samples import Batch, Data, Dropping, Loader, Order
 
 _TELL = 1.0  # seconds between two writings of the status
+_RISE = 0.01  # of the peak rate; less is not worth a word
 _PATIENCE = timedelta(hours=12)  # how long processes wait for the one that prepares or draws
 
 Validate = Callable[[int], Mapping[str, Any]]
@@ -192,6 +193,27 @@ class Trainer:
         by_time = 0.0 if self.config.minutes is None else self.elapsed / (60 * self.config.minutes)
         return min(1.0, max(self.step / self.config.steps, by_time))
 
+    def _last_factor(self) -> float:
+        """What rates were multiplied by in the last step, which checkpoints keep; 1 if there was none."""
+        group = self.optimizer.param_groups[0]
+        return group["lr"] / group["peak"]
+
+    def going_on(self) -> str:
+        """Say from where it goes on, and whether rates that have fallen rise again; empty if it begins."""
+        if not self.step:
+            return ""
+        if self._over():
+            return f"This training was over after {self.step} steps: give it more `steps` (and `minutes`) to go on."
+        config, before = self.config.optimizer, self._last_factor()
+        wanted, pace = rate_factor(config, self.step, self._share()), 1 / (config.warm_up or math.inf)
+        if wanted - before < max(_RISE, 1.5 * pace):
+            return f"Goes on after step {self.step}."
+        how = f"within about {math.ceil((wanted - before) / pace)} steps" if pace else "at once"
+        return (
+            f"Goes on after step {self.step} with more time than before: the learning rates, which had fallen to {before:.0%} "
+            f"of their peak, rise to {wanted:.0%} {how}, and fall again towards the end."
+        )
+
     def _left(self, first: int, seconds: float) -> float | None:
         budget = {"elapsed": self.elapsed, "minutes": self.config.minutes}
         return seconds_left(self.step, self.config.steps, first, seconds, budget)
@@ -199,7 +221,7 @@ class Trainer:
     def _learn(self, batches: list[Batch]) -> float:
         """Do one step; return its loss in this process."""
         torch.manual_seed(self.config.seed + 7919 * self.step)  # for a method that draws by itself, such as dropout
-        factor = rate_factor(self.config.optimizer, self.step, self._share())
+        factor = rate_factor(self.config.optimizer, self.step, self._share(), self._last_factor())
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * factor
         total = torch.zeros((), device=self.accelerator.device)

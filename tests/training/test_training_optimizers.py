@@ -57,3 +57,16 @@ def test_rates_rise_in_the_warm_up_and_fall_at_the_end_of_a_cosine():
     cosine = config(schedule="cosine", hold=0.6)
     shares = [rate_factor(cosine, 0, share) for share in (0.0, 0.6, 0.8, 1.0)]
     assert shares == pytest.approx([1, 1, 0.5, 0])
+
+
+def test_fallen_rates_rise_again_no_faster_than_in_the_warm_up():
+    row = config(schedule="cosine", hold=0.6, warm_up=4)
+    assert [rate_factor(row, 100, 0.5, before) for before in (0.0, 0.5, 0.9)] == pytest.approx(
+        [0.25, 0.75, 1], abs=1e-6
+    )
+    assert rate_factor(row, 100, 0.8, 0.6) == pytest.approx(0.5)
+    assert rate_factor(config(schedule="cosine", hold=0.6), 100, 0.5, 0.0) == 1
+    before = 1.0
+    for step in range(6):  # the first warm-up, to the last bit
+        assert rate_factor(row, step, 0.0, before) == min(1, (step + 1) / 4)
+        before = 1e-4 * rate_factor(row, step, 0.0, before) / 1e-4

@@ -75,6 +75,38 @@ def test_twenty_steps_equal_ten_and_ten_resumed(tmp_path, name):
     assert losses_of(straight) == losses_of(resumed)
 
 
+def test_a_longer_training_warms_up_again_and_resumes_exactly(tmp_path):
+    changes = {**SETTINGS, "checkpoints": {"every": 100}}
+    runs = []
+    for name, parts in (("straight", (10, 30)), ("parts", (10, 12, 30))):
+        assert (
+            trained(tmp_path / name, steps=10, **changes)
+            .going_on()
+            .startswith("This training was over after 10 steps")
+        )
+        for number, last in enumerate(parts[1:]):
+            trainer = tiny_trainer(tiny_config(tmp_path / name, steps=30, **changes))
+            text = "the learning rates, which had fallen to 15% of their peak, rise to 100% within about 4 steps, and fall"
+            assert (text in trainer.going_on()) is (number == 0)
+            stop, tell = threading.Event(), trainer.run_folder.tell
+
+            def tell_and_stop(event, last=last, stop=stop, tell=tell, **facts):
+                tell(event, **facts)
+                if event == "step" and facts["step"] == last - 1 < 29:
+                    stop.set()
+
+            object.__setattr__(trainer.run_folder, "tell", tell_and_stop)
+            trainer.run(stop)
+            assert trainer.step == last
+        runs.append(trainer)
+    rates = [event["rate"] / 1e-3 for event in runs[0].run_folder.events("step")]
+    assert rates[9:15] == pytest.approx([0.146, 0.396, 0.646, 0.896, 1, 1], abs=1e-3)
+    assert rates[-1] == pytest.approx(0.017, abs=1e-3)
+    assert losses_of(runs[0]) == losses_of(runs[1])
+    assert_equal(weights_of(runs[0]), weights_of(runs[1]))
+    assert_equal(runs[0].averages, runs[1].averages)
+
+
 def test_accumulation_equals_one_larger_batch(tmp_path):
     whole = trained(tmp_path / "whole", learning={"batch": 4})
     parts = trained(tmp_path / "parts", learning={"batch": 2, "accumulation": 2})
