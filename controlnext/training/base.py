@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, get_args
 
 import yaml
 
 from controlnext.hub import Repo
-from controlnext.presets import Base, Place, Preset, load_presets
+from controlnext.presets import Base, Drawing, Place, Preset, load_presets
 from controlnext.sources import adapter_of, parts_of
 from controlnext.training.errors import TrainingError
 from controlnext.training.families import FAMILIES
@@ -19,6 +21,13 @@ if TYPE_CHECKING:
     import torch
 
     from controlnext.training.config import TrainConfig
+
+
+CLASSIC: Drawing = "classic"
+"""The drawing where nobody says another."""
+
+WHOLE_BODY: Mapping[str, bool] = MappingProxyType({"hands": True, "face": True})
+"""Settings of the pose annotator that belong to the drawing of the released SVD adapters, as videos are driven by it, too."""
 
 
 def preset_of(config: TrainConfig) -> Preset:
@@ -110,6 +119,31 @@ def start_of(config: TrainConfig) -> Path | None:
     return found
 
 
+def drawing_of(config: TrainConfig) -> Drawing:
+    """How the poses of clips are drawn: as the configuration says, or as the adapter it begins from learned them."""
+    given = config.trainable.start
+    drawn = FAMILIES[config.family].video and config.condition == "pose"
+    if config.data.drawing is not None or given is None or not drawn:
+        return config.data.drawing or CLASSIC
+    folder = Path(given).expanduser()
+    if folder.exists():
+        told = read_facts(folder).get("drawing")
+        return told if told in get_args(Drawing) else CLASSIC
+    model, _, kind = given.partition("/")
+    preset = load_presets()[0].get(model)
+    row = None if preset is None else preset.adapters.get(kind)
+    return CLASSIC if row is None else row.drawing
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """Read what an adapter's configuration says of its training; empty if there is none, or it cannot be read."""
+    try:
+        facts = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
 def write_preset(config: TrainConfig, adapter: Path, file: Path) -> None:
     """Write a preset with a training's base model and its result.
 
@@ -119,6 +153,9 @@ def write_preset(config: TrainConfig, adapter: Path, file: Path) -> None:
         file: YAML file to write.
     """
     preset = preset_of(config)
+    row = {"path": str(adapter.resolve()), "gamma": config.learning.gamma}
+    if (drawing := drawing_of(config)) != CLASSIC:
+        row["drawing"] = drawing
     values = {
         "title": f"{preset.title}, {config.output.name}",
         "description": f"Trained on {config.condition} by this installation.",
@@ -126,7 +163,7 @@ def write_preset(config: TrainConfig, adapter: Path, file: Path) -> None:
         "base": _told(preset, preset.base),
         "sizes": preset.sizes.model_dump(mode="json"),
         "defaults": preset.defaults.values(),
-        "adapters": {config.condition: {"path": str(adapter.resolve()), "gamma": config.learning.gamma}},
+        "adapters": {config.condition: row},
         "adherence_backend": preset.adherence_backend,
         "batch": preset.batch,
         "precision": preset.precision,

@@ -13,6 +13,7 @@ from torch import Tensor
 
 import annotators
 from controlnext.pictures import fit_condition
+from controlnext.training.base import CLASSIC
 from controlnext.training.config import TrainConfig
 from controlnext.training.encoders import ClipEncoder
 from controlnext.training.errors import TrainingError
@@ -98,7 +99,7 @@ class ClipData(RowData):
                 made = fit_condition(picture, *item.frame.scaled, self.config.condition)
             else:
                 try:
-                    made = self._annotated(item.frame.scale(picture))
+                    made = self._annotated(item.frame.scale(picture)).image
                 except annotators.NobodyFound:
                     made = Image.new("RGB", item.frame.scaled)
                     nobody += 1
@@ -136,9 +137,20 @@ class ClipData(RowData):
         frames = list(self._read(item.row.picture))
         middle = self.config.data.frames // 2
         pictures = [item.frame.scale(Image.fromarray(frames[index])).crop(item.frame.box) for index in (0, middle)]
-        condition = Image.fromarray(self._condition(item, middle))
-        sample = self._sample(item, 0, 0)
-        return Shown(item.row.name, item.row.text, condition, pictures[1], sample, start=pictures[0], frame=middle)
+        return Shown(
+            item.row.name, item.row.text, Image.fromarray(self._condition(item, middle)), pictures[1],
+            self._sample(item, 0, 0), start=pictures[0], frame=middle, people=self._people(item, frames[middle]),
+        )  # fmt: skip
+
+    def _people(self, item: ClipItem, frame: np.ndarray) -> list[np.ndarray] | None:
+        """The people of a condition, in its pixels, where its drawing does not tell them and they are known."""
+        if self._classic or item.row.condition is not None:
+            return None
+        try:
+            found = self._annotated(item.frame.scale(Image.fromarray(frame))).data["people"]
+        except annotators.NobodyFound:
+            return []
+        return [np.asarray(person) - (*item.frame.corner, 0.0) for person in found]
 
     def _sample(self, item: ClipItem, start: int, reference: int) -> Sample:
         encoded = self._encoded(item)
@@ -159,13 +171,19 @@ class ClipData(RowData):
         with read_frames(clip, plan_cut(clip, Cut(stride=stride, max_frames=MOST_FRAMES))) as frames:
             yield from frames
 
-    def _annotated(self, picture: Image.Image) -> Image.Image:
+    @property
+    def _classic(self) -> bool:
+        return self.config.data.drawing in (None, CLASSIC)
+
+    def _annotated(self, picture: Image.Image) -> annotators.Annotation:
         data = self.config.data
-        return annotators.annotate(data.annotator, picture, **data.annotator_settings).image
+        made = annotators.annotate(data.annotator, picture, **data.annotator_settings)
+        return made if self._classic else annotators.draw_pose(made.data, drawing=data.drawing)
 
     def _key(self, item: ClipItem, index: int) -> str:
         data = self.config.data
-        how = "given" if item.row.condition else f"{data.annotator}{sorted(data.annotator_settings.items())}"
+        drawn = "" if self._classic else data.drawing
+        how = "given" if item.row.condition else f"{data.annotator}{sorted(data.annotator_settings.items())}{drawn}"
         return f"{item.row.key}:{data.stride}:{index}:{item.frame.key}:{self.config.condition}:{how}"
 
     def _has_condition(self, item: ClipItem, index: int) -> bool:

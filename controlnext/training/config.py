@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from controlnext.errors import ControlNeXtError
 from controlnext.limits import fail
+from controlnext.presets import Drawing
 from controlnext.recipe import explain
 from controlnext.variants import get_variant
 
@@ -49,6 +50,10 @@ class DataConfig(_Section):
     condition_column: str = _of("conditioning_image", "column with the condition; where missing, annotators make it")
     annotator: str | None = _of(None, "annotator that makes missing conditions; null: the one named as the condition")
     annotator_settings: dict[str, bool | int | float | str] = _of({}, "its settings, and `backend`")
+    drawing: Drawing | None = _of(
+        None,
+        "video: how poses are drawn; svd: thin, with hands and faces; null: as trainable.start learned it, or classic",
+    )
     caption: str = _of("", "caption of pictures that have none of their own")
     width: Size | None = _of(None, "width in pixels; null: the family's")
     height: Size | None = _of(None, "height in pixels; null: the family's")
@@ -222,6 +227,8 @@ class TrainConfig(_Section):
         learning = self.learning
         if (learning.empty_prompts or 0) + (learning.nothing or 0) > 1:
             fail("learning.empty_prompts and learning.nothing are shares of the same samples: together at most 1.")
+        if self.data.drawing not in (None, "classic") and (self.family, self.condition) != ("svd", "pose"):
+            fail(f"Only poses of clips may be drawn otherwise: leave data.drawing={self.data.drawing} out.")
         if self.family != "svd":
             return self
         if self.data.dataset is not None:

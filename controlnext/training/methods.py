@@ -6,7 +6,6 @@ control) are trained by the same loop on the same samples.
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -297,9 +296,3 @@ class ControlNeXtMethod(Method):
         ):  # what names the files comes last
             file.replace(folder / file.name)
         partial.rmdir()
-
-
-def read_facts(folder: Path) -> dict[str, Any]:
-    """Read what an adapter's configuration says of its training; empty if there is none."""
-    file = folder / "config.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}

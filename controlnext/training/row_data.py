@@ -42,6 +42,7 @@ class Shown:
         sample: the same as a sample, for a loss that can be compared.
         start: for a clip its reference picture.
         frame: for a clip which frame `condition` and `picture` are.
+        people: those of `condition`, (18, 3) points each in its pixels, where they are not to be read from its drawing.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Shown:
     sample: Sample
     start: Image.Image | None = None
     frame: int = 0
+    people: Sequence[np.ndarray] | None = None
 
 
 class RowData(ABC):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from controlnext.errors import ControlNeXtError
 from controlnext.run import Cancelled
-from controlnext.training.base import load_base, start_of
+from controlnext.training.base import CLASSIC, WHOLE_BODY, drawing_of, load_base, start_of
 from controlnext.training.config import TrainConfig, to_yaml
 from controlnext.training.errors import TrainingError
 from controlnext.training.families import FAMILIES
@@ -56,7 +56,10 @@ def filled(config: TrainConfig) -> TrainConfig:
     row = FAMILIES[config.family]
     variant = config.variant or row.variant
     own = {"variant": variant}
-    data = _where_none(config.data, annotator=config.condition, width=row.size[0], height=row.size[1])
+    drawing = drawing_of(config)
+    data = _where_none(config.data, annotator=config.condition, width=row.size[0], height=row.size[1], drawing=drawing)
+    if drawing != CLASSIC:
+        data = data.model_copy(update={"annotator_settings": {**WHOLE_BODY, **data.annotator_settings}})
     trainable = _where_none(config.trainable, subset=row.subset)
     module_rate = row.module_rate if config.optimizer.rate is None else 10 * config.optimizer.rate
     optimizer = _where_none(
@@ -326,6 +329,8 @@ def facts_of(
         if config.trainable.lora_rank
         else config.trainable.subset,
     }
+    if config.data.drawing not in (None, CLASSIC):
+        facts["drawing"] = config.data.drawing
     return facts | {name: f"{value:.4f}" for name, value in figures.items() if value is not None}
 
 

@@ -340,9 +340,10 @@ class Trainer:
         if found is None:
             return
         settings = settings_of(self.config, self.order, self.method)
-        changed = [name for name, value in settings.items() if found.facts["settings"].get(name) != value]
+        begun = _BEFORE_THERE_WAS | found.facts["settings"]
+        changed = [name for name, value in settings.items() if begun.get(name) != value]
         if changed:
-            before, now = (values.get(changed[0]) for values in (found.facts["settings"], settings))
+            before, now = (values.get(changed[0]) for values in (begun, settings))
             raise TrainingError(
                 f"The training in {self.config.output} was begun with another {changed[0]} ({before} instead of {now}): set "
                 "it back to go on, or choose another output to begin anew."
@@ -367,6 +368,9 @@ class Trainer:
                 f"{', '.join(map(str, steps))}): let `output` be a folder that all machines share."
             )
 
+
+_BEFORE_THERE_WAS = {"data.drawing": "classic"}
+"""Settings that checkpoints of earlier releases do not name, and what they were."""
 
 _FREE = {"output", "steps", "minutes", "validation", "checkpoints"}
 _FREE_DATA = {"cache", "memory_mb", "workers", "max_bad_rows", "cache_latents", "cache_text"}

@@ -12,7 +12,7 @@ from PIL import Image
 import annotators
 from controlnext.adherence import NAMES, score
 from controlnext.measure import Asked, fitted
-from controlnext.training.base import preset_of, write_preset
+from controlnext.training.base import CLASSIC, preset_of, write_preset
 from controlnext.training.encoders import rest
 from controlnext.training.methods import Request
 from controlnext.training.report import HELD_OUT, LEARNED
@@ -165,7 +165,10 @@ class Validation:
         backend = preset_of(config).adherence_backend
         if kind != "canny" and backend != "auto":
             options["backend"] = backend
-        asked = fitted(row.condition, kind, picture.size)
+        known = None if row.people is None else {"people": row.people}
+        if known is None and config.data.drawing not in (None, CLASSIC):
+            return None  # joints are read from the classic drawing alone
+        asked = fitted(Asked(row.condition, known), kind, picture.size)
         try:
             return score(kind, Asked(asked.image, asked.data), annotators.annotate(kind, picture, **options))
         except annotators.NobodyFound:

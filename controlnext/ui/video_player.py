@@ -173,7 +173,9 @@ def _unpacked(packed: Path) -> str:
                     f"{data_size(UNPACKED_BYTES)} are taken: leave some out, or make them smaller."
                 )
             folder = _folder(packed.stem)
-            for number, entry in enumerate(sorted(pictures, key=lambda entry: by_folder(PurePosixPath(entry.filename)))):
+            for number, entry in enumerate(
+                sorted(pictures, key=lambda entry: by_folder(PurePosixPath(entry.filename)))
+            ):
                 with (
                     archive.open(entry) as source,
                     (folder / f"{number:05}{_ending(entry.filename)}").open("xb") as target,

@@ -1,4 +1,5 @@
 import inspect
+import json
 import threading
 from types import SimpleNamespace
 
@@ -9,21 +10,28 @@ from diffusers import StableVideoDiffusionPipeline
 from PIL import Image
 from tiny_models import make_module, svd_components
 from training_parts import tiny_config
+from video_figures import person
 
 import annotators
+from annotators.base import Backend, Drawing
+from annotators.people import People, Person
+from annotators.pose import draw_people
 from controlnext import ControlNeXtAdapter
 from controlnext.presets import PRESETS_DIR, load_preset
 from controlnext.training.base import write_preset
 from controlnext.training.clip_data import TIME_IDS, ClipData
+from controlnext.training.config import ConfigError
 from controlnext.training.encoders import ClipEncoder
 from controlnext.training.errors import TrainingError
 from controlnext.training.losses import ContinuousProcess
 from controlnext.training.methods import ControlNeXtMethod, Request, stock_pictures
 from controlnext.training.rows import read_rows
+from controlnext.training.run_folder import RunFolder
 from controlnext.training.samples import Dropping, generator_for
-from controlnext.training.start import filled
+from controlnext.training.start import facts_of, filled
 from controlnext.training.store import Store
 from controlnext.training.trainer import Trainer
+from controlnext.training.validation import Validation
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +53,12 @@ def clips(tmp_path):
     return tmp_path / "clips"
 
 
-def make(clips, tmp_path, pipeline, **data):
+def make(clips, tmp_path, pipeline, condition="canny", start=None, **data):
     values = {"folder": str(clips), "width": 64, "height": 64, "frames": 3, "stride": 2, "caption": "c", **data}
-    config = tiny_config(tmp_path / "out", family="svd", data=values, validation={"rows": 1})
+    config = tiny_config(
+        tmp_path / "out", family="svd", data=values, validation={"rows": 1}, condition=condition,
+        trainable={"start": start},
+    )  # fmt: skip
     rows, bad = read_rows(config.data, video=True)
     found = ClipData(config, rows, ClipEncoder(pipeline, torch.device("cpu")), Store(tmp_path / "cache", 64))
     bad += found.prepare(lambda *told: None, threading.Event())
@@ -60,6 +71,66 @@ def test_an_adapter_trained_here_is_given_the_skeletons_it_was_trained_on(tmp_pa
     preset = load_preset(tmp_path / "mine.yaml")
     assert preset.variant == load_preset(PRESETS_DIR / "svd-v2.yaml").variant
     assert preset.adapters["pose"].drawing == "classic"  # what the annotators draw for a training
+
+
+@pytest.fixture
+def dancer(clips, monkeypatch):
+    """The annotators see a body with a doubtful right wrist, and hands where they are asked for."""
+
+    def read(rgb, settings):
+        body = person(rgb.shape[1] / 2, rgb.shape[0] / 3, rgb.shape[0] / 2)[:18]
+        body[4, 2] = 0.4
+        hand = np.column_stack([np.full((21, 2), 30.0) + np.arange(21)[:, None], np.full(21, 0.6)])
+        return People((Person(body, left_hand=hand if settings["hands"] else None),), *rgb.shape[:2])
+
+    def draw(people, settings):
+        return Drawing(draw_people(people, settings["confidence"]), people.to_data())
+
+    dancer = Backend("dancer", "Dancer", read, draw, reads=("people", "hands", "face"), draws=("confidence",))
+    monkeypatch.setitem(vars(annotators.ANNOTATORS["pose"]), "backends", (dancer,))
+    return clips
+
+
+@pytest.mark.parametrize("begun", ["svd-v2/pose", "folder"])
+def test_an_adapter_begun_from_the_released_one_learns_and_gets_its_skeletons(dancer, tmp_path, pipeline, begun):
+    if begun == "folder":  # as a training here leaves it
+        begun = tmp_path / "begun"
+        begun.mkdir()
+        config = filled(tiny_config(tmp_path, family="svd", condition="pose", data={"drawing": "svd"}))
+        (begun / "config.json").write_text(json.dumps(facts_of(config, 1, 1, 1.0, {})))
+    config, data = settled(dancer, tmp_path, pipeline, condition="pose", start=str(begun))
+    assert (config.data.drawing, config.data.annotator_settings) == ("svd", {"hands": True, "face": True})
+    picture = data._items[0].frame.scale(Image.open(dancer / "one" / "0.png").convert("RGB"))
+    read = annotators.annotate("pose", picture, hands=True, face=True)
+    expected = annotators.draw_pose(read.data, drawing="svd").image.crop(data._items[0].frame.box)
+    assert np.array_equal(data._condition(data._items[0], 0), np.asarray(expected))
+    shown = data.shown()[0]
+    (body,) = shown.people
+    np.testing.assert_allclose(body[1], (32, 72 / 3 - 4, 0.9))  # the neck, in pixels of the cut
+    validation = Validation(SimpleNamespace(config=config, run_folder=RunFolder(config.output)), None, [])
+    assert validation._score(shown, shown.picture) == 1.0
+    write_preset(config, tmp_path / "adapter", tmp_path / "mine.yaml")
+    assert load_preset(tmp_path / "mine.yaml").adapters["pose"].drawing == "svd"
+
+
+def test_other_skeletons_are_made_anew_beside_the_classic_ones(dancer, tmp_path, pipeline):
+    drawn = {}
+    for drawing in ("svd", None):
+        config, data = settled(
+            dancer,
+            tmp_path,
+            pipeline,
+            condition="pose",
+            drawing=drawing,
+            annotator_settings={"hands": True, "face": True},
+        )
+        drawn[config.data.drawing] = data._condition(data._items[0], 0)
+    assert not np.array_equal(drawn["svd"], drawn["classic"])
+
+
+def test_only_poses_of_clips_are_drawn_otherwise(tmp_path):
+    with pytest.raises(ConfigError, match=r"Only poses of clips .* leave data\.drawing=svd out"):
+        tiny_config(tmp_path, data={"drawing": "svd"})
 
 
 def settled(*given, **options):
