@@ -1,7 +1,7 @@
 """Remake the starter: `python -m controlnext.starter STAGE`. Every stage resumes where it was stopped.
 
 In order: render, autoencoder, encode, base, decoder, reader, colours, adapter (four times), style (once a style), pack,
-examples; for the video starter then clips, image-encoder, video-frames, video, video-vae and pack again.
+examples; for the video starter then clips, image-encoder, video-frames, video, video-vae, video-decoder and pack again.
 """
 
 import argparse
@@ -30,6 +30,7 @@ STAGES = (
     "video-frames",
     "video",
     "video-vae",
+    "video-decoder",
     "pack",
     "examples",
 )
@@ -45,6 +46,7 @@ MINUTES = {
     "image-encoder": 8,
     "video-frames": 40,
     "video": 60,
+    "video-decoder": 12,
 }
 
 
@@ -102,6 +104,10 @@ def _run(options: argparse.Namespace) -> None:
         from controlnext.starter import video_vae
 
         video_vae.make(runs / "autoencoder", runs / stage)
+    elif stage == "video-decoder":
+        from controlnext.starter import train_video_vae
+
+        train_video_vae.train(data, runs / "autoencoder", runs / "video-vae", runs / stage, plan)
     elif stage == "clips":
         import torch
         from diffusers import AutoencoderKL

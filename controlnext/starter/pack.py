@@ -48,8 +48,9 @@ def pack(runs: Path, assets: Path = ASSETS) -> None:
 
 def pack_video(runs: Path, assets: Path) -> None:
     """Gather the video starter's pipeline and adapter from `runs` to `assets`."""
+    trained = runs / "video-decoder"
     pipeline = StableVideoDiffusionPipeline(
-        vae=AutoencoderKLTemporalDecoder.from_pretrained(runs / "video-vae"),
+        vae=AutoencoderKLTemporalDecoder.from_pretrained(trained if trained.exists() else runs / "video-vae"),
         image_encoder=CLIPVisionModelWithProjection.from_pretrained(runs / "image-encoder" / "image_encoder"),
         unet=UNetSpatioTemporalConditionModel.from_pretrained(runs / "video" / "unet"),
         scheduler=make_video_scheduler(),

@@ -18,8 +18,8 @@ from controlnext.training.quick import quicken
 logger = logging.getLogger(__name__)
 CROP = 128
 # Sky and ground fill most of a picture but faces and hands are what a person looks at.
-_WEIGHTS = np.array([1, 1, 8, 7, 4, 3, 3, 4, 4, 2, 2, 3, 2], np.float32)
-assert len(_WEIGHTS) == len(PARTS)
+PART_WEIGHTS = np.array([1, 1, 8, 7, 4, 3, 3, 4, 4, 2, 2, 3, 2], np.float32)
+assert len(PART_WEIGHTS) == len(PARTS)
 
 
 def _crop(rng: np.random.Generator, parts: np.ndarray) -> tuple[slice, slice]:
@@ -39,7 +39,7 @@ def _batch(rng: np.random.Generator, shards: Shards, size: int) -> tuple[Tensor,
         picture = shards[index].picture
         window = _crop(rng, picture.parts)
         pictures.append(picture.rgb[window])
-        weights.append(_WEIGHTS[picture.parts[window]])
+        weights.append(PART_WEIGHTS[picture.parts[window]])
     return to_tensor(np.stack(pictures)), torch.from_numpy(np.stack(weights))[:, None]
 
 

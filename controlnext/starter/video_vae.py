@@ -23,6 +23,11 @@ def _pictures(first: int, count: int) -> torch.Tensor:
     return to_tensor(np.stack([render_clip(stages, [look])[0][0].rgb for stages, look in clips]))
 
 
+def held_out() -> torch.Tensor:
+    """Return pictures of held-out clips, (B, 3, S, S) in [-1, 1]."""
+    return _pictures(0, HELD_OUT)
+
+
 def psnr(result: torch.Tensor, target: torch.Tensor) -> float:
     """Return the mean PSNR in dB of (B, 3, H, W) pictures in [-1, 1]."""
     return float((-10 * torch.log10(((result.clamp(-1, 1) - target) / 2).square().mean((1, 2, 3)))).mean())
@@ -46,7 +51,7 @@ def make(base: Path, out: Path) -> AutoencoderKLTemporalDecoder:
         turned,
         _INSTEAD,
     )
-    shown = _pictures(0, HELD_OUT)
+    shown = held_out()
     latents = teacher.encode(shown).latent_dist.mean
     logger.info(
         "held out: %.2f dB (the image starter's %.2f dB), latents apart by %.4f of their variance",
