@@ -19,7 +19,7 @@ from controlnext.errors import ControlNeXtError
 from controlnext.run import Cancelled
 from controlnext.training.config import TrainConfig
 from controlnext.training.errors import TrainingError
-from controlnext.training.rows import BadRow, Row, split
+from controlnext.training.rows import BadRow, Row, refuse_too_many, split
 from controlnext.training.samples import Sample, States
 from controlnext.training.store import Store
 
@@ -129,8 +129,8 @@ class RowData(ABC):
             TrainingError: there are more of them than allowed.
             Cancelled: it was stopped.
         """
-        self._too_many(known)
         bad, items = [], []
+        most = self.config.data.max_bad_rows
         mine = self.rows[share[0] :: share[1]]
         for number, row in enumerate(mine):
             report("Preparing rows", number, len(mine))
@@ -144,7 +144,7 @@ class RowData(ABC):
                 raise
             except _BAD as error:
                 bad.append(BadRow(row.name, " ".join(str(error).split())))
-                self._too_many([*known, *bad])
+                refuse_too_many([*known, *bad], most)
         self.make_rest(items, report, stop)
         return bad
 
@@ -154,7 +154,7 @@ class RowData(ABC):
         Raises:
             TrainingError: there are too many of them, or no others.
         """
-        self._too_many(bad)
+        refuse_too_many(bad, self.config.data.max_bad_rows)
         names = {row.name for row in bad}
         rows = [row for row in self.rows if row.name not in names]
         if not rows:
@@ -168,13 +168,6 @@ class RowData(ABC):
     def shown(self) -> list[Shown]:
         """The fixed rows."""
         return [self.show(item) for item in self._shown]
-
-    def _too_many(self, bad: Sequence[BadRow]) -> None:
-        most = self.config.data.max_bad_rows
-        if len(bad) > most:
-            raise TrainingError(
-                f"{len(bad)} rows cannot be used, more than data.max_bad_rows={most}; the last is {bad[-1].name}: {bad[-1].reason}"
-            )
 
 
 def go_on(stop: threading.Event) -> None:

@@ -66,7 +66,7 @@ def read_rows(config: DataConfig, *, video: bool = False) -> tuple[list[Row], li
         The rows in order, and those that cannot be used.
 
     Raises:
-        TrainingError: there is no such data, or nothing in it.
+        TrainingError: there is no such data, nothing in it, or too much of it cannot be used.
     """
     if config.dataset is not None:
         found = list(_of_dataset(config))
@@ -82,7 +82,16 @@ def read_rows(config: DataConfig, *, video: bool = False) -> tuple[list[Row], li
         why = f" ({bad[0].name}: {bad[0].reason})" if bad else ""
         wanted = "clips or folders of frames" if video else "pictures"
         raise TrainingError(f"{config.folder or config.dataset} holds no {wanted} to learn from{why}.")
+    refuse_too_many(bad, config.max_bad_rows)
     return rows, bad
+
+
+def refuse_too_many(bad: Sequence[BadRow], most: int) -> None:
+    """Raise a TrainingError if more than `most` rows cannot be used."""
+    if len(bad) > most:
+        raise TrainingError(
+            f"{len(bad)} rows cannot be used, more than data.max_bad_rows={most}; the last is {bad[-1].name}: {bad[-1].reason}"
+        )
 
 
 def _of_folder(folder: Path, caption: str, video: bool) -> Iterator[Row | BadRow]:

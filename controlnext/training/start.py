@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from controlnext.training.methods import ControlNeXtMethod
     from controlnext.training.row_data import RowData
+    from controlnext.training.rows import BadRow, Row
     from controlnext.training.trainer import Outcome
 
 logger = logging.getLogger(__name__)
@@ -151,16 +152,18 @@ def _rank() -> int:
 def _train(config: TrainConfig, run: RunFolder, stop: threading.Event, tell: Tell) -> Outcome:
     from controlnext.training.losses import ContinuousProcess, DiscreteProcess
     from controlnext.training.report import LEARNED_TOO, write_report
+    from controlnext.training.rows import read_rows
     from controlnext.training.samples import Dropping
     from controlnext.training.trainer import Trainer
     from controlnext.training.validation import Validation
 
+    rows, bad = read_rows(config.data, video=FAMILIES[config.family].video)  # seconds; a base may take a download
     parts = load_parts(config, tell, stop)
     accelerator, pipeline = parts.accelerator, parts.pipeline
     method = make_method(
         parts
     )  # before the pictures: preparing them may take hours, and this finds what is named wrongly
-    data = make_data(parts, run, stop, tell)
+    data = make_data(parts, rows, bad, run, stop, tell)
     if accelerator.is_main_process:
         tell(method.describe())
         run.tell("trainable", text=method.describe(), rows=len(data))
@@ -230,11 +233,13 @@ def mixed_dtype(accelerator: accelerate.Accelerator) -> torch.dtype | None:
     return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(accelerator.mixed_precision)
 
 
-def make_data(parts: Parts, run: RunFolder, stop: threading.Event, tell: Tell) -> RowData:
-    """Read the rows and prepare them, each process its share; rows that cannot be used are named in the run's events.
+def make_data(
+    parts: Parts, rows: list[Row], bad: list[BadRow], run: RunFolder, stop: threading.Event, tell: Tell
+) -> RowData:
+    """Prepare the rows, each process its share; those that cannot be used, `bad` or found now, are named in the run's events.
 
     Raises:
-        TrainingError: there is no data, or too much of it cannot be used.
+        TrainingError: too many of them cannot be used.
     """
     import torch
     from accelerate.utils import gather_object
@@ -242,12 +247,10 @@ def make_data(parts: Parts, run: RunFolder, stop: threading.Event, tell: Tell) -
     from controlnext.training.clip_data import ClipData
     from controlnext.training.data import PictureData
     from controlnext.training.encoders import ClipEncoder, PictureEncoder
-    from controlnext.training.rows import read_rows
     from controlnext.training.store import Store
 
     config, accelerator = parts.config, parts.accelerator
     video = FAMILIES[config.family].video
-    rows, bad = read_rows(config.data, video=video)
     store = Store(config.data.cache or config.output / "cache", config.data.memory_mb)
     encode, learn = (ClipEncoder, ClipData) if video else (PictureEncoder, PictureData)
     precision = mixed_dtype(accelerator)

@@ -220,6 +220,12 @@ def test_a_failed_training_says_why(tiny_base, photos, tmp_path, quiet):
     assert status["error"].startswith("No weight of the UNet")
 
 
+def test_wrong_data_are_said_before_the_base_is_loaded(photos, tmp_path, quiet):
+    (photos / "metadata.jsonl").write_text("{")
+    with pytest.raises(TrainingError, match=r"to learn from \(metadata\.jsonl line 1"):
+        train(configure("nowhere at all", photos, tmp_path / "run"), tell=quiet)
+
+
 def test_too_many_bad_lines_are_said_before_pictures_are_prepared(tiny_base, photos, tmp_path):
     lines = [*(json.dumps({"file_name": f"{number}.png"}) for number in range(10)), "{", "{"]
     (photos / "metadata.jsonl").write_text("\n".join(lines))
