@@ -34,6 +34,9 @@ FIGURE = range(2, 9)
 COLOURED = [*HEAD, *(PARTS.index(name) for name in ("shirt", "trousers"))]
 PART_COLOURS = 2.0  # what the colours of parts count for, beside pixels
 FEWEST = 12  # pixels that make a colour
+# Pixels along the sides of a window that are not compared: it ends there as only whole pictures should.
+RIM = 12
+UNSEEN = 255  # the part of such a pixel
 
 
 class Known(NamedTuple):
@@ -45,7 +48,7 @@ class Known(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """B windows: raw latents (B, 4, c, c), pictures (B, 3, 8c, 8c) in [-1, 1], and their parts (B, 8c, 8c)."""
+    """B windows: raw latents (B, 4, c, c), pictures (B, 3, 8c, 8c) in [-1, 1], parts or `UNSEEN` (B, 8c, 8c) uint8."""
 
     latents: Tensor
     target: Tensor
@@ -79,7 +82,10 @@ def cut(known: Known, size: int, rng: np.random.Generator) -> Cut:
         middle = points[rng.integers(len(points))] // CELL if len(points) else rng.integers(0, cells, 2)
         y, x = (int(np.clip(v - CROP // 2 + rng.integers(-3, 4), 0, cells - CROP)) for v in middle)
         window = slice(y * CELL, (y + CROP) * CELL), slice(x * CELL, (x + CROP) * CELL)
-        rows.append((known.latents[index, :, y : y + CROP, x : x + CROP], known.rgb[index][window], parts[window]))
+        seen = np.full_like(parts[window], UNSEEN)
+        inner = tuple(slice(RIM * (a > 0), CROP * CELL - RIM * (a + CROP < cells)) for a in (y, x))
+        seen[inner] = parts[window][inner]
+        rows.append((known.latents[index, :, y : y + CROP, x : x + CROP], known.rgb[index][window], seen))
     latents, rgb, parts = zip(*rows, strict=True)
     return Cut(torch.stack(latents), to_tensor(np.stack(rgb)), torch.from_numpy(np.stack(parts)))
 
@@ -90,7 +96,7 @@ def part_colour_loss(result: Tensor, target: Tensor, parts: Tensor) -> Tensor:
     Args:
         result: (B, 3, H, W) decoded pictures in [-1, 1].
         target: (B, 3, H, W) what they should be.
-        parts: (B, H, W) uint8, numbers in `PARTS`.
+        parts: (B, H, W) uint8, numbers in `PARTS`; others do not count.
     """
     errors = []
     for number in COLOURED:
@@ -134,7 +140,8 @@ def train(
     loop = Loop(out, {"vae": vae}, [(_still(vae), rate)], plan)
     rng = np.random.default_rng([rank(), loop.step])
     known = learn_pictures(data, encoder, PICTURES, rng)
-    weights = torch.from_numpy(PART_WEIGHTS)
+    weights = torch.zeros(UNSEEN + 1)
+    weights[: len(PARTS)] = torch.from_numpy(PART_WEIGHTS)
     shown = held_out()
     with torch.no_grad():
         latents = encoder.encode(shown).latent_dist.mean
