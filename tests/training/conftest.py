@@ -1,10 +1,14 @@
 """A tiny base model on the disk, and a folder of pictures to learn from."""
 
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+sys.path.append(str(Path(__file__).parent.parent / "video"))
 
 
 @pytest.fixture(scope="session")
