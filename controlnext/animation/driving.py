@@ -106,7 +106,7 @@ class Driving:
     @cached_property
     def poses(self) -> Poses:
         """The chosen person alone; frames without it are empty."""
-        return self.track.poses()
+        return replace(self.track.poses(), smoothed=self.choice.smooth or self.seen.smoothed)
 
     @property
     def confidence(self) -> np.ndarray:
@@ -255,7 +255,7 @@ class Driver:
 
         def made() -> Driving:
             person = fill_gaps(choose_person(tracks, choice.person))
-            person = smooth(person) if choice.smooth else person
+            person = smooth(person) if choice.smooth and not seen.smoothed else person
             person = follow(person) if choice.follow else person
             picture, figure, note = None, np.zeros((POINTS, 3)), ""
             if reference is not None:

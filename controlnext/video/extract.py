@@ -143,7 +143,7 @@ def given_poses(clip: Clip, plan: Plan, *, hands: bool, face: bool) -> Poses:
     nearest = np.minimum(np.floor(times * clip.fps + _HALF).astype(int), len(poses) - 1)
     note = " ".join(part for part in (poses.note, plan.note) if part)
     frames = tuple(poses.frames[index] * kept for index in nearest)
-    return Poses(frames, poses.height, poses.width, plan.fps, plan.cut.start, note)
+    return Poses(frames, poses.height, poses.width, plan.fps, plan.cut.start, note, poses.smoothed)
 
 
 def clip_digest(clip: Clip) -> str:

@@ -43,6 +43,7 @@ class Poses:
         fps: frames a second.
         start: time of the first frame in its clip, in seconds.
         note: what people should know about how they were read; else empty.
+        smoothed: whether jitter was taken out already; done twice, moves get smaller.
     """
 
     frames: tuple[np.ndarray, ...]
@@ -51,6 +52,7 @@ class Poses:
     fps: float
     start: float = 0.0
     note: str = ""
+    smoothed: bool = False
 
     def __len__(self) -> int:
         """Return the number of frames."""
@@ -82,6 +84,7 @@ class Poses:
             "fps": self.fps,
             "start": self.start,
             "note": self.note,
+            "smoothed": self.smoothed,
             "frames": frames,
         }
         return json.dumps(record, separators=(",", ":"))
@@ -113,6 +116,7 @@ class Poses:
                 float(record["fps"]),
                 float(record.get("start", 0.0)),
                 str(record.get("note", "")),
+                record.get("smoothed") is True,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise VideoError(f"This pose sequence is damaged: {error}; save it again.") from None

@@ -41,9 +41,7 @@ def test_poses_saved_as_json_are_a_clip_of_both_endpoints(client, figure, dance,
     file = tmp_path / "dance.json"
     file.write_text(json.dumps(record))
     again, drawn = client.predict(handle_file(file), api_name="/poses")
-    for before, after in zip(record["frames"], again["frames"], strict=True):  # made calm once more
-        bodies = [frame["people"][0]["pose_keypoints_2d"] for frame in (before, after)]
-        assert bodies[0] == pytest.approx(bodies[1], abs=2)
+    assert again["frames"] == record["frames"]
     assert open_clip(drawn).frames == 3
     video, recipe = client.predict(
         handle_file(figure), handle_file(file), model="starter", num_inference_steps=1, max_frames=2,

@@ -166,6 +166,17 @@ def test_saved_poses_are_read_by_nobody(reference, dance, tmp_path):
     assert not driver.still(file, Choice(), 1).any()
 
 
+def test_saved_poses_are_made_calm_once(driver, dance, tmp_path):
+    for name, calm in (("calm", True), ("raw", False)):
+        (tmp_path / f"{name}.json").write_text(driver.drive(None, dance, Choice(smooth=calm)).poses.to_json())
+    once = driver.drive(None, dance).track.points
+    for name in ("calm", "raw"):
+        again = driver.drive(None, tmp_path / f"{name}.json")
+        np.testing.assert_allclose(again.track.points, once, atol=0.01)
+        (tmp_path / "third.json").write_text(again.poses.to_json())
+        np.testing.assert_allclose(driver.drive(None, tmp_path / "third.json").track.points, once, atol=0.01)
+
+
 def test_saved_hands_are_drawn_only_where_hands_are_wanted(tmp_path):
     one = np.concatenate([person(40, 40, 70)[:18], np.zeros((110, 3))])
     one[18:39] = np.column_stack([np.full((21, 2), 60.0) + np.arange(21)[:, None], np.full(21, 0.9)])
