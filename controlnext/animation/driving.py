@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -379,7 +380,8 @@ def _stamp(source: Source) -> tuple:
     """Name a clip by its places and times of change, so that a file that was replaced is another one."""
     files = [Path(source)] if isinstance(source, str | Path) else [Path(file) for file in source]
     if len(files) == 1 and files[0].is_dir():
-        files = sorted(files[0].iterdir())
+        with suppress(OSError):  # `open_clip` says it
+            files = sorted(files[0].iterdir())
     return tuple((str(file), *_times(file)) for file in files)
 
 

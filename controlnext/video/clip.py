@@ -84,7 +84,13 @@ def open_clip(given: str | Path | Sequence[str | Path]) -> Clip:
         return _of_pictures(Path(given[0]).parent, [Path(file) for file in given]) if given else _refuse_nothing()
     path = Path(given)
     if path.is_dir():
-        return _of_pictures(path, list(path.iterdir()))
+        try:
+            files = list(path.iterdir())
+        except OSError as error:
+            raise VideoError(
+                f"The folder “{path.name}” cannot be opened ({error.strerror}): allow reading it, or choose another."
+            ) from error
+        return _of_pictures(path, files)
     if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file() and not _is_animated(path):
         return _of_pictures(path.parent, [path])
     try:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from controlnext.skeletons import VISIBLE
-from controlnext.video.ffmpeg import VideoError
+from controlnext.video.ffmpeg import MAX_PIXELS, VideoError
 
 POINTS = 128
 """Points of a person: 18 of the body, 21 of each hand, 68 of the face; a point that was not read has confidence 0."""
@@ -118,11 +118,13 @@ class Poses:
                 str(record.get("note", "")),
                 record.get("smoothed") is True,
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise VideoError(f"This pose sequence is damaged: {error}; save it again.") from None
-        if not (0 < made.fps <= 1000 and 0 < made.height <= 16384 and 0 < made.width <= 16384 and made.start >= 0):
+        shaped = made.height > 0 and made.width > 0 and made.height * made.width <= MAX_PIXELS  # as of decoded frames
+        if not (shaped and 0 < made.fps <= 1000 and made.start >= 0):
             raise VideoError(
-                f"This pose sequence has {made.fps:g} frames a second of {made.width}×{made.height}; save it again."
+                f"This pose sequence has {made.fps:g} frames a second of {made.width}×{made.height}, and at most 1000 of "
+                f"{MAX_PIXELS // 1_000_000} million pixels are read: save it again, smaller."
             )
         return made
 

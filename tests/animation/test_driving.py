@@ -1,3 +1,4 @@
+import errno
 import pickle
 import threading
 from dataclasses import replace
@@ -265,6 +266,15 @@ def test_a_cut_that_makes_no_sense_is_one_sentence(driver, dance):
         driver.use(dance, Choice(start=2, end=1))
     with pytest.raises(VideoError, match="choose an earlier start"):
         driver.use(dance, Choice(start=60))
+
+
+def test_a_folder_that_may_not_be_read_is_one_sentence(driver, tmp_path, monkeypatch):
+    def locked(path):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.iterdir", locked)
+    with pytest.raises(VideoError, match=r"cannot be opened \(Permission denied\)"):
+        driver.open(tmp_path)
 
 
 def test_stop_ends_reading(dance, tmp_path):

@@ -72,6 +72,20 @@ def test_not_a_number_in_a_pose_sequence_is_refused():
         Poses.from_json(json.dumps(record))
 
 
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"width": 16000, "height": 16000}, "16000×16000"),  # a frame of it would take 768 MB
+        ({"height": float("inf")}, "damaged"),
+        ({"fps": 10**400}, "damaged"),
+    ],
+)
+def test_sizes_and_tempos_beyond_measure_are_refused(changed, said):
+    record = json.loads(poses([[person(50, 30, 60)]]).to_json()) | changed
+    with pytest.raises(VideoError, match=said):
+        Poses.from_json(json.dumps(record))
+
+
 def test_a_frame_is_data_that_can_be_drawn():
     drawing = draw_pose(poses([[person(30, 20, 40)]], height=64, width=64).data(0)).image
     np.testing.assert_array_equal(np.asarray(drawing), drawn([person(30, 20, 40)]))
