@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -97,20 +98,44 @@ def refuse_too_many(bad: Sequence[BadRow], most: int) -> None:
 def _of_folder(folder: Path, caption: str, video: bool) -> Iterator[Row | BadRow]:
     read, known, saved = (CLIPS, UNREAD_CLIPS, "MP4") if video else (PICTURES, UNREAD_PICTURES, "PNG or JPEG")
     unread = []
-    for path in sorted(folder.iterdir()):
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError as error:
+        raise TrainingError(f"The folder {folder} cannot be read ({error.strerror}): choose another.") from error
+    for path in paths:
         if path.name.startswith("."):
             continue
         if path.suffix.lower() in known and path.is_file():
             unread.append(path.name)
         if path.suffix.lower() in read or (video and path.is_dir()):
             text = path.with_suffix(".txt")
-            words = text.read_text(encoding="utf-8-sig", errors="replace").strip() if text.is_file() else caption
-            yield Row(path.name, key_of(path), path, words)
+            try:
+                yield Row(path.name, key_of(path), path, _read_caption(text) if text.is_file() else caption)
+            except UnicodeDecodeError:
+                yield BadRow(path.name, f"Its caption {text.name} is not UTF-8 text: save it as UTF-8 text.")
+            except OSError as error:
+                yield BadRow(path.name, _unopened(error))
     if unread:  # counts as one row: photos for the web often lie beside those as the phone made them
         more = f" and {len(unread) - _NAMED} more" if len(unread) > _NAMED else ""
         files = "1 file" if len(unread) == 1 else f"{len(unread)} files"
         reason = f"An ending such as {Path(unread[0]).suffix} is not read ({', '.join(unread[:_NAMED])}{more}): save as {saved}."
         yield BadRow(files, reason)
+
+
+def _read_caption(file: Path) -> str:
+    """Read UTF-8, or the UTF-16 with a byte order mark that some editors call Unicode."""
+    raw = file.read_bytes()
+    wide = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return raw.decode("utf-16" if wide else "utf-8-sig").strip()
+
+
+def _unopened(error: OSError) -> str:
+    return f"{Path(error.filename or '').name[:80]} cannot be opened ({error.strerror})."
+
+
+def _is_text(value: Any) -> bool:  # noqa: ANN401 - any JSON value
+    """Whether it is text that can be written: halves of an emoji that was cut in two cannot."""
+    return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
 def _of_metadata(folder: Path, config: DataConfig) -> Iterator[Row | BadRow]:
@@ -129,24 +154,29 @@ def _of_metadata(folder: Path, config: DataConfig) -> Iterator[Row | BadRow]:
         except ValueError as error:
             yield BadRow(name, f"It is not valid JSON ({error}).")
             continue
-        if not isinstance(values, dict) or not isinstance(values.get("file_name"), str):
+        if not isinstance(values, dict) or not _is_text(values.get("file_name")):
             yield BadRow(name, 'It names no picture: write {"file_name": "...", "text": "..."}.')
             continue
         given, text = values.get(config.condition_column), values.get(config.text_column)
         wrong = next((key for key, value in ((config.condition_column, given), (config.text_column, text))
-                      if value is not None and not isinstance(value, str)), None)  # fmt: skip
+                      if value is not None and not _is_text(value)), None)  # fmt: skip
         if wrong is not None:
             yield BadRow(name, f"Its {wrong} is not text.")
             continue
         picture, condition = folder / values["file_name"], None if given is None else folder / given
-        missing = next((path for path in (picture, condition) if path is not None and not path.exists()), None)
+        try:
+            missing = next((path for path in (picture, condition) if path is not None and not path.exists()), None)
+            key = key_of(picture, condition) if missing is None else ""
+        except OSError as error:  # such as a name that is too long
+            yield BadRow(name, _unopened(error))
+            continue
         if missing is not None:
             yield BadRow(name, f"There is no file {missing.name}.")
             continue
         # A picture may come with several conditions; one that cannot be used must not take the others with it.
         title = f"{values['file_name']} (line {number})" if values["file_name"] in seen else values["file_name"]
         seen.add(values["file_name"])
-        yield Row(title, key_of(picture, condition), picture, config.caption if text is None else text, condition)
+        yield Row(title, key, picture, config.caption if text is None else text, condition)
 
 
 def _of_dataset(config: DataConfig) -> Iterator[Row | BadRow]:

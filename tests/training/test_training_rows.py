@@ -56,6 +56,34 @@ def test_bare_folder_names_what_it_cannot_read_by_ending(tmp_path):
     assert bad == [BadRow("1 file", "An ending such as .wmv is not read (d.wmv): save as MP4.")]
 
 
+def test_captions_of_other_editors_are_read_or_refused_in_a_sentence(tmp_path):
+    for name, encoding in (("a", "utf-8-sig"), ("b", "utf-16"), ("c", "latin-1")):
+        picture(tmp_path / f"{name}.png")
+        (tmp_path / f"{name}.txt").write_text("a café\n", encoding=encoding)
+    (tmp_path / "d.png").symlink_to(tmp_path / "gone.png")
+    rows, bad = read_rows(DataConfig(folder=tmp_path))
+    assert [(row.name, row.text) for row in rows] == [("a.png", "a café"), ("b.png", "a café")]
+    assert bad == [
+        BadRow("c.png", "Its caption c.txt is not UTF-8 text: save it as UTF-8 text."),
+        BadRow("d.png", "d.png cannot be opened (No such file or directory)."),
+    ]
+
+
+def test_metadata_of_programs_that_went_wrong_is_named(tmp_path):
+    picture(tmp_path / "a.png")
+    lines = [
+        {"file_name": "a.png"},
+        {"file_name": "a.png", "text": "half an emoji \ud83d"},
+        {"file_name": "long" * 100 + ".png"},
+    ]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    rows, bad = read_rows(DataConfig(folder=tmp_path))
+    assert [row.name for row in rows] == ["a.png"]
+    assert [row.name for row in bad] == ["metadata.jsonl line 2", "metadata.jsonl line 3"]
+    assert bad[0].reason == "Its text is not text."
+    assert bad[1].reason.endswith("cannot be opened (File name too long).")
+
+
 def test_metadata_names_pictures_texts_and_conditions(tmp_path):
     picture(tmp_path / "sub" / "a.png")
     picture(tmp_path / "c.png")
