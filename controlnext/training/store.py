@@ -6,6 +6,7 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -15,6 +16,8 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from controlnext.training.errors import TrainingError
 
 
 class Store:
@@ -84,10 +87,18 @@ class Store:
             return None
 
     def _write(self, file: Path, write: Callable[[Path], object]) -> None:
-        file.parent.mkdir(parents=True, exist_ok=True)
         partial = file.with_name(f"{file.stem}.{uuid4().hex}.partial")
-        write(partial)
-        partial.replace(file)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write(partial)
+            partial.replace(file)
+        except (OSError, SafetensorError) as error:  # not the row's fault, which would be passed over for it
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+            reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
+            raise TrainingError(
+                f"What is prepared cannot be kept in {self.folder} ({reason}): make room, or name another folder as data.cache."
+            ) from error
 
     def _remember(self, name: str, value: Mapping[str, Tensor]) -> None:
         size = sum(tensor.nbytes for tensor in value.values())

@@ -116,6 +116,12 @@ def test_bad_rows_are_named_and_skipped_up_to_a_limit(photos, tmp_path, pipeline
         prepared(photos, tmp_path, pipeline, max_bad_rows=1)
 
 
+def test_no_room_to_keep_what_is_made_is_not_the_rows_fault(photos, tmp_path, pipeline):
+    (tmp_path / "cache").write_text("no folder")
+    with pytest.raises(TrainingError, match=r"cannot be kept in .*cache \(.*name another folder as data\.cache"):
+        prepared(photos, tmp_path, pipeline)
+
+
 def test_a_data_set_of_bad_rows_alone_is_refused(photos, tmp_path, pipeline):
     for file in photos.glob("*.png"):
         file.write_bytes(b"no picture")
