@@ -216,7 +216,8 @@ class Trainings:
                 if prepare is not None:
                     prepare(path)
                 config, processes = self._split(config.model_copy(update={"output": path}))
-                (path / _STARTED).write_text(json.dumps({"processes": processes}), encoding="utf-8")
+                started = {"processes": processes, "steps": config.steps, "minutes": config.minutes}
+                (path / _STARTED).write_text(json.dumps(started), encoding="utf-8")
                 self._begin(name, config, processes)
             except OSError as error:
                 shutil.rmtree(path, ignore_errors=True)
@@ -238,22 +239,21 @@ class Trainings:
         """
         with self._only_one():
             config, standing = self.config(name), self.standing(name)
+            started: dict[str, Any] = {"processes": 1, "steps": config.steps, "minutes": config.minutes}
+            with suppress(OSError, ValueError, TypeError):
+                started |= json.loads((self.run(name).path / _STARTED).read_text(encoding="utf-8"))
             if standing.state == "done":
-                more = minutes or config.minutes
+                more = minutes or started["minutes"]
                 elapsed = float(standing.facts.get("elapsed") or 0.0) / 60
                 by_steps = standing.step >= config.steps
                 config = config.model_copy(
                     update={
                         "minutes": None if more is None else elapsed + more,
-                        "steps": standing.step + config.steps if by_steps else config.steps,
+                        "steps": standing.step + started["steps"] if by_steps else config.steps,
                     }
                 )
-            processes = 1
-            with suppress(OSError, ValueError, KeyError, TypeError):
-                started = json.loads((self.run(name).path / _STARTED).read_text(encoding="utf-8"))
-                processes = max(1, int(started["processes"]))
             try:
-                self._begin(name, config, processes)
+                self._begin(name, config, max(1, int(started["processes"])))
             except OSError as error:
                 raise _unwritable(self.run(name).path, error) from error
 

@@ -127,6 +127,11 @@ def test_one_that_is_done_goes_on_for_the_minutes_given(trainings, launch):
     assert config.minutes == pytest.approx(5 + 0.3 / 60)
     assert config.steps == 60
     assert load_config(trainings.run("one").path / ASKED).minutes == config.minutes
+    wait_for(trainings, "one", "done")
+    before = trainings.standing("one").facts["elapsed"] / 60
+    trainings.resume("one")  # as long as at first, and not as long as all so far
+    config = launch.configs[-1][0]
+    assert (config.minutes - before, config.steps) == (pytest.approx(20), 90)
 
 
 @pytest.mark.parametrize(
