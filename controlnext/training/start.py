@@ -98,14 +98,7 @@ def train(config: TrainConfig, stop: threading.Event | None = None, tell: Tell |
     run, tell, stop = RunFolder(config.output), tell or logger.info, stop or threading.Event()
     config = filled(config)
     first = _rank() == 0
-    claim = run.lock() if first else None
-    if first:
-        if claim is None:
-            raise TrainingError(
-                f"Another training is at work in {config.output}: stop it first, or choose another output."
-            )
-        run.forget_stop()
-        run.set_status("preparing", steps=config.steps)
+    claim = _claim(run, config) if first else None
     try:
         outcome = _train(config, run, stop, tell)
         if first:
@@ -128,7 +121,9 @@ def train(config: TrainConfig, stop: threading.Event | None = None, tell: Tell |
                 f"{config.data.height} at once: halve learning.batch and double learning.accumulation, or set "
                 "learning.gradient_checkpointing=true; started again, the training goes on."
             )
-        elif getattr(error, "errno", None) == errno.ENOSPC or "no space left" in str(error).lower():
+        elif not isinstance(error, ControlNeXtError) and (
+            getattr(error, "errno", None) == errno.ENOSPC or "no space left" in str(error).lower()
+        ):
             error = TrainingError(
                 f"There is no room left on the disk of {config.output}: free some; started again, the training goes on from "
                 "its last checkpoint."
@@ -143,6 +138,27 @@ def train(config: TrainConfig, stop: threading.Event | None = None, tell: Tell |
         if claim is not None:
             run.forget_stop()
             claim.close()
+
+
+def _claim(run: RunFolder, config: TrainConfig) -> Any:  # noqa: ANN401 - what `RunFolder.lock` gives
+    """Claim the folder of a run for this process, and say there that it begins."""
+    claim = None
+    try:
+        claim = run.lock()
+        if claim is not None:
+            run.forget_stop()
+            run.set_status("preparing", steps=config.steps)
+    except OSError as error:
+        if claim is not None:
+            claim.close()
+        raise TrainingError(
+            f"The output {config.output} cannot be written ({error.strerror or error}): make room or choose another output."
+        ) from error
+    if claim is None:
+        raise TrainingError(
+            f"Another training is at work in {config.output}: stop it first, or choose another output."
+        )
+    return claim
 
 
 def _rank() -> int:

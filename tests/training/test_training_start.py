@@ -201,6 +201,17 @@ def test_too_little_memory_or_room_is_one_sentence(tiny_base, photos, tmp_path, 
         train(configure(tiny_base, photos, tmp_path / "run"), tell=quiet)
 
 
+def test_an_output_that_cannot_be_written_is_one_sentence(tiny_base, photos, tmp_path, quiet, monkeypatch):
+    (tmp_path / "file").write_text("x")
+    for output in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(TrainingError, match=r"output .*file.* cannot be written \(.*choose another output"):
+            train(configure(tiny_base, photos, output), tell=quiet)
+    monkeypatch.setattr(RunFolder, "set_status", lambda *_, **__: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+    with pytest.raises(TrainingError, match=r"run cannot be written \(full\): make room"):
+        train(configure(tiny_base, photos, tmp_path / "run"), tell=quiet)
+    assert not RunFolder(tmp_path / "run").locked()
+
+
 def test_one_training_at_a_time_in_a_folder(tiny_base, photos, tmp_path, quiet):
     claim = RunFolder(tmp_path / "run").lock()
     assert RunFolder(tmp_path / "run").locked()
