@@ -170,8 +170,8 @@ class TrainEvents:
         name = given or trainings.free_name(safe_name(config.output.name))
         own = folder is None
         place = trainings.run(name).path / PICTURES if own else folder
-        values = {"folder": place, "max_bad_rows": ANY_NUMBER}
-        config = config.model_copy(update={"output": Path(name), "data": config.data.model_copy(update=values)})
+        data_config = config.data.model_copy(update={"folder": place})
+        config = config.model_copy(update={"output": Path(name), "data": data_config})
 
         def prepare(path: Path) -> None:
             if own:
@@ -304,4 +304,5 @@ class TrainEvents:
             values["own_kind"] = OWN  # the conditions can be looked at before they have a name
         settings = tab.panels[kind].values(data) if kind in tab.panels else {}
         config = config_of(values, folder, settings=settings)
+        config = config.model_copy(update={"data": config.data.model_copy(update={"max_bad_rows": ANY_NUMBER})})
         return filled(config) if filled_in else config

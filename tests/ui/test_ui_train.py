@@ -150,6 +150,17 @@ def test_pictures_of_any_condition_are_named_and_not_fatal(studio, tmp_path, lau
         assert f"{name}.jpg" not in html
 
 
+def test_more_bad_lines_than_the_command_line_allows_are_named_and_not_fatal(train, photos):
+    folder = Path(photos[0]).parent
+    lines = [*(f'{{"file_name": "{number}.png"}}' for number in range(6)), *["{"] * 30]
+    (folder / "metadata.jsonl").write_text("\n".join(lines))
+    html = looked(train, folder=str(folder))[train.tab.looked]
+    assert "6 pictures can be used" in html
+    assert "metadata.jsonl line 7" in html
+    begin(train, folder=str(folder))
+    assert train.trainings.names()
+
+
 @pytest.mark.parametrize("count", [0, 3])
 def test_too_few_pictures_are_one_sentence_that_says_the_least(train, photos, tmp_path, count):
     (tmp_path / "bad.png").write_text("x")
