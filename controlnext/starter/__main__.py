@@ -46,7 +46,7 @@ MINUTES = {
     "image-encoder": 8,
     "video-frames": 40,
     "video": 60,
-    "video-decoder": 12,
+    "video-decoder": 20,
 }
 
 

@@ -14,6 +14,7 @@ from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder
 from PIL import Image
 from torch import Tensor, nn
 
+from controlnext.starter.clips import CELL
 from controlnext.starter.dataset import Shards, to_tensor
 from controlnext.starter.loop import Loop, Plan, rank
 from controlnext.starter.sheets import save_sheet
@@ -26,7 +27,6 @@ from controlnext.training.quick import quicken
 logger = logging.getLogger(__name__)
 PICTURES = 1500  # of the shards, a process
 CROP = 12  # cells a side of what is decoded in a step
-CELL = 8
 # Sampled latents are never as exact as encoded ones.
 NOISE = 0.04
 HEAD = [PARTS.index(name) for name in ("face", "hair")]
