@@ -16,7 +16,7 @@ from controlnext.animation.output import REFERENCE_KEY, Output
 from controlnext.animation.recipe import KIND, VideoRecipe
 from controlnext.errors import ControlNeXtError
 from controlnext.recipe_png import FACTS_KEY, RECIPE_KEY
-from controlnext.run import Cancelled
+from controlnext.run import Cancelled, StudioError
 from controlnext.video.poses import BODY, people_array
 
 if TYPE_CHECKING:
@@ -149,10 +149,10 @@ class Job:
                 if not output.frames:
                     raise
                 stopped = True
-            except ControlNeXtError as error:
+            except Exception as error:  # foreseen or not, it is no reason to throw frames away
                 if not output.frames:
                     raise
-                failure = error
+                failure = _as_sentence(error)
             result = self._finish(output, notes, stopped=stopped or failure is not None, failure=failure)
         if failure is not None:
             raise type(failure)(
@@ -191,3 +191,12 @@ class Job:
         beside, poses = (None if writer is None else writer.path for writer in (output.beside, output.poses))
         notes = tuple(filter(None, notes))
         return replace(result, beside=beside, poses=poses, pose_data=output.pose_data, notes=notes)
+
+
+def _as_sentence(error: Exception) -> ControlNeXtError:
+    if isinstance(error, ControlNeXtError):
+        return error
+    log.error("A video ended with an error that nobody foresaw", exc_info=error)
+    return StudioError(
+        f"The video ended early because of an error that nobody foresaw ({type(error).__name__}: {error})."
+    )

@@ -394,17 +394,24 @@ def test_a_full_disk_is_one_sentence_and_no_half_file_stays(studio, reference, d
     assert left_over(studio) == []
 
 
-def test_what_was_made_before_an_error_is_kept_and_named(studio, reference, dance, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (StudioError("Something broke."), r"^Something broke\."),
+        (RuntimeError("a kernel failed"), r"nobody foresaw \(RuntimeError: a kernel failed\)\."),
+    ],
+)
+def test_what_was_made_before_an_error_is_kept_and_named(studio, reference, dance, monkeypatch, error, told):
     run, calls = Engine.run, []
 
     def failing(self, *given):
         calls.append(1)
         if len(calls) == 2:
-            raise StudioError("Something broke.")
+            raise error
         return run(self, *given)
 
     monkeypatch.setattr(Engine, "run", failing)
-    with pytest.raises(StudioError, match=r"Something broke\. The 2 frames made before it are saved as .*\.mp4"):
+    with pytest.raises(StudioError, match=told + r" The 2 frames made before it are saved as .*\.mp4"):
         animate(studio, reference, dance)
     (item,) = studio.gallery.items()
     assert len(frames_of(item.path)) == 2
