@@ -50,7 +50,7 @@ SECTIONS = (
     Section("overhead", "Operations of a step", ("--device", "meta"), ("--device", "meta", "--family", "starter")),
     Section("startup", "Start"),
     Section("starter", "The bundled model", ("--scenes", "64"), json_file=True),
-    Section("starter-video", "The bundled video model", ("--clips", "24"), json_file=True),
+    Section("starter-video", "The bundled video model", json_file=True),
     Section("video", "Long videos in windows", json_file=True),
     Section("controls", "Two controls at once", ("--scenes", "24"), json_file=True),
     Section("lora", "Control under styles", ("--scenes", "24"), json_file=True),
