@@ -197,6 +197,7 @@ def _as_sentence(error: Exception) -> ControlNeXtError:
     if isinstance(error, ControlNeXtError):
         return error
     log.error("A video ended with an error that nobody foresaw", exc_info=error)
+    reason = " ".join(str(error).split())[:200].rstrip(".")  # those of drivers run over many lines
     return StudioError(
-        f"The video ended early because of an error that nobody foresaw ({type(error).__name__}: {error})."
+        f"The video ended early because of an error that nobody foresaw ({type(error).__name__}: {reason})."
     )

@@ -398,7 +398,7 @@ def test_a_full_disk_is_one_sentence_and_no_half_file_stays(studio, reference, d
     ("error", "told"),
     [
         (StudioError("Something broke."), r"^Something broke\."),
-        (RuntimeError("a kernel failed"), r"nobody foresaw \(RuntimeError: a kernel failed\)\."),
+        (RuntimeError("a kernel\nfailed."), r"nobody foresaw \(RuntimeError: a kernel failed\)\."),
     ],
 )
 def test_what_was_made_before_an_error_is_kept_and_named(studio, reference, dance, monkeypatch, error, told):
