@@ -27,7 +27,11 @@ class FakeProcess:
         self._thread.start()
 
     def _run(self) -> None:
-        self.returncode = self._work(self.end)
+        try:
+            self.returncode = self._work(self.end)
+        except BaseException:
+            self.returncode = 1
+            raise
 
     def poll(self) -> int | None:
         return self.returncode
@@ -77,6 +81,7 @@ class FakeLaunch:
             (run.path / "log.txt").write_text("Traceback\n[rank0]: ImportError: no torch\ntorch.x.ChildFailedError:\n")
             return 1
         claim = run.lock()
+        assert claim is not None, "another training is at work"
         run.forget_stop()
         try:
             return self._steps(config, run, end)

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 try:
     import fcntl
@@ -26,6 +26,8 @@ except ImportError:  # Windows: two trainings of one folder are not told apart
 
 STATES = ("preparing", "training", "validating", "stopped", "done", "failed")
 """What a status may say; a run that was killed has one of the first three and is not `alive`."""
+
+_GLANCE = 0.5  # seconds; a page that looks whether a folder is claimed holds the lock, shared, far shorter than that
 
 
 @dataclass(frozen=True)
@@ -139,24 +141,34 @@ class RunFolder:
     def lock(self) -> object | None:
         """Claim the folder for this process until the returned object is closed; None if another has it."""
         self.path.mkdir(parents=True, exist_ok=True)
-        file = (self.path / "lock").open("w")
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+        file = (self.path / "lock").open("a")
+        until = time.monotonic() + _GLANCE
+        while not _claimed(file, exclusive=True):
+            if time.monotonic() > until:
                 file.close()
                 return None
+            time.sleep(_GLANCE / 20)
         return file
 
     def locked(self) -> bool:
-        """Whether a training is at work in it."""
-        if fcntl is None or not (self.path / "lock").exists():
+        """Whether a training is at work in it; asking takes the folder from nobody."""
+        if fcntl is None:
             return False
-        claim = self.lock()
-        if claim is None:
-            return True
-        claim.close()
+        try:
+            with (self.path / "lock").open("rb") as file:
+                return not _claimed(file, exclusive=False)
+        except FileNotFoundError:
+            return False
+
+
+def _claimed(file: IO[Any], *, exclusive: bool) -> bool:
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(file, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except OSError:
         return False
+    return True
 
 
 def seconds_left(

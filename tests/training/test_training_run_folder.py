@@ -1,5 +1,7 @@
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
+from threading import Timer
 
 import pytest
 
@@ -53,6 +55,25 @@ def test_status_is_replaced_whole_and_says_whether_a_process_is_at_it(run):
     claim.close()
     assert not run.status()["alive"]
     assert json.loads((run.path / "status.json").read_text())["state"] == "training"
+
+
+def test_those_who_look_are_no_training_and_stand_in_the_way_of_none(run):
+    fcntl = pytest.importorskip("fcntl")
+    run.lock().close()
+    with (run.path / "lock").open("rb") as looker:
+        fcntl.flock(looker, fcntl.LOCK_SH)  # in the middle of a look
+        assert not run.locked()
+        Timer(0.05, fcntl.flock, (looker, fcntl.LOCK_UN)).start()
+        claim = run.lock()
+        assert claim is not None
+        assert run.locked()
+        claim.close()
+
+
+def test_looking_again_and_again_from_two_sides_sees_nobody(run):
+    run.lock().close()
+    with ThreadPoolExecutor(2) as pool:
+        assert not any(pool.map(lambda _: run.locked(), range(2000)))
 
 
 def test_steps_done_are_not_forgotten_when_it_prepares_again_or_fails(run):
