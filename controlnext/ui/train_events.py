@@ -57,7 +57,7 @@ class TrainEvents:
 
         Args:
             page: whose loading shows the training at work.
-            opened: the tab itself; opening it does so, too.
+            opened: the tab itself; opening it does so too, where one has begun meanwhile.
         """
         tab = self.tab
         typed = {tab.caption, tab.own_kind} | ({tab.folder} if tab.folder is not None else set())
@@ -82,8 +82,8 @@ class TrainEvents:
             self.show_place, [tab.shown, tab.place], tab.drawn, queue=False, trigger_mode="always_last", **PRIVATE
         )
         tab.timer.tick(self.tick, [tab.shown, tab.seen, tab.place], outputs, queue=False, **PRIVATE)
-        for event in (page.load, opened.select):
-            event(self.opened, tab.shown, outputs, queue=False, **PRIVATE)
+        page.load(self.opened, tab.shown, outputs, queue=False, **PRIVATE)
+        opened.select(self.come_back, None, outputs, queue=False, **PRIVATE)
 
     def outputs(self) -> list[gr.components.Component]:
         """Return everything that shows a training."""
@@ -208,6 +208,12 @@ class TrainEvents:
             names = self.trainings.names()
             name = self.trainings.at_work() or (name if name in names else next(iter(names), ""))
             return self.view(name) if name else {self.tab.shown: ""}
+
+    def come_back(self) -> Updates | Any:  # noqa: ANN401
+        """Show the training at work, which may have begun on another page; without one the page stays as it is."""
+        with spoken():
+            name = self.trainings.at_work()
+            return self.view(name) if name else gr.skip()
 
     def choose(self, name: str) -> Updates:
         """Show another training."""

@@ -156,11 +156,13 @@ def test_nothing_to_learn_from_is_one_sentence_and_the_page_goes_on(tab, photos)
 
 def test_earlier_trainings_are_shown_by_their_names(tab, photos, launch):
     launch.step_seconds = 0.0
+    tab.wait_for_function("() => document.querySelector('#cnx-train-run input')?.value === 'discs'")
     tab.fill("#cnx-train-folder input, #cnx-train-folder textarea", str(photos[0].parent))
     tab.fill("#cnx-train-name input, #cnx-train-name textarea", "second")
     tab.click("#cnx-train-more button")
     tab.fill("#cnx-train-steps input", "10")
     tab.press("#cnx-train-steps input", "Tab")
+    assert tab.input_value("#cnx-train-steps input") == "10"
     tab.click("#cnx-train-begin")
     tab.wait_for_selector("#cnx-train-progress:has-text('Done after 10 steps')")
     assert tab.input_value("#cnx-train-run input") == "second"
