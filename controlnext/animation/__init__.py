@@ -12,7 +12,7 @@ from controlnext.lazy import lazy_names
 _HOMES = {
     "Choice": "choice",
     "Driver": "driving",
-    "Driving": "driving",
+    "Driving": "driven",
     "Use": "choice",
     "VideoRecipe": "recipe",
     "read_reference": "output",

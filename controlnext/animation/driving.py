@@ -7,10 +7,9 @@ chosen after it (person, fit, smoothing, another reference) is answered at once.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,27 +19,39 @@ from PIL import Image, ImageOps
 
 from controlnext.adherence import Annotated
 from controlnext.animation.choice import AUTO, DRAWING, MOST_PEOPLE, Choice, Use
-from controlnext.animation.sentences import about
+from controlnext.animation.driven import Driving
 from controlnext.pictures import fit_box, picture_digest
 from controlnext.progress import Progress
 from controlnext.video.alignment import crop_points
 from controlnext.video.clip import Clip, open_clip
-from controlnext.video.extract import PoseCache, PoseReader, Recent, given_poses, looks_drawn, read_drawing, read_poses
+from controlnext.video.extract import (
+    PoseCache,
+    PoseReader,
+    Recent,
+    given_poses,
+    looks_drawn,
+    looks_thin,
+    read_drawing,
+    read_poses,
+)
 from controlnext.video.fitting import fit
 from controlnext.video.frames import Frames
 from controlnext.video.plan import Plan, plan_cut
 from controlnext.video.poses import POINTS, Poses, people_array
 from controlnext.video.smoothing import fill_gaps, follow, smooth
-from controlnext.video.tracks import Track, choose_person, find_tracks
+from controlnext.video.tracks import Track, TrackError, choose_person, find_tracks
 
 Source = str | Path | Sequence[str | Path]
 """A clip: a video file, a folder of pictures, a list of picture files, or poses saved as JSON."""
 
 _KEPT = 64  # clips, readers, tracks and fitted sequences that stay at hand
 _STILLS = 16  # frames of clips
+THIN = (
+    "Nobody was found. The clip looks like pose frames in thin lines, which joints cannot be read from: give the clip that they "
+    "were made from, or its poses as JSON; an SVD model gets thin lines from either."
+)
+
 _FIRST_FRAMES = 8  # looked at to tell a clip of pose frames, which may begin in black
-_DIMMED = 0.45  # brightness of the reference below the skeletons
-_OWN = 255.0  # grey of the reference's own skeleton: white, which no limb of a pose drawing is
 _REFERENCE_SIDE = 1024  # pixels; the longest side of a video model's picture
 _FRAMES_AT_ONCE = 4  # in memory while a clip is read: decoded, converted, read, drawn
 
@@ -56,110 +67,6 @@ class PoseTools(Protocol):
 
     def describe_figure(self, image: Image.Image) -> str:
         """Say what a figure looks like in the words that the starter reads."""
-
-
-@dataclass(frozen=True)
-class Driving:
-    """A clip's poses, ready to drive a picture.
-
-    Attributes:
-        clip: the clip.
-        plan: which part of it was read.
-        choice: what was chosen.
-        seen: everyone in every frame, in pixels of the clip's frames.
-        tracks: everyone who was followed, the most prominent first, in the same pixels.
-        track: the chosen person, filled, smoothed and placed in the picture to be made.
-        reference: the reference picture as it will be used (width, height); None where there is none.
-        figure: (128, 3) points of the reference in its pixels; all zero where there is nobody.
-        note: what the fit has to say; else empty.
-        draw: draws the `data` of a pose annotation; as `PoseTools.draw_pose`.
-        cropped: how much of the reference was cut off; see `cropped_share`.
-        drawn: whether the clip is ready-made pose frames, of which bodies alone are read.
-    """
-
-    clip: Clip
-    plan: Plan
-    choice: Choice
-    seen: Poses
-    tracks: tuple[Track, ...]
-    track: Track
-    reference: Image.Image | None
-    figure: np.ndarray
-    note: str
-    draw: Callable[..., Annotated]
-    cropped: float = 0.0
-    drawn: bool = False
-
-    def __len__(self) -> int:
-        """Return the number of frames."""
-        return len(self.track.points)
-
-    @property
-    def fps(self) -> float:
-        """Frames a second."""
-        return self.plan.fps
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height of the control frames, in pixels."""
-        return self.track.width, self.track.height
-
-    @cached_property
-    def poses(self) -> Poses:
-        """The chosen person alone; frames without it are empty."""
-        return replace(self.track.poses(), smoothed=self.choice.smooth or self.seen.smoothed)
-
-    @property
-    def confidence(self) -> np.ndarray:
-        """How sure the reading of each frame is, (frames,) in [0, 1]; 0 where the person was not seen."""
-        return self.track.confidence
-
-    @property
-    def guessed(self) -> np.ndarray:
-        """Frames (frames,) bool in which the person was not seen, but placed between those before and after."""
-        return self.track.shown & (self.confidence == 0)
-
-    @property
-    def absent(self) -> np.ndarray:
-        """Frames (frames,) bool that ask for nobody."""
-        return ~self.track.shown
-
-    @property
-    def has_figure(self) -> bool:
-        """Whether there is a figure in the reference."""
-        return bool(self.figure[:, 2].any())
-
-    @property
-    def sentences(self) -> tuple[str, ...]:
-        """What people should know before they press Animate: what is missing, what was guessed."""
-        return about(self)
-
-    def control(self, index: int, drawing: str = "classic") -> Annotated:
-        """Draw a control frame, with the people in it as data; `drawing` as in a recipe."""
-        return self.draw(self.poses.data(index), drawing=drawing)
-
-    def frame(self, index: int) -> np.ndarray:
-        """Draw a control frame: RGB (height, width, 3) uint8."""
-        return np.asarray(self.control(index).image)
-
-    def frames(self) -> Iterator[np.ndarray]:
-        """Draw all control frames, one at a time."""
-        return (self.frame(index) for index in range(len(self)))
-
-    def overlay(self, index: int) -> Image.Image:
-        """Lay both skeletons over each other: the reference's in white, and over it frame `index` of the clip in colour.
-
-        Returns:
-            RGB picture of `size`, over the dimmed reference; over black where there is none.
-        """
-        below = np.zeros((self.size[1], self.size[0], 3)) if self.reference is None else np.asarray(self.reference)
-        picture = below * _DIMMED
-        if self.has_figure:
-            own = self.draw(Poses((self.figure[None],), self.size[1], self.size[0], self.fps).data(0))
-            drawn = np.asarray(own.image, np.float64)
-            picture = _over(picture, drawn, np.full_like(drawn, _OWN))
-        drawn = np.asarray(self.control(index).image, np.float64)
-        return Image.fromarray(_over(picture, drawn, drawn).clip(0, 255).round().astype(np.uint8))
 
 
 class Driver:
@@ -219,7 +126,12 @@ class Driver:
                 ("poses", _stamp(source), plan.cut, how),
                 lambda: given_poses(clip, plan, hands=choice.hands, face=choice.face),
             )
-        return seen, self._once(("tracks", _stamp(source), plan.cut, how), lambda: tuple(find_tracks(seen)))
+        try:
+            return seen, self._once(("tracks", _stamp(source), plan.cut, how), lambda: tuple(find_tracks(seen)))
+        except TrackError:
+            if clip.poses is None and _any_frame(clip, plan, looks_thin):
+                raise TrackError(THIN) from None
+            raise
 
     def drive(
         self,
@@ -316,8 +228,7 @@ class Driver:
             return read_drawing
 
         def drawn() -> bool:
-            with Frames(clip, plan) as frames:
-                return any(looks_drawn(frame) for frame in islice(frames, _FIRST_FRAMES))
+            return _any_frame(clip, plan, looks_drawn)
 
         if choice.reader == AUTO and self._once(("drawn", _stamp(source), plan.cut.start, plan.width), drawn):
             return read_drawing
@@ -334,6 +245,11 @@ class Driver:
             value = make()
             self._kept.keep(key, value)
         return value
+
+
+def _any_frame(clip: Clip, plan: Plan, looks: Callable[[np.ndarray], bool]) -> bool:
+    with Frames(clip, plan) as frames:
+        return any(looks(frame) for frame in islice(frames, _FIRST_FRAMES))
 
 
 def bounded_reference(reference: Image.Image) -> Image.Image:
@@ -368,12 +284,6 @@ def _placed(track: Track, height: int, width: int) -> Track:
     left, top, inner_width, inner_height = fit_box((track.width, track.height), width, height)
     zoom = np.array([inner_width / track.width, inner_height / track.height, 1.0])
     return replace(track, points=track.points * zoom + (left, top, 0.0), height=height, width=width)
-
-
-def _over(below: np.ndarray, drawn: np.ndarray, shown: np.ndarray) -> np.ndarray:
-    """Lay a drawing on black over a picture, as opaque as it is bright (limbs are dimmed to 0.6)."""
-    covered = np.clip(drawn.max(axis=2, keepdims=True) / 150, 0, 1)
-    return below * (1 - covered) + shown * covered
 
 
 def _stamp(source: Source) -> tuple:

@@ -20,7 +20,8 @@ from controlnext.run import Cancelled, StudioError
 from controlnext.video.poses import BODY, people_array
 
 if TYPE_CHECKING:
-    from controlnext.animation.driving import Driving, PoseTools
+    from controlnext.animation.driven import Driving
+    from controlnext.animation.driving import PoseTools
     from controlnext.animation.roads import Road
     from controlnext.gallery import Gallery
 

@@ -20,7 +20,7 @@ from controlnext.video.frames import Frames
 from controlnext.video.writer import Sound, VideoWriter, beside
 
 if TYPE_CHECKING:
-    from controlnext.animation.driving import Driving
+    from controlnext.animation.driven import Driving
 
 REFERENCE_KEY = "controlnext:reference"
 """Where a video carries its reference picture: a PNG in base64."""

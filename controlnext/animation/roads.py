@@ -21,7 +21,7 @@ from controlnext.run import StudioError, stop_if
 from controlnext.video.fitting import with_reference_first
 
 if TYPE_CHECKING:
-    from controlnext.animation.driving import Driving
+    from controlnext.animation.driven import Driving
     from controlnext.animation.engine import VideoEngine
     from controlnext.animation.recipe import VideoRecipe
     from controlnext.engine import Engine

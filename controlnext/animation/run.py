@@ -15,7 +15,8 @@ import numpy as np
 from PIL import Image
 
 from controlnext.animation.choice import AUTO, DRAWING
-from controlnext.animation.driving import Driver, Driving, PoseTools, Source, bounded_reference
+from controlnext.animation.driven import Driving
+from controlnext.animation.driving import Driver, PoseTools, Source, bounded_reference
 from controlnext.animation.job import Follow, Job, VideoResult
 from controlnext.animation.output import pack_reference
 from controlnext.animation.recipe import KIND, VideoRecipe

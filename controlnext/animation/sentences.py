@@ -11,7 +11,7 @@ import numpy as np
 from controlnext.video.poses import BODY, visible
 
 if TYPE_CHECKING:
-    from controlnext.animation.driving import Driving
+    from controlnext.animation.driven import Driving
 
 PARTS: Mapping[str, tuple[int, ...]] = MappingProxyType(
     {

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from controlnext.animation.choice import Use
-    from controlnext.animation.driving import Driving
+    from controlnext.animation.driven import Driving
     from controlnext.studio import Studio
     from controlnext.ui.video_restore import VideoRestore
 

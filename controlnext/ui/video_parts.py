@@ -20,7 +20,8 @@ from controlnext.video.poses import BODY, visible
 
 if TYPE_CHECKING:
     from controlnext.animation.choice import Choice, Use
-    from controlnext.animation.driving import Driver, Driving
+    from controlnext.animation.driven import Driving
+    from controlnext.animation.driving import Driver
     from controlnext.animation.job import VideoResult
     from controlnext.video.clip import Clip
     from controlnext.video.tracks import Track

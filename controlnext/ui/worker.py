@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from annotators.base import Annotation
-    from controlnext.animation.driving import Driving
+    from controlnext.animation.driven import Driving
     from controlnext.animation.job import VideoResult
     from controlnext.animation.recipe import VideoRecipe
     from controlnext.inputs import Inputs

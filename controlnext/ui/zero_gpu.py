@@ -17,7 +17,7 @@ from controlnext.errors import ControlNeXtError
 from controlnext.ui.worker import Stream, VideoOrder, VideoStream, animated_in_thread, in_thread, run_in_thread
 
 if TYPE_CHECKING:
-    from controlnext.animation.driving import Driving
+    from controlnext.animation.driven import Driving
     from controlnext.animation.recipe import VideoRecipe
     from controlnext.studio import Studio
 

@@ -22,7 +22,9 @@ from controlnext.video.poses import FACE, LEFT_HAND, POINTS, RIGHT_HAND, Poses, 
 STAGE = "Reading poses"
 _KEPT_CLIPS = 16
 _BLACK = 24  # brightness up to which a pixel of a compressed drawing is its background
-_MOSTLY = 0.6
+_MOSTLY, _NEARLY_ALL = 0.6, 0.9  # shares of a drawing that are background: dots and limbs; thin lines
+_COLOURED = 60  # distance of the brightest channel from the darkest
+_A_LINE = 0.0002  # share of a frame that the lines of one figure cover at the least, compressed
 _HALF = 0.5 + 1e-6  # a time between two frames takes the later one, whatever its last digit was rounded to
 _KEPT_FRAMES = 20_000  # one person's points are 3 KB
 
@@ -174,8 +176,20 @@ def looks_drawn(rgb: np.ndarray) -> bool:
 
     A pose model sees nobody in such a frame, so `read_drawing` is to be used for the clip.
     """
-    dark = float((rgb.max(axis=2) <= _BLACK).mean())
-    return dark >= _MOSTLY and bool(joints_in_drawing(rgb))
+    return _background(rgb) >= _MOSTLY and bool(joints_in_drawing(rgb))
+
+
+def looks_thin(rgb: np.ndarray) -> bool:
+    """Say whether a frame (H, W, 3) uint8 may be a pose frame as the released SVD adapters take them: thin lines on black.
+
+    Joints cannot be read back from it: dots of a pixel or two, dimmed by confidence, amid hands of the same colours.
+    """
+    coloured = np.ptp(rgb.astype(int), axis=2) >= _COLOURED
+    return _background(rgb) >= _NEARLY_ALL and float(coloured.mean()) >= _A_LINE
+
+
+def _background(rgb: np.ndarray) -> float:
+    return float((rgb.max(axis=2) <= _BLACK).mean())
 
 
 def _people(frame: np.ndarray, reader: PoseReader, cache: PoseCache) -> np.ndarray:

@@ -11,10 +11,11 @@ from video_figures import person
 
 import annotators
 from annotators.base import Backend, Drawing
+from annotators.skeleton_svd import draw_svd_skeleton
 from controlnext.animation import Choice, Driver
 from controlnext.animation.choice import MOST_PEOPLE
 from controlnext.run import Cancelled
-from controlnext.video import VideoError
+from controlnext.video import VideoError, write_video
 from controlnext.video.alignment import FitError
 from controlnext.video.poses import Poses
 from controlnext.video.tracks import TrackError
@@ -251,6 +252,13 @@ def test_as_many_people_are_found_as_may_be_chosen(tmp_path, monkeypatch):
 def test_nobody_in_the_clip_is_one_sentence(driver, reference, tmp_path):
     with pytest.raises(TrackError, match="Nobody was found in this part of the clip"):
         driver.drive(reference, noise_clip(tmp_path / "noise.mp4"), size=(64, 64))
+
+
+def test_thin_pose_frames_are_refused_with_what_to_give_instead(driver, reference, tmp_path):
+    frames = [draw_svd_skeleton([person(160 + 2 * index, 40, 260)[:18]], 320, 320) for index in range(4)]
+    write_video(tmp_path / "thin.mp4", frames, FPS)
+    with pytest.raises(TrackError, match=r"looks like pose frames in thin lines.*or its poses as JSON"):
+        driver.drive(reference, tmp_path / "thin.mp4")
 
 
 def test_nobody_in_the_reference_is_one_sentence_and_fit_off_goes_on(driver, dance):

@@ -7,6 +7,7 @@ from video_clips import make
 from video_figures import drawn, person, poses
 
 from annotators import draw_pose
+from annotators.skeleton_svd import draw_svd_skeleton
 from controlnext.run import Cancelled
 from controlnext.video import (
     Cut,
@@ -19,7 +20,7 @@ from controlnext.video import (
     read_poses,
     write_video,
 )
-from controlnext.video.extract import looks_drawn
+from controlnext.video.extract import looks_drawn, looks_thin
 from controlnext.video.poses import FACE, LEFT_HAND, people_array
 
 
@@ -176,3 +177,11 @@ def test_drawings_are_told_from_photographs():
     assert looks_drawn(drawn([person(70, 50, 150)], 256, 160))
     assert not looks_drawn(np.zeros((64, 64, 3), np.uint8))
     assert not looks_drawn(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
+
+
+def test_thin_lines_of_the_svd_adapters_are_told_from_the_rest():
+    thin = draw_svd_skeleton([person(288, 80, 800)[:18]], 1024, 576)
+    assert looks_thin(thin)
+    assert not looks_drawn(thin)
+    assert not looks_thin(np.zeros((64, 64, 3), np.uint8))
+    assert not looks_thin(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
