@@ -14,6 +14,7 @@ import importlib
 _HOMES = {
     "ANNOTATORS": "table",
     "annotate": "table",
+    "check": "table",
     "describe": "table",
     "describe_figure": "starter_colours",
     "draw_pose": "table",

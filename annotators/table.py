@@ -96,6 +96,18 @@ def annotate(
     return replace(kept, image=kept.image.copy(), data=_copied(kept.data), note=note)
 
 
+def check(name: str, *, backend: str = AUTO, **settings: Value) -> None:
+    """Check the arguments of `annotate` before there is a picture; quick, and nothing is loaded.
+
+    Raises:
+        AnnotatorError: something cannot be used, as from `annotate`.
+    """
+    row = _row(name)
+    row.check_settings(settings)
+    if backend != AUTO:
+        _wanted(row, backend)
+
+
 def draw_pose(
     data: Mapping[str, Any], *, height: int | None = None, width: int | None = None, drawing: str = "classic"
 ) -> Annotation:
@@ -171,16 +183,20 @@ def _named(row: Annotator, name: str) -> Backend:
     raise AnnotatorError(f"The annotator {row.name} has no backend {name!r}; it has {names}, and auto.")
 
 
+def _wanted(row: Annotator, name: str) -> Backend:
+    chosen = _named(row, name)
+    now = chosen.check()
+    if not now.usable:
+        raise BackendMissing(f"{now.reason} {_alternatives(row, chosen)}".strip())
+    return chosen
+
+
 def _chosen(
     row: Annotator, name: str, scaled: Callable[[], np.ndarray], picture: tuple[Hashable, ...]
 ) -> tuple[Backend, str]:
     """Return the backend that serves a picture, and what people should know about the choice."""
     if name != AUTO:
-        chosen = _named(row, name)
-        now = chosen.check()
-        if not now.usable:
-            raise BackendMissing(f"{now.reason} {_alternatives(row, chosen)}".strip())
-        return chosen, ""
+        return _wanted(row, name), ""
     usable = [backend for backend in row.backends if backend.automatic and backend.check().usable]
     if not usable:
         raise BackendMissing(_missing(row))

@@ -72,16 +72,14 @@ class RowData(ABC):
             store: keeps what is made.
 
         Raises:
-            TrainingError: rows lack conditions, and there is no annotator that makes them.
+            TrainingError: as from `check_conditions`.
         """
+        check_conditions(config, rows)
         self.config, self.rows, self.store = config, list(rows), store
         self.empty: States = {}
         self.held_out = True
         self._items: list[Any] = []
         self._shown: list[Any] = []
-        lacking = next((row.name for row in rows if row.condition is None), None)
-        if lacking is not None:
-            check_annotator(config, lacking)
 
     @abstractmethod
     def look(self, row: Row) -> list[Any]:
@@ -181,8 +179,11 @@ def as_condition(rgb: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(rgb)).movedim(-1, -3).float() / 255
 
 
-def check_annotator(config: TrainConfig, row: str) -> None:
-    """Raise a `TrainingError` if rows lack conditions and nothing can make them, naming one."""
+def check_conditions(config: TrainConfig, rows: Sequence[Row]) -> None:
+    """Raise a `TrainingError` if rows lack conditions and nothing can make them as the configuration asks, naming a row."""
+    row = next((row.name for row in rows if row.condition is None), None)
+    if row is None:
+        return
     name = config.data.annotator
     if name not in annotators.ANNOTATORS or name == "none":
         known = ", ".join(other for other in annotators.ANNOTATORS if other != "none")
@@ -190,3 +191,7 @@ def check_annotator(config: TrainConfig, row: str) -> None:
             f"{row} has no condition, and there is no annotator {name!r} to make it: give conditions in metadata.jsonl, or "
             f"set data.annotator to one of {known}."
         )
+    try:
+        annotators.check(name, **config.data.annotator_settings)
+    except AnnotatorError as error:
+        raise TrainingError(f"{error} That is asked for by data.annotator_settings.") from error

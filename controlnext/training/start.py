@@ -168,12 +168,14 @@ def _rank() -> int:
 def _train(config: TrainConfig, run: RunFolder, stop: threading.Event, tell: Tell) -> Outcome:
     from controlnext.training.losses import ContinuousProcess, DiscreteProcess
     from controlnext.training.report import LEARNED_TOO, write_report
+    from controlnext.training.row_data import check_conditions
     from controlnext.training.rows import read_rows
     from controlnext.training.samples import Dropping
     from controlnext.training.trainer import Trainer
     from controlnext.training.validation import Validation
 
     rows, bad = read_rows(config.data, video=FAMILIES[config.family].video)  # seconds; a base may take a download
+    check_conditions(config, rows)
     parts = load_parts(config, tell, stop)
     accelerator, pipeline = parts.accelerator, parts.pipeline
     method = make_method(

@@ -237,6 +237,23 @@ def test_wrong_data_are_said_before_the_base_is_loaded(photos, tmp_path, quiet):
         train(configure("nowhere at all", photos, tmp_path / "run"), tell=quiet)
 
 
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        ({"annotator": "scribble"}, r"0\.png has no condition, and there is no annotator 'scribble'"),
+        (
+            {"annotator_settings": {"lo": 1}},
+            r"no setting 'lo'; it has low, high.* asked for by data\.annotator_settings",
+        ),
+        ({"annotator_settings": {"low": "x"}}, r"low.*data\.annotator_settings"),
+        ({"annotator_settings": {"backend": "sketch"}}, r"no backend 'sketch'; it has .*data\.annotator_settings"),
+    ],
+)
+def test_wrong_annotators_are_said_before_the_base_is_loaded(photos, tmp_path, quiet, data, sentence):
+    with pytest.raises(TrainingError, match=sentence):
+        train(configure("nowhere at all", photos, tmp_path / "run", data=data), tell=quiet)
+
+
 def test_too_many_bad_lines_are_said_before_pictures_are_prepared(tiny_base, photos, tmp_path):
     lines = [*(json.dumps({"file_name": f"{number}.png"}) for number in range(10)), "{", "{"]
     (photos / "metadata.jsonl").write_text("\n".join(lines))
