@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,23 @@ ARGUMENTS = [
     "--use-fake-ui-for-media-stream",
 ]
 DESKTOP = {"width": 1440, "height": 900}
+
+
+VALUES = """() => [...document.querySelectorAll('[id^=cnx] input, [id^=cnx] textarea')]
+    .filter(part => part.offsetParent && part.value && part.value !== 'on')
+    .map(part => `${part.closest('[id^=cnx]').id}=${part.value}`).join(' ')"""
+"""What stands in the fields that can be seen."""
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Add what the page showed to the report of a test that failed: a page is seldom the same twice."""
+    outcome = yield
+    report = outcome.get_result()
+    page = next((value for value in item.funcargs.values() if hasattr(value, "inner_text")), None)
+    if call.when == "call" and report.failed and page is not None:
+        with suppress(Exception):  # the page may be what has failed
+            report.sections.append(("the page", f"{page.inner_text('body')}\n{page.evaluate(VALUES)}"))
 
 
 @pytest.fixture(scope="session")
