@@ -157,7 +157,7 @@ class RunFolder:
         try:
             with (self.path / "lock").open("rb") as file:
                 return not _claimed(file, exclusive=False)
-        except FileNotFoundError:
+        except OSError:  # there is none, or it is another user's
             return False
 
 
