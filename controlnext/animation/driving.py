@@ -39,18 +39,18 @@ from controlnext.video.frames import Frames
 from controlnext.video.plan import Plan, plan_cut
 from controlnext.video.poses import POINTS, Poses, people_array
 from controlnext.video.smoothing import fill_gaps, follow, smooth
-from controlnext.video.tracks import Track, TrackError, choose_person, find_tracks
+from controlnext.video.tracks import NOBODY, Track, TrackError, choose_person, find_tracks
 
 Source = str | Path | Sequence[str | Path]
 """A clip: a video file, a folder of pictures, a list of picture files, or poses saved as JSON."""
 
-_KEPT = 64  # clips, readers, tracks and fitted sequences that stay at hand
-_STILLS = 16  # frames of clips
 THIN = (
-    "Nobody was found. The clip looks like pose frames in thin lines, which joints cannot be read from: give the clip that they "
-    "were made from, or its poses as JSON; an SVD model gets thin lines from either."
+    f"{NOBODY} If it shows pose frames in thin lines, their joints cannot be read: give the clip that they were made from, or its "
+    "poses as JSON; an SVD model gets thin lines from either."
 )
 
+_KEPT = 64  # clips, readers, tracks and fitted sequences that stay at hand
+_STILLS = 16  # frames of clips
 _FIRST_FRAMES = 8  # looked at to tell a clip of pose frames, which may begin in black
 _REFERENCE_SIDE = 1024  # pixels; the longest side of a video model's picture
 _FRAMES_AT_ONCE = 4  # in memory while a clip is read: decoded, converted, read, drawn
@@ -227,10 +227,8 @@ class Driver:
         if choice.reader == DRAWING:
             return read_drawing
 
-        def drawn() -> bool:
-            return _any_frame(clip, plan, looks_drawn)
-
-        if choice.reader == AUTO and self._once(("drawn", _stamp(source), plan.cut.start, plan.width), drawn):
+        key = ("drawn", _stamp(source), plan.cut.start, plan.width)
+        if choice.reader == AUTO and self._once(key, lambda: _any_frame(clip, plan, looks_drawn)):
             return read_drawing
         return self._pose_reader(choice.reader, choice)
 
@@ -248,6 +246,7 @@ class Driver:
 
 
 def _any_frame(clip: Clip, plan: Plan, looks: Callable[[np.ndarray], bool]) -> bool:
+    """Say whether one of the first frames looks like something."""
     with Frames(clip, plan) as frames:
         return any(looks(frame) for frame in islice(frames, _FIRST_FRAMES))
 

@@ -68,13 +68,9 @@ class RowData(ABC):
 
         Args:
             config: with every null filled in.
-            rows: from `read_rows`.
+            rows: from `read_rows`, passed by `check_conditions`.
             store: keeps what is made.
-
-        Raises:
-            TrainingError: as from `check_conditions`.
         """
-        check_conditions(config, rows)
         self.config, self.rows, self.store = config, list(rows), store
         self.empty: States = {}
         self.held_out = True

@@ -152,8 +152,6 @@ class RunFolder:
 
     def locked(self) -> bool:
         """Whether a training is at work in it; asking takes the folder from nobody."""
-        if fcntl is None:
-            return False
         try:
             with (self.path / "lock").open("rb") as file:
                 return not _claimed(file, exclusive=False)

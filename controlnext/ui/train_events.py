@@ -57,7 +57,7 @@ class TrainEvents:
 
         Args:
             page: whose loading shows the training at work.
-            opened: the tab itself; opening it does so too, where one has begun meanwhile.
+            opened: the tab itself; opening it does so, too.
         """
         tab = self.tab
         typed = {tab.caption, tab.own_kind} | ({tab.folder} if tab.folder is not None else set())
@@ -83,7 +83,7 @@ class TrainEvents:
         )
         tab.timer.tick(self.tick, [tab.shown, tab.seen, tab.place], outputs, queue=False, **PRIVATE)
         page.load(self.opened, tab.shown, outputs, queue=False, **PRIVATE)
-        opened.select(self.come_back, None, outputs, queue=False, **PRIVATE)
+        opened.select(self.come_back, tab.shown, outputs, queue=False, **PRIVATE)
 
     def outputs(self) -> list[gr.components.Component]:
         """Return everything that shows a training."""
@@ -209,11 +209,15 @@ class TrainEvents:
             name = self.trainings.at_work() or (name if name in names else next(iter(names), ""))
             return self.view(name) if name else {self.tab.shown: ""}
 
-    def come_back(self) -> Updates | Any:  # noqa: ANN401
-        """Show the training at work, which may have begun on another page; without one the page stays as it is."""
+    def come_back(self, name: str) -> Updates:
+        """Show what other pages have begun: the training at work, else their names beside the one that is shown.
+
+        That one stays as it is: this answer may come after a training was begun here.
+        """
         with spoken():
-            name = self.trainings.at_work()
-            return self.view(name) if name else gr.skip()
+            if not name or self.trainings.at_work():
+                return self.opened(name)
+            return {self.tab.run: gr.update(choices=self.trainings.names())}
 
     def choose(self, name: str) -> Updates:
         """Show another training."""

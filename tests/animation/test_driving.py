@@ -250,14 +250,14 @@ def test_as_many_people_are_found_as_may_be_chosen(tmp_path, monkeypatch):
 
 
 def test_nobody_in_the_clip_is_one_sentence(driver, reference, tmp_path):
-    with pytest.raises(TrackError, match="Nobody was found in this part of the clip"):
+    with pytest.raises(TrackError, match=r"Nobody was found in this part of the clip.*another part of it\.$"):
         driver.drive(reference, noise_clip(tmp_path / "noise.mp4"), size=(64, 64))
 
 
 def test_thin_pose_frames_are_refused_with_what_to_give_instead(driver, reference, tmp_path):
     frames = [draw_svd_skeleton([person(160 + 2 * index, 40, 260)[:18]], 320, 320) for index in range(4)]
     write_video(tmp_path / "thin.mp4", frames, FPS)
-    with pytest.raises(TrackError, match=r"looks like pose frames in thin lines.*or its poses as JSON"):
+    with pytest.raises(TrackError, match=r"in thin lines, their joints cannot be read: .*or its poses as JSON"):
         driver.drive(reference, tmp_path / "thin.mp4")
 
 

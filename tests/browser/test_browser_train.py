@@ -170,3 +170,12 @@ def test_earlier_trainings_are_shown_by_their_names(tab, photos, launch):
     tab.click("ul[role=listbox] li:has-text('discs')")
     tab.wait_for_selector("#cnx-train-progress:has-text('Stopped after step')")
     assert place(tab) >= 3
+
+    tab.click("button[role=tab]:has-text('Image')")  # opened again, it is as it was left
+    with tab.expect_response(lambda answer: "/gradio_api/" in answer.url and answer.request.method == "POST"):
+        tab.click("button[role=tab]:has-text('Train')")
+    tab.wait_for_timeout(300)
+    assert tab.input_value("#cnx-train-run input") == "discs"
+    assert "Stopped after step" in tab.inner_text("#cnx-train-progress")
+    tab.click("#cnx-train-run input")
+    tab.wait_for_selector("ul[role=listbox] li:has-text('second')")

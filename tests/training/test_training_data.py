@@ -14,6 +14,7 @@ from controlnext.training.data import PictureData
 from controlnext.training.encoders import PictureEncoder
 from controlnext.training.errors import TrainingError
 from controlnext.training.frames import buckets, frame_for, nearest_bucket
+from controlnext.training.row_data import check_conditions
 from controlnext.training.rows import read_rows
 from controlnext.training.samples import generator_for
 from controlnext.training.store import Store
@@ -129,11 +130,12 @@ def test_a_data_set_of_bad_rows_alone_is_refused(photos, tmp_path, pipeline):
         prepared(photos, tmp_path, pipeline)
 
 
-def test_missing_conditions_need_an_annotator(scribbles, tmp_path, pipeline):
+def test_missing_conditions_need_an_annotator(scribbles, tmp_path):
     lines = (scribbles / "metadata.jsonl").read_text().replace(', "conditioning_image": "c4.png"', "")
     (scribbles / "metadata.jsonl").write_text(lines)
+    config = tiny_config(tmp_path / "out", data={"folder": str(scribbles), "annotator": "scribble"})
     with pytest.raises(TrainingError, match=r"4\.png has no condition, and there is no annotator 'scribble'"):
-        make(scribbles, tmp_path, pipeline, annotator="scribble")
+        check_conditions(config, read_rows(config.data)[0])
 
 
 def test_mirrored_pictures_have_mirrored_conditions(photos, tmp_path, pipeline):

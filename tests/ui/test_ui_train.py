@@ -399,7 +399,8 @@ def test_a_second_page_follows_the_same_training_and_starts_no_other(
     follow(train, "starter-canny", "training")
     opened = train.events.opened("")
     assert (opened[train.tab.shown], opened[train.tab.timer].active) == ("starter-canny", True)
-    assert train.events.come_back()[train.tab.shown] == "starter-canny"
+    assert train.events.come_back("")[train.tab.shown] == "starter-canny"
+    assert train.events.come_back("earlier")[train.tab.shown] == "starter-canny"
     second = train.events.begin(data_of(train, files=photos, name="second"))
     next(second)
     shown = next(second)
@@ -411,7 +412,8 @@ def test_a_second_page_follows_the_same_training_and_starts_no_other(
     restarted.events.stop("starter-canny")
     follow(train, "starter-canny", "stopped")
     assert train.events.opened("")[train.tab.timer].active is False
-    assert train.events.come_back() == gr.skip()  # whatever the page shows
+    assert train.events.come_back("")[train.tab.shown] == "starter-canny"
+    assert train.events.come_back("earlier") == {train.tab.run: gr.update(choices=["starter-canny"])}
     assert len(launch.configs) == 1
 
 
