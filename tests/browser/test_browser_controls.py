@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser_folds import open_fold
 from test_browser import CONDITION, upload
 
 pytestmark = pytest.mark.browser
@@ -63,7 +64,7 @@ def test_second_control_and_painted_picture_are_run_saved_and_restored(page, pic
     open_start(page, holds=False)
     start_from(page, picture)
     paint(page)
-    page.click("#cnx-more button >> nth=0")
+    open_fold(page, "#cnx-more", "#cnx-gamma-curve input")
     page.fill("#cnx-gamma-curve input", "cosine 1 to 0.2")
     page.press("#cnx-gamma-curve input", "Enter")
     page.wait_for_selector("#cnx-curve:has-text('0.2 at the last')")

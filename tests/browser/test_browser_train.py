@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from browser_folds import open_fold
 from PIL import Image, ImageDraw
 from train_fakes import FakeLaunch
 
@@ -81,9 +82,10 @@ def test_pictures_become_a_training_and_the_training_a_model(tab, studio, photos
     assert tab.locator("#cnx-train-samples figure").count() == 7
     assert "broken.png" in tab.inner_text("#cnx-train-looked")
 
-    tab.click("#cnx-train-more button")
+    open_fold(tab, "#cnx-train-more", "#cnx-train-steps input")
     tab.fill("#cnx-train-steps input", str(NEVER))
     tab.fill("#cnx-train-name input, #cnx-train-name textarea", "discs")
+    assert tab.input_value("#cnx-train-steps input") == str(NEVER)
     tab.click("#cnx-train-begin")
     tab.wait_for_selector("#cnx-train-progress:has-text('step')")
     tab.wait_for_selector("#cnx-train-facts:has-text('module 1,000')")
@@ -159,7 +161,7 @@ def test_earlier_trainings_are_shown_by_their_names(tab, photos, launch):
     tab.wait_for_function("() => document.querySelector('#cnx-train-run input')?.value === 'discs'")
     tab.fill("#cnx-train-folder input, #cnx-train-folder textarea", str(photos[0].parent))
     tab.fill("#cnx-train-name input, #cnx-train-name textarea", "second")
-    tab.click("#cnx-train-more button")
+    open_fold(tab, "#cnx-train-more", "#cnx-train-steps input")
     tab.fill("#cnx-train-steps input", "10")
     tab.press("#cnx-train-steps input", "Tab")
     assert tab.input_value("#cnx-train-steps input") == "10"
