@@ -23,7 +23,7 @@ from uuid import uuid4
 
 from controlnext.errors import ControlNeXtError
 from controlnext.jobs import BatchError, Job
-from controlnext.run import Cancelled
+from controlnext.progress import Cancelled
 
 try:
     import fcntl

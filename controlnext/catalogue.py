@@ -25,9 +25,9 @@ from controlnext.defaults import (
 )
 from controlnext.download_errors import DownloadError
 from controlnext.downloads import fetch
+from controlnext.errors import shorten
 from controlnext.families import check_adapter, check_base
 from controlnext.hub import token
-from controlnext.limits import shorten
 from controlnext.lora import LoraError, LoraLibrary
 from controlnext.lora_file import TEXT_WIDTHS, BaseShape, LoraInfo
 from controlnext.presets import DEFAULT_MODEL, PRESETS_DIR, Preset, PresetError, load_preset, load_presets

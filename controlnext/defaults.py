@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from controlnext.limits import shorten
+from controlnext.errors import shorten
 from controlnext.presets import AdapterRow, Preset
 from controlnext.recipe import ControlUse, LoraUse, RecipeError
 

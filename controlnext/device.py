@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from controlnext.errors import ControlNeXtError
+from controlnext.errors import ControlNeXtError, StudioError
 
 if TYPE_CHECKING:
     import torch
@@ -96,3 +98,15 @@ def release_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+@contextmanager
+def enough_memory(doing: str) -> Iterator[None]:
+    """Turn running out of memory into a sentence that ends with what it was for and what helps."""
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        release_memory()
+        raise StudioError(f"There is not enough memory {doing}.") from error

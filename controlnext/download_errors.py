@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from controlnext import hub
 from controlnext.errors import ControlNeXtError
-from controlnext.limits import data_size
+from controlnext.progress import data_size
 
 if TYPE_CHECKING:
     from controlnext.hub import Repo

@@ -23,8 +23,7 @@ from controlnext import hub
 from controlnext.download_errors import DownloadError, no_room, spoken, unwritable
 from controlnext.errors import ControlNeXtError
 from controlnext.hub import Repo
-from controlnext.progress import Progress
-from controlnext.run import stop_if
+from controlnext.progress import Progress, stop_if
 from controlnext.sources import Part
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from controlnext.limits import fail
+from controlnext.errors import fail
 
 ENDPOINT = "https://huggingface.co"
 MAIN = "main"

@@ -11,8 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from controlnext.errors import ControlNeXtError
-from controlnext.limits import shorten
+from controlnext.errors import ControlNeXtError, shorten
 
 PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 """Endings of the files that a folder of jobs is made of."""

@@ -6,7 +6,8 @@ import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import NoReturn
+
+from controlnext.errors import fail, shorten
 
 
 @dataclass(frozen=True)
@@ -64,25 +65,3 @@ LIMITS: Mapping[str, Limit] = MappingProxyType(
 STRENGTH = Limit("Strength", 0, 1, "It is the share of the start picture that is drawn anew; 0.75 is usual.")
 
 LORA_WEIGHT = Limit("The weight of a LoRA", -4, 4, "1 is usual; a negative weight pushes the other way.")
-
-
-def fail(sentence: str) -> NoReturn:
-    """Raise the `ValueError` that pydantic carries out of a validator."""
-    raise ValueError(sentence)
-
-
-def shorten(value: object, limit: int = 40) -> str:
-    """Show a value inside a sentence without letting it fill the page."""
-    try:
-        text = repr(value)
-    except ValueError:  # an integer of more than 4,300 digits
-        text = "a number too long to show"
-    return text if len(text) <= limit else f"{text[: limit - 3]}..."
-
-
-def data_size(count: int) -> str:
-    """Say a number of bytes as people do: `6.9 GB`, `21 MB`, `340 kB`; powers of ten, as the hub lists them."""
-    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}" if unit == "GB" else f"{count / size:.0f} {unit}"
-    return f"{count} bytes"

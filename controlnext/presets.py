@@ -13,9 +13,9 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from controlnext.errors import ControlNeXtError
+from controlnext.errors import ControlNeXtError, fail
 from controlnext.hub import Repo
-from controlnext.limits import LIMITS, Limit, fail
+from controlnext.limits import LIMITS, Limit
 from controlnext.recipe import explain
 from controlnext.schedulers import SCHEDULERS
 from controlnext.variants import VARIANTS

@@ -5,12 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from PIL import Image
+from controlnext.errors import ControlNeXtError
 
-from controlnext.limits import data_size
+if TYPE_CHECKING:
+    import threading
+
+    from PIL import Image
 
 _NEWEST = 0.3  # weight of the newest step in the running mean: follows a machine that slows down within a few steps
+
+
+class Cancelled(ControlNeXtError, RuntimeError):
+    """Stopped before a picture was finished."""
 
 
 @dataclass(frozen=True)
@@ -125,3 +133,17 @@ class Clock:
         now = self._now()
         took, self._last = now - self._last, now
         return took
+
+
+def stop_if(cancel: threading.Event) -> None:
+    """Raise `Cancelled` if someone asked to stop."""
+    if cancel.is_set():
+        raise Cancelled("Stopped before a picture was finished.")
+
+
+def data_size(count: int) -> str:
+    """Say a number of bytes as people do: `6.9 GB`, `21 MB`, `340 kB`; powers of ten, as the hub lists them."""
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}" if unit == "GB" else f"{count / size:.0f} {unit}"
+    return f"{count} bytes"

@@ -9,8 +9,8 @@ from typing import Literal
 from controlnext import hub
 from controlnext.download_errors import absent, no_room
 from controlnext.downloads import SPARE, free_bytes
-from controlnext.limits import data_size
 from controlnext.presets import Preset
+from controlnext.progress import data_size
 from controlnext.sources import INDEX_FILE, Part, adapter_of, parts_of, pickled_files
 
 State = Literal["ready", "download", "gated", "offline", "missing", "disk", "video", "broken"]

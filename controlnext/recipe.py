@@ -14,10 +14,10 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Strict, ValidationError, field_validator, model_serializer, model_validator
 
-from controlnext.errors import ControlNeXtError
+from controlnext.errors import ControlNeXtError, fail, shorten
 from controlnext.gamma import parse_gamma
 from controlnext.inputs import Inputs
-from controlnext.limits import LIMITS, LORA_WEIGHT, STRENGTH, fail, shorten
+from controlnext.limits import LIMITS, LORA_WEIGHT, STRENGTH
 from controlnext.pictures import picture_digest
 from controlnext.schedulers import SCHEDULERS
 

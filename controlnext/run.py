@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from controlnext.device import is_out_of_memory, release_memory
-from controlnext.errors import ControlNeXtError
+from controlnext.device import is_out_of_memory
+from controlnext.errors import ControlNeXtError, StudioError
 from controlnext.measure import adherence_name, measure
-from controlnext.progress import Clock, Progress
+from controlnext.progress import Cancelled, Clock, Progress, stop_if
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -26,14 +25,6 @@ if TYPE_CHECKING:
     from controlnext.recipe import Recipe
 
 log = logging.getLogger(__name__)
-
-
-class StudioError(ControlNeXtError, RuntimeError):
-    """A recipe that this machine could not run; the text says why and what helps."""
-
-
-class Cancelled(ControlNeXtError, RuntimeError):
-    """Stopped before a picture was finished."""
 
 
 @dataclass
@@ -163,21 +154,3 @@ def _facts(scores: Mapping[str, float | None]) -> dict[str, object]:
     kind, first = next(iter(rounded.items()), ("", None))
     facts: dict[str, object] = {} if first is None else {"adherence": first, "adherence_name": adherence_name(kind)}
     return facts | ({"adherences": rounded} if len(rounded) > 1 else {})
-
-
-def stop_if(cancel: threading.Event) -> None:
-    """Raise `Cancelled` if someone asked to stop."""
-    if cancel.is_set():
-        raise Cancelled("Stopped before a picture was finished.")
-
-
-@contextmanager
-def enough_memory(doing: str) -> Iterator[None]:
-    """Turn running out of memory into a sentence that ends with what it was for and what helps."""
-    try:
-        yield
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        release_memory()
-        raise StudioError(f"There is not enough memory {doing}.") from error

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from controlnext.limits import fail
+from controlnext.errors import fail
 from controlnext.presets import Place, Preset
 
 INDEX_FILE = "model_index.json"

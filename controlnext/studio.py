@@ -20,17 +20,17 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from controlnext.catalogue import Catalogue
-from controlnext.errors import ControlNeXtError
+from controlnext.device import enough_memory
+from controlnext.errors import ControlNeXtError, StudioError, shorten
 from controlnext.gallery import Gallery
 from controlnext.inputs import Inputs, fitted_start
-from controlnext.limits import shorten
 from controlnext.measure import Annotate, Asked, adherence_name, fitted
 from controlnext.memory import told
 from controlnext.presets import DEFAULT_MODEL, Preset
-from controlnext.progress import Clock, Pace, Progress
+from controlnext.progress import Cancelled, Clock, Pace, Progress, stop_if
 from controlnext.readiness import conversion_advice
 from controlnext.recipe import DEFAULT_STRENGTH, Recipe, RecipeError
-from controlnext.run import Cancelled, Run, StudioError, enough_memory, stop_if
+from controlnext.run import Run
 
 if TYPE_CHECKING:
     from controlnext.adherence import Annotated

@@ -13,7 +13,7 @@ from PIL import Image
 from controlnext.batch import Ledger, Made, run_jobs
 from controlnext.errors import ControlNeXtError
 from controlnext.jobs import BatchError, read_jobs
-from controlnext.run import Cancelled
+from controlnext.progress import Cancelled
 
 
 @pytest.fixture

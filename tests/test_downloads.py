@@ -15,8 +15,7 @@ from controlnext.download_errors import DownloadError
 from controlnext.downloads import fetch
 from controlnext.hub import Repo
 from controlnext.presets import load_preset
-from controlnext.progress import Progress
-from controlnext.run import Cancelled
+from controlnext.progress import Cancelled, Progress
 from controlnext.sources import adapter_of, parts_of
 
 PRESET = """

@@ -17,7 +17,7 @@ from controlnext.device import Device
 from controlnext.engine import Engine, EngineError
 from controlnext.loading import CONFIGS, clip_tokenizer
 from controlnext.presets import load_preset
-from controlnext.run import Cancelled
+from controlnext.progress import Cancelled
 from controlnext.sgm import diffusers_names
 from controlnext.studio import Studio
 

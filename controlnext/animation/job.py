@@ -14,9 +14,9 @@ from PIL import Image
 from controlnext.adherence import NAMES, pose_pck
 from controlnext.animation.output import REFERENCE_KEY, Output
 from controlnext.animation.recipe import KIND, VideoRecipe
-from controlnext.errors import ControlNeXtError
+from controlnext.errors import ControlNeXtError, StudioError
+from controlnext.progress import Cancelled
 from controlnext.recipe_png import FACTS_KEY, RECIPE_KEY
-from controlnext.run import Cancelled, StudioError
 from controlnext.video.poses import BODY, people_array
 
 if TYPE_CHECKING:

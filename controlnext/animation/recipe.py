@@ -10,7 +10,8 @@ from typing import Any, Self
 from pydantic import Field, field_validator, model_validator
 
 from controlnext.animation.choice import AUTO, Choice
-from controlnext.limits import LIMITS, Limit, fail, shorten
+from controlnext.errors import fail, shorten
+from controlnext.limits import LIMITS, Limit
 from controlnext.presets import Drawing
 from controlnext.recipe import VERSION, ControlUse, Recipe, RecipeError, SavedRecipe
 from controlnext.recipe_png import RECIPE_KEY

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, ClassVar
 from PIL import Image
 
 from controlnext.device import is_out_of_memory
+from controlnext.errors import StudioError
 from controlnext.inputs import Inputs
-from controlnext.progress import Clock, Pace, Progress
-from controlnext.run import StudioError, stop_if
+from controlnext.progress import Clock, Pace, Progress, stop_if
 from controlnext.video.fitting import with_reference_first
 
 if TYPE_CHECKING:

@@ -22,15 +22,15 @@ from controlnext.animation.output import pack_reference
 from controlnext.animation.recipe import KIND, VideoRecipe
 from controlnext.animation.roads import FrameByFrame, Together
 from controlnext.catalogue import RANDOM_SEEDS, Catalogue
+from controlnext.device import enough_memory
 from controlnext.errors import ControlNeXtError
 from controlnext.gallery import Gallery
 from controlnext.memory import told
 from controlnext.pictures import picture_digest
 from controlnext.presets import Preset
-from controlnext.progress import Pace, Progress
+from controlnext.progress import Pace, Progress, stop_if
 from controlnext.readiness import conversion_advice
 from controlnext.recipe import RecipeError
-from controlnext.run import enough_memory, stop_if
 from controlnext.video.extract import clip_digest
 
 if TYPE_CHECKING:

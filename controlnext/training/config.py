@@ -16,8 +16,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from controlnext.errors import ControlNeXtError
-from controlnext.limits import fail
+from controlnext.errors import ControlNeXtError, fail
 from controlnext.presets import Drawing
 from controlnext.recipe import explain
 from controlnext.variants import get_variant

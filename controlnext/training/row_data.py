@@ -16,7 +16,7 @@ from torch import Tensor
 import annotators
 from annotators.base import AnnotatorError
 from controlnext.errors import ControlNeXtError
-from controlnext.run import Cancelled
+from controlnext.progress import Cancelled
 from controlnext.training.config import TrainConfig
 from controlnext.training.errors import TrainingError
 from controlnext.training.rows import BadRow, Row, refuse_too_many, split

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from controlnext.errors import ControlNeXtError
-from controlnext.run import Cancelled
+from controlnext.progress import Cancelled
 from controlnext.training.base import CLASSIC, WHOLE_BODY, drawing_of, load_base, start_of
 from controlnext.training.config import TrainConfig, to_yaml
 from controlnext.training.errors import TrainingError

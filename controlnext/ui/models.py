@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from controlnext.limits import data_size
+from controlnext.progress import data_size
 from controlnext.readiness import WORDS
 
 

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from controlnext.limits import data_size
+from controlnext.progress import data_size
 from controlnext.ui.shared import served
 from controlnext.video.clip import PICTURE_SUFFIXES, by_folder
 from controlnext.video.extract import Recent

@@ -11,8 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from controlnext.hashes import weights_digest
-from controlnext.progress import Clock, Progress
-from controlnext.run import stop_if
+from controlnext.progress import Clock, Progress, stop_if
 from controlnext.skeletons import joints_in_drawing
 from controlnext.video.clip import Clip
 from controlnext.video.frames import Frames

@@ -12,11 +12,11 @@ from controlnext.animation.engine import VideoEngine
 from controlnext.animation.output import Output
 from controlnext.animation.recipe import VideoRecipe
 from controlnext.engine import Engine
-from controlnext.errors import ControlNeXtError
+from controlnext.errors import ControlNeXtError, StudioError
 from controlnext.memory import RUNGS
 from controlnext.presets import PRESETS_DIR, PresetError
+from controlnext.progress import Cancelled
 from controlnext.recipe import RecipeError
-from controlnext.run import Cancelled, StudioError
 from controlnext.studio import Studio
 from controlnext.video import VideoError, open_clip, read_frames
 

@@ -14,7 +14,7 @@ from annotators.base import Backend, Drawing
 from annotators.skeleton_svd import draw_svd_skeleton
 from controlnext.animation import Choice, Driver
 from controlnext.animation.choice import MOST_PEOPLE
-from controlnext.run import Cancelled
+from controlnext.progress import Cancelled
 from controlnext.video import VideoError, write_video
 from controlnext.video.alignment import FitError
 from controlnext.video.poses import Poses

@@ -9,7 +9,7 @@ from tiny_models import sd_components, sdxl_components
 from training_parts import tiny_config
 
 import annotators
-from controlnext.run import Cancelled
+from controlnext.progress import Cancelled
 from controlnext.training.data import PictureData
 from controlnext.training.encoders import PictureEncoder
 from controlnext.training.errors import TrainingError

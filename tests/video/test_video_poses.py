@@ -8,7 +8,7 @@ from video_figures import drawn, person, poses
 
 from annotators import draw_pose
 from annotators.skeleton_svd import draw_svd_skeleton
-from controlnext.run import Cancelled
+from controlnext.progress import Cancelled
 from controlnext.video import (
     Cut,
     PoseCache,
