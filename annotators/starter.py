@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from annotators import fetch
+from annotators.assets import STARTER_READER
 from annotators.base import Availability, BackendMissing, Settings
 from annotators.loading import once
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 NAME = "starter"
 LABEL = "Starter net"
-WEIGHTS = Path(__file__).resolve().parent.parent / "assets" / "starter" / "annotator" / "model.safetensors"
 DOUBT = "The starter net was made for pictures drawn by the starter model; on a photo its answer is a rough guess."
 
 _SEEN = 0.3
@@ -29,7 +28,7 @@ _AGREEMENT = 0.75
 
 def check() -> Availability:
     """Say whether the net's code, weights and torch are here."""
-    if not WEIGHTS.is_file():
+    if not STARTER_READER.is_file():
         return Availability(
             usable=False, reason="The starter net's weights (assets/starter/annotator) are not in this checkout."
         )

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from annotators.assets import STARTER_READER
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -52,7 +54,6 @@ PARTS_PALETTE = np.array(
     ],
     np.uint8,
 )
-WEIGHTS = Path(__file__).resolve().parent.parent / "assets" / "starter" / "annotator" / "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def load(path: Path | None = None) -> "nn.Module":
     """
     from safetensors.torch import load_file
 
-    path = path or WEIGHTS
+    path = path or STARTER_READER
     if not path.exists():
         raise FileNotFoundError(
             f"The starter's reader is missing at {path.name}; run `python -m controlnext.starter reader`."

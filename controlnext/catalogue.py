@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from controlnext.assets import PRESETS
 from controlnext.conflicts import Conflict, Conflicts
 from controlnext.defaults import (
     MADE_AS_GIVEN,
@@ -30,7 +31,7 @@ from controlnext.families import check_adapter, check_base
 from controlnext.hub import token
 from controlnext.lora import LoraError, LoraLibrary
 from controlnext.lora_file import TEXT_WIDTHS, BaseShape, LoraInfo
-from controlnext.presets import DEFAULT_MODEL, PRESETS_DIR, Preset, PresetError, load_preset, load_presets
+from controlnext.presets import DEFAULT_MODEL, Preset, PresetError, load_preset, load_presets
 from controlnext.progress import Progress
 from controlnext.readiness import Failure, missing_reason, readiness, single_file_reason, video_reason
 from controlnext.recipe import Recipe, RecipeError
@@ -50,7 +51,7 @@ class Catalogue:
             presets_dir: folder of preset files; None takes the project's.
             lora_dirs: folders of LoRAs for any model, beside those the presets name.
         """
-        self.presets_dir = PRESETS_DIR if presets_dir is None else Path(presets_dir).expanduser()
+        self.presets_dir = PRESETS if presets_dir is None else Path(presets_dir).expanduser()
         self.lora_dirs = tuple(lora_dirs)
         self._stamp: tuple | None = None
         self._presets: dict[str, Preset] = {}

@@ -18,6 +18,7 @@ import torch
 from diffusers import AutoencoderKL
 
 import controlnext
+from controlnext.assets import CONFIGS
 from controlnext.quiet import quiet_loading
 from controlnext.sources import INDEX_FILE, WEIGHTED, weight_variant
 
@@ -36,9 +37,6 @@ PIPELINES: Mapping[str, str] = MappingProxyType(
     }
 )
 """Base-model family -> pipeline class of `controlnext`."""
-
-CONFIGS = Path(__file__).resolve().parent.parent / "assets" / "configs"
-"""Configurations that single checkpoint files lack, by family, and the merges of CLIP's tokenizer."""
 
 _MERGES = CONFIGS / "clip_merges.txt.gz"
 _CHECKED = ("starter", "sd15")  # families whose pipelines come with a safety checker, which is not used here

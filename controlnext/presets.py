@@ -13,6 +13,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from controlnext.assets import PRESETS
 from controlnext.errors import ControlNeXtError, fail
 from controlnext.hub import Repo
 from controlnext.limits import LIMITS, Limit
@@ -20,7 +21,6 @@ from controlnext.recipe import explain
 from controlnext.schedulers import SCHEDULERS
 from controlnext.variants import VARIANTS
 
-PRESETS_DIR = Path(__file__).resolve().parent.parent / "presets"
 """The presets that come with the project."""
 
 DEFAULT_MODEL = "starter"
@@ -292,12 +292,12 @@ def load_presets(folder: str | Path | None = None) -> tuple[dict[str, Preset], d
     """Read all presets of a folder; one that is broken does not take the others away.
 
     Args:
-        folder: a folder of YAML files; None takes `PRESETS_DIR`.
+        folder: a folder of YAML files; None takes `PRESETS`.
 
     Returns:
         Presets by name, the default model first, and sentences about the broken ones by name.
     """
-    folder = PRESETS_DIR if folder is None else Path(folder)
+    folder = PRESETS if folder is None else Path(folder)
     presets, broken = {}, {}
     for path in sorted(folder.glob("*.y*ml"), key=lambda path: (path.stem != DEFAULT_MODEL, path.stem)):
         try:

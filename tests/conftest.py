@@ -100,7 +100,7 @@ def place(tmp_path, models, monkeypatch):
     import numpy as np
     from PIL import Image
 
-    monkeypatch.setattr("controlnext.catalogue.PRESETS_DIR", models)
+    monkeypatch.setattr("controlnext.catalogue.PRESETS", models)
     monkeypatch.chdir(tmp_path)
     array = np.zeros((96, 96, 3), np.uint8)
     array[30:60, 20:70] = 255

@@ -12,7 +12,7 @@ from PIL import Image
 from controlnext import presets
 from controlnext.recipe_png import read_png
 
-ROOT = presets.PRESETS_DIR.parent
+ROOT = presets.PRESETS.parent
 PATIENCE = 600  # seconds; two processes that load torch on a busy machine
 
 
@@ -113,7 +113,7 @@ LAUNCHED = """
 import sys
 import controlnext.catalogue
 from pathlib import Path
-controlnext.catalogue.PRESETS_DIR = Path(sys.argv.pop(1))
+controlnext.catalogue.PRESETS = Path(sys.argv.pop(1))
 from controlnext.cli import main
 sys.exit(main())
 """

@@ -140,6 +140,6 @@ def test_importing_the_command_line_imports_nothing_heavy():
 
     code = "import sys, controlnext.cli, controlnext.studio; print([m for m in ('torch', 'gradio', 'diffusers', 'cv2') if m in sys.modules])"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=presets.PRESETS_DIR.parent, check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=presets.PRESETS.parent, check=True
     )
     assert done.stdout.strip() == "[]"

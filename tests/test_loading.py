@@ -13,9 +13,10 @@ from released import KINDS, deep_components, save_base
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+from controlnext.assets import CONFIGS
 from controlnext.device import Device
 from controlnext.engine import Engine, EngineError
-from controlnext.loading import CONFIGS, clip_tokenizer
+from controlnext.loading import clip_tokenizer
 from controlnext.presets import load_preset
 from controlnext.progress import Cancelled
 from controlnext.sgm import diffusers_names

@@ -3,7 +3,8 @@ from typing import get_args
 
 import pytest
 
-from controlnext.presets import PRESETS_DIR, Drawing, PresetError, load_preset, load_presets
+from controlnext.assets import PRESETS
+from controlnext.presets import Drawing, PresetError, load_preset, load_presets
 from controlnext.recipe import Recipe
 
 MINIMAL = """
@@ -14,7 +15,7 @@ sizes: {width: 1024, height: 1024, minimum: 512, maximum: 1536}
 """
 
 
-@pytest.mark.parametrize("path", sorted(PRESETS_DIR.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(PRESETS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_preset_of_the_project_loads(path):
     preset = load_preset(path)
     assert preset.name == path.stem
@@ -27,20 +28,20 @@ def test_every_preset_of_the_project_loads(path):
 
 
 def test_starter_has_the_four_adapters_inside_the_project():
-    preset = load_preset(PRESETS_DIR / "starter.yaml")
+    preset = load_preset(PRESETS / "starter.yaml")
     assert set(preset.adapters) == {"canny", "depth", "pose", "segmentation"}
     assert preset.family == "starter"
-    root = PRESETS_DIR.parent
+    root = PRESETS.parent
     assert preset.located(preset.base) == root / "assets/starter/base"
     assert preset.located(preset.adapters["pose"]) == root / "assets/starter/adapters/pose"
     assert preset.lora_dirs() == [root / "assets/starter/loras"]
 
 
 def test_the_video_starter_lies_inside_the_project_and_reads_poses():
-    preset = load_preset(PRESETS_DIR / "starter-video.yaml")
+    preset = load_preset(PRESETS / "starter-video.yaml")
     assert preset.video
     assert (preset.family, list(preset.adapters), preset.adherence_backend) == ("starter-video", ["pose"], "starter")
-    root = PRESETS_DIR.parent
+    root = PRESETS.parent
     assert preset.located(preset.base) == root / "assets/starter/video/base"
     assert preset.located(preset.adapters["pose"]) == root / "assets/starter/video/adapters/pose"
 
@@ -48,7 +49,7 @@ def test_the_video_starter_lies_inside_the_project_and_reads_poses():
 def test_poses_are_drawn_for_the_released_svd_adapters_as_they_learned_them():
     from annotators.table import POSE_DRAWINGS
 
-    drawn = {path.stem: load_preset(path).adapters for path in PRESETS_DIR.glob("*.yaml")}
+    drawn = {path.stem: load_preset(path).adapters for path in PRESETS.glob("*.yaml")}
     drawn = {name: rows["pose"].drawing for name, rows in drawn.items() if "pose" in rows}
     assert {name for name, drawing in drawn.items() if drawing == "svd"} == {"svd-v1", "svd-v2"}
     assert {"starter", "starter-video", "sd15"} <= drawn.keys()
@@ -56,7 +57,7 @@ def test_poses_are_drawn_for_the_released_svd_adapters_as_they_learned_them():
 
 
 def test_a_dropped_file_is_a_model_and_a_broken_one_takes_none_away(tmp_path):
-    shutil.copy(PRESETS_DIR / "starter.yaml", tmp_path)
+    shutil.copy(PRESETS / "starter.yaml", tmp_path)
     (tmp_path / "another.yaml").write_text(MINIMAL)
     (tmp_path / "another-one.yaml").write_text(MINIMAL)
     (tmp_path / "broken.yaml").write_text(MINIMAL + "gama: 1\n")
@@ -117,7 +118,7 @@ def test_paths_are_relative_to_the_preset(tmp_path):
 
 
 def test_sizes_of_a_model_narrow_those_of_a_recipe():
-    sizes = load_preset(PRESETS_DIR / "starter.yaml").sizes
+    sizes = load_preset(PRESETS / "starter.yaml").sizes
     sizes.check(256, 256, "Starter")
     with pytest.raises(ValueError, match=r"The height must be .* but it is 2048\. Starter draws 256x256 best\."):
         sizes.check(256, 2048, "Starter")

@@ -11,8 +11,9 @@ from PIL import Image
 from released import save_adapter, save_base
 
 from controlnext import hub
+from controlnext.assets import PRESETS as FOLDER
 from controlnext.hub import Repo
-from controlnext.presets import PRESETS_DIR, load_presets
+from controlnext.presets import load_presets
 from controlnext.studio import Studio
 
 PRESETS = {name: preset for name, preset in load_presets()[0].items() if preset.family in ("sd15", "sdxl")}
@@ -107,7 +108,7 @@ def test_every_adapter_of_a_model_loads(online, tmp_path):
 
 
 def test_the_list_of_presets_is_that_of_the_releases():
-    presets = load_presets(PRESETS_DIR)[0]
+    presets = load_presets(FOLDER)[0]
     named = {row.repo for preset in presets.values() for row in preset.adapters.values() if row.repo}
     mirrors = {text for preset in presets.values() for row in preset.adapters.values() for text in row.mirrors}
     prefix = "Pbihao/ControlNeXt"

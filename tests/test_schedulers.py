@@ -9,12 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from controlnext.presets import PRESETS_DIR
+from controlnext.assets import PRESETS
 from controlnext.preview import CleanEstimate
 from controlnext.schedulers import SCHEDULERS
 from controlnext.studio import Studio
 
-STARTER = PRESETS_DIR.parent / "assets" / "starter" / "base" / "scheduler" / "scheduler_config.json"
+STARTER = PRESETS.parent / "assets" / "starter" / "base" / "scheduler" / "scheduler_config.json"
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from controlnext.bench.machine import ROOT, machine_facts, machine_line
+from controlnext.assets import IMPORT_ROOT
+from controlnext.bench.machine import machine_facts, machine_line
 
 logger = logging.getLogger(__name__)
 REPORT = "report"
@@ -78,7 +79,7 @@ def run_section(section: Section, arguments: Sequence[str]) -> Outcome:
     """Run one bench as a command of its own; what it says on the error stream goes on to ours."""
     command = [sys.executable, "-m", "controlnext", "bench", section.name, *arguments]
     began = time.monotonic()
-    made = subprocess.run(command, stdout=subprocess.PIPE, stderr=None, text=True, cwd=ROOT, check=False)
+    made = subprocess.run(command, stdout=subprocess.PIPE, stderr=None, text=True, cwd=IMPORT_ROOT, check=False)
     return Outcome(made.returncode, made.stdout, round(time.monotonic() - began, 1), command_of(section, arguments))
 
 

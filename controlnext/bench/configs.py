@@ -12,9 +12,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from controlnext.assets import CONFIGS, STARTER
 from controlnext.errors import ControlNeXtError
 
-ASSETS = Path(__file__).resolve().parents[2] / "assets"
 LATENT_CELL = 8
 """Pixels to a latent cell, in all of these models."""
 SIZE_STEP = 64
@@ -91,7 +91,7 @@ _SD15 = Family(
     title="SD1.5, released module",
     variant="sd15",
     unet_class="UNet2DConditionModel",
-    unet_folder=ASSETS / "configs" / "sd15" / "unet",
+    unet_folder=CONFIGS / "sd15" / "unet",
     height=512,
     width=512,
     parameters=859_520_964,
@@ -128,7 +128,7 @@ _ROWS = (
         title="SDXL",
         variant="sdxl",
         unet_class="UNet2DConditionModel",
-        unet_folder=ASSETS / "configs" / "sdxl" / "unet",
+        unet_folder=CONFIGS / "sdxl" / "unet",
         height=1024,
         width=1024,
         parameters=2_567_463_684,
@@ -144,7 +144,7 @@ _ROWS = (
         title="Starter",
         variant="starter",
         unet_class="UNet2DConditionModel",
-        unet_folder=ASSETS / "starter" / "base" / "unet",
+        unet_folder=STARTER / "base" / "unet",
         height=256,
         width=256,
         source="assets/starter/base/unet/config.json",

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from annotators.starter_net import bundled, read_batch
-from controlnext.bench.starter import ASSETS, BATCH, GUIDANCE, STEPS, Tally, batches, judge
+from controlnext.assets import STARTER
+from controlnext.bench.starter import BATCH, GUIDANCE, STEPS, Tally, batches, judge
 from controlnext.starter.conditions import CONDITIONS, condition
 from controlnext.starter.dataset import Sample, make_samples
 
@@ -112,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--scenes", type=int, default=32, help="held-out scenes")
     parser.add_argument("--controls", choices=CONDITIONS, nargs="+", default=["pose", "depth"], help="two or three")
     parser.add_argument("--gamma", type=float, default=1.0, help="strength of each control")
-    parser.add_argument("--assets", type=Path, default=ASSETS, help="folder of the starter")
+    parser.add_argument("--assets", type=Path, default=STARTER, help="folder of the starter")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args(argv)
     names = list(dict.fromkeys(options.controls))

@@ -23,9 +23,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from controlnext.assets import STARTER
 from controlnext.bench.convergence_report import write_report
 from controlnext.bench.plans import Place, choose_rates, longer_trials, main_trials, slow_ways, tuning_trials
-from controlnext.bench.starter import ASSETS
 from controlnext.errors import ControlNeXtError
 from controlnext.starter.conditions import CONDITIONS
 
@@ -213,7 +213,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--data", type=Path, help=f"encoded shards (default: {RUNS_DATA} if it is there, else rendered)"
     )
-    parser.add_argument("--assets", type=Path, default=ASSETS, help="folder of the starter")
+    parser.add_argument("--assets", type=Path, default=STARTER, help="folder of the starter")
     parser.add_argument("--jobs", type=int, default=1, help="processes, one thread each (default: 1)")
     parser.add_argument("--minutes", type=float, help="begin no run after so many; the same command goes on later")
     parser.add_argument("--report", action="store_true", help="only write the report of the runs that are there")

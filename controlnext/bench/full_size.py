@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from controlnext.bench.configs import ASSETS, SIZE_STEP
+from controlnext.assets import CONFIGS
+from controlnext.bench.configs import SIZE_STEP
 from controlnext.errors import ControlNeXtError
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 VARIANTS = {"sd15": "sd15", "sdxl": "sdxl"}
 """Base model -> variant of its adapter."""
-CONFIGS = ASSETS / "configs"
 INDEX = "model_index.json"
 SHARD = "2GB"
 TRAINED = "attn2.to_out"

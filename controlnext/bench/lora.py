@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 
 from annotators.starter_net import bundled, read_batch
-from controlnext.bench.starter import ASSETS, BATCH, Tally, batches, generate, judge, load_pipeline
+from controlnext.assets import STARTER
+from controlnext.bench.starter import BATCH, Tally, batches, generate, judge, load_pipeline
 from controlnext.conflicts import Conflicts
 from controlnext.errors import ControlNeXtError
 from controlnext.lora import LoraLibrary, load_loras
@@ -166,7 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--adapter", choices=CONDITIONS, default="pose", help="kind of control (default: pose)")
     parser.add_argument("--gamma", type=float, default=1.0, help="control strength (default: 1)")
     parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="these LoRAs instead of all")
-    parser.add_argument("--assets", type=Path, default=ASSETS, help="folder of the starter")
+    parser.add_argument("--assets", type=Path, default=STARTER, help="folder of the starter")
     parser.add_argument("--sheets", type=Path, help="also write a contact sheet to this folder")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args(argv)

@@ -11,7 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+from controlnext.assets import IMPORT_ROOT
+
 PACKAGES = ("torch", "diffusers", "transformers", "peft", "accelerate", "numpy")
 _CPU_INFO = Path("/proc/cpuinfo")
 _MEMORY = Path("/proc/meminfo")
@@ -47,7 +48,7 @@ def _commit() -> str:
     with suppress(OSError, subprocess.SubprocessError):
         made = [
             subprocess.run(
-                ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True, timeout=20
+                ["git", *arguments], cwd=IMPORT_ROOT, capture_output=True, text=True, check=True, timeout=20
             ).stdout
             for arguments in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
         ]

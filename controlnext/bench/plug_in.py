@@ -22,8 +22,9 @@ import numpy as np
 
 from annotators.starter_colours import ColourNames
 from annotators.starter_net import bundled, read_batch
+from controlnext.assets import STARTER
 from controlnext.bench.lora import MEASURES, SHOWN, BenchError, draw
-from controlnext.bench.starter import ASSETS, BATCH, Colours, Tally, batches, judge, load_pipeline
+from controlnext.bench.starter import BATCH, Colours, Tally, batches, judge, load_pipeline
 from controlnext.lora import LoraInfo, LoraLibrary, load_loras
 from controlnext.starter.colours import learn_colours
 from controlnext.starter.conditions import CONDITIONS, condition
@@ -208,7 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--out", type=Path, default=Path("runs/plug-in"), help="folder of the fine-tuned base and contact sheets"
     )
-    parser.add_argument("--assets", type=Path, default=ASSETS, help="folder of the starter")
+    parser.add_argument("--assets", type=Path, default=STARTER, help="folder of the starter")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args(arguments)
     if options.scenes < 1 or options.reference < 1 or options.fine_tune_steps < 0:

@@ -21,13 +21,13 @@ from annotators.canny import find_edges
 from annotators.starter_colours import MIN_PIXELS, ColourNames
 from annotators.starter_net import PARTS, Reading, bundled, read_batch
 from controlnext.adherence import depth_rank_correlation, edge_f1
+from controlnext.assets import STARTER
 from controlnext.starter.colours import learn_colours
 from controlnext.starter.conditions import CONDITIONS, condition
 from controlnext.starter.dataset import FIRST_TRAINING_SEED, Sample, make_samples
 from controlnext.starter.sheets import save_sheet
 
 logger = logging.getLogger(__name__)
-ASSETS = Path(__file__).resolve().parents[2] / "assets" / "starter"
 STEPS, GUIDANCE, BATCH = 20, 3.0, 8
 
 
@@ -210,7 +210,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m controlnext bench starter", description=__doc__)
     parser.add_argument("--scenes", type=int, default=200, help="held-out scenes")
     parser.add_argument("--only", choices=CONDITIONS, nargs="*", default=list(CONDITIONS))
-    parser.add_argument("--assets", type=Path, default=ASSETS, help="folder of the starter")
+    parser.add_argument("--assets", type=Path, default=STARTER, help="folder of the starter")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes, one thread each")
     parser.add_argument("--sheets", type=Path, help="also write contact sheets to this folder")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")

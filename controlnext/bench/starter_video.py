@@ -26,6 +26,7 @@ from annotators.skeleton import draw_skeleton
 from annotators.starter_colours import describe_figure
 from annotators.starter_net import bundled, read_batch
 from controlnext.animation.run import DEFAULTS
+from controlnext.assets import STARTER
 from controlnext.bench.starter import GUIDANCE, STEPS, Colours, _one_thread, load_pipeline
 from controlnext.presets import load_presets
 from controlnext.starter.motion import FPS, render_clip, sample_clip
@@ -206,7 +207,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m controlnext bench starter-video", description=__doc__)
     parser.add_argument("--clips", type=int, default=40, help="held-out clips")
     parser.add_argument("--only", choices=METHODS, nargs="*", default=list(METHODS))
-    parser.add_argument("--assets", type=Path, default=Path(__file__).resolve().parents[2] / "assets" / "starter")
+    parser.add_argument("--assets", type=Path, default=STARTER)
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes, one thread each")
     parser.add_argument("--sheets", type=Path, help="also write contact sheets to this folder")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")

@@ -18,10 +18,9 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
+from controlnext.assets import EXAMPLES, IMPORT_ROOT
 from controlnext.errors import ControlNeXtError
 
-ROOT = Path(__file__).resolve().parents[2]
-EXAMPLES = ROOT / "assets" / "examples"
 PAGE_BAR = 5.0
 """Seconds within which the page should be there, on two cores."""
 PICTURE_BAR = 60.0
@@ -80,7 +79,7 @@ def measure(options: argparse.Namespace) -> list[dict]:
                     "--output-dir",
                     f"{folder}/outputs",
                 ],
-                cwd=ROOT,
+                cwd=IMPORT_ROOT,
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from controlnext.bench.configs import ASSETS, SIZE_STEP
+from controlnext.assets import IMPORT_ROOT, STARTER
+from controlnext.bench.configs import SIZE_STEP
 from controlnext.errors import ControlNeXtError
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 BAR = 1.05
 """At most so many times the peak memory for twice the frames."""
 
-ROOT = ASSETS.parent
-STARTER = ASSETS / "starter"
 GUIDANCE = 2.0  # above 1, so that both halves run
 FPS = 8
 _MIB = 2**20
@@ -232,7 +231,7 @@ def measure(arguments: Sequence[str], lengths: Sequence[int]) -> list[Figures]:
     rows = []
     for frames in lengths:
         command = [sys.executable, "-m", "controlnext", "bench", "video", *arguments, "--once", str(frames)]
-        made = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+        made = subprocess.run(command, capture_output=True, text=True, cwd=IMPORT_ROOT, check=False)
         if made.returncode:
             said = made.stderr.strip().splitlines() or [f"exit status {made.returncode}"]
             raise BenchError(f"The video of {frames} frames could not be made: {said[-1]}")

@@ -166,10 +166,11 @@ def _run(options: argparse.Namespace) -> None:
 
         write_examples()
     else:
-        from controlnext.starter.pack import ASSETS, pack, pack_video
+        from controlnext.assets import STARTER
+        from controlnext.starter.pack import pack, pack_video
 
         if options.name == "video":
-            pack_video(runs, ASSETS / "video")
+            pack_video(runs, STARTER / "video")
         else:
             pack(runs)
 

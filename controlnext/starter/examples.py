@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from controlnext.assets import EXAMPLES
 from controlnext.starter.motion import FPS, render_clip, sample_clip
 from controlnext.starter.world import Look, render, sample_scene
 from controlnext.video.writer import write_video
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "assets" / "examples"
 # Held-out scenes with clear poses, by the name of their file.
 SCENES = {"arms-out": 8, "running": 7, "portrait-arms-up": 10, "portrait-hat": 14, "at-the-tree": 20, "cheering": 22}
 SIZE = 512

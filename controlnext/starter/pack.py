@@ -15,14 +15,13 @@ from diffusers import (
 )
 from transformers import CLIPVisionModelWithProjection
 
+from controlnext.assets import STARTER
 from controlnext.starter.conditions import CONDITIONS
 from controlnext.starter.train_base import save_pipeline
 from controlnext.starter.video_networks import make_feature_extractor, make_video_scheduler
 
-ASSETS = Path(__file__).resolve().parents[2] / "assets" / "starter"
 
-
-def pack(runs: Path, assets: Path = ASSETS) -> None:
+def pack(runs: Path, assets: Path = STARTER) -> None:
     """Copy pipeline, adapters, reader and LoRAs from `runs` to `assets`; the decoder stage's VAE wins over the first."""
     pipeline = StableDiffusionPipeline.from_pretrained(
         runs / "base" / "pipeline", dtype=torch.float32, safety_checker=None

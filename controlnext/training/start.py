@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from controlnext.assets import IMPORT_ROOT
 from controlnext.errors import ControlNeXtError
 from controlnext.progress import Cancelled
 from controlnext.training.base import CLASSIC, WHOLE_BODY, drawing_of, load_base, start_of
@@ -382,7 +382,7 @@ def start_process(config: TrainConfig, processes: int = 1) -> subprocess.Popen[b
     elif processes > 1:
         launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1"]
         program = [*launch, "--num_processes", str(processes), *program]
-    root = str(Path(__file__).resolve().parents[2])
+    root = str(IMPORT_ROOT)
     environment["PYTHONPATH"] = os.pathsep.join(part for part in (root, environment.get("PYTHONPATH", "")) if part)
     with (run.path / "log.txt").open("ab") as log:
         return subprocess.Popen(

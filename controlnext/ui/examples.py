@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "assets" / "examples"
+from controlnext.assets import EXAMPLES
 
 
 def example_pictures(folder: Path = EXAMPLES) -> list[Path]:

@@ -7,13 +7,12 @@ pass on.
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.themes.utils import colors, fonts, sizes
 
-ASSETS = Path(__file__).resolve().parents[2] / "assets" / "ui"
+from controlnext.assets import PAGE
 
 TITLE = "ControlNeXt Studio"
 
@@ -168,7 +167,7 @@ def studio_theme() -> gr.themes.Base:
 @cache
 def style() -> str:
     """Return the page's small style sheet."""
-    return (ASSETS / "style.css").read_text(encoding="utf-8")
+    return (PAGE / "style.css").read_text(encoding="utf-8")
 
 
 def launch_options() -> dict[str, Any]:
@@ -176,7 +175,7 @@ def launch_options() -> dict[str, Any]:
     return {
         "theme": studio_theme(),
         "css": style(),
-        "favicon_path": ASSETS / "icon.png",
+        "favicon_path": PAGE / "icon.png",
         "footer_links": ["api", "settings"],
         "run_history": False,
         "ssr_mode": False,

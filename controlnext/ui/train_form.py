@@ -8,12 +8,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from controlnext.assets import TRAINING_PRESETS
 from controlnext.training.config import TrainConfig, as_config, load_config
 from controlnext.training.errors import TrainingError
 from controlnext.training.families import FAMILIES
 from controlnext.training.start import filled
-
-PRESETS = Path(__file__).resolve().parents[2] / "presets" / "training"
 
 OWN = "own"
 """Kind of condition that no annotator makes: pairs named by a `metadata.jsonl`."""
@@ -51,7 +50,7 @@ def starts(rows: Sequence[Mapping[str, Any]], family: str) -> list[str]:
 @lru_cache(maxsize=8)
 def preset(family: str) -> TrainConfig:
     """Read what a training of a family takes where nobody says otherwise."""
-    return load_config(PRESETS / f"{family}.yaml")
+    return load_config(TRAINING_PRESETS / f"{family}.yaml")
 
 
 def defaults(family: str) -> dict[str, Any]:

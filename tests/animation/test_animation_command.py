@@ -9,7 +9,7 @@ from controlnext.animation import read_video_recipe
 
 @pytest.fixture
 def place(tmp_path, presets_dir, reference, monkeypatch):
-    monkeypatch.setattr("controlnext.catalogue.PRESETS_DIR", presets_dir)
+    monkeypatch.setattr("controlnext.catalogue.PRESETS", presets_dir)
     monkeypatch.chdir(tmp_path)
     reference.save("figure.png")
     return tmp_path

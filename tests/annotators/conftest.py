@@ -63,8 +63,8 @@ def untrained_starter(starter_weights, monkeypatch):
     """The starter net's backends, served by an untrained net."""
     from annotators import starter, starter_net
 
-    monkeypatch.setattr(starter, "WEIGHTS", starter_weights)
-    monkeypatch.setattr(starter_net, "WEIGHTS", starter_weights)
+    monkeypatch.setattr(starter, "STARTER_READER", starter_weights)
+    monkeypatch.setattr(starter_net, "STARTER_READER", starter_weights)
     loading.unload()
     yield
     loading.unload()

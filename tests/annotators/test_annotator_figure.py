@@ -65,7 +65,7 @@ def test_auto_draws_the_figure_of_a_photo_and_says_that_it_is_drawn(name):
 
 
 def test_auto_takes_the_mask_of_a_photo_with_nobody_in_it(monkeypatch, tmp_path):
-    monkeypatch.setattr(starter, "WEIGHTS", tmp_path / "none")
+    monkeypatch.setattr(starter, "STARTER_READER", tmp_path / "none")
     assert annotate("segmentation", coffee()).backend == "person"
 
 

@@ -17,7 +17,8 @@ from annotators.base import Backend, Drawing
 from annotators.people import People, Person
 from annotators.pose import draw_people
 from controlnext import ControlNeXtAdapter
-from controlnext.presets import PRESETS_DIR, load_preset
+from controlnext.assets import PRESETS
+from controlnext.presets import load_preset
 from controlnext.training.base import write_preset
 from controlnext.training.clip_data import TIME_IDS, ClipData
 from controlnext.training.config import ConfigError
@@ -69,7 +70,7 @@ def test_an_adapter_trained_here_is_given_the_skeletons_it_was_trained_on(tmp_pa
     config = filled(tiny_config(tmp_path / "out", family="svd", condition="pose"))
     write_preset(config, tmp_path / "adapter", tmp_path / "mine.yaml")
     preset = load_preset(tmp_path / "mine.yaml")
-    assert preset.variant == load_preset(PRESETS_DIR / "svd-v2.yaml").variant
+    assert preset.variant == load_preset(PRESETS / "svd-v2.yaml").variant
     assert preset.adapters["pose"].drawing == "classic"  # what the annotators draw for a training
 
 
