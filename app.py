@@ -22,8 +22,8 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 if TYPE_CHECKING:
     import gradio as gr
 
-    from controlnext.studio import Studio
-    from controlnext.training.runs import Trainings
+    from controlnext.studio.studio import Studio
+    from controlnext.training.runs.runs import Trainings
 
 ROOT = Path(__file__).resolve().parent
 ON_ZERO_GPU = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "true", "t")
@@ -56,7 +56,7 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def make_studio(chosen: argparse.Namespace) -> Studio:
     """Return the studio; it loads nothing yet."""
     import annotators
-    from controlnext.studio import Studio
+    from controlnext.studio.studio import Studio
 
     return Studio(
         output_dir=chosen.output_dir,
@@ -78,7 +78,7 @@ def served_here_alone(chosen: argparse.Namespace) -> bool:
 
 def make_trainings(chosen: argparse.Namespace) -> Trainings | None:
     """Return the trainings of this app; None where a GPU is borrowed for seconds only."""
-    from controlnext.training.runs import Trainings
+    from controlnext.training.runs.runs import Trainings
 
     return None if ON_ZERO_GPU else Trainings(chosen.output_dir / "training", device=chosen.device)
 

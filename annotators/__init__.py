@@ -12,26 +12,26 @@ from __future__ import annotations
 import importlib
 
 _HOMES = {
-    "ANNOTATORS": "table",
-    "annotate": "table",
-    "check": "table",
-    "describe": "table",
-    "describe_figure": "starter_colours",
-    "draw_pose": "table",
-    "fetch_backend": "table",
-    "status": "table",
-    "Annotation": "base",
-    "AnnotatorError": "base",
-    "BackendMissing": "base",
-    "NobodyFound": "base",
-    "PoseReader": "pose_reader",
-    "PictureError": "base",
-    "Setting": "base",
-    "load_picture": "pictures",
-    "people_from_json": "people",
-    "people_to_json": "people",
-    "draw_skeleton": "skeleton",
-    "unload": "loading",
+    "ANNOTATORS": ".table",
+    "annotate": ".table",
+    "check": ".table",
+    "describe": ".table",
+    "describe_figure": ".starter.colours",
+    "draw_pose": ".table",
+    "fetch_backend": ".table",
+    "status": ".table",
+    "Annotation": ".base",
+    "AnnotatorError": ".base",
+    "BackendMissing": ".base",
+    "NobodyFound": ".base",
+    "PoseReader": ".poses.pose_reader",
+    "PictureError": ".base",
+    "Setting": ".base",
+    "load_picture": ".pictures",
+    "people_from_json": ".poses.people",
+    "people_to_json": ".poses.people",
+    "draw_skeleton": ".poses.skeleton",
+    "unload": ".weights.loading",
 }
 
 __all__ = sorted(_HOMES)
@@ -41,7 +41,7 @@ def __getattr__(name: str) -> object:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'annotators' has no attribute '{name}'")
-    value = getattr(importlib.import_module(f"annotators.{home}"), name)
+    value = getattr(importlib.import_module(home, __name__), name)
     globals()[name] = value
     return value
 

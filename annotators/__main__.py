@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from annotators.base import AnnotatorError
-from annotators.fetch import fetch_mediapipe, missing
+from annotators.weights.fetch import fetch_mediapipe, missing
 
 
 def _fetchable() -> dict[str, tuple[str, str]]:

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from annotators import fetch, figure_row, hub, starter
 from annotators.base import Annotator, Availability, Backend, Drawing, Setting, Settings
-from annotators.hub import Repo
-from annotators.loading import once
+from annotators.starter import backend as starter
+from annotators.starter import figure_row
+from annotators.weights import fetch, hub
+from annotators.weights.hub import Repo
+from annotators.weights.loading import once
 
 if TYPE_CHECKING:
-    from annotators.figure import Scene
+    from annotators.starter.figure import Scene
 
 DEPTH_ANYTHING = Repo(
     "depth-anything/Depth-Anything-V2-Small-hf",

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from annotators import dwpose, fetch, starter
 from annotators.base import Annotator, Backend, Drawing, NobodyFound, Setting, Settings
-from annotators.people import People, Person
+from annotators.poses import dwpose
+from annotators.poses.people import People, Person
+from annotators.starter import backend as starter
+from annotators.weights import fetch
 
 _MOST_PEOPLE = 8
 
@@ -29,9 +31,9 @@ class Reading:
 
 
 def _read_mediapipe(rgb: np.ndarray, settings: Settings) -> Reading:
-    from annotators.blazepose import find_people
-    from annotators.holistic import read_face, read_hand
-    from annotators.openpose import body_points
+    from annotators.poses.blazepose import find_people
+    from annotators.poses.holistic import read_face, read_hand
+    from annotators.poses.openpose import body_points
 
     persons = []
     for found in find_people(rgb, int(settings["people"])):
@@ -76,7 +78,7 @@ def _inside(person: Person, height: int, width: int) -> Person:
 
 def draw_people(people: People, confidence: float) -> np.ndarray:
     """Draw people on black, leaving out points below a confidence in [0, 1]; returns RGB (H, W, 3) uint8."""
-    from annotators.skeleton import draw_skeleton
+    from annotators.poses.skeleton import draw_skeleton
 
     def sure(points: np.ndarray) -> np.ndarray:
         drawn = points.copy()
@@ -94,7 +96,7 @@ def draw_people(people: People, confidence: float) -> np.ndarray:
 
 def draw_people_svd(people: People) -> np.ndarray:
     """Draw people as the released SVD adapters learned it: nothing of hands and faces is left out, all is dimmed."""
-    from annotators.skeleton_svd import draw_svd_skeleton
+    from annotators.poses.skeleton_svd import draw_svd_skeleton
 
     bodies = [person.body for person in people.persons]
     return draw_svd_skeleton(bodies, people.height, people.width, hands=_hands(people), faces=_faces(people))

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from annotators import fetch, figure_row, hub, starter
 from annotators.base import Annotator, Availability, Backend, Drawing, NobodyFound, Setting, Settings
-from annotators.hub import Repo
-from annotators.loading import once
 from annotators.palette import ADE20K, PERSON
+from annotators.starter import backend as starter
+from annotators.starter import figure_row
+from annotators.weights import fetch, hub
+from annotators.weights.hub import Repo
+from annotators.weights.loading import once
 
 if TYPE_CHECKING:
-    from annotators.figure import Scene
-    from annotators.person import PersonMask
+    from annotators.poses.person import PersonMask
+    from annotators.starter.figure import Scene
 
 SEGFORMER = Repo(
     "nvidia/segformer-b0-finetuned-ade-512-512",
@@ -86,7 +88,7 @@ def _draw_classes(classes: Classes, settings: Settings) -> Drawing:
 
 
 def _read_person(rgb: np.ndarray, settings: Settings) -> PersonMask:
-    from annotators.person import find_person
+    from annotators.poses.person import find_person
 
     return find_person(rgb)
 
@@ -104,7 +106,7 @@ def _draw_person(reading: PersonMask, settings: Settings) -> Drawing:
 
 
 def _draw_figure(scene: Scene, settings: Settings) -> Drawing:
-    from annotators.figure import PARTS
+    from annotators.starter.figure import PARTS
 
     figure_row.require_people(scene)
     net = starter.module()

@@ -15,9 +15,9 @@ from annotators.cache import Cache, digest, freeze
 from annotators.canny import CANNY
 from annotators.depth import DEPTH
 from annotators.none import NONE
-from annotators.people import People
 from annotators.pictures import load_picture
 from annotators.pose import POSE, draw_people, draw_people_svd
+from annotators.poses.people import People
 from annotators.segmentation import SEGMENTATION
 
 ANNOTATORS: Mapping[str, Annotator] = MappingProxyType(

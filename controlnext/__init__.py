@@ -7,16 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-# Eager, and free of torch: a later import of the submodule would otherwise hide the function behind its own name.
-from controlnext.cross_norm import cross_norm
 from controlnext.errors import ControlNeXtError
 from controlnext.lazy import lazy_names
-from controlnext.variants import VARIANTS
+from controlnext.method.cross_norm import cross_norm
+from controlnext.method.variants import VARIANTS
 
 if TYPE_CHECKING:
-    from controlnext.adapter import ControlNeXtAdapter
-    from controlnext.model import ControlNeXtModel
-    from controlnext.pipelines import (
+    from controlnext.method.adapter import ControlNeXtAdapter
+    from controlnext.method.model import ControlNeXtModel
+    from controlnext.method.pipelines import (
         StableDiffusionControlNeXtImg2ImgPipeline,
         StableDiffusionControlNeXtInpaintPipeline,
         StableDiffusionControlNeXtPipeline,
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
         StableDiffusionXLControlNeXtInpaintPipeline,
         StableDiffusionXLControlNeXtPipeline,
     )
-    from controlnext.video_pipeline import StableVideoDiffusionControlNeXtPipeline
+    from controlnext.method.video_pipeline import StableVideoDiffusionControlNeXtPipeline
 
 __all__ = [
     "VARIANTS",
@@ -41,9 +40,9 @@ __all__ = [
     "cross_norm",
 ]
 
-_HOMES = {"ControlNeXtAdapter": "adapter", "ControlNeXtModel": "model"} | dict.fromkeys(
-    (name for name in __all__ if name.endswith("Pipeline")), "pipelines"
+_HOMES = {"ControlNeXtAdapter": ".method.adapter", "ControlNeXtModel": ".method.model"} | dict.fromkeys(
+    (name for name in __all__ if name.endswith("Pipeline")), ".method.pipelines"
 )
-_HOMES["StableVideoDiffusionControlNeXtPipeline"] = "video_pipeline"
+_HOMES["StableVideoDiffusionControlNeXtPipeline"] = ".method.video_pipeline"
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

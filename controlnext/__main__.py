@@ -2,6 +2,6 @@
 
 import sys
 
-from controlnext.cli import main
+from controlnext.cli.main import main
 
 sys.exit(main())

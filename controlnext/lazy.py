@@ -12,7 +12,7 @@ def lazy_names(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], 
 
     Args:
         package: its full name.
-        homes: public name -> module inside of the package that has it.
+        homes: public name -> module that has it, such as `.driving` inside of the package, or a full name.
 
     Returns:
         Both functions, to be given these names in the package; the first raises `AttributeError` for other names.
@@ -21,7 +21,7 @@ def lazy_names(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], 
     def get(name: str) -> object:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value = getattr(import_module(f"{package}.{homes[name]}"), name)
+        value = getattr(import_module(homes[name], package), name)
         setattr(sys.modules[package], name, value)  # so that it is not asked for again
         return value
 

@@ -81,7 +81,7 @@ def models(tmp_path_factory):
 @pytest.fixture(scope="module")
 def shared(models, tmp_path_factory):
     """One studio for tests that do not mind what was loaded before."""
-    from controlnext.studio import Studio
+    from controlnext.studio.studio import Studio
 
     return Studio(output_dir=tmp_path_factory.mktemp("out"), presets_dir=models, device="cpu", threads=1)
 
@@ -100,7 +100,7 @@ def place(tmp_path, models, monkeypatch):
     import numpy as np
     from PIL import Image
 
-    monkeypatch.setattr("controlnext.catalogue.PRESETS", models)
+    monkeypatch.setattr("controlnext.models.catalogue.PRESETS", models)
     monkeypatch.chdir(tmp_path)
     array = np.zeros((96, 96, 3), np.uint8)
     array[30:60, 20:70] = 255
@@ -111,7 +111,7 @@ def place(tmp_path, models, monkeypatch):
 @pytest.fixture
 def run(capsys):
     """Runs a command line; gives its exit status and what it wrote to both streams."""
-    from controlnext import cli
+    from controlnext.cli import main as cli
 
     def command(*arguments):
         status = cli.main([str(argument) for argument in arguments])

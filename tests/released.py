@@ -17,7 +17,7 @@ from tiny_models import (
 )
 from transformers import CLIPTextModelWithProjection
 
-from controlnext.sources import CONTROL_FILES
+from controlnext.models.sources import CONTROL_FILES
 
 KINDS = {"sd15": StableDiffusionPipeline, "sdxl": StableDiffusionXLPipeline}
 

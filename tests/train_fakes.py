@@ -12,8 +12,8 @@ import yaml
 from PIL import Image
 
 from controlnext.training.config import TrainConfig, to_yaml
-from controlnext.training.run_folder import RunFolder
-from controlnext.training.runs import ASKED
+from controlnext.training.runs.run_folder import RunFolder
+from controlnext.training.runs.runs import ASKED
 
 
 class FakeProcess:

@@ -10,15 +10,15 @@ from __future__ import annotations
 from controlnext.lazy import lazy_names
 
 _HOMES = {
-    "Choice": "choice",
-    "Driver": "driving",
-    "Driving": "driven",
-    "Use": "choice",
-    "VideoRecipe": "recipe",
-    "read_reference": "output",
-    "read_video_recipe": "recipe",
-    "Animator": "run",
-    "VideoResult": "job",
+    "Choice": ".choice",
+    "Driver": ".driving",
+    "Driving": ".driven",
+    "Use": ".choice",
+    "VideoRecipe": "controlnext.recipes.video_recipe",
+    "read_reference": ".output",
+    "read_video_recipe": "controlnext.recipes.video_recipe",
+    "Animator": ".animator",
+    "VideoResult": ".job",
 }
 
 __all__ = sorted(_HOMES)

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from PIL import Image
 
-from controlnext.adherence import Annotated
+from controlnext.adherence.score import Annotated
 from controlnext.animation.choice import Choice
 from controlnext.animation.sentences import about
 from controlnext.video.clip import Clip

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from controlnext.adherence import NAMES, pose_pck
+from controlnext.adherence.score import NAMES, pose_pck
 from controlnext.animation.output import REFERENCE_KEY, Output
-from controlnext.animation.recipe import KIND, VideoRecipe
 from controlnext.errors import ControlNeXtError, StudioError
 from controlnext.progress import Cancelled
-from controlnext.recipe_png import FACTS_KEY, RECIPE_KEY
+from controlnext.recipes.png import FACTS_KEY, RECIPE_KEY
+from controlnext.recipes.video_recipe import KIND, VideoRecipe
 from controlnext.video.poses import BODY, people_array
 
 if TYPE_CHECKING:
     from controlnext.animation.driven import Driving
     from controlnext.animation.driving import PoseTools
-    from controlnext.animation.roads import Road
-    from controlnext.gallery import Gallery
+    from controlnext.animation.renderers import Road
+    from controlnext.results.gallery import Gallery
 
 log = logging.getLogger(__name__)
 

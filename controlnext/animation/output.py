@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from PIL import Image
 
-from controlnext.recipe import RecipeError
-from controlnext.video.contents import read_contents
+from controlnext.recipes.mp4 import read_contents
+from controlnext.recipes.recipe import RecipeError
 from controlnext.video.ffmpeg import VideoError
 from controlnext.video.frames import Frames
 from controlnext.video.writer import Sound, VideoWriter, beside

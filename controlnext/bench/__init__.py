@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
-BENCHES: dict[str, str] = {
-    "all": "one report of all of these but full-size: Markdown, JSON and plots",
-    "annotators": "milliseconds of each annotator backend, first and cached",
-    "controls": "how well two controls at once are followed, beside each alone",
-    "convergence": "how soon ControlNeXt, ControlNet and T2I-Adapter follow a condition when they are trained",
-    "lora": "whether control holds with each style LoRA on, beside what the conflict meter says",
-    "full-size": "a base model of real size with random weights, loaded and run on the CPU",
-    "overhead": "what a denoising step costs with control: FLOPs, seconds, memory, beside ControlNet and T2I-Adapter",
-    "parameters": "how many parameters each way of control adds and trains, on SD1.5, SDXL and SVD",
-    "plug-in": "adapters on bases they were not trained on: style LoRAs, a fine-tuned base",
-    "starter": "how well the bundled model follows its control and its prompt",
-    "starter-video": "how well the bundled video model moves its reference along the poses of a clip",
-    "startup": "seconds from `python app.py` to the page and to the first picture",
-    "video": "memory and time of a video in windows, by its length",
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A bench: the module whose `main(arguments)` runs it, relative to this package, and what it measures."""
+
+    module: str
+    measures: str
+
+
+BENCHES: dict[str, Bench] = {
+    "all": Bench(".all", "one report of all of these but full-size: Markdown, JSON and plots"),
+    "annotators": Bench(".cost.annotators", "milliseconds of each annotator backend, first and cached"),
+    "controls": Bench(".quality.controls", "how well two controls at once are followed, beside each alone"),
+    "convergence": Bench(
+        ".convergence.run", "how soon ControlNeXt, ControlNet and T2I-Adapter follow a condition when they are trained"
+    ),
+    "lora": Bench(
+        ".quality.lora", "whether control holds with each style LoRA on, beside what the conflict meter says"
+    ),
+    "full-size": Bench(".cost.full_size", "a base model of real size with random weights, loaded and run on the CPU"),
+    "overhead": Bench(
+        ".cost.overhead",
+        "what a denoising step costs with control: FLOPs, seconds, memory, beside ControlNet and T2I-Adapter",
+    ),
+    "parameters": Bench(
+        ".cost.parameters", "how many parameters each way of control adds and trains, on SD1.5, SDXL and SVD"
+    ),
+    "plug-in": Bench(".quality.plug_in", "adapters on bases they were not trained on: style LoRAs, a fine-tuned base"),
+    "starter": Bench(".quality.starter", "how well the bundled model follows its control and its prompt"),
+    "starter-video": Bench(
+        ".quality.starter_video", "how well the bundled video model moves its reference along the poses of a clip"
+    ),
+    "startup": Bench(".cost.startup", "seconds from `python app.py` to the page and to the first picture"),
+    "video": Bench(".cost.video", "memory and time of a video in windows, by its length"),
 }
-"""Name -> what it measures."""
+"""Every bench by name."""

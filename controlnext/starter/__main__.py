@@ -12,8 +12,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from controlnext.starter.conditions import CONDITIONS
-from controlnext.starter.styles import STYLES
+from controlnext.starter.world.conditions import CONDITIONS
+from controlnext.starter.world.styles import STYLES
 
 STAGES = (
     "render",
@@ -75,7 +75,7 @@ def _spawn(processes: int) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from controlnext.starter.loop import Plan, start_processes
+    from controlnext.starter.train.loop import Plan, start_processes
 
     start_processes()
     runs, stage = options.runs, options.stage
@@ -85,7 +85,7 @@ def _run(options: argparse.Namespace) -> None:
         plan = replace(plan, ema=0.99)
     part, parts = (int(v) for v in options.part.split("/"))
     if stage == "render":
-        from controlnext.starter.dataset import FIRST_TRAINING_SEED, STAGES_PER_SHARD, write_shard
+        from controlnext.starter.train.dataset import FIRST_TRAINING_SEED, STAGES_PER_SHARD, write_shard
 
         data.mkdir(parents=True, exist_ok=True)
         for index in range(part, options.shards, parts):
@@ -93,27 +93,27 @@ def _run(options: argparse.Namespace) -> None:
             if not (data / f"shard-{index:05d}").exists():
                 write_shard(data / f"shard-{index:05d}", range(first, first + STAGES_PER_SHARD))
     elif stage == "image-encoder":
-        from controlnext.starter import train_encoder
+        from controlnext.starter.train import encoder as train_encoder
 
         train_encoder.train(data, runs / "clips", runs / stage, plan, start=options.start)
     elif stage in ("video-frames", "video"):
-        from controlnext.starter import train_video
+        from controlnext.starter.train import video as train_video
 
         (train_video.train_video if stage == "video" else train_video.train_frames)(runs, plan)
     elif stage == "video-vae":
-        from controlnext.starter import video_vae
+        from controlnext.starter.train import video_vae
 
         video_vae.make(runs / "autoencoder", runs / stage)
     elif stage == "video-decoder":
-        from controlnext.starter import train_video_vae
+        from controlnext.starter.train import video_decoder as train_video_vae
 
         train_video_vae.train(data, runs / "autoencoder", runs / "video-vae", runs / stage, plan)
     elif stage == "clips":
         import torch
         from diffusers import AutoencoderKL
 
-        from controlnext.starter.clips import CLIPS_PER_SHARD, write_clips
-        from controlnext.starter.dataset import FIRST_TRAINING_SEED
+        from controlnext.starter.train.clips import CLIPS_PER_SHARD, write_clips
+        from controlnext.starter.train.dataset import FIRST_TRAINING_SEED
 
         vae = AutoencoderKL.from_pretrained(runs / "autoencoder", dtype=torch.bfloat16).eval()
         (runs / "clips").mkdir(parents=True, exist_ok=True)
@@ -122,7 +122,7 @@ def _run(options: argparse.Namespace) -> None:
             if not path.exists():
                 write_clips(path, range(first, first + CLIPS_PER_SHARD), vae)
     elif stage in ("autoencoder", "decoder"):
-        from controlnext.starter import train_vae
+        from controlnext.starter.train import vae as train_vae
 
         start = options.start or (runs / "autoencoder" if stage == "decoder" else None)
         rate = 2.5e-4 if start else 8e-4
@@ -131,33 +131,33 @@ def _run(options: argparse.Namespace) -> None:
         import torch
         from diffusers import AutoencoderKL
 
-        from controlnext.starter.dataset import encode_shard
+        from controlnext.starter.train.dataset import encode_shard
 
         vae = AutoencoderKL.from_pretrained(runs / "autoencoder", dtype=torch.bfloat16).eval()
         for shard in sorted(data.glob("shard-?????"))[part::parts]:
             encode_shard(shard, vae)
     elif stage == "base":
-        from controlnext.starter import train_base
+        from controlnext.starter.train import base as train_base
 
         train_base.train(data, runs / "autoencoder", base, plan, start=options.start)
     elif stage == "reader":
-        from controlnext.starter import train_reader
+        from controlnext.starter.train import reader as train_reader
 
         train_reader.train(data, runs / "reader", plan)
     elif stage == "adapter":
-        from controlnext.starter import train_adapter
+        from controlnext.starter.train import adapter as train_adapter
 
         train_adapter.train(
             data, base / "pipeline", runs / "adapters" / options.name, plan, name=options.name, start=options.start
         )
     elif stage == "style":
-        from controlnext.starter import train_style
+        from controlnext.starter.train import style as train_style
 
         train_style.train(data, base / "pipeline", runs / "loras", plan, name=options.name)
     elif stage == "colours":
-        from annotators.starter_colours import ColourNames
-        from controlnext.starter.colours import learn_colours
-        from controlnext.starter.dataset import Shards
+        from annotators.starter.colours import ColourNames
+        from controlnext.starter.train.dataset import Shards
+        from controlnext.starter.world.colours import learn_colours
 
         shards = Shards(data, latents=False)
         ColourNames(*learn_colours(shards[index] for index in range(min(COLOUR_SCENES, len(shards))))).save()
@@ -167,7 +167,7 @@ def _run(options: argparse.Namespace) -> None:
         write_examples()
     else:
         from controlnext.assets import STARTER
-        from controlnext.starter.pack import pack, pack_video
+        from controlnext.starter.train.pack import pack, pack_video
 
         if options.name == "video":
             pack_video(runs, STARTER / "video")

@@ -7,8 +7,8 @@ import numpy as np
 from PIL import Image
 
 from controlnext.assets import EXAMPLES
-from controlnext.starter.motion import FPS, render_clip, sample_clip
-from controlnext.starter.world import Look, render, sample_scene
+from controlnext.starter.world.motion import FPS, render_clip, sample_clip
+from controlnext.starter.world.world import Look, render, sample_scene
 from controlnext.video.writer import write_video
 
 # Held-out scenes with clear poses, by the name of their file.

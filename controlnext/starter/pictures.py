@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from controlnext.starter.conditions import CONDITIONS, condition
-from controlnext.starter.dataset import FIRST_TRAINING_SEED, make_samples
-from controlnext.starter.world import Picture
-from controlnext.training.rows import METADATA
+from controlnext.starter.train.dataset import FIRST_TRAINING_SEED, make_samples
+from controlnext.starter.world.conditions import CONDITIONS, condition
+from controlnext.starter.world.world import Picture
+from controlnext.training.data.rows import METADATA
 
 NORMAL = "normal"
 

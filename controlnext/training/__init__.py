@@ -14,18 +14,18 @@ from __future__ import annotations
 from controlnext.lazy import lazy_names
 
 _HOMES = {
-    "TrainConfig": "config",
-    "ConfigError": "config",
-    "load_config": "config",
-    "TrainingError": "errors",
-    "Sample": "samples",
-    "Data": "samples",
-    "Method": "methods",
-    "ControlNeXtMethod": "methods",
-    "RunFolder": "run_folder",
-    "Trainer": "trainer",
-    "train": "start",
-    "start_process": "start",
+    "TrainConfig": ".config",
+    "ConfigError": ".config",
+    "load_config": ".config",
+    "TrainingError": ".errors",
+    "Sample": ".data.samples",
+    "Data": ".data.samples",
+    "Method": ".methods",
+    "ControlNeXtMethod": ".methods",
+    "RunFolder": ".runs.run_folder",
+    "Trainer": ".trainer",
+    "train": ".start",
+    "start_process": ".start",
 }
 
 __all__ = sorted(_HOMES)

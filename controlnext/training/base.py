@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import yaml
 
-from controlnext.hub import Repo
-from controlnext.presets import Base, Drawing, Place, Preset, load_presets
-from controlnext.sources import adapter_of, parts_of
+from controlnext.models.hub import Repo
+from controlnext.models.presets import Base, Drawing, Place, Preset, load_presets
+from controlnext.models.sources import adapter_of, parts_of
 from controlnext.training.errors import TrainingError
 from controlnext.training.families import FAMILIES
 
@@ -79,7 +79,9 @@ def load_base(config: TrainConfig, dtype: torch.dtype, tell: Callable[[str], Non
     Raises:
         ControlNeXtError: the base cannot be had or loaded.
     """
-    from controlnext import downloads, families, loading  # loading imports torch
+    from controlnext.engine import loading
+    from controlnext.models import downloads  # loading imports torch
+    from controlnext.models import mismatch as families
 
     preset = preset_of(config)
     parts = parts_of(preset, (), half=str(dtype) == "torch.float16")

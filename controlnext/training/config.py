@@ -17,9 +17,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from controlnext.errors import ControlNeXtError, fail
-from controlnext.presets import Drawing
-from controlnext.recipe import explain
-from controlnext.variants import get_variant
+from controlnext.method.variants import get_variant
+from controlnext.models.presets import Drawing
+from controlnext.recipes.recipe import explain
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Steps = Annotated[int, Field(ge=1)]

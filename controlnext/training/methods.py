@@ -16,14 +16,14 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from controlnext.adapter import ControlNeXtAdapter
-from controlnext.injection import Injection
-from controlnext.model import ControlNeXtModel
+from controlnext.method.adapter import ControlNeXtAdapter
+from controlnext.method.injection import Injection
+from controlnext.method.model import ControlNeXtModel
+from controlnext.method.variants import Variant, get_variant
+from controlnext.method.weights import check_tensors, unet_parameters
 from controlnext.training import subset
+from controlnext.training.data.samples import States
 from controlnext.training.errors import TrainingError
-from controlnext.training.samples import States
-from controlnext.variants import Variant, get_variant
-from controlnext.weights import check_tensors, unet_parameters
 
 _CLIP = {"motion_bucket_id": 128, "decode_chunk_size": 2}
 """As the training tells the UNet and as the authors decode; diffusers' own are 127, and all frames in memory at once."""
@@ -91,7 +91,7 @@ class Method(nn.Module, ABC):
         Args:
             noisy: `(B, 4, h, w)` or `(B, F, 4, h, w)`.
             timestep: `(B,)`.
-            states: see `controlnext.training.samples.States`, each `(B, ...)`.
+            states: see `controlnext.training.data.samples.States`, each `(B, ...)`.
             condition: `(B, 3, H, W)` or `(B, F, 3, H, W)` in [0, 1].
             keep: `(B,)` 1 where there is control, 0 where there is none.
 
@@ -152,7 +152,7 @@ def stock_pictures(pipeline: Any, request: Request, **more: Any) -> list[Image.I
 
 
 class ControlNeXtMethod(Method):
-    """The control module and a subset of the UNet, or a LoRA on it, joined by `controlnext.injection`."""
+    """The control module and a subset of the UNet, or a LoRA on it, joined by `controlnext.method.injection`."""
 
     name = "controlnext"
 

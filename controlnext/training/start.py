@@ -21,15 +21,15 @@ from controlnext.training.base import CLASSIC, WHOLE_BODY, drawing_of, load_base
 from controlnext.training.config import TrainConfig, to_yaml
 from controlnext.training.errors import TrainingError
 from controlnext.training.families import FAMILIES
-from controlnext.training.run_folder import RunFolder
+from controlnext.training.runs.run_folder import RunFolder
 
 if TYPE_CHECKING:
     import accelerate
     import torch
 
+    from controlnext.training.data.row_data import RowData
+    from controlnext.training.data.rows import BadRow, Row
     from controlnext.training.methods import ControlNeXtMethod
-    from controlnext.training.row_data import RowData
-    from controlnext.training.rows import BadRow, Row
     from controlnext.training.trainer import Outcome
 
 logger = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ def _where_none(section: Any, **values: Any) -> Any:  # noqa: ANN401 - any secti
 def train(config: TrainConfig, stop: threading.Event | None = None, tell: Tell | None = None) -> Outcome:
     """Train an adapter, or go on where that was stopped; the result is `adapter` in `config.output`.
 
-    What happens is told to the run's folder, so that others can follow: see `controlnext.training.run_folder.RunFolder`.
+    What happens is told to the run's folder, so that others can follow: see `controlnext.training.runs.run_folder.RunFolder`.
 
     Args:
         config: what to train.
@@ -166,11 +166,11 @@ def _rank() -> int:
 
 
 def _train(config: TrainConfig, run: RunFolder, stop: threading.Event, tell: Tell) -> Outcome:
+    from controlnext.training.data.row_data import check_conditions
+    from controlnext.training.data.rows import read_rows
+    from controlnext.training.data.samples import Dropping
     from controlnext.training.losses import ContinuousProcess, DiscreteProcess
-    from controlnext.training.report import LEARNED_TOO, write_report
-    from controlnext.training.row_data import check_conditions
-    from controlnext.training.rows import read_rows
-    from controlnext.training.samples import Dropping
+    from controlnext.training.runs.report import LEARNED_TOO, write_report
     from controlnext.training.trainer import Trainer
     from controlnext.training.validation import Validation
 
@@ -262,10 +262,10 @@ def make_data(
     import torch
     from accelerate.utils import gather_object
 
-    from controlnext.training.clip_data import ClipData
-    from controlnext.training.data import PictureData
-    from controlnext.training.encoders import ClipEncoder, PictureEncoder
-    from controlnext.training.store import Store
+    from controlnext.training.data.clips import ClipData
+    from controlnext.training.data.encoders import ClipEncoder, PictureEncoder
+    from controlnext.training.data.pictures import PictureData
+    from controlnext.training.data.store import Store
 
     config, accelerator = parts.config, parts.accelerator
     video = FAMILIES[config.family].video
@@ -316,7 +316,7 @@ def make_method(parts: Parts) -> ControlNeXtMethod:
     """Build what learns, as the configuration says."""
     import torch
 
-    from controlnext.model import ControlNeXtModel
+    from controlnext.method.model import ControlNeXtModel
     from controlnext.training.methods import ControlNeXtMethod
     from controlnext.training.quick import quicken
 

@@ -25,12 +25,12 @@ from controlnext.device import choose_device
 from controlnext.training import checkpoints
 from controlnext.training.checkpoints import Checkpoint
 from controlnext.training.config import TrainConfig
+from controlnext.training.data.samples import Batch, Data, Dropping, Loader, Order
 from controlnext.training.errors import TrainingError
 from controlnext.training.losses import Process, weighted_error
 from controlnext.training.methods import Method
 from controlnext.training.optimizers import make_optimizer, rate_factor
-from controlnext.training.run_folder import RunFolder, seconds_left
-from controlnext.training.samples import Batch, Data, Dropping, Loader, Order
+from controlnext.training.runs.run_folder import RunFolder, seconds_left
 
 _TELL = 1.0  # seconds between two writings of the status
 _RISE = 0.01  # of the peak rate; less is not worth a word

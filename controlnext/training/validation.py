@@ -10,15 +10,15 @@ import torch
 from PIL import Image
 
 import annotators
-from controlnext.adherence import NAMES, score
-from controlnext.measure import Asked, fitted
+from controlnext.adherence.measure import Asked, fitted
+from controlnext.adherence.score import NAMES, score
 from controlnext.training.base import CLASSIC, preset_of, write_preset
-from controlnext.training.encoders import rest
+from controlnext.training.data.encoders import rest
+from controlnext.training.data.row_data import Shown
+from controlnext.training.data.samples import Dropping, draw, stacked
 from controlnext.training.methods import Request
-from controlnext.training.report import HELD_OUT, LEARNED
-from controlnext.training.row_data import Shown
-from controlnext.training.samples import Dropping, draw, stacked
-from controlnext.training.tensorboard import Board
+from controlnext.training.runs.report import HELD_OUT, LEARNED
+from controlnext.training.runs.tensorboard import Board
 
 if TYPE_CHECKING:
     from controlnext.training.trainer import Trainer
@@ -93,7 +93,7 @@ class Validation:
         mean = sum(known) / len(known) if known else None
         self.figures = {"adherence": mean, **losses}
         self.save(step)
-        from controlnext.training.report import write_report
+        from controlnext.training.runs.report import write_report
 
         facts = {"adherence": mean, "scores": scores, "measure": NAMES.get(self.config.condition, ""), **losses}
         write_report(self.run_folder, {"step": step, **facts})

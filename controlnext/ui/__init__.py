@@ -11,28 +11,28 @@ from controlnext.errors import ControlNeXtError
 from controlnext.ui.api import Endpoints
 from controlnext.ui.examples import example_prompts
 from controlnext.ui.header import build_header
-from controlnext.ui.image import build_image_tab
-from controlnext.ui.image_events import ImageEvents
-from controlnext.ui.loras import LoraEvents
-from controlnext.ui.restore import Restore
+from controlnext.ui.image.events import ImageEvents
+from controlnext.ui.image.loras import LoraEvents
+from controlnext.ui.image.restore import Restore
+from controlnext.ui.image.tab import build_image_tab
 from controlnext.ui.shared import note_html
 from controlnext.ui.status import build_status_tab
 from controlnext.ui.theme import TITLE, launch_options
-from controlnext.ui.train import ELSEWHERE, build_train_tab
-from controlnext.ui.train_events import TrainEvents
-from controlnext.ui.train_use import UseEvents
-from controlnext.ui.video import build_video_tab
-from controlnext.ui.video_api import VideoEndpoints
-from controlnext.ui.video_events import VideoEvents
-from controlnext.ui.video_fit import FitEvents
-from controlnext.ui.video_restore import VideoRestore
+from controlnext.ui.train.events import TrainEvents
+from controlnext.ui.train.tab import ELSEWHERE, build_train_tab
+from controlnext.ui.train.use import UseEvents
+from controlnext.ui.video.api import VideoEndpoints
+from controlnext.ui.video.events import VideoEvents
+from controlnext.ui.video.fit import FitEvents
+from controlnext.ui.video.restore import VideoRestore
+from controlnext.ui.video.tab import build_video_tab
 from controlnext.ui.worker import Stream, VideoStream, stream_of, video_stream_of
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from controlnext.studio import Studio
-    from controlnext.training.runs import Trainings
+    from controlnext.studio.studio import Studio
+    from controlnext.training.runs.runs import Trainings
 
 __all__ = ["build_ui", "build_video", "launch_options"]
 

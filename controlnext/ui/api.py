@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from gradio.components.api_component import Api
 
-from controlnext.inputs import Inputs
-from controlnext.recipe import DEFAULT_STRENGTH
+from controlnext.recipes.inputs import Inputs
+from controlnext.recipes.recipe import DEFAULT_STRENGTH
 from controlnext.ui import shared
-from controlnext.ui.conditions import READY_MAP, ConditionError, make_condition, map_resolution
-from controlnext.ui.controls import SentControl
-from controlnext.ui.image_events import LIVE, RUN
-from controlnext.ui.result import facts
+from controlnext.ui.image.conditions import READY_MAP, ConditionError, make_condition, map_resolution
+from controlnext.ui.image.controls import SentControl
+from controlnext.ui.image.events import LIVE, RUN
+from controlnext.ui.image.result import facts
 from controlnext.ui.shared import open_picture, picture_input, spoken
 from controlnext.ui.worker import Stream
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-    from controlnext.studio import Studio
+    from controlnext.studio.studio import Studio
 
 SCHEMAS: Mapping[str, dict[str, Any]] = {
     "str": {"type": "string"},

@@ -11,7 +11,7 @@ from controlnext.ui.shared import PRIVATE
 from controlnext.ui.theme import TITLE
 
 if TYPE_CHECKING:
-    from controlnext.studio import Studio
+    from controlnext.studio.studio import Studio
 
 CLAIM = "Your picture sets the pose and the shapes. Your words paint the rest."
 

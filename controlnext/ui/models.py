@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from controlnext.models.readiness import WORDS
 from controlnext.progress import data_size
-from controlnext.readiness import WORDS
 
 
 def state_word(row: Mapping[str, Any]) -> str:

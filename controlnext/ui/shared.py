@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-    from controlnext.studio import Progress
+    from controlnext.studio.studio import Progress
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from controlnext.ui.shared import PRIVATE, spoken
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from controlnext.studio import Studio
+    from controlnext.studio.studio import Studio
 
 API_EXAMPLE = """```python
 from gradio_client import Client, handle_file

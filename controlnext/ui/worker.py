@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from annotators.base import Annotation
     from controlnext.animation.driven import Driving
     from controlnext.animation.job import VideoResult
-    from controlnext.animation.recipe import VideoRecipe
-    from controlnext.inputs import Inputs
-    from controlnext.recipe import Recipe
-    from controlnext.studio import Progress, Result, Studio
+    from controlnext.recipes.inputs import Inputs
+    from controlnext.recipes.recipe import Recipe
+    from controlnext.recipes.video_recipe import VideoRecipe
+    from controlnext.studio.studio import Progress, Result, Studio
 
 Stream = Callable[
     ["Recipe", "Image.Image | Annotation | Inputs | None", threading.Event], Iterator["Progress | Result"]

@@ -18,8 +18,8 @@ from controlnext.ui.worker import Stream, VideoOrder, VideoStream, animated_in_t
 
 if TYPE_CHECKING:
     from controlnext.animation.driven import Driving
-    from controlnext.animation.recipe import VideoRecipe
-    from controlnext.studio import Studio
+    from controlnext.recipes.video_recipe import VideoRecipe
+    from controlnext.studio.studio import Studio
 
 PICTURE_SECONDS = 30
 """Seconds of a GPU that one run of pictures is lent."""
@@ -87,7 +87,7 @@ def borrowed_streams(studio: Studio) -> Streams:
 
 def video_seconds(recipe: VideoRecipe, frames: int) -> float:
     """Reckon how long a GPU takes for a video, with a good margin; see `STEP_SECONDS`."""
-    from controlnext.windows import plan_windows
+    from controlnext.method.windows import plan_windows
 
     drawn = sum(len(window) for window in plan_windows(frames, recipe.window, recipe.overlap))
     megapixels = recipe.width * recipe.height / 1e6

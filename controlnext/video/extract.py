@@ -10,9 +10,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from controlnext.adherence.skeletons import joints_in_drawing
 from controlnext.hashes import weights_digest
 from controlnext.progress import Clock, Progress, stop_if
-from controlnext.skeletons import joints_in_drawing
 from controlnext.video.clip import Clip
 from controlnext.video.frames import Frames
 from controlnext.video.plan import Plan
@@ -94,7 +94,7 @@ def read_poses(
     Args:
         clip: as `open_clip` found it.
         plan: which part; it bounds the work.
-        reader: reads one frame, such as `annotators.pose_reader.PoseReader`, or `read_drawing` for ready-made pose frames.
+        reader: reads one frame, such as `annotators.poses.pose_reader.PoseReader`, or `read_drawing` for ready-made pose frames.
         cache: asked first and filled on the way; what a stopped run has read is not lost.
         on_progress: told after every frame.
         cancel: stops after the current frame once it is set.

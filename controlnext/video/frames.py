@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 from PIL import Image
 
-from controlnext.pictures import fit_condition
+from controlnext.recipes.pictures import fit_condition
 from controlnext.video.clip import SQUARE, Clip, open_picture
 from controlnext.video.ffmpeg import PICTURES_OUT, Process, VideoError, rate, read_picture, source
 from controlnext.video.plan import Plan, plan_cut, taken_pictures

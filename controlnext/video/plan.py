@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from controlnext.limits import Limit
+from controlnext.recipes.limits import Limit
 from controlnext.video.clip import Clip
 from controlnext.video.ffmpeg import VideoError
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from controlnext.skeletons import VISIBLE
+from controlnext.adherence.skeletons import VISIBLE
 from controlnext.video.ffmpeg import MAX_PIXELS, VideoError
 
 POINTS = 128

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from controlnext.skeletons import VISIBLE
+from controlnext.adherence.skeletons import VISIBLE
 from controlnext.video.poses import BODY, visible
 from controlnext.video.tracks import Track
 

@@ -12,8 +12,8 @@ from uuid import uuid4
 import numpy as np
 from PIL import Image
 
+from controlnext.recipes.mp4 import metadata_file
 from controlnext.video.clip import Clip
-from controlnext.video.contents import metadata_file
 from controlnext.video.ffmpeg import Process, VideoError, rate, run, source, write_failure
 
 QUALITY = 18

@@ -35,7 +35,7 @@ def presets_dir(tmp_path_factory):
 def whole(presets_dir, tmp_path_factory):
     """One studio with everything real but its weights."""
     import annotators
-    from controlnext.studio import Studio
+    from controlnext.studio.studio import Studio
 
     return Studio(
         output_dir=tmp_path_factory.mktemp("out"),

@@ -8,17 +8,17 @@ from video_clips import make
 
 import annotators
 from controlnext.animation import read_reference, read_video_recipe
-from controlnext.animation.engine import VideoEngine
 from controlnext.animation.output import Output
-from controlnext.animation.recipe import VideoRecipe
 from controlnext.assets import PRESETS
-from controlnext.engine import Engine
+from controlnext.engine.engine import Engine
+from controlnext.engine.memory_ladder import RUNGS
+from controlnext.engine.video_engine import VideoEngine
 from controlnext.errors import ControlNeXtError, StudioError
-from controlnext.memory import RUNGS
-from controlnext.presets import PresetError
+from controlnext.models.presets import PresetError
 from controlnext.progress import Cancelled
-from controlnext.recipe import RecipeError
-from controlnext.studio import Studio
+from controlnext.recipes.recipe import RecipeError
+from controlnext.recipes.video_recipe import VideoRecipe
+from controlnext.studio.studio import Studio
 from controlnext.video import VideoError, open_clip, read_frames
 
 

@@ -3,13 +3,13 @@ import json
 import pytest
 from animation_clips import noise_clip
 
-from controlnext import cli
 from controlnext.animation import read_video_recipe
+from controlnext.cli import main as cli
 
 
 @pytest.fixture
 def place(tmp_path, presets_dir, reference, monkeypatch):
-    monkeypatch.setattr("controlnext.catalogue.PRESETS", presets_dir)
+    monkeypatch.setattr("controlnext.models.catalogue.PRESETS", presets_dir)
     monkeypatch.chdir(tmp_path)
     reference.save("figure.png")
     return tmp_path

@@ -2,8 +2,8 @@ import pytest
 
 from controlnext.animation import VideoRecipe, read_video_recipe
 from controlnext.animation.choice import Choice
-from controlnext.recipe import RecipeError
-from controlnext.recipe_png import RECIPE_KEY
+from controlnext.recipes.png import RECIPE_KEY
+from controlnext.recipes.recipe import RecipeError
 from controlnext.video import write_video
 
 

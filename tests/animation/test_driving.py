@@ -11,7 +11,7 @@ from video_figures import person
 
 import annotators
 from annotators.base import Backend, Drawing
-from annotators.skeleton_svd import draw_svd_skeleton
+from annotators.poses.skeleton_svd import draw_svd_skeleton
 from controlnext.animation import Choice, Driver
 from controlnext.animation.choice import MOST_PEOPLE
 from controlnext.progress import Cancelled

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from annotators import fetch
+from annotators.weights import fetch
 
 needs_mediapipe = [
     pytest.mark.weights,

@@ -3,7 +3,8 @@
 import pytest
 from annotator_helpers import save_depth_anything, save_segformer, save_upernet
 
-from annotators import depth, fetch, loading, segmentation, table
+from annotators import depth, segmentation, table
+from annotators.weights import fetch, loading
 
 SAVERS = {
     depth.DEPTH_ANYTHING: save_depth_anything,
@@ -50,7 +51,7 @@ def starter_weights(tmp_path_factory):
     import torch
     from safetensors.torch import save_file
 
-    from annotators import starter_net
+    from annotators.starter import net as starter_net
 
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("starter") / "model.safetensors"
@@ -61,7 +62,8 @@ def starter_weights(tmp_path_factory):
 @pytest.fixture
 def untrained_starter(starter_weights, monkeypatch):
     """The starter net's backends, served by an untrained net."""
-    from annotators import starter, starter_net
+    from annotators.starter import backend as starter
+    from annotators.starter import net as starter_net
 
     monkeypatch.setattr(starter, "STARTER_READER", starter_weights)
     monkeypatch.setattr(starter_net, "STARTER_READER", starter_weights)

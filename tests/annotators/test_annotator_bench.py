@@ -3,7 +3,7 @@ import json
 import pytest
 from annotator_helpers import scene
 
-from controlnext.bench import annotators as bench
+from controlnext.bench.cost import annotators as bench
 
 
 @pytest.fixture(autouse=True)

@@ -213,7 +213,7 @@ def test_every_setting_is_honoured_by_some_backend():
 
 
 def test_a_fresh_machine_says_what_is_missing_and_where_it_comes_from(nothing_fetched, monkeypatch):
-    monkeypatch.setattr("annotators.starter.STARTER_READER", nothing_fetched / "none")
+    monkeypatch.setattr("annotators.starter.backend.STARTER_READER", nothing_fetched / "none")
     with pytest.raises(AnnotatorError, match=r"mediapipe==0.10.21.*python -m annotators fetch"):
         annotate("pose", astronaut())
     with pytest.raises(AnnotatorError, match=r"Depth-Anything-V2-Small-hf \(99 MB.*fetch depth-anything"):

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from annotator_helpers import scene
 
-from annotators import ANNOTATORS, annotate, dwpose, loading
+from annotators import ANNOTATORS, annotate
+from annotators.poses import dwpose
+from annotators.weights import loading
 
 
 class Session:

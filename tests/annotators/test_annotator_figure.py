@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from annotator_helpers import astronaut, coffee, hopper, needs_mediapipe
 
-from annotators import NobodyFound, annotate, starter, starter_net
-from annotators.figure import PARTS, draw_scene
+from annotators import NobodyFound, annotate
+from annotators.starter import backend as starter
+from annotators.starter import net as starter_net
+from annotators.starter.figure import PARTS, draw_scene
 
 pytestmark = needs_mediapipe
 
@@ -38,7 +40,7 @@ def test_the_names_are_the_starter_nets():
 
 
 def test_both_annotators_draw_one_reading(monkeypatch):
-    from annotators import figure
+    from annotators.starter import figure
 
     readings = []
     monkeypatch.setattr(figure, "draw_scene", lambda rgb: readings.append(1) or draw_scene(rgb))
@@ -87,7 +89,7 @@ class TestOwnWorld:
 
     def test_auto_takes_the_starter_net_for_its_own_world_without_a_warning(self, untrained_starter, monkeypatch):
         monkeypatch.setattr(starter_net, "_people", lambda heat, height, width: [self.body()])
-        monkeypatch.setattr("annotators.openpose.body_points", lambda *_: self.body(by=3))
+        monkeypatch.setattr("annotators.poses.openpose.body_points", lambda *_: self.body(by=3))
         for name in ("depth", "segmentation"):
             made = annotate(name, astronaut())
             assert made.backend == "starter"

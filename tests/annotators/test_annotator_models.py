@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from annotator_helpers import scene
 
-from annotators import AnnotatorError, annotate, depth, hub, loading, segmentation, table
+from annotators import AnnotatorError, annotate, depth, segmentation, table
 from annotators.palette import ADE20K
+from annotators.weights import hub, loading
 
 
 def test_depth_fills_the_range_and_comes_as_data(tiny_models):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from annotators import AnnotatorError, draw_pose, people_from_json, people_to_json
-from annotators.people import People, Person
-from annotators.skeleton import draw_skeleton
+from annotators.poses.people import People, Person
+from annotators.poses.skeleton import draw_skeleton
 
 
 def points(count, seed):

@@ -6,8 +6,8 @@ from annotator_helpers import astronaut, coffee, hopper, needs_mediapipe
 from PIL import Image
 
 from annotators import NobodyFound, annotate
-from annotators.openpose import body_points, hidden_points
-from annotators.skeleton import KEYPOINTS
+from annotators.poses.openpose import body_points, hidden_points
+from annotators.poses.skeleton import KEYPOINTS
 
 # Places read by `mp.solutions.holistic` of mediapipe 0.10.21 (static mode). Ours come from a second crop, so they may
 # differ by a few pixels; 16 px of 512 is less than the width of an eye.
@@ -171,7 +171,7 @@ class TestPhotos:
 
 class TestStarter:
     def test_the_starter_net_serves_depth_parts_and_pose_with_one_reading(self, untrained_starter, monkeypatch):
-        from annotators import starter_net
+        from annotators.starter import net as starter_net
 
         readings = []
         real = starter_net.read

@@ -4,7 +4,7 @@ from annotator_helpers import astronaut, needs_mediapipe
 
 from annotators import ANNOTATORS, annotate
 from annotators.base import AnnotatorError, Availability, Backend, BackendMissing, Drawing, NobodyFound
-from annotators.pose_reader import PoseReader
+from annotators.poses.pose_reader import PoseReader
 from annotators.table import CACHE
 
 

@@ -3,7 +3,7 @@ import time
 import numpy as np
 import pytest
 
-from annotators.skeleton import COLOURS, HAND_LIMBS, KEYPOINTS, LIMBS, draw_skeleton
+from annotators.poses.skeleton import COLOURS, HAND_LIMBS, KEYPOINTS, LIMBS, draw_skeleton
 
 FIGURE = np.array(
     [

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from annotators import AnnotatorError, draw_pose
-from annotators.people import People, Person
-from annotators.skeleton import HAND_LIMBS, LIMBS, draw_skeleton
-from annotators.skeleton_svd import draw_svd_skeleton
+from annotators.poses.people import People, Person
+from annotators.poses.skeleton import HAND_LIMBS, LIMBS, draw_skeleton
+from annotators.poses.skeleton_svd import draw_svd_skeleton
 
 HEIGHT, WIDTH = 160, 96
 

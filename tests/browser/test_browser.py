@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from controlnext.recipe_png import read_png
+from controlnext.recipes.png import read_png
 from controlnext.ui.examples import example_pictures
 
 pytestmark = pytest.mark.browser

@@ -5,9 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from controlnext.bench import BENCHES, controls
-from controlnext.starter.conditions import condition
-from controlnext.starter.dataset import make_samples
+from controlnext.bench import BENCHES
+from controlnext.bench.quality import controls
+from controlnext.starter.train.dataset import make_samples
+from controlnext.starter.world.conditions import condition
 
 
 class Pipeline:

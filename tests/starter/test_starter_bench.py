@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from annotators.starter_net import PARTS, Reading
-from controlnext.bench.starter import Colours, Tally, judge, table
-from controlnext.starter.dataset import make_samples
+from annotators.starter.net import PARTS, Reading
+from controlnext.bench.quality.starter import Colours, Tally, judge, table
+from controlnext.starter.train.dataset import make_samples
 
 
 @pytest.fixture(scope="module")

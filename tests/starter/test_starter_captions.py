@@ -1,8 +1,8 @@
 import numpy as np
 from transformers import CLIPTokenizer
 
-from controlnext.starter.captions import MAX_TOKENS, caption, write_tokenizer
-from controlnext.starter.world import sample_scene
+from controlnext.starter.world.captions import MAX_TOKENS, caption, write_tokenizer
+from controlnext.starter.world.world import sample_scene
 
 
 def test_canonical_caption_names_everything():

@@ -3,9 +3,9 @@ import pytest
 from PIL import Image
 
 from annotators import describe_figure
-from annotators.starter_colours import ColourNames, bundled, in_words
-from controlnext.starter.colours import learn_colours
-from controlnext.starter.dataset import make_samples
+from annotators.starter.colours import ColourNames, bundled, in_words
+from controlnext.starter.train.dataset import make_samples
+from controlnext.starter.world.colours import learn_colours
 
 
 @pytest.fixture(scope="module")

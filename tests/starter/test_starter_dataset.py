@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from controlnext.starter.conditions import CONDITIONS, condition
-from controlnext.starter.dataset import Shards, encode_shard, make_samples, write_shard
-from controlnext.starter.networks import make_vae
-from controlnext.starter.styles import STYLES, restyle
-from controlnext.starter.train_reader import heatmaps
+from controlnext.starter.train.dataset import Shards, encode_shard, make_samples, write_shard
+from controlnext.starter.train.networks import make_vae
+from controlnext.starter.train.reader import heatmaps
+from controlnext.starter.world.conditions import CONDITIONS, condition
+from controlnext.starter.world.styles import STYLES, restyle
 
 
 @pytest.fixture(scope="module")

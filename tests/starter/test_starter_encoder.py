@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from controlnext.starter.clips import write_clips
-from controlnext.starter.dataset import make_samples, write_shard
-from controlnext.starter.loop import Plan
-from controlnext.starter.networks import make_vae
-from controlnext.starter.train_encoder import Questions, answers, train
-from controlnext.starter.video_networks import make_image_encoder
-from controlnext.starter.world import PARTS
+from controlnext.starter.train.clips import write_clips
+from controlnext.starter.train.dataset import make_samples, write_shard
+from controlnext.starter.train.encoder import Questions, answers, train
+from controlnext.starter.train.loop import Plan
+from controlnext.starter.train.networks import make_vae
+from controlnext.starter.train.video_networks import make_image_encoder
+from controlnext.starter.world.world import PARTS
 
 
 def test_hair_under_a_hat_is_not_asked_for():

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from controlnext.starter.loop import Loop, Plan
+from controlnext.starter.train.loop import Loop, Plan
 
 
 def _loop(folder, minutes):

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from controlnext.starter.motion import KINDS, render_clip, sample_clip, sample_motion
-from controlnext.starter.world import people_of
+from controlnext.starter.world.motion import KINDS, render_clip, sample_clip, sample_motion
+from controlnext.starter.world.world import people_of
 
 
 def test_a_seed_is_one_clip_and_its_frames_differ_in_the_figure_alone():

@@ -1,7 +1,7 @@
 import torch
 
-from controlnext.starter.networks import make_scheduler
-from controlnext.starter.train_base import Diffusion
+from controlnext.starter.train.base import Diffusion
+from controlnext.starter.train.networks import make_scheduler
 
 
 def test_schedule_ends_in_pure_noise():

@@ -3,7 +3,7 @@ import json
 import pytest
 from tiny_studio import save_adapter, save_base, save_lora
 
-from controlnext.starter.pack import pack
+from controlnext.starter.train.pack import pack
 
 
 @pytest.fixture

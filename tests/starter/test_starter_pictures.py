@@ -1,10 +1,10 @@
 import numpy as np
 from PIL import Image
 
-from annotators.starter_net import PARTS_PALETTE
+from annotators.starter.net import PARTS_PALETTE
 from controlnext.starter.pictures import main, normal_map, write_pictures
 from controlnext.training.config import DataConfig
-from controlnext.training.rows import read_rows
+from controlnext.training.data.rows import read_rows
 
 
 def test_pictures_are_a_folder_to_train_from(tmp_path, capsys):

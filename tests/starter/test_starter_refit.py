@@ -1,7 +1,7 @@
 import torch
 from diffusers.models.autoencoders.vae import Encoder
 
-from controlnext.starter.refit import refit
+from controlnext.starter.train.refit import refit
 
 
 def make_encoder(groups: int) -> Encoder:

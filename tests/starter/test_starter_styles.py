@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from annotators.canny import find_edges
-from controlnext.adherence import edge_f1
-from controlnext.bench.lora import colour_distance
-from controlnext.starter.dataset import make_samples
-from controlnext.starter.styles import STYLES, restyle
+from controlnext.adherence.score import edge_f1
+from controlnext.bench.quality.lora import colour_distance
+from controlnext.starter.train.dataset import make_samples
+from controlnext.starter.world.styles import STYLES, restyle
 
 
 @pytest.fixture(scope="module")

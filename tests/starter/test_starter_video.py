@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from controlnext.model import ControlNeXtModel
-from controlnext.starter.clips import FRAMES, Clips, write_clips
-from controlnext.starter.motion import CLIP_SIZE
-from controlnext.starter.networks import make_unet, make_vae
-from controlnext.starter.train_video import Batches, Stage, _as_frames, motion_bucket, sample, weigh
-from controlnext.starter.video_networks import (
+from controlnext.method.model import ControlNeXtModel
+from controlnext.starter.train.clips import FRAMES, Clips, write_clips
+from controlnext.starter.train.networks import make_unet, make_vae
+from controlnext.starter.train.video import Batches, Stage, _as_frames, motion_bucket, sample, weigh
+from controlnext.starter.train.video_networks import (
     as_vision_input,
     make_frame_unet,
     make_image_encoder,
@@ -20,6 +19,7 @@ from controlnext.starter.video_networks import (
     start_frame_unet,
     start_video_unet,
 )
+from controlnext.starter.world.motion import CLIP_SIZE
 
 
 @pytest.fixture(scope="module")

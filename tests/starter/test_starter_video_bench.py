@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from annotators.starter_colours import ColourNames
-from controlnext.bench import starter_video as bench
+from annotators.starter.colours import ColourNames
+from controlnext.bench.quality import starter_video as bench
 
 FRAMES = 3
 

@@ -3,10 +3,10 @@ import pytest
 import torch
 from diffusers import AutoencoderKLTemporalDecoder
 
-from controlnext.starter.dataset import write_shard
-from controlnext.starter.loop import Plan
-from controlnext.starter.networks import make_vae
-from controlnext.starter.train_video_vae import (
+from controlnext.starter.train.dataset import write_shard
+from controlnext.starter.train.loop import Plan
+from controlnext.starter.train.networks import make_vae
+from controlnext.starter.train.video_decoder import (
     COLOURED,
     HEAD,
     RIM,
@@ -17,8 +17,8 @@ from controlnext.starter.train_video_vae import (
     shrink,
     train,
 )
-from controlnext.starter.video_networks import CLIP_SIZE, make_video_vae
-from controlnext.starter.world import PARTS
+from controlnext.starter.train.video_networks import CLIP_SIZE, make_video_vae
+from controlnext.starter.world.world import PARTS
 
 
 def test_a_picture_and_its_parts_shrink_alike():

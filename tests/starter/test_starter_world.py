@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from controlnext.starter import figure, world
-from controlnext.starter.raycast import Camera, cast
+from controlnext.starter.world import figure, world
+from controlnext.starter.world.raycast import Camera, cast
 
 PARTS = world.PARTS
 

@@ -10,12 +10,12 @@ from training_parts import PATTERN, RandomData, tiny_config, tiny_method, tiny_t
 
 from controlnext import ControlNeXtAdapter
 from controlnext.training.config import ConfigError, load_config
-from controlnext.training.data import PictureData
-from controlnext.training.encoders import PictureEncoder
+from controlnext.training.data.encoders import PictureEncoder
+from controlnext.training.data.pictures import PictureData
+from controlnext.training.data.rows import Row
+from controlnext.training.data.samples import Dropping, Loader, Order
+from controlnext.training.data.store import Store
 from controlnext.training.methods import call_unet
-from controlnext.training.rows import Row
-from controlnext.training.samples import Dropping, Loader, Order
-from controlnext.training.store import Store
 
 FACTS = {"annotator": "canny"}
 

@@ -14,23 +14,23 @@ from video_figures import person
 
 import annotators
 from annotators.base import Backend, Drawing
-from annotators.people import People, Person
 from annotators.pose import draw_people
+from annotators.poses.people import People, Person
 from controlnext import ControlNeXtAdapter
 from controlnext.assets import PRESETS
-from controlnext.presets import load_preset
+from controlnext.models.presets import load_preset
 from controlnext.training.base import write_preset
-from controlnext.training.clip_data import TIME_IDS, ClipData
 from controlnext.training.config import ConfigError
-from controlnext.training.encoders import ClipEncoder
+from controlnext.training.data.clips import TIME_IDS, ClipData
+from controlnext.training.data.encoders import ClipEncoder
+from controlnext.training.data.rows import read_rows
+from controlnext.training.data.samples import Dropping, generator_for
+from controlnext.training.data.store import Store
 from controlnext.training.errors import TrainingError
 from controlnext.training.losses import ContinuousProcess
 from controlnext.training.methods import ControlNeXtMethod, Request, stock_pictures
-from controlnext.training.rows import read_rows
-from controlnext.training.run_folder import RunFolder
-from controlnext.training.samples import Dropping, generator_for
+from controlnext.training.runs.run_folder import RunFolder
 from controlnext.training.start import facts_of, filled
-from controlnext.training.store import Store
 from controlnext.training.trainer import Trainer
 from controlnext.training.validation import Validation
 

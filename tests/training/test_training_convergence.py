@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file
 from tiny_models import TEXT_WIDTH, make_unet
 
-from controlnext.training.convergence import WAYS, WEIGHTS_FILE, Way, build, variant_at
+from controlnext.bench.convergence.ways import WAYS, WEIGHTS_FILE, Way, build, variant_at
 from controlnext.training.errors import TrainingError
 from controlnext.training.methods import call_unet
 

@@ -10,14 +10,14 @@ from training_parts import tiny_config
 
 import annotators
 from controlnext.progress import Cancelled
-from controlnext.training.data import PictureData
-from controlnext.training.encoders import PictureEncoder
+from controlnext.training.data.encoders import PictureEncoder
+from controlnext.training.data.frames import buckets, frame_for, nearest_bucket
+from controlnext.training.data.pictures import PictureData
+from controlnext.training.data.row_data import check_conditions
+from controlnext.training.data.rows import read_rows
+from controlnext.training.data.samples import generator_for
+from controlnext.training.data.store import Store
 from controlnext.training.errors import TrainingError
-from controlnext.training.frames import buckets, frame_for, nearest_bucket
-from controlnext.training.row_data import check_conditions
-from controlnext.training.rows import read_rows
-from controlnext.training.samples import generator_for
-from controlnext.training.store import Store
 
 FIRST = generator_for(0)
 

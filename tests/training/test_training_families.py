@@ -10,10 +10,10 @@ from PIL import Image
 from tiny_models import sdxl_components, svd_components
 
 from controlnext import ControlNeXtAdapter
-from controlnext.presets import load_preset
+from controlnext.models.presets import load_preset
 from controlnext.training import base
 from controlnext.training.config import as_config
-from controlnext.training.run_folder import RunFolder
+from controlnext.training.runs.run_folder import RunFolder
 from controlnext.training.start import train
 
 FIRST_BLOCK = 320  # channels in which the real modules of sdxl and svd-v2 end

@@ -8,10 +8,10 @@ from tiny_models import CHANNELS, make_case, make_module, make_unet, sd_componen
 from training_parts import PATTERN, tiny_method
 
 from controlnext import ControlNeXtAdapter
-from controlnext.injection import attach
+from controlnext.method.injection import attach
+from controlnext.method.weights import WeightsError
 from controlnext.training.errors import TrainingError
 from controlnext.training.methods import Request, call_unet
-from controlnext.weights import WeightsError
 
 KEY = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_out.0.weight"
 FACTS = {"annotator": "canny", "gamma": "0.35", "base": "tiny", "steps": "7"}

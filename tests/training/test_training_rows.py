@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from controlnext.training.config import DataConfig
+from controlnext.training.data.rows import BadRow, read_rows, split
 from controlnext.training.errors import TrainingError
-from controlnext.training.rows import BadRow, read_rows, split
 
 
 def picture(path: Path, size=(64, 64)) -> Path:

@@ -5,8 +5,8 @@ from threading import Timer
 
 import pytest
 
-from controlnext.training.report import curve, thinned
-from controlnext.training.run_folder import RunFolder, seconds_left
+from controlnext.training.runs.report import curve, thinned
+from controlnext.training.runs.run_folder import RunFolder, seconds_left
 
 
 @pytest.fixture

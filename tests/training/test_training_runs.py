@@ -13,9 +13,9 @@ from train_fakes import FakeLaunch
 
 from controlnext.training.config import as_config, load_config
 from controlnext.training.errors import TrainingError
-from controlnext.training.follow import Follow
-from controlnext.training.run_folder import RunFolder
-from controlnext.training.runs import ASKED, Trainings
+from controlnext.training.runs.follow import Follow
+from controlnext.training.runs.run_folder import RunFolder
+from controlnext.training.runs.runs import ASKED, Trainings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -104,7 +104,7 @@ def test_an_app_that_ends_in_order_asks_its_training_to_save(tmp_path):
     code = (
         "import os, signal, sys, time; sys.path[:0] = ['tests', '.']\n"
         "import app; from train_fakes import FakeLaunch; from controlnext.training.config import as_config\n"
-        "from controlnext.training.runs import Trainings\n"
+        "from controlnext.training.runs.runs import Trainings\n"
         f"trainings = Trainings({str(tmp_path)!r}, launch=FakeLaunch(step_seconds=0.05), processes=1)\n"
         "app.launch = lambda *_: (trainings.start(as_config({'condition': 'canny', 'output': 'one', 'data': {'folder': 'x'}})),\n"
         "    [time.sleep(0.05) for _ in iter(lambda: trainings.standing('one').state == 'training', True)],\n"
@@ -189,7 +189,7 @@ def test_the_newest_is_named_first_and_other_folders_are_not(trainings, tmp_path
 
 @pytest.mark.parametrize(("cores", "batch", "split"), [(2, 16, (8, 2)), (2, 5, (5, 1)), (1, 16, (16, 1))])
 def test_the_starter_is_shared_by_two_processes_of_a_processor(tmp_path, launch, monkeypatch, cores, batch, split):
-    monkeypatch.setattr("controlnext.training.runs._cores", lambda: cores)
+    monkeypatch.setattr("controlnext.training.runs.runs._cores", lambda: cores)
     trainings = Trainings(tmp_path / "training", device="cpu", launch=launch)
     trainings.start(configure(learning={"batch": batch}))
     config, processes = launch.configs[0]

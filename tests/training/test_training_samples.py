@@ -5,7 +5,7 @@ import pytest
 import torch
 from training_parts import RandomData
 
-from controlnext.training.samples import Dropping, Loader, Order, draw, generator_for
+from controlnext.training.data.samples import Dropping, Loader, Order, draw, generator_for
 
 EMPTY = {"encoder_hidden_states": torch.zeros(2)}
 FULL = {"encoder_hidden_states": torch.ones(2), "time_ids": torch.ones(3)}

@@ -18,14 +18,14 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from controlnext import ControlNeXtAdapter, StableDiffusionControlNeXtPipeline
-from controlnext.cli import main
-from controlnext.inputs import Inputs
-from controlnext.studio import Studio
+from controlnext.cli.main import main
+from controlnext.recipes.inputs import Inputs
+from controlnext.studio.studio import Studio
 from controlnext.training.base import start_of
 from controlnext.training.config import as_config, load_config, to_yaml
 from controlnext.training.errors import TrainingError
-from controlnext.training.report import LEARNED_TOO
-from controlnext.training.run_folder import RunFolder
+from controlnext.training.runs.report import LEARNED_TOO
+from controlnext.training.runs.run_folder import RunFolder
 from controlnext.training.start import start_process, train
 
 ROOT = Path(__file__).resolve().parents[2]

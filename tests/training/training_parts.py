@@ -5,9 +5,9 @@ from diffusers import DDIMScheduler
 from tiny_models import CHANNELS, TEXT_WIDTH, make_module, make_unet
 
 from controlnext.training.config import as_config
+from controlnext.training.data.samples import Dropping, Sample
 from controlnext.training.losses import DiscreteProcess
 from controlnext.training.methods import ControlNeXtMethod
-from controlnext.training.samples import Dropping, Sample
 from controlnext.training.start import filled
 from controlnext.training.trainer import Trainer
 

@@ -30,8 +30,8 @@ def events(studio, annotators):
     """The image tab's handlers over the fake studio, wired but not served."""
     import gradio as gr
 
-    from controlnext.ui.image import build_image_tab
-    from controlnext.ui.image_events import ImageEvents
+    from controlnext.ui.image.events import ImageEvents
+    from controlnext.ui.image.tab import build_image_tab
     from controlnext.ui.worker import stream_of
 
     with gr.Blocks():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from controlnext.ui.image_events import ImageEvents
+from controlnext.ui.image.events import ImageEvents
 
 PAGE = SimpleNamespace(session_hash="page")
 

@@ -8,7 +8,7 @@ import pytest
 from gradio_client import handle_file
 from PIL import Image
 
-from controlnext.recipe_png import read_png
+from controlnext.recipes.png import read_png
 
 NO_DEFAULT = "no default"
 

@@ -13,13 +13,13 @@ from PIL import Image
 from tab_values import PAGE, applied, data_of
 from ui_fakes import FakeAnnotators, FakeStudio
 
-from controlnext.recipe_png import read_inputs, read_png
+from controlnext.recipes.png import read_inputs, read_png
 from controlnext.ui.api import Endpoints
-from controlnext.ui.conditions import ConditionError
-from controlnext.ui.controls import OFF, ROWS, SentControl
-from controlnext.ui.curve import curve_svg
-from controlnext.ui.restore import Restore
-from controlnext.ui.start import Painted, layer_of, painted_mask, start_images
+from controlnext.ui.image.conditions import ConditionError
+from controlnext.ui.image.controls import OFF, ROWS, SentControl
+from controlnext.ui.image.curve import curve_svg
+from controlnext.ui.image.restore import Restore
+from controlnext.ui.image.start_picture import Painted, layer_of, painted_mask, start_images
 from controlnext.ui.worker import stream_of
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import gradio as gr
 import pytest
 
-from controlnext.conflicts import Conflict
+from controlnext.loras.conflicts import Conflict
 from controlnext.ui import build_ui
-from controlnext.ui.image import build_image_tab
-from controlnext.ui.loras import LORA_ROWS, NO_LORA, WORDS, LoraEvents, lora_html
+from controlnext.ui.image.loras import LORA_ROWS, NO_LORA, WORDS, LoraEvents, lora_html
+from controlnext.ui.image.tab import build_image_tab
 
 FACTS = {"rank": 16, "style": "kohya", "size": 151_000_000, "trigger": "<b>clay</b>"}
 

@@ -1,9 +1,9 @@
 import gradio as gr
 import pytest
 
-from controlnext.readiness import WORDS
-from controlnext.ui.image import build_image_tab
-from controlnext.ui.image_events import ImageEvents
+from controlnext.models.readiness import WORDS
+from controlnext.ui.image.events import ImageEvents
+from controlnext.ui.image.tab import build_image_tab
 from controlnext.ui.models import model_choices, model_info, state_word
 from controlnext.ui.worker import stream_of
 

@@ -15,15 +15,15 @@ from PIL import Image
 from tab_values import PAGE, applied, data_of
 from ui_fakes import KINDS, FakeAnnotators, FakeStudio
 
-from controlnext.pictures import fit_condition
-from controlnext.recipe import LoraUse, RecipeError
-from controlnext.recipe_png import read_png, write_png
+from controlnext.recipes.pictures import fit_condition
+from controlnext.recipes.png import read_png, write_png
+from controlnext.recipes.recipe import LoraUse, RecipeError
 from controlnext.ui import build_ui
-from controlnext.ui.conditions import READY_MAP
 from controlnext.ui.examples import example_pictures, example_prompts
 from controlnext.ui.header import chip_html
-from controlnext.ui.loras import NO_LORA
-from controlnext.ui.restore import Restore
+from controlnext.ui.image.conditions import READY_MAP
+from controlnext.ui.image.loras import NO_LORA
+from controlnext.ui.image.restore import Restore
 from controlnext.ui.shared import picture_input
 from controlnext.ui.status import status_html
 
@@ -90,7 +90,7 @@ def test_condition_that_fails_is_cleared_and_said(events, tmp_path):
 
 
 def test_condition_that_takes_long_says_so(events, picture, monkeypatch):
-    monkeypatch.setattr("controlnext.ui.image_events.SLOW_SECONDS", 0.01)
+    monkeypatch.setattr("controlnext.ui.image.events.SLOW_SECONDS", 0.01)
     before = events.annotators.annotate
     monkeypatch.setattr(events.annotators, "annotate", lambda *a, **k: (time.sleep(0.1), before(*a, **k))[1])
     first, second = events.show_condition(data_of(events, picture=str(picture)))

@@ -10,7 +10,7 @@ import pytest
 from gradio_client import Client, handle_file
 from PIL import Image
 
-from controlnext.recipe_png import read_condition, read_png
+from controlnext.recipes.png import read_condition, read_png
 from controlnext.ui import build_ui, launch_options
 
 
@@ -20,7 +20,7 @@ def real(tmp_path_factory):
     from tiny_studio import save_all
 
     import annotators
-    from controlnext.studio import Studio
+    from controlnext.studio.studio import Studio
 
     folder = tmp_path_factory.mktemp("studio")
     return Studio(

@@ -17,17 +17,17 @@ from train_fakes import FakeLaunch
 import annotators as real_annotators
 import app
 from controlnext.training.config import TrainConfig, load_config
-from controlnext.training.report import LEARNED_TOO
-from controlnext.training.runs import Trainings
+from controlnext.training.runs.report import LEARNED_TOO
+from controlnext.training.runs.runs import Trainings
 from controlnext.ui import build_ui
-from controlnext.ui.image import build_image_tab
-from controlnext.ui.image_events import ImageEvents
-from controlnext.ui.train import build_train_tab, learner_info
-from controlnext.ui.train_events import PICTURES, TrainEvents
-from controlnext.ui.train_form import NO_START, OWN, defaults, families, safe_name, starts
-from controlnext.ui.train_parts import curves_html
-from controlnext.ui.train_pictures import put_together
-from controlnext.ui.train_use import UseEvents
+from controlnext.ui.image.events import ImageEvents
+from controlnext.ui.image.tab import build_image_tab
+from controlnext.ui.train.events import PICTURES, TrainEvents
+from controlnext.ui.train.form import NO_START, OWN, defaults, families, safe_name, starts
+from controlnext.ui.train.parts import curves_html
+from controlnext.ui.train.pictures import put_together
+from controlnext.ui.train.tab import build_train_tab, learner_info
+from controlnext.ui.train.use import UseEvents
 from controlnext.ui.worker import stream_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -437,7 +437,7 @@ def test_a_name_that_is_taken_and_a_full_disk_are_sentences(train, photos, monke
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("controlnext.ui.train_pictures.shutil.copyfile", full)
+    monkeypatch.setattr("controlnext.ui.train.pictures.shutil.copyfile", full)
     with pytest.raises(gr.Error, match="no room left on the disk"):
         begin(train, files=photos, name="other")
     assert train.trainings.names() == ["mine"]
@@ -506,7 +506,7 @@ def test_every_event_of_the_tab_is_private(studio, annotators, tmp_path, launch)
 @pytest.mark.skipif(not BASE.is_file(), reason="the starter model's weights (assets/starter) are not here")
 def test_uploaded_pictures_become_a_model_of_the_studio(photos, tmp_path):
     """Nothing here is a fake but the number of denoising steps of the fixed pictures."""
-    from controlnext.studio import Studio
+    from controlnext.studio.studio import Studio
     from controlnext.training.start import start_process
 
     def launch(config: TrainConfig, processes: int) -> object:

@@ -14,11 +14,11 @@ from PIL import Image
 from tab_values import PAGE
 from video_fakes import FakePoses
 
-from controlnext.animation.recipe import read_video_recipe
 from controlnext.errors import ControlNeXtError
+from controlnext.recipes.video_recipe import read_video_recipe
 from controlnext.ui import build_ui, build_video
-from controlnext.ui.video import CHOICE, RUN
-from controlnext.ui.video_parts import sure_html
+from controlnext.ui.video.parts import sure_html
+from controlnext.ui.video.tab import CHOICE, RUN
 from controlnext.video import open_clip
 
 
@@ -155,7 +155,7 @@ def test_nobody_says_so_and_clears_the_fit(video, clips):
 
 
 def test_change_while_a_clip_is_read_ends_that_reading_silently(video, clips, monkeypatch):
-    monkeypatch.setattr("controlnext.ui.video_fit.SETTLED_SECONDS", 0)
+    monkeypatch.setattr("controlnext.ui.video.fit.SETTLED_SECONDS", 0)
     old = video.fit.show(filled(video, clips), PAGE)
     next(old)
     new = fitted(video, filled(video, clips, start=0.5))
@@ -165,7 +165,7 @@ def test_change_while_a_clip_is_read_ends_that_reading_silently(video, clips, mo
 
 
 def test_change_right_after_another_leaves_the_page_alone_but_says_something(video, clips, monkeypatch):
-    monkeypatch.setattr("controlnext.ui.video_fit.SETTLED_SECONDS", 60)
+    monkeypatch.setattr("controlnext.ui.video.fit.SETTLED_SECONDS", 60)
     with ThreadPoolExecutor() as pool:
         old = pool.submit(list, video.fit.show(filled(video, clips), PAGE))
         while not video.fit.reads.stop(PAGE.session_hash):
@@ -269,7 +269,7 @@ def test_studio_that_makes_no_videos_says_so_in_the_tab(studio, annotators, monk
 
 def test_fakes_are_the_real_interface():
     import annotators
-    from controlnext.animation.run import Animator
+    from controlnext.animation.animator import Animator
 
     for name in ("PoseReader", "draw_pose"):
         assert callable(getattr(annotators, name))

@@ -93,7 +93,7 @@ def test_folders_of_a_zip_file_follow_each_other(video, tmp_path):
     ],
 )
 def test_zip_file_that_is_no_clip_says_one_sentence(video, tmp_path, monkeypatch, names, content, sentence):
-    monkeypatch.setattr("controlnext.ui.video_player.BOUNDS", Bounds(frames=3))
+    monkeypatch.setattr("controlnext.ui.video.player.BOUNDS", Bounds(frames=3))
     with pytest.raises(gr.Error, match=sentence):
         list(video.fit.take([zipped(tmp_path / "walk.zip", names, content=content)]))
 
@@ -111,7 +111,7 @@ def test_a_full_disk_is_one_sentence(video, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("controlnext.ui.video_player.shutil.copyfileobj", full)
+    monkeypatch.setattr("controlnext.ui.video.player.shutil.copyfileobj", full)
     with pytest.raises(gr.Error, match=r"cannot be put together \(No space left on device\): make room"):
         list(video.fit.take([packed]))
 

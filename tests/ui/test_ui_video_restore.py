@@ -12,11 +12,11 @@ from PIL import Image
 from tab_values import PAGE
 from test_ui_video import data_of, filled
 
-from controlnext.animation.recipe import VideoRecipe
-from controlnext.recipe_png import RECIPE_KEY
+from controlnext.recipes.png import RECIPE_KEY
+from controlnext.recipes.video_recipe import VideoRecipe
 from controlnext.ui.examples import video_examples
-from controlnext.ui.video import CHOICE, RUN
-from controlnext.ui.video_restore import UNSHOWN
+from controlnext.ui.video.restore import UNSHOWN
+from controlnext.ui.video.tab import CHOICE, RUN
 from controlnext.video import open_clip, write_video
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from ui_fakes import Cancelled, FakeStudio
 
-from controlnext.recipe import RecipeError
+from controlnext.recipes.recipe import RecipeError
 from controlnext.ui.worker import Runs, run_in_thread
 
 

@@ -13,8 +13,8 @@ import gradio as gr
 import pytest
 from PIL import Image
 
-from controlnext.animation.recipe import VideoRecipe
 from controlnext.errors import ControlNeXtError
+from controlnext.recipes.video_recipe import VideoRecipe
 from controlnext.ui.worker import VideoOrder
 from controlnext.ui.zero_gpu import (
     LOADING_SECONDS,

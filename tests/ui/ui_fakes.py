@@ -17,13 +17,13 @@ from video_fakes import FakeAnimator
 
 from annotators.base import AnnotatorError
 from controlnext.animation.job import VideoResult
-from controlnext.animation.recipe import VideoRecipe
-from controlnext.conflicts import Conflict, LayerConflict
-from controlnext.inputs import Inputs, fitted_start
-from controlnext.pictures import fit_condition
+from controlnext.loras.conflicts import Conflict, LayerConflict
 from controlnext.progress import Progress
-from controlnext.recipe import LoraUse, Recipe, RecipeError
-from controlnext.recipe_png import write_png
+from controlnext.recipes.inputs import Inputs, fitted_start
+from controlnext.recipes.pictures import fit_condition
+from controlnext.recipes.png import write_png
+from controlnext.recipes.recipe import LoraUse, Recipe, RecipeError
+from controlnext.recipes.video_recipe import VideoRecipe
 
 KINDS = ("pose", "depth", "canny", "segmentation")
 GAMMAS = {"pose": 1.0, "depth": 0.9, "canny": 0.8, "segmentation": 1.2}
@@ -155,7 +155,7 @@ class Cancelled(RecipeError):
 
 @dataclass
 class FakeStudio:
-    """Acts like `controlnext.studio.Studio`; a picture is its condition tinted by its seed.
+    """Acts like `controlnext.studio.studio.Studio`; a picture is its condition tinted by its seed.
 
     Attributes:
         output_dir: Where pictures are written.

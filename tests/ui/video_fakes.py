@@ -16,11 +16,11 @@ from PIL import Image
 from controlnext.animation.driving import Driver
 from controlnext.animation.job import VideoResult
 from controlnext.animation.output import REFERENCE_KEY, Output, pack_reference
-from controlnext.animation.recipe import VideoRecipe
-from controlnext.pictures import picture_digest
 from controlnext.progress import Progress
-from controlnext.recipe import RecipeError
-from controlnext.recipe_png import RECIPE_KEY
+from controlnext.recipes.pictures import picture_digest
+from controlnext.recipes.png import RECIPE_KEY
+from controlnext.recipes.recipe import RecipeError
+from controlnext.recipes.video_recipe import VideoRecipe
 from controlnext.video.extract import clip_digest
 from controlnext.video.ffmpeg import run
 from controlnext.video.writer import write_video
@@ -88,7 +88,7 @@ class FakePoses:
         return ColumnReader()
 
     def draw_pose(self, data: Mapping[str, Any], *, drawing: str = "classic") -> Any:
-        from annotators.skeleton import draw_skeleton  # it loads OpenCV, which building a page must not
+        from annotators.poses.skeleton import draw_skeleton  # it loads OpenCV, which building a page must not
 
         people = [np.asarray(person) for person in data["people"]]
         image = Image.fromarray(draw_skeleton(people, data["height"], data["width"]))
@@ -97,7 +97,7 @@ class FakePoses:
 
 @dataclass
 class FakeAnimator:
-    """Acts like `controlnext.animation.run.Animator`; a video is the fit laid over its reference.
+    """Acts like `controlnext.animation.animator.Animator`; a video is the fit laid over its reference.
 
     Attributes:
         output_dir: where videos are written.

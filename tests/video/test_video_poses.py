@@ -7,7 +7,7 @@ from video_clips import make
 from video_figures import drawn, person, poses
 
 from annotators import draw_pose
-from annotators.skeleton_svd import draw_svd_skeleton
+from annotators.poses.skeleton_svd import draw_svd_skeleton
 from controlnext.progress import Cancelled
 from controlnext.video import (
     Cut,

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from video_clips import grey_frames, make, numbers
 
+from controlnext.recipes.mp4 import read_contents
 from controlnext.video import (
     Cut,
     Sound,
@@ -15,7 +16,6 @@ from controlnext.video import (
     read_frames,
     write_video,
 )
-from controlnext.video.contents import read_contents
 from controlnext.video.ffmpeg import binary
 
 

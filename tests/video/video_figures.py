@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from annotators.skeleton import draw_skeleton
+from annotators.poses.skeleton import draw_skeleton
 from controlnext.video.poses import POINTS, Poses
 
 # A standing figure, one unit tall, its neck at (0, 0); OpenPose-18 order.

@@ -1,0 +1,1 @@
+"""People in a picture: readers of joints, and the skeletons drawn from them."""

@@ -1,0 +1,1 @@
+"""Model files of the annotators: where they come from and how they are loaded."""

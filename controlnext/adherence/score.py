@@ -1,0 +1,235 @@
+"""How well a picture follows its condition: annotate the result, compare with what was asked.
+
+Four small measures, one a kind of condition, all plain numpy and exactly defined, so that the same number can be read on
+the page, in a sweep and in a bench table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from controlnext.adherence.skeletons import VISIBLE, joints_in_drawing
+
+NAMES: Mapping[str, str] = {
+    "canny": "edge F1",
+    "depth": "depth rank correlation",
+    "pose": "PCK@0.1",
+    "segmentation": "mean IoU",
+}
+"""Kind of condition -> what its score is called on the page."""
+
+EDGE_TOLERANCE = 2 / 256
+"""Edge tolerance as a fraction of the longer side: 2 px at 256."""
+
+
+class Annotated(Protocol):
+    """What an annotator returns, as far as a score needs it."""
+
+    image: Image.Image
+    data: Mapping[str, Any] | None
+
+
+def score(kind: str, condition: Annotated, result: Annotated) -> float | None:
+    """Compare the condition asked for with the annotation of the result.
+
+    Args:
+        kind: `canny`, `depth`, `pose` or `segmentation`.
+        condition: what was asked; its picture, and people as data for a pose if known (else read from the drawing).
+        result: the annotation of the picture made; resized to the condition's size where it differs.
+
+    Returns:
+        Score in [0, 1], 1 = followed; None when this kind has no measure or the condition asks for nothing.
+    """
+    asked = condition.image.convert("RGB")
+    found = result.image.convert("RGB")
+    if kind == "canny":
+        tolerance = max(1, round(EDGE_TOLERANCE * max(asked.size)))
+        value = edge_f1(_edges(asked), _edges(_sized(found, asked)), tolerance)
+    elif kind == "depth":
+        smooth = _sized(found, asked, Image.Resampling.BILINEAR)
+        value = max(0.0, depth_rank_correlation(np.asarray(asked.convert("L")), np.asarray(smooth.convert("L"))))
+    elif kind == "pose":
+        value = pose_pck(_people(condition, asked), _people(result, asked))
+    elif kind == "segmentation":
+        value = mean_iou(_colour_codes(asked), _colour_codes(_sized(found, asked)))
+    else:
+        return None
+    return float(value) if np.isfinite(value) else None
+
+
+def edge_f1(asked: np.ndarray, found: np.ndarray, tolerance_px: float = 2.0) -> float:
+    """F1 of two edge maps: an edge pixel counts as right when the other map has one within the tolerance.
+
+    Args:
+        asked: (H, W) bool, edges asked for.
+        found: (H, W) bool, edges of the result.
+        tolerance_px: Euclidean distance in pixels, >= 0.
+
+    Returns:
+        Harmonic mean of precision (found pixels near asked ones) and recall (asked pixels near found ones), in [0, 1];
+        1 when both are empty, 0 when one is.
+
+    Source: the boundary measure of Martin, Fowlkes and Malik (2004), without its one-to-one matching.
+    """
+    asked, found = _same_shape(asked, found)
+    asked, found = asked.astype(bool), found.astype(bool)
+    if not asked.any() or not found.any():
+        return float(asked.any() == found.any())
+    precision = (found & _dilate(asked, tolerance_px)).sum() / found.sum()
+    recall = (asked & _dilate(found, tolerance_px)).sum() / asked.sum()
+    return float(2 * precision * recall / (precision + recall)) if precision + recall else 0.0
+
+
+def depth_rank_correlation(asked: np.ndarray, found: np.ndarray, valid: np.ndarray | None = None) -> float:
+    """Spearman rank correlation of two depth maps: is what should be nearer, nearer?
+
+    Args:
+        asked: (H, W) any real dtype; NaN and infinities are left out.
+        found: (H, W), same.
+        valid: (H, W) bool, pixels to compare; all when None.
+
+    Returns:
+        Correlation of the ranks (ties share their mean rank) in [-1, 1]; 0 when one map is constant, NaN when fewer
+        than two pixels are valid.
+    """
+    asked, found = (array.astype(np.float64) for array in _same_shape(asked, found))
+    keep = np.isfinite(asked) & np.isfinite(found)
+    if valid is not None:
+        keep &= _same_shape(asked, valid)[1].astype(bool)
+    if keep.sum() < 2:
+        return float("nan")
+    ranks_asked, ranks_found = (_ranks(array[keep]) for array in (asked, found))
+    ranks_asked, ranks_found = ranks_asked - ranks_asked.mean(), ranks_found - ranks_found.mean()
+    spread = np.sqrt((ranks_asked**2).sum() * (ranks_found**2).sum())
+    return float((ranks_asked * ranks_found).sum() / spread) if spread else 0.0
+
+
+def pose_pck(
+    asked: Sequence[np.ndarray],
+    found: Sequence[np.ndarray],
+    alpha: float = 0.1,
+    height: float | None = None,
+) -> float:
+    """Percentage of correct keypoints: asked joints that the result shows within alpha of the figure's height.
+
+    Each asked person is compared with one found person; pairs are taken by most correct joints first. A joint that is
+    not visible in what was asked does not count; one that is not visible in the result is wrong.
+
+    Args:
+        asked: (18, 3) arrays of x, y in pixels and confidence in [0, 1].
+        found: same.
+        alpha: allowed distance as a fraction of the height.
+        height: figure height in pixels; None takes each asked person's own, the longer side of the box around its
+            visible joints.
+
+    Returns:
+        Fraction in [0, 1]; NaN when nothing visible was asked for.
+
+    Source: Yang and Ramanan (2013), with the figure's height instead of the head or torso.
+    """
+    asked = [np.asarray(person, dtype=np.float64) for person in asked]
+    found = [np.asarray(person, dtype=np.float64) for person in found]
+    total = sum(int(_visible(person).sum()) for person in asked)
+    if not total:
+        return float("nan")
+    correct = np.array([[_correct_joints(a, b, alpha, height) for b in found] for a in asked]).reshape(len(asked), -1)
+    matched = 0
+    for _ in range(min(correct.shape)):
+        row, column = np.unravel_index(np.argmax(correct), correct.shape)
+        matched += int(correct[row, column])
+        correct = np.delete(np.delete(correct, row, axis=0), column, axis=1)
+    return matched / total
+
+
+def mean_iou(asked: np.ndarray, found: np.ndarray) -> float:
+    """Mean intersection over union over the classes that occur in what was asked.
+
+    Args:
+        asked: (H, W) integer class ids.
+        found: (H, W), same; a class only it has counts against the classes it covers.
+
+    Returns:
+        Mean in [0, 1]; NaN for an empty map.
+    """
+    asked, found = _same_shape(asked, found)
+    if not asked.size:
+        return float("nan")
+    classes, ids = np.unique(asked, return_inverse=True)
+    place = np.searchsorted(classes, found).clip(0, len(classes) - 1)
+    ids, known = ids.ravel(), (classes[place] == found).ravel()
+    place = place.ravel()
+    both = np.bincount(ids[ids == np.where(known, place, -1)], minlength=len(classes))
+    either = np.bincount(ids, minlength=len(classes)) + np.bincount(place[known], minlength=len(classes)) - both
+    return float((both / either).mean())
+
+
+def _same_shape(asked: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    asked, found = np.asarray(asked), np.asarray(found)
+    if asked.shape != found.shape or asked.ndim != 2:
+        raise ValueError(f"two maps of one shape (H, W) are compared, not {asked.shape} with {found.shape}")
+    return asked, found
+
+
+def _dilate(edges: np.ndarray, radius: float) -> np.ndarray:
+    """Grow a mask by a Euclidean disc: one shifted copy for each offset of the disc."""
+    reach = int(radius)
+    padded = np.pad(edges, reach)
+    height, width = edges.shape
+    grown = np.zeros_like(edges)
+    for dy in range(-reach, reach + 1):
+        for dx in range(-reach, reach + 1):
+            if dy * dy + dx * dx <= radius * radius:
+                grown |= padded[reach + dy : reach + dy + height, reach + dx : reach + dx + width]
+    return grown
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 0, ties sharing the mean of the places they take."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts) - 1
+    return (last - (counts - 1) / 2)[inverse]
+
+
+def _visible(person: np.ndarray) -> np.ndarray:
+    return np.isfinite(person).all(axis=1) & (person[:, 2] >= VISIBLE)
+
+
+def _correct_joints(asked: np.ndarray, found: np.ndarray, alpha: float, height: float | None) -> int:
+    shown = _visible(asked)
+    if not shown.any():
+        return 0
+    if height is None:
+        places = asked[shown, :2]
+        height = float((places.max(axis=0) - places.min(axis=0)).max())
+    both = shown & _visible(found)
+    distance = np.linalg.norm(asked[both, :2] - found[both, :2], axis=1)
+    return int((distance <= alpha * height).sum())
+
+
+def _sized(
+    image: Image.Image, like: Image.Image, resample: Image.Resampling = Image.Resampling.NEAREST
+) -> Image.Image:
+    return image if image.size == like.size else image.resize(like.size, resample)
+
+
+def _edges(image: Image.Image) -> np.ndarray:
+    return np.asarray(image.convert("L")) > 127
+
+
+def _people(annotation: Annotated, like: Image.Image) -> list[np.ndarray]:
+    """People as data, moved to the pixels of `like`; read from the drawing when there is no data."""
+    data = annotation.data or {}
+    people = data.get("people")
+    if people is None:
+        people = joints_in_drawing(np.asarray(annotation.image.convert("RGB")))
+    zoom = np.array([like.width / annotation.image.width, like.height / annotation.image.height, 1.0])
+    return [np.asarray(person, dtype=np.float64).reshape(-1, 3)[:18] * zoom for person in people]
+
+
+def _colour_codes(image: Image.Image) -> np.ndarray:
+    """One integer a pixel, (H, W), for a picture in which a colour is a class."""
+    return np.asarray(image).astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])

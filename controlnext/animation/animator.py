@@ -1,0 +1,263 @@
+"""Making a video: from a recipe, a reference picture and a clip to an MP4 that carries its recipe."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from controlnext.animation.choice import AUTO, DRAWING
+from controlnext.animation.driven import Driving
+from controlnext.animation.driving import Driver, PoseTools, Source, bounded_reference
+from controlnext.animation.job import Follow, Job, VideoResult
+from controlnext.animation.output import pack_reference
+from controlnext.animation.renderers import FrameByFrame, Together
+from controlnext.device import enough_memory
+from controlnext.engine.memory_ladder import told
+from controlnext.errors import ControlNeXtError
+from controlnext.models.catalogue import RANDOM_SEEDS, Catalogue
+from controlnext.models.presets import Preset
+from controlnext.models.readiness import conversion_advice
+from controlnext.progress import Pace, Progress, stop_if
+from controlnext.recipes.pictures import picture_digest
+from controlnext.recipes.recipe import RecipeError
+from controlnext.recipes.video_recipe import KIND, VideoRecipe
+from controlnext.results.gallery import Gallery
+from controlnext.video.extract import clip_digest
+
+if TYPE_CHECKING:
+    from controlnext.engine.engine import Engine
+
+DEFAULT_VIDEO_MODEL = "starter-video"
+FALLBACK = "starter"
+"""Image model that draws frame by frame where the bundled video model is not there."""
+
+DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        # as the authors' runners have them: whole-body skeletons, windows of 14 frames that share 4
+        "svd-v1": {"window": 14, "overlap": 4, "hands": True, "face": True},
+        "svd-v2": {"window": 14, "overlap": 4, "hands": True, "face": True},
+        "starter-video": {"window": 8, "overlap": 2, "shared_noise": 1.0},
+    }
+)
+"""Variant -> what a recipe that says nothing means, beside the preset's own defaults."""
+
+_UNSAID = {"seed": -1, "width": 0, "height": 0}
+
+
+class Animator:
+    """Makes videos on a studio's models. Safe to call from several threads; they take turns."""
+
+    def __init__(
+        self,
+        tools: PoseTools,
+        catalogue: Catalogue,
+        gallery: Callable[[], Gallery],
+        load: Callable[..., Engine],
+        turn: Callable[[Callable[[Progress], None], threading.Event], AbstractContextManager],
+    ) -> None:
+        """Take what the studio has; nothing is loaded.
+
+        Args:
+            tools: the package `annotators`, or something that acts like it.
+            catalogue: of the models.
+            gallery: returns where results are saved.
+            load: `load(preset, kinds, report, cancel)` returns the engine of a preset.
+            turn: waits for other runs of this process to end.
+        """
+        self.driver = Driver(tools)
+        self._tools = tools
+        self._catalogue = catalogue
+        self._gallery = gallery
+        self._load = load
+        self._turn = turn
+        self._paces: dict[tuple, Pace] = {}
+
+    def models(self) -> list[dict[str, Any]]:
+        """List the models that make videos; see `Catalogue.animators`."""
+        return self._catalogue.animators()
+
+    def resolve(
+        self, model: str = DEFAULT_VIDEO_MODEL, reference: Image.Image | None = None, **values: object
+    ) -> VideoRecipe:
+        """Make a recipe of what a person gave and the model's defaults for the rest.
+
+        Args:
+            model: name of a preset.
+            reference: chooses among the model's sizes the one of its shape, where no size is given.
+            **values: fields of a recipe. None means the default, as do a seed of -1 (drawn) and a width or height of 0.
+
+        Raises:
+            ControlNeXtError: a value is wrong, or the model does not have what was asked for; one sentence.
+        """
+        preset = self._catalogue.preset(model)
+        given = {
+            key: value
+            for key, value in values.items()
+            if value is not None and (isinstance(value, bool) or value != _UNSAID.get(key))
+        }
+        width, height = _size(preset, reference)
+        known = VideoRecipe.model_fields
+        defaults = {**self._catalogue.defaults(preset, KIND), **DEFAULTS.get(preset.variant, {})}
+        defaults["drawing"] = preset.adapters[KIND].drawing
+        filled = {"seed": secrets.randbelow(RANDOM_SEEDS), "width": width, "height": height, **defaults}
+        recipe = VideoRecipe(
+            **{key: value for key, value in filled.items() if key in known} | {"model": model} | given
+        )
+        self._check(recipe, preset)
+        return recipe
+
+    def read(
+        self,
+        recipe: VideoRecipe,
+        reference: Image.Image | None,
+        clip: Source,
+        *,
+        on_progress: Callable[[Progress], None] | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Driving:
+        """Do what comes before a model is needed: look whether the recipe can be run, and read its clip.
+
+        Arguments and errors are those of `animate`.
+
+        Returns:
+            The clip's poses, placed in the video to be made. They may be handed to another process.
+        """
+        preset = self._catalogue.preset(recipe.model)
+        self._check(recipe, preset)
+        if reference is None:
+            raise RecipeError("There is no reference picture: add one that shows the character.")
+        self._require(preset)
+        self._gallery().check()
+        size = (recipe.width, recipe.height)
+        return self.driver.drive(reference, clip, recipe.choice, size, on_progress=on_progress, cancel=cancel)
+
+    def animate(
+        self,
+        recipe: VideoRecipe,
+        reference: Image.Image | None,
+        clip: Source,
+        *,
+        beside: bool = False,
+        poses: bool = False,
+        driving: Driving | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        cancel: threading.Event | None = None,
+    ) -> VideoResult:
+        """Run a recipe. Waits while another run goes on; the clip is read meanwhile.
+
+        Args:
+            recipe: what to make.
+            reference: picture of the character, upright RGB.
+            clip: who moves; as `open_clip` takes it.
+            beside: whether to write a version beside poses and clip, too.
+            poses: whether to write the poses alone, too, as a video and as JSON.
+            driving: what `read` gave for the same recipe, reference and clip, where that was done before.
+            on_progress: told about every frame read and every step, in the calling thread.
+            cancel: set it to stop; frames that are finished are kept as a shorter video.
+
+        Raises:
+            Cancelled: stopped before a frame was finished.
+            ControlNeXtError: the recipe does not fit the model, reference or clip cannot be used, a file is missing or
+                damaged, memory or disk are full; one sentence each. Frames made before it are kept and named.
+        """
+        report, cancel = on_progress or (lambda progress: None), cancel or threading.Event()
+        begun = time.perf_counter()
+        preset, gallery = self._catalogue.preset(recipe.model), self._gallery()
+        if driving is None:
+            driving = self.read(recipe, reference, clip, on_progress=report, cancel=cancel)
+        reference = bounded_reference(reference)
+        notes = list(driving.sentences)
+        with self._turn(report, cancel):
+            engine = self._load(preset, [KIND], report, cancel)
+            stop_if(cancel)
+            said = self._with_words(recipe, preset, reference, notes)
+            with enough_memory("for the adapter; choose a smaller model, or close other programs"):
+                engine.prepare(said if preset.video else said.picture(said.prompt), ())
+            final = said.replace(
+                reference_sha256=picture_digest(reference),
+                clip_sha256=clip_digest(driving.clip),
+                weights=engine.hashes(said, ()),
+            )
+            notes += _changes(recipe, final)
+            kind = (preset.name, recipe.width, recipe.height, recipe.window, recipe.guidance_scale > 1)
+            road = (Together if preset.video else FrameByFrame)(
+                engine, final, driving, report, cancel, self._paces.get(kind)
+            )
+            follow = Follow(self._tools, _backend(preset, recipe), driving)
+            job = Job(gallery, road, final, driving, follow, pack_reference(reference), begun, (beside, poses))
+            result = job.run(notes)
+            if road.pace is not None:
+                self._paces[kind] = road.pace
+        advice = [*conversion_advice(preset, [KIND]), told(road.climbed)]
+        return replace(result, notes=(*result.notes, *filter(None, advice)))
+
+    def _check(self, recipe: VideoRecipe, preset: Preset) -> None:
+        self._catalogue.defaults(preset, KIND)
+        try:
+            preset.sizes.check(recipe.width, recipe.height, preset.title)
+        except ValueError as error:
+            raise RecipeError(str(error)) from None
+        if preset.video and recipe.scheduler is not None:
+            raise RecipeError(f"{preset.title} has a sampler of its own: leave the scheduler out.")
+
+    def _require(self, preset: Preset) -> None:
+        try:
+            self._catalogue.require(preset, [KIND], video=True)
+        except ControlNeXtError as error:
+            if preset.name != DEFAULT_VIDEO_MODEL:
+                raise
+            raise type(error)(f"{error} The model {FALLBACK} draws videos frame by frame meanwhile.") from None
+
+    def _with_words(
+        self, recipe: VideoRecipe, preset: Preset, reference: Image.Image, notes: list[str]
+    ) -> VideoRecipe:
+        """Fill the prompt of an image model with the reference's colours, where it has words for them."""
+        if preset.video or recipe.prompt:
+            return recipe
+        if preset.family != FALLBACK:
+            notes.append("The prompt is empty; words about the character keep its looks from frame to frame.")
+            return recipe
+        words = self._tools.describe_figure(reference)
+        notes.append(f"Each frame is drawn by itself, from these words for the reference: {words}.")
+        return recipe.replace(prompt=words)
+
+
+def _backend(preset: Preset, recipe: VideoRecipe) -> str:
+    """What reads the frames that were made."""
+    if preset.adherence_backend != AUTO:
+        return preset.adherence_backend
+    return AUTO if recipe.reader == DRAWING else recipe.reader
+
+
+def _size(preset: Preset, reference: Image.Image | None) -> tuple[int, int]:
+    """Width and height: the model's own, or among its shapes the one nearest to the reference's."""
+    own = (preset.sizes.width, preset.sizes.height)
+    if reference is None:
+        return own
+    wanted = np.log(reference.width / reference.height)
+    return min((own, *preset.sizes.choices.values()), key=lambda size: abs(np.log(size[0] / size[1]) - wanted))
+
+
+def _changes(recipe: VideoRecipe, final: VideoRecipe) -> list[str]:
+    """Sentences about a recipe that was made with other weights or pictures."""
+    changed = [name for name, old in recipe.weights.items() if final.weights.get(name, old) != old]
+    notes = [
+        f"The recipe was made with other weights ({', '.join(changed)}), so the video may differ." if changed else ""
+    ]
+    for what, before, after in (
+        ("reference", recipe.reference_sha256, final.reference_sha256),
+        ("clip", recipe.clip_sha256, final.clip_sha256),
+    ):
+        notes.append(
+            f"The recipe was made with another {what}, so the video will differ." if before not in ("", after) else ""
+        )
+    return [note for note in notes if note]

@@ -1,0 +1,1 @@
+"""Parameters, operations, seconds and memory."""

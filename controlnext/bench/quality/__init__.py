@@ -1,0 +1,1 @@
+"""Adherence and colours of what the bundled models draw."""

@@ -1,0 +1,95 @@
+"""Options that several commands share, and the fields of a recipe that they give."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from controlnext.cli.pictures import Further, gamma_values
+from controlnext.cli.terminal import UsageError
+
+OUTPUTS = Path("outputs")
+RECIPE_OPTIONS = (
+    ("prompt", str, "what to draw"),
+    ("negative_prompt", str, "what to avoid"),
+    ("gamma", str, "control strength; 0 is none, 1 is usual; or over the steps: 'linear 1 to 0', '0:1, 0.5:0.3'"),
+    ("alpha", float, "share of the adapter's UNet weights"),
+    ("num_inference_steps", int, "denoising steps"),
+    ("guidance_scale", float, "weight of the prompt"),
+    ("seed", int, "first seed; -1 draws one"),
+    ("num_images", int, "how many pictures"),
+    ("width", int, "pixels; 0 is the model's own"),
+    ("height", int, "pixels; 0 is the model's own"),
+    ("control_start", float, "fraction of the steps at which the control sets in"),
+    ("control_end", float, "fraction of the steps at which it ends"),
+    ("strength", float, "share of a start picture that is drawn anew"),
+    ("scheduler", str, "sampler, instead of the model's own"),
+    ("adapter", str, "kind of condition the picture is already, so that no annotator makes it"),
+)
+
+
+def add_picture_options(parser: argparse.ArgumentParser) -> None:
+    """Options of every command that makes pictures."""
+    parser.add_argument("--model", help="preset (default: starter)")
+    parser.add_argument(
+        "--annotator", help="canny, depth, pose, segmentation, none, or a kind of the model's own (default: pose)"
+    )
+    for name, kind, text in RECIPE_OPTIONS:
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=text)
+    parser.add_argument(
+        "--control", action="append", type=Further.parse, metavar="KIND[:GAMMA][=IMAGE]", default=[],
+        help="a further control, of the same picture or its own; repeatable",
+    )  # fmt: skip
+    parser.add_argument("--lora", action="append", metavar="NAME[:WEIGHT]", help="repeatable")
+    parser.add_argument("--lora-dir", action="append", type=Path, default=[], metavar="DIR", help="repeatable")
+    parser.add_argument("--output", type=Path, default=OUTPUTS, help="folder for results (default: outputs)")
+    parser.add_argument("--device", help="cuda, cuda:1, mps or cpu (default: the best there is)")
+    parser.add_argument("--threads", type=int, help="CPU threads")
+
+
+def add_settings_option(parser: argparse.ArgumentParser) -> None:
+    """Option of every command that runs an annotator."""
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="setting of the annotator; repeatable"
+    )
+
+
+def given_values(options: argparse.Namespace) -> dict[str, Any]:
+    """The fields of a recipe that the command line gives."""
+    values = {name: getattr(options, name) for name, _, _ in RECIPE_OPTIONS if getattr(options, name) is not None}
+    if options.set:
+        values["annotator_settings"] = read_settings(options.set)
+    if "gamma" in values:
+        values |= gamma_values(values["gamma"])
+    if options.control:
+        values["controls"] = [one.values() for one in options.control]
+    if options.lora is not None:
+        values["loras"] = [read_lora(text) for text in options.lora]
+    return values
+
+
+def read_settings(pairs: Sequence[str]) -> dict[str, bool | int | float | str]:
+    """Read NAME=VALUE pairs; numbers and true/false are what they look like, everything else is text."""
+    settings: dict[str, bool | int | float | str] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not name or not equals:
+            raise UsageError(f"A setting is written NAME=VALUE, but one was given as {pair!r}.")
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        settings[name] = value if isinstance(value, bool | int | float) else text
+    return settings
+
+
+def read_lora(text: str) -> tuple[str, float]:
+    """Read NAME or NAME:WEIGHT."""
+    name, colon, weight = text.rpartition(":")
+    try:
+        return (name, float(weight)) if colon else (text, 1.0)
+    except ValueError:
+        return text, 1.0

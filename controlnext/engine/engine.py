@@ -1,0 +1,303 @@
+"""One base model in memory, and everything that is put on it and taken off again between pictures.
+
+This is the only file of the studio that knows torch and diffusers; it is imported when a model is first needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import diffusers
+import torch
+from PIL import Image
+
+from controlnext.device import Device, is_out_of_memory, release_memory
+from controlnext.engine import start_from as roads
+from controlnext.engine.loading import PIPELINES, load_pipeline
+from controlnext.engine.memory_ladder import ACCELERATORS, RUNGS, Ladder, Rung, lift, put_on, tile
+from controlnext.engine.preview import CleanEstimate, LatentPreview
+from controlnext.errors import ControlNeXtError
+from controlnext.hashes import weights_digest
+from controlnext.loras.library import load_loras
+from controlnext.method.adapter import ControlNeXtAdapter
+from controlnext.method.control_cache import ControlCache
+from controlnext.method.gamma import GammaCurve, parse_gamma
+from controlnext.models import mismatch as families
+from controlnext.models.sources import Part, adapter_of, parts_of
+from controlnext.recipes.schedulers import SCHEDULERS
+
+if TYPE_CHECKING:
+    from controlnext.loras.file import LoraInfo
+    from controlnext.models.presets import Preset
+    from controlnext.recipes.inputs import Inputs
+    from controlnext.recipes.recipe import ControlUse, Recipe
+
+StepCallback = Callable[[Image.Image | None], None]
+
+
+class EngineError(ControlNeXtError, RuntimeError):
+    """A model that cannot be loaded or run; the text says why and what helps."""
+
+
+class Engine:
+    """A loaded base model. Adapters stay in memory once used, and the controls they computed with them."""
+
+    def __init__(
+        self,
+        preset: Preset,
+        pipeline: Any,  # noqa: ANN401 - a mixin of two classes
+        cache: ControlCache,
+        device: Device,
+        ladder: Ladder,
+    ) -> None:
+        """Take a loaded pipeline; see `load`."""
+        self.preset = preset
+        self.pipeline = pipeline
+        self.ladder = ladder
+        self._cache = cache
+        self._device = device
+        self._base_scheduler = pipeline.scheduler
+        self._adapters: dict[str, ControlNeXtAdapter] = {}
+        self._attached: tuple[str, ...] = ()
+        self._preview: LatentPreview | None = None
+
+    @classmethod
+    def load(
+        cls, preset: Preset, device: Device, cache: ControlCache, stop: Callable[[], None] = lambda: None
+    ) -> Engine:
+        """Load the base model of a preset from this disk; nothing is downloaded.
+
+        Args:
+            preset: says where the model is and of which family.
+            device: where it goes and in which precision.
+            cache: keeps controls; may outlive the engine.
+            stop: called between the model's parts; may raise to stop.
+
+        Returns:
+            The engine.
+
+        Raises:
+            EngineError: the weights are missing, damaged or of another family, or there is no pipeline for it.
+        """
+        if preset.family not in PIPELINES:
+            raise EngineError(f"{preset.title} is of the family {preset.family!r}, which makes no pictures here.")
+        dtype = device.dtype if preset.precision == "auto" else getattr(torch, preset.precision)
+        base, *others = parts_of(preset, (), half=device.dtype == torch.float16)
+        places = [_found(preset, part) for part in (base, *others)]
+        families.check_base(preset, places[0])
+        ladder = Ladder(device.name.split(":")[0])
+        try:
+            pipeline = load_pipeline(preset, places[0], places[1] if others else None, dtype, stop)
+            _place(pipeline, device, ladder)
+        except ControlNeXtError:
+            raise
+        except Exception as error:  # anything may be wrong with files a person put there
+            if is_out_of_memory(error):
+                raise
+            reason = " ".join(str(error).split())[:300]
+            raise EngineError(
+                f"The model {preset.title} cannot be loaded from {places[0]}: {type(error).__name__}: {reason}. "
+                "Check that its files are complete."
+            ) from error
+        pipeline.set_progress_bar_config(disable=True)
+        if hasattr(pipeline.vae, "use_slicing"):
+            pipeline.vae.enable_slicing()  # one picture is decoded after the other: the batch takes no more memory
+        return cls(preset, pipeline, cache, device, ladder)
+
+    def prepare(self, recipe: Recipe, loras: Sequence[tuple[LoraInfo, float]]) -> None:
+        """Put on what the recipe asks for, and take off what it does not: scheduler, adapter, LoRAs.
+
+        Raises:
+            ControlNeXtError: an adapter or LoRA is missing, damaged or does not fit.
+        """
+        waiting = next((rung for rung in RUNGS if rung.name == self.ladder.offloaded), None)
+        if waiting:
+            lift(self.pipeline)  # weights that wait elsewhere cannot be changed
+        self.pipeline.scheduler = self._scheduler(recipe.scheduler)
+        self._attach(tuple(control.condition_kind for control in recipe.all_controls))
+        self._take_loras(loras)
+        if waiting:
+            self._apply_alphas(recipe)
+            put_on(self.pipeline, waiting, self._device.name)
+
+    def run(self, recipe: Recipe, seeds: Sequence[int], inputs: Inputs, on_step: StepCallback) -> list[Image.Image]:
+        """Make pictures of one batch; the control is computed once for all of them.
+
+        Args:
+            recipe: what to make; `prepare` was called with it.
+            seeds: one for each picture.
+            inputs: pictures of the recipe's size: one condition a control, and a start picture and mask where wanted.
+            on_step: called after each step with a preview; may raise to stop.
+
+        Returns:
+            Pictures.
+
+        Raises:
+            EngineError: the model's numbers overflowed.
+        """
+        estimate: CleanEstimate | None = None
+
+        def after_step(pipeline: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401
+            nonlocal estimate
+            estimate = estimate or CleanEstimate(pipeline.scheduler, pipeline.num_timesteps)
+            latents = tensors["latents"]
+            on_step(self._look(estimate(step, latents), recipe))
+            if step + 1 == recipe.steps_to_run and not torch.isfinite(latents).all():
+                raise EngineError(
+                    f"The numbers of {self.preset.title} overflowed in {latents.dtype}, so there is no picture; lower "
+                    "guidance and LoRA weights, or set `precision: float32` in its preset."
+                )
+            return tensors
+
+        pipeline, start = roads.take(self.pipeline, recipe, inputs)
+        try:
+            images = pipeline(
+                prompt=recipe.prompt,
+                negative_prompt=recipe.negative_prompt,
+                num_inference_steps=recipe.num_inference_steps,
+                guidance_scale=recipe.guidance_scale,
+                num_images_per_prompt=len(seeds),
+                generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+                callback_on_step_end=after_step,
+                **start,
+                **_control_arguments(recipe, inputs),
+            ).images
+        finally:
+            if pipeline is not self.pipeline:
+                self.pipeline.maybe_free_model_hooks()  # only it knows which parts wait in main memory
+        return [roads.keep_unmasked(image, inputs) for image in images]
+
+    def warm(self) -> None:
+        """Do now what the first picture would otherwise wait for."""
+        if self._preview is None:
+            self._preview = LatentPreview.fit(self.pipeline.vae)
+
+    def unread_words(self, prompt: str) -> str:
+        """Return the end of a prompt that the text encoder does not see; empty if it sees all."""
+        tokenizer = self.pipeline.tokenizer
+        ids = tokenizer(prompt, truncation=False, verbose=False)["input_ids"]
+        return tokenizer.decode(ids[tokenizer.model_max_length - 1 : -1]).strip()
+
+    def hashes(self, recipe: Recipe, loras: Sequence[tuple[LoraInfo, float]]) -> dict[str, str]:
+        """Digests of all weights that a recipe uses."""
+        places = {"base": _found(self.preset, parts_of(self.preset, ())[0])}
+        for number, control in enumerate(recipe.all_controls):
+            kind = control.condition_kind
+            name = f"adapter:{kind}" if number else "adapter"
+            places[name] = _found(self.preset, adapter_of(self.preset, kind))
+        places |= {f"lora:{info.name}": info.path for info, _ in loras}
+        return {name: weights_digest(place) for name, place in places.items()}
+
+    def climb(self, recipe: Recipe, batch: int) -> Rung | None:
+        """Need less memory than a batch of a recipe took that did not fit; None when nothing more can be done."""
+        self.free()
+        rung = self.ladder.climb(recipe.width * recipe.height, batch)
+        if rung is None:
+            return None
+        if rung.name == self.ladder.offloaded:
+            lift(self.pipeline)
+            self._apply_alphas(recipe)
+        put_on(self.pipeline, rung, self._device.name)
+        return rung
+
+    def free(self) -> None:
+        """Give memory back that nothing needs: cached controls, what torch holds in reserve."""
+        self._cache.clear()
+        release_memory()
+
+    def _scheduler(self, name: str | None) -> Any:  # noqa: ANN401 - diffusers' schedulers share no public base
+        """A fresh sampler on the base model's noise schedule; None is the base model's own."""
+        own = self._base_scheduler
+        if name is None:
+            return type(own).from_config(own.config)
+        row = SCHEDULERS[name]
+        return getattr(diffusers, row.kind).from_config(own.config, **row.overrides)
+
+    def _take_loras(self, loras: Sequence[tuple[LoraInfo, float]]) -> None:
+        load_loras(self.pipeline, loras)
+
+    def _attach(self, kinds: tuple[str, ...]) -> None:
+        """Have the adapters of these kinds on the model, in this order, and no others."""
+        if kinds == self._attached:
+            return
+        self.pipeline.unload_controlnext()
+        self._attached = ()
+        for kind in kinds:
+            self.pipeline.load_controlnext(self._adapter(kind), kind)
+        self._attached = kinds
+
+    def _adapter(self, kind: str) -> ControlNeXtAdapter:
+        if kind not in self._adapters:
+            row = self.preset.adapters[kind]
+            place = _found(self.preset, adapter_of(self.preset, kind))
+            families.check_adapter(self.preset, kind, place)
+            adapter = ControlNeXtAdapter.from_pretrained(
+                place,
+                variant=row.variant or self.preset.variant,
+                kind=row.kind,
+                dtype=self.pipeline.unet.dtype,
+            )
+            adapter.cache = self._cache
+            self._adapters[kind] = adapter
+        return self._adapters[kind]
+
+    def _look(self, latents: torch.Tensor, recipe: Recipe) -> Image.Image | None:
+        self.warm()
+        return self._preview.draw(latents, recipe.width, recipe.height)
+
+    def _apply_alphas(self, recipe: Recipe) -> None:
+        """Bring the adapters' weights to their shares while they can be written; the call finds them there."""
+        for control in recipe.all_controls:
+            if control.condition_kind in self.pipeline.controlnexts:
+                self.pipeline.controlnexts[control.condition_kind].alpha = control.alpha
+
+
+def _control_arguments(recipe: Recipe, inputs: Inputs) -> dict[str, Any]:
+    """The arguments of a controlled call: values for one control, lists for several, nothing for none."""
+    rows = [
+        {
+            "control_image": condition,
+            "gamma": control_strength(control),
+            "alpha": control.alpha,
+            "control_start": control.control_start,
+            "control_end": control.control_end,
+        }
+        for control, condition in zip(recipe.all_controls, inputs.conditions, strict=True)
+    ]
+    if len(rows) <= 1:
+        return rows[0] if rows else {}
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def control_strength(control: ControlUse) -> float | GammaCurve:
+    """Return gamma as a pipeline takes it: a number, or the curve times the number."""
+    if not control.gamma_curve:
+        return control.gamma
+    return parse_gamma(control.gamma_curve).scaled(control.gamma)
+
+
+def _found(preset: Preset, part: Part) -> Path:
+    """Where a part is on this disk."""
+    place = part.find()
+    if place is None:
+        where = part.path or part.place.repos[0]
+        raise EngineError(f"{preset.title} lacks {part.label}: its files from {where} are not on this machine.")
+    return place
+
+
+def _place(pipeline: Any, device: Device, ladder: Ladder) -> None:  # noqa: ANN401 - any diffusers pipeline
+    """Move a pipeline to its device; one too large for it leaves its parts in main memory until they are needed."""
+    try:
+        pipeline.to(device.name)
+        return
+    except Exception as error:
+        if not is_out_of_memory(error) or ladder.device not in ACCELERATORS:
+            raise
+    pipeline.to("cpu", silence_dtype_warnings=True)
+    release_memory()
+    rung = next(rung for rung in RUNGS if rung.name == "offload")
+    ladder.taken += ["tiling", "offload"]
+    tile(pipeline)
+    put_on(pipeline, rung, device.name)

@@ -1,0 +1,264 @@
+"""What the header of a LoRA file tells: layers, rank, key style, and which base model it was made for.
+
+Nothing but the header is read, so a folder of gigabytes is listed at once, and no file can run code by being looked at.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from textwrap import shorten
+from typing import Any
+
+from controlnext.loras.layers import LayerName, layers_of
+
+PICKLES = (".pt", ".pth", ".ckpt", ".bin")
+"""Endings of pickled files: opening one runs whatever code it carries, so they are listed and never opened."""
+
+TEXT_WIDTHS: Mapping[int, str] = {768: "sd15", 1024: "sd21", 2048: "sdxl"}
+"""Width of the text features a base-model family reads -> family."""
+
+_HEADER_LIMIT = 64 << 20  # bytes; the header of the largest models stays far below
+_STYLES = (
+    ("lycoris", (".hada_w1", ".lokr_w", ".oft_", ".glora_")),
+    ("kohya", (".lora_down.", ".lora_up.")),
+    ("diffusers", (".lora.down.", "_lora.down.", ".lora_linear_layer.down.")),  # before PEFT's, which it mixes in
+    ("peft", (".lora_A.", ".lora_B.")),
+)
+_TRANSFORMERS = (
+    "transformer.",
+    "lora_transformer_",
+    *(
+        f"{prefix}{blocks}"
+        for prefix in ("lora_unet_", "diffusion_model.")
+        for blocks in ("double_blocks", "single_blocks", "joint_blocks", "blocks", "layers", "transformer_blocks")
+    ),
+)
+# What trainers call base models in the metadata (`ss_base_model_version`, `modelspec.architecture`) -> family.
+_VERSIONS: Mapping[str, str] = {
+    "sdxl": "sdxl",
+    "stable-diffusion-xl": "sdxl",
+    "sd_v1": "sd15",
+    "stable-diffusion-v1": "sd15",
+    "sd_v2": "sd21",
+    "stable-diffusion-v2": "sd21",
+}
+_TRIGGERS, _TRIGGER_SHARE, _TRIGGER_LENGTH = 3, 0.9, 60
+"""Tags that nearly every training picture had call the style: how many are named, from which share of the most frequent
+one's count, and how many characters of each are shown (whole captions count as tags, too)."""
+_PICKLE = "It is a pickled file, which can run code when it is opened; convert it to safetensors."
+
+
+@dataclass(frozen=True)
+class BaseShape:
+    """What a LoRA has to fit.
+
+    Attributes:
+        text_width: width of the text features the UNet reads; None if unknown.
+        widths: widths of the UNet's levels; empty if unknown.
+    """
+
+    text_width: int | None = None
+    widths: tuple[int, ...] = ()
+
+    @classmethod
+    def of_folder(cls, base: Path) -> BaseShape:
+        """Read the shape of a base model's UNet from its folder; unknown where there is no such file."""
+        try:
+            config = json.loads((base / "unet" / "config.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return cls()
+        width = config.get("cross_attention_dim")
+        return cls(width if isinstance(width, int) else None, tuple(config.get("block_out_channels") or ()))
+
+
+@dataclass(frozen=True)
+class LoraInfo:
+    """What the header of one file says.
+
+    Attributes:
+        name: path inside its folder without the ending; what recipes call it.
+        path: the file.
+        style: key style: `peft`, `diffusers`, `kohya` or `lycoris`.
+        family: base-model family told by shapes, or else by the metadata; empty if they do not tell.
+        rank: the most frequent rank of its layers.
+        text_width: width of the text features it was trained on; None if it touches no text attention.
+        widths: widths of the self-attentions it touches.
+        title: from the metadata, else the name.
+        trigger: words that call the style, from the metadata: as its maker says, else its most frequent training tags.
+        weight: recommended weight, from the metadata, else 1.
+        size: of the file, in bytes.
+        problem: why it can never be used; empty if it can.
+    """
+
+    name: str
+    path: Path
+    style: str = ""
+    family: str = ""
+    rank: int = 0
+    text_width: int | None = None
+    widths: frozenset[int] = field(default_factory=frozenset)
+    title: str = ""
+    trigger: str = ""
+    weight: float = 1.0
+    size: int = 0
+    problem: str = ""
+
+    def misfit(self, shape: BaseShape, title: str) -> str:
+        """Say why this LoRA does not go with a base model; empty if it does, as far as the header tells."""
+        if self.problem:
+            return self.problem
+        made_for = f"{self.family} " if self.family else ""
+        if None not in (self.text_width, shape.text_width) and self.text_width != shape.text_width:
+            return (
+                f"It was made for a {made_for}base model with text features {self.text_width} wide; "
+                f"{title} has {shape.text_width}. Choose a LoRA of this model."
+            )
+        if shape.widths and not self.widths <= set(shape.widths):
+            return (
+                f"It was made for a {made_for}base model with layers {_list(self.widths)} wide; "
+                f"{title} has {_list(shape.widths)}. Choose a LoRA of this model."
+            )
+        return ""
+
+
+def inspect_lora(path: str | Path, name: str | None = None) -> LoraInfo:
+    """Read what a file's header tells; never raises for a bad file, the row says what is wrong with it.
+
+    Args:
+        path: the file.
+        name: what to call it; the file's own name if None.
+
+    Returns:
+        The row.
+    """
+    path = Path(path)
+    name = path.stem if name is None else name
+    if path.suffix.lower() != ".safetensors":
+        return LoraInfo(name, path, title=path.name, size=_size(path), problem=_PICKLE)
+    try:
+        header = _read_header(path)
+    except (OSError, ValueError, RecursionError) as error:
+        problem = f"The file is damaged ({error}); get it again."
+        return LoraInfo(name, path, title=name, size=_size(path), problem=problem)
+    metadata = header.pop("__metadata__", None) or {}
+    shapes = {key: entry["shape"] for key, entry in header.items()}
+    style = next((style for style, marks in _STYLES if any(mark in key for mark in marks for key in shapes)), "")
+    down = {name: shapes[keys["down"]] for name, keys in layers_of(shapes).items() if len(shapes[keys["down"]]) > 1}
+    text = {shape[1] for layer, shape in down.items() if _is(layer, "attn2", "to_k", "to_v")}
+    own = {shape[1] for layer, shape in down.items() if _is(layer, "attn1", "to_q", "to_k", "to_v")}
+    text_width = min(text) if len(text) == 1 else None
+    told = "sdxl" if any(layer.part == "text_encoder_2" for layer in down) else _told_family(metadata)
+    if not text:
+        text_width = next((width for width, family in TEXT_WIDTHS.items() if family == told), None)
+    ranks = Counter(shape[0] for shape in down.values())
+    return LoraInfo(
+        name=name,
+        path=path,
+        style=style,
+        family=TEXT_WIDTHS.get(text_width or 0, told or str(metadata.get("base", ""))),
+        rank=ranks.most_common(1)[0][0] if ranks else 0,
+        text_width=text_width,
+        widths=frozenset(own),
+        title=str(metadata.get("modelspec.title") or metadata.get("title") or name),
+        trigger=str(
+            metadata.get("modelspec.trigger_phrase")
+            or metadata.get("trigger")
+            or _frequent_tags(metadata.get("ss_tag_frequency"))
+        ),
+        weight=_weight(metadata.get("weight")),
+        size=_size(path),
+        problem=_problem(shapes, style),
+    )
+
+
+def _read_header(path: Path) -> dict[str, Any]:
+    """Read the JSON header of a safetensors file and check that the file is as long as it says."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(8)
+        if len(start) < 8:
+            raise ValueError("it is too short for a safetensors file")
+        (length,) = struct.unpack("<Q", start)
+        if length > min(size - 8, _HEADER_LIMIT):
+            raise ValueError("it is no safetensors file, or was not downloaded to its end")
+        header = json.loads(file.read(length))
+    if not isinstance(header, dict):
+        raise ValueError("its header is no table of tensors")
+    ends = [0]
+    for key, entry in header.items():
+        if key == "__metadata__" and isinstance(entry, dict):
+            continue
+        try:
+            entry["shape"] = tuple(int(length) for length in entry["shape"])
+            ends.append(int(entry["data_offsets"][1]))
+        except (TypeError, LookupError):
+            raise ValueError(f"its header does not describe the tensor {key!r}") from None
+    if 8 + length + max(ends) != size:
+        raise ValueError(f"it should have {8 + length + max(ends):,} bytes and has {size:,}")
+    return header
+
+
+def _problem(shapes: Mapping[str, tuple[int, ...]], style: str) -> str:
+    if any(key.startswith(_TRANSFORMERS) for key in shapes):
+        return "It was made for a transformer model such as FLUX or SD3, not for a UNet; choose another LoRA."
+    if style == "lycoris":
+        return "It is a LyCORIS file (LoHa, LoKr, OFT or GLoRA), which is not supported; convert it to a plain LoRA."
+    if any(key.endswith((".dora_scale", ".lora_magnitude_vector")) for key in shapes):
+        return "It is a DoRA file, whose magnitudes are not supported; get it as a plain LoRA."
+    if not style:
+        return "It holds no LoRA layers; it may be a whole model or another kind of adapter."
+    return ""
+
+
+def _is(layer: LayerName, attention: str, *parts: str) -> bool:
+    """Whether a layer of the UNet is one of these of an attention."""
+    return layer.part == "unet" and attention in layer.flat and layer.flat.endswith(parts)
+
+
+def _told_family(metadata: Mapping[str, Any]) -> str:
+    """Family of the base model that the trainer wrote down; empty if it did not."""
+    for key in ("ss_base_model_version", "modelspec.architecture"):
+        version = str(metadata.get(key, "")).lower()
+        for start, family in _VERSIONS.items():
+            if version.startswith(start):
+                return family
+    return ""
+
+
+def _frequent_tags(value: object) -> str:
+    """The tags that nearly all training pictures had, from kohya's `ss_tag_frequency`: {folder: {tag: pictures}} as JSON."""
+    try:
+        folders = json.loads(str(value or "{}"))
+        counts: Counter[str] = Counter()
+        for tags in folders.values():
+            for tag, pictures in tags.items():
+                counts[tag.strip()] += int(pictures)
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return ""
+    counts.pop("", None)
+    most = max(counts.values(), default=0)
+    often = [tag for tag, pictures in counts.most_common(_TRIGGERS) if pictures >= _TRIGGER_SHARE * most]
+    return ", ".join(shorten(tag, width=_TRIGGER_LENGTH, placeholder=" …") for tag in often)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _weight(value: object) -> float:
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return 1.0
+
+
+def _list(widths: Sequence[int] | frozenset[int]) -> str:
+    return ", ".join(str(width) for width in sorted(set(widths)))

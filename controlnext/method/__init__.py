@@ -1,0 +1,1 @@
+"""ControlNeXt itself: cross normalisation, injection, adapters and pipelines."""

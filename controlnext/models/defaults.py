@@ -1,0 +1,100 @@
+"""What a choice means where a person said nothing, and what was said in one of the ways it may be said in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from controlnext.errors import shorten
+from controlnext.models.presets import AdapterRow, Preset
+from controlnext.recipes.recipe import ControlUse, LoraUse, RecipeError
+
+MADE_AS_GIVEN = "none"
+"""The annotator of an upload that already is a condition."""
+
+_DEFAULTED = {"seed": -1, "width": 0, "height": 0}
+
+
+def is_default(key: str, value: object) -> bool:
+    """Whether a value of a recipe's field stands for its default, as a seed of -1 does."""
+    return key in _DEFAULTED and not isinstance(value, bool) and value == _DEFAULTED[key]
+
+
+def adapter_row(preset: Preset, kind: str) -> AdapterRow:
+    """Return a preset's row of one kind of condition, or raise a `RecipeError` with the kinds it has."""
+    if kind not in preset.adapters:
+        have = f"choose one of {', '.join(preset.adapters)}" if preset.adapters else "it has none at all"
+        raise RecipeError(f"{preset.title} has no adapter for {shorten(kind)}; {have}.")
+    return preset.adapters[kind]
+
+
+def default_gamma(preset: Preset, row: AdapterRow) -> float:
+    """Default strength: the preset's row, else what the adapter's maker recommends, else the preset's, else 1."""
+    if row.gamma is not None:
+        return row.gamma
+    place = preset.located(row)
+    if isinstance(place, Path):
+        try:
+            return float(json.loads((place / "config.json").read_text(encoding="utf-8"))["gamma"])
+        except (OSError, ValueError, LookupError, TypeError):
+            pass  # a folder without a word on it; a damaged one says so when it is loaded
+    return 1.0 if preset.defaults.gamma is None else preset.defaults.gamma
+
+
+def default_values(preset: Preset, kind: str = "") -> dict[str, Any]:
+    """What a recipe that says nothing means for a model, with the control of one kind.
+
+    Raises:
+        RecipeError: the model has no adapter for that kind.
+    """
+    row = adapter_row(preset, kind) if kind else AdapterRow()
+    gamma = {"gamma": default_gamma(preset, row)} if kind else {}
+    return {**preset.defaults.values(), **gamma, **row.values()}
+
+
+def filled_control(preset: Preset, value: Mapping[str, Any] | ControlUse) -> ControlUse:
+    """One further control: what was given, and the defaults of its adapter for the rest."""
+    if isinstance(value, ControlUse):
+        return value
+    given = {str(key): part for key, part in value.items() if part is not None}
+    if given.get("adapter") == given.get("annotator", MADE_AS_GIVEN):
+        given.pop("adapter", None)
+    kind = given.get("adapter") or given.get("annotator", MADE_AS_GIVEN)
+    if kind == MADE_AS_GIVEN:
+        return ControlUse(**given)
+    values = default_values(preset, str(kind))
+    return ControlUse(**{name: part for name, part in values.items() if name in ControlUse.model_fields} | given)
+
+
+def control_list(value: Any) -> list[Mapping[str, Any] | ControlUse]:  # noqa: ANN401 - whatever a person or a client sent
+    """Check that further controls are a list of objects."""
+    listed = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    if not listed or not all(isinstance(one, Mapping | ControlUse) for one in value):
+        raise RecipeError(
+            'Further controls are a list of objects such as {"annotator": "depth", "gamma": 0.5}, but were given as '
+            f"{shorten(value)}."
+        )
+    return list(value)
+
+
+def lora_uses(value: Any) -> list[LoraUse]:  # noqa: ANN401 - whatever a person or a client sent
+    """Understand LoRAs in any of the ways they are named."""
+    if isinstance(value, Mapping):
+        value = [{"name": name, "weight": weight} for name, weight in value.items()]
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+        raise RecipeError(f"LoRAs are a list of names, or of names with weights, but were given as {shorten(value)}.")
+    uses = []
+    for one in value:
+        if isinstance(one, LoraUse):
+            uses.append(one)
+        elif isinstance(one, str):
+            uses.append(LoraUse(name=one))
+        elif isinstance(one, Mapping):
+            uses.append(LoraUse(**{str(key): part for key, part in one.items()}))
+        elif isinstance(one, Sequence) and len(one) == 2:
+            uses.append(LoraUse(name=one[0], weight=one[1]))
+        else:
+            raise RecipeError(f"A LoRA is a name, or a name with a weight, but one was given as {shorten(one)}.")
+    return uses

@@ -1,0 +1,1 @@
+"""Recipes of pictures and videos, their limits, and how files carry them."""

@@ -1,0 +1,100 @@
+"""The pictures a recipe is run with, and how a PNG carries them: conditions, a start picture, a mask."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from controlnext.errors import ControlNeXtError
+from controlnext.recipes.pictures import fit_condition
+
+if TYPE_CHECKING:
+    from controlnext.adherence.score import Annotated
+
+CONDITION_CHUNK, INIT_CHUNK, MASK_CHUNK = b"cnCd", b"cnIn", b"cnMk"
+"""PNG chunks holding pictures as PNGs: ancillary, private, safe to copy (PNG specification, section 5.4). There is one
+condition chunk a control, in the order of the recipe."""
+
+
+class InputError(ControlNeXtError, ValueError):
+    """Pictures given to a run that do not go together."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Pictures given to a run, or found inside of a result.
+
+    Attributes:
+        conditions: one for each control of the recipe, in its order; pictures, or annotations with their data.
+        init_image: picture to start from instead of noise; None starts from noise.
+        mask: of the size of `init_image`, white where it is to be repainted; None repaints all.
+    """
+
+    conditions: tuple[Image.Image | Annotated, ...] = ()
+    init_image: Image.Image | None = None
+    mask: Image.Image | None = None
+
+    @classmethod
+    def of(cls, given: Image.Image | Annotated | Inputs | None) -> Inputs:
+        """Take what a run was given: nothing, one condition, or all there is."""
+        if isinstance(given, Inputs):
+            return given
+        return cls() if given is None else cls((given,))
+
+    def pack(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the chunks that hold the pictures."""
+        images = [(CONDITION_CHUNK, getattr(condition, "image", condition)) for condition in self.conditions]
+        for name, image in (*images, (INIT_CHUNK, self.init_image), (MASK_CHUNK, self.mask)):
+            if image is not None:
+                buffer = io.BytesIO()
+                image.convert("L" if name == MASK_CHUNK else "RGB").save(buffer, format="PNG")
+                yield name, buffer.getvalue()
+
+    @classmethod
+    def unpack(cls, chunks: Iterable[tuple[bytes, bytes]]) -> Inputs:
+        """Read the chunks again; others are passed over.
+
+        Raises:
+            OSError, ValueError, SyntaxError, Image.DecompressionBombError: one of the pictures is damaged.
+        """
+        images: dict[bytes, list[Image.Image]] = {CONDITION_CHUNK: [], INIT_CHUNK: [], MASK_CHUNK: []}
+        for name, data in chunks:
+            if name in images:
+                image = Image.open(io.BytesIO(data), formats=["PNG"])
+                images[name].append(image.convert("L" if name == MASK_CHUNK else "RGB"))
+        first = {name: next(iter(found), None) for name, found in images.items()}
+        return cls(tuple(images[CONDITION_CHUNK]), first[INIT_CHUNK], first[MASK_CHUNK])
+
+
+def fitted_start(inputs: Inputs, size: tuple[int, int]) -> tuple[Image.Image | None, Image.Image | None]:
+    """Bring a start picture and its mask to the size of the picture to be made, as conditions are.
+
+    Args:
+        inputs: may hold them.
+        size: width and height in pixels.
+
+    Returns:
+        The start picture (RGB) and the mask (L, only 0 and 255); None where there is none.
+
+    Raises:
+        InputError: a mask without its picture, of another size, or that marks nothing.
+    """
+    init, mask = inputs.init_image, inputs.mask
+    if mask is not None and init is None:
+        raise InputError("A mask needs the picture it belongs to; give the start picture, too.")
+    if mask is not None and mask.size != init.size:
+        raise InputError(
+            f"The mask has {mask.width}x{mask.height} pixels and the start picture {init.width}x{init.height}; give a "
+            "mask of the same size."
+        )
+    if init is None:
+        return None, None
+    if mask is not None:
+        mask = fit_condition(mask.convert("L").point(lambda value: 255 * (value > 127)), *size, "mask").convert("L")
+        if not mask.getbbox():
+            raise InputError("The mask marks nothing; make white what is to be repainted, or leave the mask out.")
+    return fit_condition(init, *size, "init"), mask

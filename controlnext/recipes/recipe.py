@@ -1,0 +1,348 @@
+"""The recipe: everything a picture needs, in one frozen object that travels inside the picture.
+
+The page builds one, a preset is a partial one, the studio runs it, a saved PNG carries it, and dropping that PNG back into
+the app restores it. The same recipe on the same machine gives the same pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from types import MappingProxyType
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Strict, ValidationError, field_validator, model_serializer, model_validator
+
+from controlnext.errors import ControlNeXtError, fail, shorten
+from controlnext.method.gamma import parse_gamma
+from controlnext.recipes.inputs import Inputs
+from controlnext.recipes.limits import LIMITS, LORA_WEIGHT, STRENGTH
+from controlnext.recipes.pictures import picture_digest
+from controlnext.recipes.schedulers import SCHEDULERS
+
+VERSION = 1
+PROMPT_LENGTH = 2000
+"""Longest prompt in characters; far beyond the 77 tokens a CLIP text encoder reads, far below what hurts a page."""
+MAX_LORAS = 8
+MAX_CONTROLS = 3
+DEFAULT_STRENGTH = 0.75
+"""How much of a start picture is drawn anew where nobody says."""
+
+_LATER = MappingProxyType({"gamma_curve": "", "controls": (), "strength": None, "init_sha256": "", "mask_sha256": ""})
+"""Fields that came after the first release, with their defaults: written only where they say something, so that a recipe
+without them stays the same to the byte."""
+
+
+class RecipeError(ControlNeXtError, ValueError):
+    """A recipe that cannot be run, or a file that should hold one and does not."""
+
+
+Setting = Annotated[bool, Strict()] | Annotated[int, Strict()] | Annotated[float, Strict()] | Annotated[str, Strict()]
+"""Value of one annotator setting; strict, so that True stays a switch and 1 a number."""
+
+
+class _Checked(BaseModel):
+    """A frozen model whose errors are sentences."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def __init__(self, **values: Any) -> None:  # noqa: ANN401 - pydantic checks every value by its field
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise RecipeError(explain(error, "recipe")) from None
+
+
+class LoraUse(_Checked):
+    """One LoRA of the library and the weight it is used with."""
+
+    name: str
+    weight: float = 1.0
+
+    @field_validator("weight", mode="before")
+    @classmethod
+    def _weight_in_range(cls, value: object) -> float:
+        return LORA_WEIGHT.check(value)
+
+
+class Controlled(_Checked):
+    """Checks of the fields that a recipe and each of its further controls have alike."""
+
+    @field_validator("gamma", "alpha", "control_start", "control_end", mode="before", check_fields=False)
+    @classmethod
+    def _control_number_in_range(cls, value: object, info: Any) -> float | int:  # noqa: ANN401 - pydantic's own type
+        return LIMITS[info.field_name].check(value)
+
+    @field_validator("gamma_curve", check_fields=False)
+    @classmethod
+    def _readable_curve(cls, value: str) -> str:
+        if value:
+            parse_gamma(value)
+        return value.strip()
+
+    @field_validator("annotator_settings", check_fields=False)
+    @classmethod
+    def _finite_settings(cls, value: dict[str, Setting]) -> dict[str, Setting]:
+        for name, setting in value.items():
+            if isinstance(setting, float) and not math.isfinite(setting):
+                fail(f"The annotator setting {shorten(name)} is not a finite number.")
+        return value
+
+    @model_validator(mode="after")
+    def _control_acts(self) -> Self:
+        if self.control_start >= self.control_end:
+            fail(
+                f"The control starts at {self.control_start:g} and ends at {self.control_end:g}, so it would never act; "
+                "let it end after it starts, or set the control strength to 0."
+            )
+        highest = LIMITS["gamma"].maximum
+        if self.gamma_curve and self.gamma * parse_gamma(self.gamma_curve).peak > highest:
+            fail(
+                f"Gamma {self.gamma:g} times the curve's highest value is more than {highest:g}; the curve multiplies "
+                "gamma, so lower one of both."
+            )
+        return self
+
+    @property
+    def condition_kind(self) -> str:
+        """Which condition the adapter reads: `adapter`, or the annotator's name."""
+        return self.adapter or ("" if self.annotator == "none" else self.annotator)
+
+
+class ControlUse(Controlled):
+    """One control beside the first; fields as in `Recipe`."""
+
+    annotator: str = "none"
+    adapter: str = ""
+    annotator_settings: dict[str, Setting] = {}
+    gamma: float = 1.0
+    gamma_curve: str = ""
+    alpha: float = 1.0
+    control_start: float = 0.0
+    control_end: float = 1.0
+    condition_sha256: str = ""
+
+    @model_validator(mode="after")
+    def _has_a_kind(self) -> Self:
+        if not self.condition_kind:
+            fail("A further control needs the kind it is of: name an annotator, or an adapter for a ready-made map.")
+        return self
+
+
+class SavedRecipe(Controlled):
+    """What recipes of pictures and of videos have alike: checks of version and words, and the way to JSON and back."""
+
+    @field_validator("version", check_fields=False)
+    @classmethod
+    def _known_version(cls, value: int) -> int:
+        if value != VERSION:
+            fail(f"This recipe has version {value}; this program reads version {VERSION}. Use a matching release.")
+        return value
+
+    @field_validator("prompt", "negative_prompt", check_fields=False)
+    @classmethod
+    def _readable_text(cls, value: str, info: Any) -> str:  # noqa: ANN401 - pydantic's own type
+        label = "The prompt" if info.field_name == "prompt" else "The negative prompt"
+        if len(value) > PROMPT_LENGTH:
+            fail(f"{label} has {len(value):,} characters; shorten it to at most {PROMPT_LENGTH:,}.")
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            fail(f"{label} holds half of a character (a lone surrogate); type it again.")
+        return value
+
+    @field_validator("scheduler", check_fields=False)
+    @classmethod
+    def _known_scheduler(cls, value: str | None) -> str | None:
+        if value is not None and value not in SCHEDULERS:
+            fail(f"There is no scheduler {shorten(value)}; choose one of {', '.join(SCHEDULERS)}.")
+        return value
+
+    def replace(self, **changes: object) -> Self:
+        """Return a checked copy with some fields changed."""
+        return type(self)(**{**self.model_dump(), **changes})
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """Write as JSON; every character is kept as it is, emoji too."""
+        return json.dumps(self.model_dump(mode="json"), ensure_ascii=False, indent=indent)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Read what `to_json` wrote.
+
+        Raises:
+            RecipeError: not JSON, not an object, or a field that is wrong.
+        """
+        try:
+            values = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise RecipeError(f"This is not a recipe: it is not valid JSON ({error}).") from None
+        if not isinstance(values, dict):
+            raise RecipeError("This is not a recipe: a recipe is a JSON object with a model, a prompt and so on.")
+        return cls(**values)
+
+    def digest(self) -> str:
+        """SHA-256 over the canonical JSON, in hexadecimal: equal recipes have equal digests."""
+        canonical = json.dumps(self.model_dump(mode="json"), ensure_ascii=True, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+class Recipe(SavedRecipe):
+    """Everything needed to make a picture again; see `LIMITS` for the ranges.
+
+    Attributes:
+        version: format of this object.
+        model: name of a preset.
+        prompt: what to draw, at most `PROMPT_LENGTH` characters; may be empty.
+        negative_prompt: what to avoid.
+        seed: picture i of a batch starts from seed + i.
+        num_images: pictures in the batch.
+        width: pixels.
+        height: pixels.
+        num_inference_steps: denoising steps.
+        guidance_scale: weight of classifier-free guidance.
+        gamma: control strength.
+        alpha: how much of the adapter's UNet weights is applied.
+        control_start: fraction of the schedule at which the control sets in.
+        control_end: fraction of the schedule at which it ends.
+        scheduler: key of `SCHEDULERS`, or None for the base model's own.
+        loras: LoRAs and weights, in order.
+        annotator: what made the condition; `none` means it was given as it is.
+        adapter: adapter of the preset that reads the condition; empty takes the one of the annotator's name.
+        annotator_settings: settings of the annotator.
+        condition_sha256: `picture_digest` of the condition; empty when there is none.
+        weights: what was loaded -> its hash.
+        gamma_curve: shape of gamma over the steps that run, as `controlnext.method.gamma` reads it; multiplies gamma. Empty is
+            constant.
+        controls: controls beside the first, each with an adapter, a condition and numbers of its own.
+        strength: share of a start picture that is drawn anew, in (0, 1]; None where there is no start picture.
+        init_sha256: `picture_digest` of the start picture.
+        mask_sha256: `picture_digest` of the mask.
+    """
+
+    version: int = VERSION
+    model: str = "starter"
+    prompt: str = ""
+    negative_prompt: str = ""
+    seed: int = 0
+    num_images: int = 1
+    width: int = 256
+    height: int = 256
+    num_inference_steps: int = 20
+    guidance_scale: float = 3.0
+    gamma: float = 1.0
+    alpha: float = 1.0
+    control_start: float = 0.0
+    control_end: float = 1.0
+    scheduler: str | None = None
+    loras: tuple[LoraUse, ...] = ()
+    annotator: str = "none"
+    adapter: str = ""
+    annotator_settings: dict[str, Setting] = {}
+    condition_sha256: str = ""
+    weights: dict[str, str] = {}
+    gamma_curve: str = ""
+    controls: tuple[ControlUse, ...] = ()
+    strength: float | None = None
+    init_sha256: str = ""
+    mask_sha256: str = ""
+
+    @field_validator(*(LIMITS.keys() - ControlUse.model_fields.keys()), mode="before")
+    @classmethod
+    def _number_in_range(cls, value: object, info: Any) -> float | int:  # noqa: ANN401 - pydantic's own type
+        return LIMITS[info.field_name].check(value)
+
+    @field_validator("loras")
+    @classmethod
+    def _distinct_loras(cls, value: tuple[LoraUse, ...]) -> tuple[LoraUse, ...]:
+        names = [use.name for use in value]
+        if len(names) > MAX_LORAS:
+            fail(f"{len(names)} LoRAs are too many at once; use at most {MAX_LORAS}.")
+        for name in names:
+            if names.count(name) > 1:
+                fail(f"The LoRA {shorten(name)} is named twice; name it once with the weight you want.")
+        return value
+
+    @field_validator("strength", mode="before")
+    @classmethod
+    def _strength_in_range(cls, value: object) -> float | None:
+        return None if value is None else STRENGTH.check(value)
+
+    @model_validator(mode="after")
+    def _controls_agree(self) -> Self:
+        kinds = [self.condition_kind, *(control.condition_kind for control in self.controls)]
+        if len(kinds) > MAX_CONTROLS:
+            fail(f"{len(kinds)} controls are too many at once; use at most {MAX_CONTROLS}.")
+        if self.controls and not self.condition_kind:
+            fail("There are further controls but no first one; give the recipe itself an annotator or an adapter.")
+        for kind in kinds:
+            if kinds.count(kind) > 1:
+                fail(f"The control {shorten(kind)} is asked for twice; each kind of control can be used once.")
+        return self
+
+    @model_validator(mode="after")
+    def _numbers_agree(self) -> Self:
+        if self.steps_to_run < 1:
+            fail(
+                f"Strength {self.strength:g} of {self.num_inference_steps} steps leaves none to draw; raise one of both."
+            )
+        if self.seed + self.num_images - 1 > LIMITS["seed"].maximum:
+            fail(f"Picture i of a batch uses seed + i, and {self.seed} leaves no room for {self.num_images} pictures.")
+        most = SCHEDULERS[self.scheduler].most_steps if self.scheduler else None
+        if most is not None and self.num_inference_steps > most:
+            fail(
+                f"The sampler {self.scheduler} takes at most {most} steps, but {self.num_inference_steps} were asked for; "
+                "4 to 8 with an LCM-LoRA are usual."
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_says_nothing(self, handler: Any) -> dict[str, Any]:  # noqa: ANN401 - pydantic's own type
+        return {
+            key: value
+            for key, value in handler(self).items()
+            if key not in _LATER or getattr(self, key) != _LATER[key]
+        }
+
+    def alone(self, index: int) -> Recipe:
+        """Return the recipe of one picture of the batch: seed + index, one picture."""
+        return self.replace(seed=self.seed + index, num_images=1)
+
+    @property
+    def all_controls(self) -> tuple[ControlUse, ...]:
+        """Every control in order, the first made of the recipe's own fields; empty for words alone."""
+        if not self.condition_kind:
+            return ()
+        return ControlUse(**{name: getattr(self, name) for name in ControlUse.model_fields}), *self.controls
+
+    @property
+    def steps_to_run(self) -> int:
+        """How many of the steps really run: with a start picture, the share that `strength` says, as diffusers rounds it."""
+        steps = self.num_inference_steps
+        return steps if self.strength is None else min(int(steps * self.strength), steps)
+
+    def with_digests(self, inputs: Inputs) -> Recipe:
+        """Return a copy that names the pictures it is run with."""
+        conditions = [picture_digest(getattr(condition, "image", condition)) for condition in inputs.conditions]
+        further = [
+            control.model_copy(update={"condition_sha256": digest})
+            for control, digest in zip(self.controls, conditions[1:], strict=True)
+        ]
+        return self.replace(
+            condition_sha256=conditions[0] if conditions else "",
+            controls=further,
+            init_sha256="" if inputs.init_image is None else picture_digest(inputs.init_image),
+            mask_sha256="" if inputs.mask is None else picture_digest(inputs.mask),
+        )
+
+
+def explain(error: ValidationError, what: str) -> str:
+    """Turn pydantic's first complaint into a sentence: our own text where there is one, else field and reason."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"The {what} has an unknown field {where!r}; remove it or correct its name."
+    if first["type"] == "missing":
+        return f"The {what} lacks the field {where!r}."
+    if "error" in first.get("ctx", {}):
+        return str(first["ctx"]["error"])
+    return f"The {what}'s field {where!r} is {shorten(first.get('input'))}, which is not right: {first['msg']}."

@@ -1,0 +1,182 @@
+"""The recipe of a video: everything needed to make it again from its reference picture and its clip."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from controlnext.animation.choice import AUTO, Choice
+from controlnext.errors import fail, shorten
+from controlnext.models.presets import Drawing
+from controlnext.recipes.limits import LIMITS, Limit
+from controlnext.recipes.mp4 import read_contents
+from controlnext.recipes.png import RECIPE_KEY
+from controlnext.recipes.recipe import VERSION, ControlUse, Recipe, RecipeError, SavedRecipe
+from controlnext.video.plan import LIMITS as CUT_LIMITS
+
+KIND = "pose"
+"""The condition that drives a video."""
+
+VIDEO_LIMITS: Mapping[str, Limit] = MappingProxyType(
+    {
+        **{name: LIMITS[name] for name in ("seed", "width", "height", "num_inference_steps", "guidance_scale")},
+        **{name: CUT_LIMITS[name] for name in ("start", "end", "fps", "max_frames")},
+        "person": Limit("The person", 0, 63, "0 is the most prominent one in the clip.", whole=True),
+        "window": Limit("The window", 1, 64, "It is in frames; a model draws best as many as it was trained on.", whole=True),
+        "overlap": Limit("The overlap", 0, 32, "It is in frames that two windows share.", whole=True),
+        "motion_bucket_id": Limit("The motion", 0, 511, "127 is usual; more moves more.", whole=True),
+        "noise_aug_strength": Limit("The reference's noise", 0, 1, "0.02 is usual; more keeps less of the reference."),
+        "shared_noise": Limit("The shared noise", 0, 1, "It is the share of the starting noise that is the same in all frames."),
+    }
+)  # fmt: skip
+"""Allowed range of every number of a video's recipe beside those of its control; the page takes its sliders from here."""
+
+
+class VideoRecipe(SavedRecipe):
+    """Everything needed to make a video again; see `VIDEO_LIMITS` for the ranges.
+
+    Attributes:
+        version: format of this object.
+        model: name of a preset, of a video model or of an image model with a pose adapter, which draws frame by frame.
+        prompt: what to draw, for image models; empty takes the reference's colours where the model has words for them.
+        negative_prompt: what to avoid, for image models.
+        seed: all frames start from it.
+        width: pixels.
+        height: pixels.
+        num_inference_steps: denoising steps.
+        guidance_scale: weight of guidance: by the words for image models, by the reference for video models.
+        gamma: control strength.
+        gamma_curve: shape of gamma over the steps, multiplies gamma; empty is constant.
+        alpha: how much of the adapter's UNet weights is applied.
+        control_start: fraction of the schedule at which the control sets in.
+        control_end: fraction of the schedule at which it ends.
+        scheduler: key of `SCHEDULERS`, for image models; None is the model's own.
+        start: where the part of the clip begins, in seconds.
+        end: where it ends, in seconds; 0 is the clip's end.
+        fps: frames a second; 0 is the clip's own.
+        max_frames: at most so many frames; 0 leaves it to the bounds.
+        person: who of the clip is followed.
+        fit: whether the poses are placed on the reference's figure.
+        limbs: whether limbs get the reference's lengths too.
+        smooth: whether jitter is taken out.
+        follow: whether the camera follows the person from side to side.
+        hands: whether hands are read and drawn.
+        face: whether faces are read and drawn.
+        reader: what reads the poses; see `Choice`.
+        drawing: how the control frames are drawn for the adapter.
+        keep_sound: whether the clip's sound is kept.
+        window: frames a video model draws at once.
+        overlap: frames that two windows share.
+        motion_bucket_id: how much a video model is told to move.
+        noise_aug_strength: noise on the reference that a video model is given.
+        shared_noise: share of a video model's starting noise that is the same in all frames; 0 is what SVD was made for.
+        micro_conditioning: whether a video model is told fps, motion and noise; off is what the released code does.
+        reference_sha256: `picture_digest` of the reference as the video carries it, see `bounded_reference`.
+        clip_sha256: digest of the clip's content.
+        weights: what was loaded -> its hash.
+    """
+
+    version: int = VERSION
+    model: str = "starter-video"
+    prompt: str = ""
+    negative_prompt: str = ""
+    seed: int = 0
+    width: int = 256
+    height: int = 256
+    num_inference_steps: int = 20
+    guidance_scale: float = 3.0
+    gamma: float = 1.0
+    gamma_curve: str = ""
+    alpha: float = 1.0
+    control_start: float = 0.0
+    control_end: float = 1.0
+    scheduler: str | None = None
+    start: float = 0.0
+    end: float = 0.0
+    fps: float = 0.0
+    max_frames: int = 0
+    person: int = 0
+    fit: bool = True
+    limbs: bool = False
+    smooth: bool = True
+    follow: bool = False
+    hands: bool = False
+    face: bool = False
+    reader: str = AUTO
+    drawing: Drawing = "classic"
+    keep_sound: bool = True
+    window: int = 14
+    overlap: int = 4
+    motion_bucket_id: int = 127
+    noise_aug_strength: float = 0.02
+    shared_noise: float = 0.0
+    micro_conditioning: bool = True
+    reference_sha256: str = ""
+    clip_sha256: str = ""
+    weights: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator(*VIDEO_LIMITS, mode="before")
+    @classmethod
+    def _number_in_range(cls, value: object, info: Any) -> float | int:  # noqa: ANN401 - pydantic's own type
+        return VIDEO_LIMITS[info.field_name].check(value)
+
+    @field_validator("model", "reader")
+    @classmethod
+    def _a_name(cls, value: str, info: Any) -> str:  # noqa: ANN401 - pydantic's own type
+        if not value or len(value) > 100:
+            fail(f"The {info.field_name} of a video is named by a short word, not {shorten(value)}.")
+        return value
+
+    @model_validator(mode="after")
+    def _part_and_windows_make_sense(self) -> Self:
+        if self.end and self.end <= self.start:
+            fail(f"The part would end at {self.end:g} s, before it starts at {self.start:g} s: move one of both.")
+        if self.overlap >= self.window:
+            fail(
+                f"Windows of {self.window} frames cannot share {self.overlap}: let the overlap be smaller than the window."
+            )
+        return self
+
+    @property
+    def choice(self) -> Choice:
+        """What is chosen about the clip."""
+        return Choice(**{name: getattr(self, name) for name in Choice.__dataclass_fields__})
+
+    @property
+    def condition_kind(self) -> str:
+        """Which condition the adapter reads."""
+        return KIND
+
+    @property
+    def all_controls(self) -> tuple[ControlUse, ...]:
+        """The one control, as a picture's recipe has it."""
+        own = ("gamma", "gamma_curve", "alpha", "control_start", "control_end")
+        return (ControlUse(annotator=KIND, **{name: getattr(self, name) for name in own}),)
+
+    @property
+    def steps_to_run(self) -> int:
+        """How many steps run."""
+        return self.num_inference_steps
+
+    def picture(self, prompt: str) -> Recipe:
+        """Return the recipe of one frame, for an image model."""
+        shared = VideoRecipe.model_fields.keys() & Recipe.model_fields.keys() - {"weights", "prompt"}
+        return Recipe(annotator=KIND, prompt=prompt, **{name: getattr(self, name) for name in sorted(shared)})
+
+
+def read_video_recipe(source: str | Path) -> VideoRecipe | None:
+    """Read the recipe that a video carries, or None when it carries none (or is no MP4 at all).
+
+    Raises:
+        RecipeError: there is a recipe and it is damaged or from another release.
+    """
+    values = read_contents(source).get(RECIPE_KEY)
+    if values is None:
+        return None
+    if not isinstance(values, dict):
+        raise RecipeError("The recipe inside this video is damaged; set the values by hand.")
+    return VideoRecipe(**values)

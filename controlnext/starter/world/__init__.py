@@ -1,0 +1,1 @@
+"""The drawn world that the starter models know."""

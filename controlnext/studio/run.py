@@ -1,0 +1,156 @@
+"""One run of a recipe on a loaded model: batch after batch, each picture saved before the next batch begins."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from controlnext.adherence.measure import adherence_name, measure
+from controlnext.device import is_out_of_memory
+from controlnext.errors import ControlNeXtError, StudioError
+from controlnext.progress import Cancelled, Clock, Progress, stop_if
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from controlnext.adherence.measure import Annotate, Asked
+    from controlnext.engine.engine import Engine
+    from controlnext.engine.memory_ladder import Rung
+    from controlnext.recipes.inputs import Inputs
+    from controlnext.recipes.recipe import Recipe
+    from controlnext.results.gallery import Gallery
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Run:
+    """A recipe being run.
+
+    Attributes:
+        engine: the loaded model, prepared for the recipe.
+        recipe: what to make.
+        asked: the conditions, one for each control of the recipe; empty for words alone.
+        inputs: all pictures it is run with, in the size to be made.
+        gallery: where pictures are saved.
+        annotate: measures the adherence; None measures nothing.
+        report: told about every step.
+        cancel: stops after the current step once it is set.
+        clock: estimates the time left.
+        images: pictures made so far, saved.
+        files: where they are.
+        seeds: seed of each.
+        adherence: score of each; with several controls, that of the first.
+        adherences: scores of each by kind of control.
+        stopped: whether it was stopped before all were made.
+        climbed: rungs of the memory ladder taken on the way.
+    """
+
+    engine: Engine
+    recipe: Recipe
+    asked: tuple[Asked, ...]
+    inputs: Inputs
+    gallery: Gallery
+    annotate: Annotate | None
+    report: Callable[[Progress], None]
+    cancel: threading.Event
+    clock: Clock
+    images: list[Image.Image] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+    seeds: list[int] = field(default_factory=list)
+    adherence: list[float | None] = field(default_factory=list)
+    adherences: dict[str, list[float | None]] = field(default_factory=dict)
+    stopped: bool = False
+    climbed: list[Rung] = field(default_factory=list)
+
+    def __call__(self) -> None:
+        """Make all pictures; where the memory is too small, the engine climbs its ladder and the batch is made again.
+
+        Raises:
+            Cancelled: stopped before a picture was finished; later, `stopped` is set instead.
+            ControlNeXtError: memory or disk are full, or the numbers overflowed; says how many pictures are saved.
+        """
+        try:
+            while (left := self.recipe.num_images - len(self.images)) > 0:
+                first = self.recipe.seed + len(self.images)
+                seeds = range(first, first + min(self._size(), left))
+                images = self._batch(seeds)
+                if images is None:
+                    self.clock.replan(-(-left // min(self._size(), left)))
+                    continue
+                for image, seed in zip(images, seeds, strict=True):
+                    self._keep(image, seed)
+                self.clock.end_batch()
+        except Cancelled:
+            if not self.images:
+                raise
+            self.stopped = True
+        except ControlNeXtError as error:
+            if not self.files:
+                raise
+            saved = f"The {len(self.files)} made before it are saved in {self.gallery.output_dir}."
+            raise type(error)(f"{error} {saved}") from error
+
+    def _size(self) -> int:
+        """Pictures to make at once."""
+        return self.engine.ladder.most(self.recipe.width * self.recipe.height, self.engine.preset.batch)
+
+    def _batch(self, seeds: Sequence[int]) -> list[Image.Image] | None:
+        """Make one batch; None if it did not fit into the memory and another try may."""
+        last = self.clock.done + self.recipe.steps_to_run
+
+        def on_step(preview: Image.Image | None) -> None:
+            self.clock.tick()
+            self._tell(preview)
+            if self.clock.done < last:  # a picture that only waits to be decoded is not thrown away
+                stop_if(self.cancel)
+
+        stop_if(self.cancel)
+        self._tell(None)
+        self.clock.begin_batch()
+        try:
+            return self.engine.run(self.recipe, seeds, self.inputs, on_step)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+        # Outside of the handler, so that the error no longer holds on to what filled the memory.
+        log.warning("Out of memory with %d pictures of %dx%d", len(seeds), self.recipe.width, self.recipe.height)
+        rung = self.engine.climb(self.recipe, len(seeds))
+        if rung is not None:
+            self.climbed.append(rung)
+            return None
+        raise StudioError(
+            f"There is not enough memory for a picture of {self.recipe.width}x{self.recipe.height}; "
+            "make it smaller, or close other programs."
+        )
+
+    def _tell(self, preview: Image.Image | None) -> None:
+        self.report(Progress("Drawing", self.clock.done, self.clock.total, self.clock.seconds_left, preview))
+
+    def _keep(self, image: Image.Image, seed: int) -> None:
+        """Measure a picture, save it and count it as made."""
+        controls = self.recipe.all_controls
+        scores = {
+            control.condition_kind: measure(self.annotate, self.engine.preset, control, asked, image)
+            for control, asked in zip(controls, self.asked, strict=True)
+        }
+        value = scores.get(self.recipe.condition_kind)
+        recipe = self.recipe.alone(seed - self.recipe.seed)
+        self.files.append(self.gallery.save(image, recipe, self.inputs, _facts(scores)))
+        for kind, score in scores.items():
+            self.adherences.setdefault(kind, []).append(score)
+        self.images.append(image)
+        self.seeds.append(seed)
+        self.adherence.append(value)
+
+
+def _facts(scores: Mapping[str, float | None]) -> dict[str, object]:
+    """What a picture carries of its scores: the first by name, and all by kind where there are several."""
+    rounded = {kind: None if value is None else round(value, 4) for kind, value in scores.items()}
+    kind, first = next(iter(rounded.items()), ("", None))
+    facts: dict[str, object] = {} if first is None else {"adherence": first, "adherence_name": adherence_name(kind)}
+    return facts | ({"adherences": rounded} if len(rounded) > 1 else {})

@@ -1,0 +1,376 @@
+"""The studio: runs a recipe and hands back saved pictures.
+
+It loads what a recipe needs when it needs it, keeps one base model with its adapters and the controls they computed, makes
+one batch after the other, tells how far it is, stops when asked, and saves each picture before anyone sees it. Torch and
+diffusers are imported on first use, so that a page can be up long before a model is.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from controlnext.adherence.measure import Annotate, Asked, adherence_name, fitted
+from controlnext.device import enough_memory
+from controlnext.engine.memory_ladder import told
+from controlnext.errors import ControlNeXtError, StudioError, shorten
+from controlnext.models.catalogue import Catalogue
+from controlnext.models.presets import DEFAULT_MODEL, Preset
+from controlnext.models.readiness import conversion_advice
+from controlnext.progress import Cancelled, Clock, Pace, Progress, stop_if
+from controlnext.recipes.inputs import Inputs, fitted_start
+from controlnext.recipes.recipe import DEFAULT_STRENGTH, Recipe, RecipeError
+from controlnext.results.gallery import Gallery
+from controlnext.studio.run import Run
+
+if TYPE_CHECKING:
+    from controlnext.adherence.score import Annotated
+    from controlnext.animation.animator import Animator
+    from controlnext.animation.driving import PoseTools, Source
+    from controlnext.animation.job import VideoResult
+    from controlnext.engine.engine import Engine
+    from controlnext.loras.conflicts import Conflict
+    from controlnext.method.control_cache import ControlCache
+    from controlnext.recipes.video_recipe import VideoRecipe
+
+__all__ = ["Cancelled", "Progress", "Result", "Studio", "StudioError"]
+
+log = logging.getLogger(__name__)
+
+OnProgress = Callable[[Progress], None]
+
+_TURN = (
+    threading.Lock()
+)  # one generation in the process: two would share the memory and each take longer than both in a row
+_POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run made.
+
+    Attributes:
+        images: RGB pictures, in the order of their seeds.
+        files: the same pictures on disk, each with its own recipe inside.
+        recipe: what was run, with the digests of condition and weights filled in.
+        seeds: seed of each picture.
+        adherence: how well each picture follows the first condition, in [0, 1]; None where it cannot be measured.
+        adherence_name: what that number is.
+        adherences: the same for each control, by its kind.
+        seconds: time from the call to here.
+        stopped: whether it was stopped before all pictures were made.
+        notes: sentences worth showing, such as a prompt the model did not read to its end.
+    """
+
+    images: list[Image.Image]
+    files: list[Path]
+    recipe: Recipe
+    seeds: list[int]
+    adherence: list[float | None]
+    adherence_name: str
+    seconds: float
+    stopped: bool
+    notes: tuple[str, ...] = ()
+    adherences: Mapping[str, list[float | None]] = field(default_factory=dict)
+
+
+class Studio:
+    """Everything between a recipe and its pictures. Safe to call from several threads; they take turns."""
+
+    def __init__(
+        self,
+        *,
+        output_dir: str | Path,
+        presets_dir: str | Path | None = None,
+        lora_dirs: Sequence[str | Path] = (),
+        device: str | None = None,
+        annotate: Annotate | None = None,
+        threads: int | None = None,
+        poses: PoseTools | None = None,
+    ) -> None:
+        """Name the places; nothing is read, made or loaded yet.
+
+        Args:
+            output_dir: where results are saved.
+            presets_dir: folder of preset files; None takes the project's.
+            lora_dirs: folders of LoRAs for any model, beside those the presets name.
+            device: `cuda`, `cuda:1`, `mps` or `cpu`; None takes the best there is.
+            annotate: `annotators.annotate`, which measures the adherence; None measures nothing.
+            threads: CPU threads of torch; None takes one on two cores and torch's own choice on more.
+            poses: the package `annotators`, which reads and draws the poses of clips; None makes no videos.
+        """
+        self.gallery = Gallery(output_dir)
+        self.catalogue = Catalogue(presets_dir, lora_dirs)
+        self._device_name = device
+        self._annotate = annotate
+        self._threads = threads
+        self._engine: Engine | None = None
+        self._cache: ControlCache | None = None
+        self._paces: dict[tuple, Pace] = {}
+        self._warming = False
+        self._poses = poses
+
+    @property
+    def ready(self) -> bool:
+        """Whether a model is loaded."""
+        return self._engine is not None
+
+    def models(self) -> list[dict[str, Any]]:
+        """List the models as plain data: name, whether it is usable now and if not why, annotators, defaults, sizes."""
+        return self.catalogue.models()
+
+    def loras(self, model: str | None = None, annotator: str = "") -> list[dict[str, Any]]:
+        """List the LoRAs as plain data, each with whether it is usable with a model (the default one) and if not why.
+
+        With an annotator, usable ones also say how much they get in the way of its adapter; see `Catalogue.loras`.
+        """
+        return self.catalogue.loras(model or DEFAULT_MODEL, annotator)
+
+    def lora_conflict(self, model: str, annotator: str, lora: str, weight: float = 1.0) -> Conflict:
+        """Tell how much a LoRA works on the same weights as an adapter; see `Catalogue.conflict`."""
+        return self.catalogue.conflict(model, annotator, lora, weight)
+
+    def add_lora(self, model: str, source: str | Path, name: str | None = None) -> str:
+        """Copy a LoRA file into the user's own folder and return its name; see `Catalogue.add_lora`."""
+        return self.catalogue.add_lora(model, source, name)
+
+    def add_model(self, source: str | Path, name: str, note: str = "") -> str:
+        """Copy a preset, such as a training's, among the models and return its name; see `Catalogue.add_model`."""
+        return self.catalogue.add_model(source, name, note)
+
+    def resolve(self, model: str = DEFAULT_MODEL, annotator: str = "none", **values: object) -> Recipe:
+        """Make a recipe of what a person gave and the model's defaults for the rest; see `Catalogue.resolve`."""
+        return self.catalogue.resolve(model, annotator, **values)
+
+    def warm_up(self) -> None:
+        """Load the default model, so that the first picture need not wait for it; made to run in a background thread.
+
+        What fails is logged and shown by `models()`, not raised: there is nobody to catch it. Nothing is downloaded:
+        nobody asked for it.
+        """
+        self._warming = True
+        try:
+            with self._turn(lambda progress: None, threading.Event()):
+                preset = self.catalogue.preset(DEFAULT_MODEL)
+                if self.catalogue.here(preset):
+                    self._load(preset)
+        except ControlNeXtError as error:
+            log.warning("%s", error)
+        finally:
+            self._warming = False
+
+    def generate(
+        self,
+        recipe: Recipe,
+        condition: Image.Image | Annotated | Inputs | None,
+        *,
+        on_progress: OnProgress | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Result:
+        """Run a recipe. Waits while another run goes on.
+
+        Args:
+            recipe: what to make.
+            condition: the condition picture, or an annotation with its data; or `Inputs` with one for each control of the
+                recipe, a start picture and a mask; None makes a picture from words alone.
+            on_progress: told about every stage and step, in the calling thread.
+            cancel: set it to stop after the current step; pictures of finished batches are kept.
+
+        Returns:
+            The pictures, already saved.
+
+        Raises:
+            Cancelled: stopped before a picture was finished.
+            ControlNeXtError: the recipe does not fit the model, a file is missing or damaged, memory or disk are full; one
+                sentence each. What was saved before stays.
+        """
+        report = on_progress or (lambda progress: None)
+        cancel = cancel or threading.Event()
+        begun = time.perf_counter()
+        preset = self.catalogue.preset(recipe.model)
+        loras = self.catalogue.check(recipe, preset)
+        recipe, asked, inputs = _prepared(recipe, Inputs.of(condition), preset)
+        self.gallery.check()
+        with self._turn(report, cancel):
+            kinds = [control.condition_kind for control in recipe.all_controls]
+            engine = self._load(preset, kinds, report, cancel)
+            stop_if(cancel)
+            with enough_memory("for the adapter and the LoRAs; use fewer of them, or close other programs"):
+                engine.prepare(recipe, loras)
+            final = recipe.with_digests(inputs).replace(weights=engine.hashes(recipe, loras))
+            notes = _notes(engine, recipe, final)
+            clock = self._clock(preset, recipe)
+            run = Run(engine, final, asked, inputs, self.gallery, self._annotate, report, cancel, clock)
+            run()
+            self._paces[_kind_of_run(preset, recipe)] = clock.pace
+        return Result(
+            images=run.images,
+            files=run.files,
+            recipe=final,
+            seeds=run.seeds,
+            adherence=run.adherence,
+            adherence_name=adherence_name(recipe.condition_kind) if asked else "",
+            seconds=time.perf_counter() - begun,
+            stopped=run.stopped,
+            notes=(*notes, *conversion_advice(preset, kinds), *filter(None, [told(run.climbed)])),
+            adherences=run.adherences,
+        )
+
+    @cached_property
+    def animator(self) -> Animator:
+        """What makes videos, and reads clips for them without a model."""
+        from controlnext.animation.animator import Animator
+
+        if self._poses is None:
+            raise StudioError("This studio makes no videos: it was started without what reads poses.")
+        return Animator(self._poses, self.catalogue, lambda: self.gallery, self._load, self._turn)
+
+    def animate(self, recipe: VideoRecipe, reference: Image.Image, clip: Source, **options: Any) -> VideoResult:  # noqa: ANN401
+        """Make a video of a reference picture and a clip; see `Animator.animate`."""
+        return self.animator.animate(recipe, reference, clip, **options)
+
+    def _load(
+        self,
+        preset: Preset,
+        kinds: Sequence[str] = (),
+        report: OnProgress = lambda progress: None,
+        cancel: threading.Event | None = None,
+    ) -> Engine:
+        """The engine of a preset, with the files of the base model and of the adapters wanted on this disk.
+
+        Another model is let go of first, so that memory never holds two.
+        """
+        cancel = cancel or threading.Event()
+        self.catalogue.require(preset, kinds, video=preset.video)
+        import torch
+
+        from controlnext.device import choose_device, default_threads, release_memory
+        from controlnext.engine.engine import EngineError
+        from controlnext.method.control_cache import ControlCache
+
+        threads = self._threads or default_threads()
+        if threads and torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)  # in each thread that comes by: torch keeps the number by thread
+        device = choose_device(self._device_name)
+        self.catalogue.half = device.dtype == torch.float16
+        self.catalogue.fetch(preset, kinds, report, cancel)
+        if self._engine is not None and self._engine.preset == preset:
+            return self._engine
+        report(Progress(f"Loading {preset.title}"))
+        self._cache = self._cache or ControlCache()
+        self._engine = None
+        self._cache.clear()
+        release_memory()
+        try:
+            with enough_memory(f"to load {preset.title}; close other programs, or choose a smaller model"):
+                engine = _engine_of(preset).load(preset, device, self._cache, lambda: stop_if(cancel))
+                engine.warm()
+        except EngineError as error:
+            self.catalogue.failed(preset, str(error))
+            raise
+        self.catalogue.failed(preset, "")
+        self._engine = engine
+        return engine
+
+    def _clock(self, preset: Preset, recipe: Recipe) -> Clock:
+        batches = -(-recipe.num_images // preset.batch)
+        return Clock(recipe.steps_to_run, batches, self._paces.get(_kind_of_run(preset, recipe)))
+
+    @contextmanager
+    def _turn(self, report: OnProgress, cancel: threading.Event) -> Iterator[None]:
+        """Wait for the other run of this process to end, and say so."""
+        if not _TURN.acquire(blocking=False):
+            report(Progress("Loading the model" if self._warming else "Waiting for another run"))
+            while not _TURN.acquire(timeout=_POLL_SECONDS):
+                stop_if(cancel)
+        try:
+            yield
+        finally:
+            _TURN.release()
+
+
+def _engine_of(preset: Preset) -> type[Engine]:
+    if preset.video:
+        from controlnext.engine.video_engine import VideoEngine
+
+        return VideoEngine
+    from controlnext.engine.engine import Engine
+
+    return Engine
+
+
+def _prepared(recipe: Recipe, given: Inputs, preset: Preset) -> tuple[Recipe, tuple[Asked, ...], Inputs]:
+    """Bring all pictures of a run to its size, and check that they are those the recipe asks for."""
+    controls, size = recipe.all_controls, (recipe.width, recipe.height)
+    if controls and len(given.conditions) < len(controls):
+        kinds = " and ".join(control.condition_kind for control in controls)
+        count = len(given.conditions)
+        if not count:
+            raise RecipeError(f"The recipe asks for {kinds} control, but no condition picture was given; add one.")
+        raise RecipeError(
+            f"The recipe asks for {kinds} control, but {count} condition picture{'s were' if count > 1 else ' was'} given; "
+            "give one for each."
+        )
+    if given.conditions and not controls:
+        raise RecipeError(
+            f"A picture that is a condition already needs the kind it is of; choose one of {', '.join(preset.adapters)}."
+        )
+    if len(given.conditions) > len(controls):
+        raise RecipeError(
+            f"{len(given.conditions)} condition pictures were given for {len(controls)} control(s); give one for each."
+        )
+    if given.init_image is None and given.mask is None and (recipe.strength is not None or recipe.init_sha256):
+        raise RecipeError(
+            "The recipe starts from a picture (strength), but none was given; add one, or take the strength out."
+        )
+    if given.mask is None and recipe.mask_sha256:
+        raise RecipeError("The recipe repaints under a mask, but none was given; add the mask.")
+    init, mask = fitted_start(given, size)
+    if init is not None and recipe.strength is None:
+        recipe = recipe.replace(strength=DEFAULT_STRENGTH)
+    asked = tuple(
+        fitted(condition, control.condition_kind, size)
+        for condition, control in zip(given.conditions, controls, strict=True)
+    )
+    return recipe, asked, Inputs(tuple(one.image for one in asked), init, mask)
+
+
+def _kind_of_run(preset: Preset, recipe: Recipe) -> tuple:
+    """Runs of one kind take the same time for a step."""
+    batch = min(preset.batch, recipe.num_images)
+    return preset.name, recipe.width, recipe.height, batch, recipe.guidance_scale > 1
+
+
+def _notes(engine: Engine, recipe: Recipe, final: Recipe) -> tuple[str, ...]:
+    """Sentences about a recipe as it was given and as it is run."""
+    notes = []
+    unread = engine.unread_words(recipe.prompt)
+    if unread:
+        notes.append(
+            f"The prompt is longer than {engine.preset.title} reads; it does not see: {shorten(unread, 200)}."
+        )
+    changed = [name for name, old in recipe.weights.items() if final.weights.get(name, old) != old]
+    if changed:
+        notes.append(f"The recipe was made with other weights ({', '.join(changed)}), so the picture may differ.")
+    pairs = [("condition", recipe.condition_sha256, final.condition_sha256)]
+    pairs += [
+        (f"{before.condition_kind} condition", before.condition_sha256, after.condition_sha256)
+        for before, after in zip(recipe.controls, final.controls, strict=True)
+    ]
+    pairs += [
+        ("start picture", recipe.init_sha256, final.init_sha256),
+        ("mask", recipe.mask_sha256, final.mask_sha256),
+    ]
+    for what, before, after in pairs:
+        if before not in ("", after):
+            notes.append(f"The recipe was made with another {what}, so the picture will differ.")
+    return tuple(notes)

@@ -1,0 +1,174 @@
+"""Pictures with captions and conditions as samples; conditions, latents and texts are made once and kept."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+import annotators
+from controlnext.recipes.pictures import fit_condition
+from controlnext.training.config import TrainConfig
+from controlnext.training.data.encoders import PictureEncoder
+from controlnext.training.data.frames import Frame, buckets, frame_for, nearest_bucket
+from controlnext.training.data.row_data import Report, RowData, Shown, as_condition, go_on
+from controlnext.training.data.rows import Row
+from controlnext.training.data.samples import Sample, States
+from controlnext.training.data.store import Store
+
+_ENCODED_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class Item:
+    """A row as it is shown: cut and mirrored in one way."""
+
+    row: Row
+    frame: Frame
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self.frame.size
+
+
+class PictureData(RowData):
+    """A `controlnext.training.data.samples.Data` of pictures."""
+
+    def __init__(self, config: TrainConfig, rows: Sequence[Row], encoder: PictureEncoder, store: Store) -> None:
+        """Take rows; see `RowData`. The encoder is the base model's."""
+        super().__init__(config, rows, store)
+        self.encoder = encoder
+
+    def look(self, row: Row) -> list[Item]:
+        """See `RowData.look`."""
+        data = self.config.data
+        size = self._original(row)
+        wanted = (data.width, data.height)
+        if data.aspect == "buckets":
+            wanted = nearest_bucket(size, buckets(*wanted))
+        return [
+            Item(row, frame_for(size, wanted, mirrored=mirrored))
+            for mirrored in ((False, True) if data.flip else (False,))
+        ]
+
+    def make_condition(self, item: Item) -> None:
+        """See `RowData.make_condition`."""
+        self._condition(item)
+
+    def make_rest(self, items: Sequence[Item], report: Report, stop: threading.Event) -> None:
+        """Encode pictures and captions."""
+        if self.config.data.cache_latents:
+            self._encode_all(items, report, stop)
+        if self.config.data.cache_text:
+            captions = sorted({item.row.text for item in items} | {""})
+            for number, caption in enumerate(captions):
+                report("Encoding captions", number, len(captions))
+                go_on(stop)
+                self._states(caption)
+
+    def make_empty(self) -> States:
+        """Return the states of the empty prompt."""
+        return self._states("")
+
+    def sample(self, index: int, generator: torch.Generator) -> Sample:
+        """See `controlnext.training.data.samples.Data.sample`."""
+        item = self._items[index]
+        if self.config.data.crop == "random":
+            frame = item.frame
+            item = Item(item.row, frame_for(frame.original, frame.size, mirrored=frame.mirrored, generator=generator))
+        return self._sample(item)
+
+    def show(self, item: Item) -> Shown:
+        """See `RowData.show`."""
+        condition = Image.fromarray(self._cut(item))
+        return Shown(item.row.name, item.row.text, condition, self._picture(item), self._sample(item))
+
+    def _original(self, row: Row) -> tuple[int, int]:
+        def measure() -> dict[str, Tensor]:
+            return {"size": torch.tensor(_open(row.picture).size)}
+
+        return tuple(self.store.tensors("sizes", row.key, measure)["size"].tolist())
+
+    def _picture(self, item: Item) -> Image.Image:
+        return item.frame.scale(_open(item.row.picture)).crop(item.frame.box)
+
+    def _condition(self, item: Item) -> np.ndarray:
+        """The condition of the whole scaled picture, `(H, W, 3)` uint8."""
+        frame, kind = item.frame, self.config.condition
+        data = self.config.data
+        how = f"{data.annotator}{sorted(data.annotator_settings.items())}" if item.row.condition is None else "given"
+
+        def make() -> Image.Image:
+            if item.row.condition is not None:
+                given = _open(item.row.condition)
+                if frame.mirrored:
+                    given = given.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+                return fit_condition(given, *frame.scaled, kind)
+            picture = frame.scale(_open(item.row.picture))
+            return annotators.annotate(data.annotator, picture, **data.annotator_settings).image
+
+        return self.store.picture(f"{item.row.key}:{frame.scaled}{frame.mirrored}:{kind}:{how}", make)
+
+    def _cut(self, item: Item) -> np.ndarray:
+        left, top, right, bottom = item.frame.box
+        return self._condition(item)[top:bottom, left:right]
+
+    def _latents_key(self, item: Item) -> str:
+        return f"{item.row.key}:{item.frame.key}:{self.encoder.picture_name}"
+
+    def _latents(self, item: Item) -> Tensor:
+        def make() -> dict[str, Tensor]:
+            return {"latents": self.encoder.latents([np.asarray(self._picture(item))])[0]}
+
+        if not self.config.data.cache_latents:
+            return make()["latents"]
+        return self.store.tensors("latents", self._latents_key(item), make)["latents"]
+
+    def _encode_all(self, items: Sequence[Item], report: Report, stop: threading.Event) -> None:
+        """Encode what is not kept yet, several pictures of one size at once."""
+        missing = [item for item in items if not self.store.has("latents", self._latents_key(item))]
+        done = 0
+        for group in _groups(missing):
+            report("Encoding pictures", done, len(missing))
+            go_on(stop)
+            encoded = self.encoder.latents([np.asarray(self._picture(item)) for item in group])
+            for item, latents in zip(group, encoded, strict=True):
+                self.store.tensors(
+                    "latents", self._latents_key(item), lambda latents=latents: {"latents": latents.clone()}
+                )
+            done += len(group)
+
+    def _states(self, caption: str) -> States:
+        def make() -> States:
+            return self.encoder.states([caption])[0]
+
+        key = f"{caption}:{self.encoder.text_name}"
+        made = self.store.tensors("texts", key, make, on_disk=self.config.data.cache_text)
+        return {name: tensor.float() for name, tensor in made.items()}
+
+    def _sample(self, item: Item) -> Sample:
+        states = dict(self._states(item.row.text))
+        if "text_embeds" in states:
+            states["time_ids"] = item.frame.time_ids()
+        return Sample(self._latents(item).float(), as_condition(self._cut(item)), states)
+
+
+def _open(source: Any) -> Image.Image:  # noqa: ANN401 - a Source
+    """Open a picture upright and in RGB, however it is given."""
+    return annotators.load_picture(source() if callable(source) else source)
+
+
+def _groups(items: Sequence[Item]) -> Iterator[list[Item]]:
+    by_size: dict[tuple[int, int], list[Item]] = {}
+    for item in items:
+        by_size.setdefault(item.frame.size, []).append(item)
+    for group in by_size.values():
+        for start in range(0, len(group), _ENCODED_AT_ONCE):
+            yield group[start : start + _ENCODED_AT_ONCE]

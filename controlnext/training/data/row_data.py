@@ -1,0 +1,193 @@
+"""What data of rows have in common: every row is looked at once, bad ones are left out, some are held out."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+import annotators
+from annotators.base import AnnotatorError
+from controlnext.errors import ControlNeXtError
+from controlnext.progress import Cancelled
+from controlnext.training.config import TrainConfig
+from controlnext.training.data.rows import BadRow, Row, refuse_too_many, split
+from controlnext.training.data.samples import Sample, States
+from controlnext.training.data.store import Store
+from controlnext.training.errors import TrainingError
+
+Report = Callable[[str, int, int], None]
+"""Told what is being done, how many are done, of how many."""
+
+_BAD = (AnnotatorError, ControlNeXtError, OSError, ValueError, SyntaxError)
+_FATAL = (TrainingError, Cancelled)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A fixed row, to be drawn in each validation.
+
+    Attributes:
+        name: of the row.
+        prompt: its caption.
+        condition: what is asked for; of a clip one frame's.
+        picture: the picture it was taken from.
+        sample: the same as a sample, for a loss that can be compared.
+        start: for a clip its reference picture.
+        frame: for a clip which frame `condition` and `picture` are.
+        people: those of `condition`, (18, 3) points each in its pixels, where they are not to be read from its drawing.
+    """
+
+    name: str
+    prompt: str
+    condition: Image.Image
+    picture: Image.Image
+    sample: Sample
+    start: Image.Image | None = None
+    frame: int = 0
+    people: Sequence[np.ndarray] | None = None
+
+
+class RowData(ABC):
+    """A `controlnext.training.data.samples.Data` of rows; `prepare` and then `settle` come first.
+
+    Attributes:
+        empty: states of a sample without prompt.
+        held_out: whether what is shown is not learned from; False where rows are few.
+    """
+
+    def __init__(self, config: TrainConfig, rows: Sequence[Row], store: Store) -> None:
+        """Take rows.
+
+        Args:
+            config: with every null filled in.
+            rows: from `read_rows`, passed by `check_conditions`.
+            store: keeps what is made.
+        """
+        self.config, self.rows, self.store = config, list(rows), store
+        self.empty: States = {}
+        self.held_out = True
+        self._items: list[Any] = []
+        self._shown: list[Any] = []
+
+    @abstractmethod
+    def look(self, row: Row) -> list[Any]:
+        """Return the ways in which a row is shown, each with a `size`; raises what is wrong with it."""
+
+    @abstractmethod
+    def make_condition(self, item: Any) -> None:  # noqa: ANN401 - what `look` returns
+        """Make and keep the condition of a way to show a row; raises what is wrong with it."""
+
+    @abstractmethod
+    def make_rest(self, items: Sequence[Any], report: Report, stop: threading.Event) -> None:
+        """Make and keep whatever else does not change."""
+
+    @abstractmethod
+    def make_empty(self) -> States:
+        """Return the states of a sample without prompt."""
+
+    @abstractmethod
+    def show(self, item: Any) -> Shown:  # noqa: ANN401 - what `look` returns
+        """Return a fixed row."""
+
+    def __len__(self) -> int:
+        """Return how many ways to show rows there are."""
+        return len(self._items)
+
+    def shape(self, index: int) -> Hashable:
+        """Return the size."""
+        return self._items[index].size
+
+    def prepare(
+        self, report: Report, stop: threading.Event, share: tuple[int, int] = (0, 1), known: Sequence[BadRow] = ()
+    ) -> list[BadRow]:
+        """Look at every row once, and make what is kept of it.
+
+        Args:
+            report: told how far it is.
+            stop: ends it between two rows.
+            share: this process's number and how many there are; each makes its share.
+            known: rows that are known to be of no use; they count against the limit.
+
+        Returns:
+            Further rows that cannot be used.
+
+        Raises:
+            TrainingError: there are more of them than allowed.
+            Cancelled: it was stopped.
+        """
+        bad, items = [], []
+        most = self.config.data.max_bad_rows
+        mine = self.rows[share[0] :: share[1]]
+        for number, row in enumerate(mine):
+            report("Preparing rows", number, len(mine))
+            go_on(stop)
+            try:
+                found = self.look(row)
+                for item in found:
+                    self.make_condition(item)
+                items += found
+            except _FATAL:
+                raise
+            except _BAD as error:
+                bad.append(BadRow(row.name, " ".join(str(error).split())))
+                refuse_too_many([*known, *bad], most)
+        self.make_rest(items, report, stop)
+        return bad
+
+    def settle(self, bad: Sequence[BadRow]) -> None:
+        """Leave out the rows that some process could not use, and hold some out for validation if there are enough.
+
+        Raises:
+            TrainingError: there are too many of them, or no others.
+        """
+        refuse_too_many(bad, self.config.data.max_bad_rows)
+        names = {row.name for row in bad}
+        rows = [row for row in self.rows if row.name not in names]
+        if not rows:
+            raise TrainingError(f"None of the {len(self.rows)} rows can be used; {bad[0].name}: {bad[0].reason}")
+        learned, shown = split(range(len(rows)), self.config.validation.rows, self.config.seed)
+        self.held_out = not set(learned) & set(shown)
+        self._items = [item for place in learned for item in self.look(rows[place])]
+        self._shown = [self.look(rows[place])[0] for place in shown]
+        self.empty = self.make_empty()
+
+    def shown(self) -> list[Shown]:
+        """The fixed rows."""
+        return [self.show(item) for item in self._shown]
+
+
+def go_on(stop: threading.Event) -> None:
+    """Raise `Cancelled` if somebody asked to stop."""
+    if stop.is_set():
+        raise Cancelled("The training was stopped while it was prepared; what was made is kept.")
+
+
+def as_condition(rgb: np.ndarray) -> Tensor:
+    """Turn `(..., H, W, 3)` uint8 into `(..., 3, H, W)` float32 in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(rgb)).movedim(-1, -3).float() / 255
+
+
+def check_conditions(config: TrainConfig, rows: Sequence[Row]) -> None:
+    """Raise a `TrainingError` if rows lack conditions and nothing can make them as the configuration asks, naming a row."""
+    row = next((row.name for row in rows if row.condition is None), None)
+    if row is None:
+        return
+    name = config.data.annotator
+    if name not in annotators.ANNOTATORS or name == "none":
+        known = ", ".join(other for other in annotators.ANNOTATORS if other != "none")
+        raise TrainingError(
+            f"{row} has no condition, and there is no annotator {name!r} to make it: give conditions in metadata.jsonl, or "
+            f"set data.annotator to one of {known}."
+        )
+    try:
+        annotators.check(name, **config.data.annotator_settings)
+    except AnnotatorError as error:
+        raise TrainingError(f"{error} That is asked for by data.annotator_settings.") from error

@@ -1,0 +1,301 @@
+"""What happens in the image tab: the live condition, a run with its steps and its stop, and the defaults."""
+
+from __future__ import annotations
+
+import json
+import random
+import tempfile
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from controlnext.recipes.inputs import Inputs
+from controlnext.ui import shared
+from controlnext.ui.image.conditions import READY_MAP, Made, make_condition, map_resolution
+from controlnext.ui.image.control_events import ControlEvents
+from controlnext.ui.image.loras import NO_LORA
+from controlnext.ui.image.result import facts, summary_html
+from controlnext.ui.image.start_picture import Painted, start_images
+from controlnext.ui.image.tab import OWN_SAMPLER, SEED_MAXIMUM, ImageTab, gamma_info, kind_choices
+from controlnext.ui.models import model_choices, model_info
+from controlnext.ui.panel import RunPanel
+from controlnext.ui.shared import PRIVATE, note_html, open_picture, spoken, waiting_html
+from controlnext.ui.sizes import PICTURE, named, size_choices, size_of
+from controlnext.ui.worker import Runs, Stream
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from controlnext.recipes.recipe import Recipe
+    from controlnext.studio.studio import Result, Studio
+
+Data = Mapping[gr.components.Component, Any]
+"""Values of an event's inputs, by component."""
+
+Updates = dict[gr.components.Component, Any]
+"""New values of an event's outputs, by component; what is missing stays."""
+
+LIVE = {"concurrency_id": "live", "concurrency_limit": 2}
+"""Live conditions have a queue of their own, so that a running generation never holds them up."""
+
+RUN = {"concurrency_id": "generate", "concurrency_limit": 8}
+"""Runs wait for each other in the studio, where they can be stopped while they wait, and not in Gradio's queue."""
+
+
+SLOW_SECONDS = 0.5
+"""After this long a live condition says that it is being made; the first use of a model may fetch or load it."""
+
+STOPPED = "Stopped before a picture was finished."
+
+SHOW_STAGE = """() => {
+  if (window.innerWidth < 900) document.getElementById("cnx-stage").scrollIntoView({ behavior: "smooth", block: "center" });
+}"""
+"""Where the columns lie below each other, a run brings the pictures into sight."""
+
+
+class ImageEvents:
+    """The handlers of the image tab."""
+
+    def __init__(self, tab: ImageTab, studio: Studio, annotators: ModuleType, stream: Stream) -> None:
+        """Remember the parts; `wire` connects them."""
+        self.tab = tab
+        self.panel = RunPanel(tab.generate, tab.stop, tab.progress, tab.preview, tab.gallery, tab.empty)
+        self.studio = studio
+        self.annotators = annotators
+        self.stream = stream
+        self.runs = Runs()
+        self.further = ControlEvents(tab, studio, annotators)
+        self.workers = ThreadPoolExecutor(LIVE["concurrency_limit"], "live")
+
+    def wire(self) -> None:
+        """Connect the components; must be called inside the `gr.Blocks` context of the tab."""
+        tab = self.tab
+        condition = tab.condition_inputs()
+        changes = [part.change for part in condition]
+        gr.on(
+            changes, self.show_condition, condition, [tab.condition, tab.served],
+            trigger_mode="always_last", **LIVE, **PRIVATE,
+        )  # fmt: skip
+        groups = [panel.group for panel in tab.panels.values()]
+        tab.annotator.change(self.choose_annotator, [tab.annotator, tab.ready_map], groups, queue=False, **PRIVATE)
+        tab.ready_map.change(self.choose_annotator, [tab.annotator, tab.ready_map], groups, queue=False, **PRIVATE)
+        tab.annotator.input(self.control_default, [tab.model, tab.annotator], tab.gamma, **PRIVATE)
+        self.further.wire(LIVE)
+        tab.model.input(self.model_defaults, [tab.model, tab.annotator], self.model_outputs(), **PRIVATE)
+        tab.dice.click(
+            lambda: (random.randint(0, SEED_MAXIMUM), False), None, [tab.seed, tab.new_seed], queue=False, **PRIVATE
+        )
+
+        outputs = [
+            tab.empty, tab.preview, tab.gallery, tab.progress, tab.summary, tab.recipe, tab.generate, tab.stop, tab.seed,
+            tab.save_picture, tab.save_recipe, tab.files,
+        ]  # fmt: skip
+        gr.on(
+            [tab.generate.click, tab.prompt.submit],
+            self.run,
+            tab.inputs() | {tab.files},
+            outputs,
+            trigger_mode="once",
+            **RUN,
+            **PRIVATE,
+        )
+        tab.generate.click(None, js=SHOW_STAGE)
+        tab.stop.click(self.stop, None, [tab.stop, tab.progress], queue=False, **PRIVATE)
+        tab.gallery.select(self.choose_picture, tab.files, tab.save_picture, queue=False, **PRIVATE)
+
+    # The condition
+
+    def condition(self, data: Data) -> Made | None:
+        """Return the condition for what the page shows, or `None` when there is no picture."""
+        tab = self.tab
+        if (path := data[tab.picture]) is None:
+            return None
+        name = READY_MAP if data[tab.ready_map] else self._made_by(data[tab.annotator])
+        resolution = None if name == READY_MAP else data[tab.resolution]
+        return make_condition(self.annotators, path, name, resolution, tab.panels[name].values(data))
+
+    def show_condition(self, data: Data) -> Iterator[Updates]:
+        """Show the condition as it is now; a failure clears it, so that no stale one stays beside its sentence."""
+        tab = self.tab
+        work = self.workers.submit(self.condition, data)
+        try:
+            with spoken():
+                if not wait([work], SLOW_SECONDS).done:
+                    yield {tab.served: note_html("Reading the picture …", "quiet")}
+                made = work.result()
+        except gr.Error as error:
+            yield {tab.condition: None, tab.served: f"<p class='cnx-note warn'>{error.message}</p>"}
+            raise
+        if made is None:
+            yield {tab.condition: None, tab.served: ""}
+        else:
+            yield {tab.condition: made.annotation.image, tab.served: made.html()}
+
+    def choose_annotator(self, name: str, ready_map: bool) -> list[Any]:
+        """Show the settings of the chosen annotator alone."""
+        shown = READY_MAP if ready_map else self._made_by(name)
+        return [gr.update(visible=key == shown) for key in self.tab.panels]
+
+    def _made_by(self, kind: str) -> str:
+        """Return what makes a condition: of a kind that a training brought, the picture already is one."""
+        return kind if kind in self.tab.panels else READY_MAP
+
+    # The defaults
+
+    def control_default(self, model: str, annotator: str) -> Any:  # noqa: ANN401
+        """Put gamma back to what the adapter of this annotator was made for."""
+        with spoken():
+            gamma = self.studio.resolve(model, annotator).gamma
+        return gr.update(value=gamma, info=gamma_info(gamma))
+
+    def model_outputs(self) -> list[gr.components.Component]:
+        """Return what `model_defaults` changes."""
+        tab = self.tab
+        names = [name for name, _ in tab.loras]
+        return [tab.annotator, tab.model, tab.gamma, tab.steps, tab.guidance, tab.shape, tab.resolution, *names]
+
+    def model_choices(self) -> Any:  # noqa: ANN401
+        """List the models as they are now."""
+        with spoken():
+            return gr.update(choices=model_choices(self.studio.models()))
+
+    def model_defaults(self, model: str, annotator: str) -> list[Any]:
+        """Put everything that depends on the model to its own values; a control it does not have gives way to its first."""
+        row = self._row(model)
+        kinds = [*self.tab.panels, *(kind for kind in row["annotators"] if kind not in self.tab.panels)]
+        if row["annotators"] and annotator not in row["annotators"]:
+            annotator = next(kind for kind in kinds if kind in row["annotators"])
+        with spoken():
+            recipe = self.studio.resolve(model, annotator)
+            names = [NO_LORA, *(row["name"] for row in self.studio.loras(model) if row["usable"])]
+        return [
+            gr.update(choices=kind_choices(kinds), value=annotator),
+            gr.update(choices=model_choices(self.studio.models()), info=model_info(row)),
+            gr.update(value=recipe.gamma, info=gamma_info(recipe.gamma)),
+            recipe.num_inference_steps,
+            recipe.guidance_scale,
+            gr.update(choices=size_choices(row["sizes"]), value=named(recipe.width, recipe.height)),
+            map_resolution(recipe.width, recipe.height),
+            *(gr.update(choices=names, value=NO_LORA) for _ in self.tab.loras),
+        ]
+
+    def _row(self, model: str) -> Mapping[str, Any]:
+        return next(row for row in self.studio.models() if row["name"] == model)
+
+    # A run
+
+    def recipe(self, data: Data) -> Recipe:
+        """Return the recipe for what the page shows.
+
+        Raises:
+            RecipeError: Something in it cannot be; the text says what.
+        """
+        tab = self.tab
+        path, seed = data[tab.picture], data[tab.seed]
+        like = path or tab.start.picture(data)
+        picture = open_picture(self.annotators, like).size if like and data[tab.shape] == PICTURE else None
+        width, height = size_of(data[tab.shape], self._row(data[tab.model])["sizes"], picture)
+        kind = data[tab.annotator]
+        # Without a picture the words are alone.
+        as_given = data[tab.ready_map] or not path or self._made_by(kind) == READY_MAP
+        settings = tab.panels[READY_MAP if as_given else kind].values(data) if path else {}
+        return self.studio.resolve(
+            data[tab.model],
+            READY_MAP if as_given else kind,
+            adapter=kind if as_given and path else "",
+            prompt=data[tab.prompt] or "",
+            negative_prompt=data[tab.negative_prompt] or "",
+            seed=-1 if data[tab.new_seed] or seed is None else seed,
+            num_images=data[tab.count],
+            width=width,
+            height=height,
+            num_inference_steps=data[tab.steps],
+            guidance_scale=data[tab.guidance],
+            gamma=data[tab.gamma],
+            alpha=data[tab.alpha],
+            scheduler=None if data[tab.sampler] == OWN_SAMPLER else data[tab.sampler],
+            control_start=data[tab.control_start],
+            control_end=data[tab.control_end],
+            loras=[
+                {"name": data[name], "weight": data[weight]}
+                for name, weight in tab.loras
+                if data[name] not in (None, NO_LORA)
+            ],
+            annotator_settings=settings,
+            gamma_curve=data[tab.gamma_curve] or "",
+            controls=[row.values(data) for row in tab.controls if row.used(data)],
+            **tab.start.values(data),
+        )
+
+    def inputs(self, data: Data) -> Inputs:
+        """Return all pictures that a run with this page's recipe takes.
+
+        Raises:
+            ConditionError: A further control has no picture to take its condition from.
+        """
+        tab = self.tab
+        made = [self.condition(data), *(self.further.condition(row, data) for row in tab.controls if row.used(data))]
+        conditions = tuple(one.annotation for one in made if one is not None)
+        return Inputs(conditions, *start_images(self.annotators, Painted.of(data[tab.start.editor])))
+
+    def run(self, data: Data, request: gr.Request) -> Iterator[Updates]:
+        """Make the pictures: yields the steps as they come, then the result."""
+        tab = self.tab
+        cancel = self.runs.start(request.session_hash or "")
+        idle = self.panel.idle(before=bool(data[tab.files]))
+        try:
+            with spoken():
+                yield {
+                    tab.generate: gr.update(value="Generating …", interactive=False),
+                    tab.stop: gr.update(interactive=True),
+                    tab.progress: waiting_html("Getting ready"),
+                }
+                inputs, recipe = self.inputs(data), self.recipe(data)
+                last = {tab.progress: note_html(STOPPED, "quiet")}
+                for report in self.stream(recipe, inputs, cancel):
+                    if hasattr(report, "images"):
+                        last = self._done(report)
+                    else:
+                        yield self.panel.step(report)
+                yield idle | last
+        except gr.Error:
+            if cancel.is_set():  # asked for, so no error
+                yield idle | {tab.progress: note_html(STOPPED, "quiet")}
+                return
+            yield idle
+            raise
+        finally:
+            self.runs.finish(request.session_hash or "", cancel)
+
+    def stop(self, request: gr.Request) -> list[Any]:
+        """Stop the run of this page after its current step."""
+        running = self.runs.stop(request.session_hash or "")
+        return [gr.update(interactive=False), waiting_html("Stopping after this step") if running else ""]
+
+    def choose_picture(self, files: list[str], event: gr.SelectData) -> str | None:
+        """Let "Save picture" save the picture that was clicked."""
+        return files[event.index] if files and event.index < len(files) else None
+
+    def _done(self, result: Result) -> Updates:
+        tab = self.tab
+        files = [shared.served(path, tab.gallery) for path in result.files]
+        return {
+            tab.empty: gr.update(visible=False),
+            tab.gallery: gr.update(visible=True, value=files, selected_index=0 if len(files) == 1 else None),
+            tab.summary: summary_html(result),
+            tab.recipe: facts(result),
+            tab.seed: result.recipe.seed,
+            tab.save_picture: gr.update(value=files[0], interactive=True),
+            tab.save_recipe: gr.update(value=_recipe_file(result), interactive=True),
+            tab.files: files,
+        }
+
+
+def _recipe_file(result: Result) -> str:
+    folder = Path(tempfile.mkdtemp(prefix="recipe-"))
+    path = folder / f"{result.files[0].stem}.json"
+    path.write_text(json.dumps(facts(result), ensure_ascii=False, indent=2), encoding="utf-8")
+    return str(path)

@@ -1,0 +1,170 @@
+"""Back from a saved picture: its recipe and its condition into the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from controlnext.recipes.png import read_inputs, read_png
+from controlnext.recipes.recipe import Recipe, RecipeError
+from controlnext.ui.image.conditions import READY_MAP
+from controlnext.ui.image.loras import NO_LORA
+from controlnext.ui.image.tab import (
+    GAMMA_MAXIMUM,
+    GUIDANCE_MAXIMUM,
+    OWN_SAMPLER,
+    STEPS_MAXIMUM,
+    ImageTab,
+    gamma_info,
+    kind_choices,
+)
+from controlnext.ui.shared import PRIVATE, served, spoken
+from controlnext.ui.sizes import named, size_choices
+
+if TYPE_CHECKING:
+    from controlnext.studio.studio import Studio
+
+Updates = dict[gr.components.Component, Any]
+
+
+class Restore:
+    """The handlers that put a saved picture's recipe back into the page."""
+
+    def __init__(self, tab: ImageTab, studio: Studio, prompts: Mapping[str, str]) -> None:
+        """Remember the parts.
+
+        Args:
+            tab: The page.
+            studio: Says what models and LoRAs there are.
+            prompts: Words that go with an example picture, by the path of the picture.
+        """
+        self.tab = tab
+        self.studio = studio
+        self.prompts = prompts
+
+    def wire(self) -> None:
+        """Connect the components; must be called inside the `gr.Blocks` context of the tab."""
+        tab = self.tab
+        outputs = [*(tab.inputs() - {tab.resolution}), *(row.group for row in tab.controls), tab.restored]
+        tab.picture.upload(self.uploaded, [tab.picture, tab.restored], outputs, **PRIVATE)
+        tab.restore.upload(self.asked, tab.restore, outputs, **PRIVATE)
+        if tab.examples is not None:
+            tab.examples.select(self.example, None, [tab.picture, tab.ready_map, tab.prompt, tab.restored], **PRIVATE)
+
+    def uploaded(self, path: str, restored: bool) -> Any:  # noqa: ANN401
+        """Restore what was dropped into the picture if it carries a recipe; any other picture is just that."""
+        with spoken():
+            recipe = read_png(path)
+            if recipe is not None:
+                return self._updates(path, recipe)
+        if restored:  # the ready map before it was a restored one; this is a new picture
+            return {self.tab.ready_map: False, self.tab.restored: False}
+        return gr.skip()
+
+    def asked(self, path: str) -> Updates:
+        """Restore the picture given to "Restore".
+
+        Raises:
+            gr.Error: It carries no recipe.
+        """
+        with spoken():
+            recipe = read_png(path)
+            if recipe is None:
+                raise RecipeError(
+                    "This picture carries no recipe; give a PNG saved by this app, as it was saved (a screenshot or a "
+                    "picture sent through a messenger has lost it)."
+                )
+            return self._updates(path, recipe)
+
+    def example(self, event: gr.SelectData) -> Updates:
+        """Take the clicked example as the picture, and its words."""
+        path = list(self.prompts)[event.index]
+        picture = served(Path(path), self.tab.picture)
+        updates: Updates = {self.tab.picture: picture, self.tab.ready_map: False, self.tab.restored: False}
+        if self.prompts[path]:
+            updates[self.tab.prompt] = self.prompts[path]
+        return updates
+
+    def _updates(self, path: str | Path, recipe: Recipe) -> Updates:
+        tab = self.tab
+        inputs = read_inputs(path)
+        condition = next(iter(inputs.conditions), None)
+        kind = recipe.condition_kind
+        updates: Updates = {
+            tab.picture: condition,
+            tab.ready_map: condition is not None,
+            tab.restored: condition is not None,
+            tab.prompt: recipe.prompt,
+            tab.negative_prompt: recipe.negative_prompt,
+            tab.seed: recipe.seed,
+            tab.new_seed: False,
+            tab.count: gr.update(value=recipe.num_images, maximum=max(4, recipe.num_images)),
+            tab.steps: stretched(recipe.num_inference_steps, STEPS_MAXIMUM),
+            tab.guidance: stretched(recipe.guidance_scale, GUIDANCE_MAXIMUM),
+            tab.gamma: stretched(recipe.gamma, GAMMA_MAXIMUM),
+            tab.alpha: recipe.alpha,
+            tab.control_start: recipe.control_start,
+            tab.control_end: recipe.control_end,
+            tab.sampler: recipe.scheduler or OWN_SAMPLER,
+            tab.gamma_curve: recipe.gamma_curve,
+        }
+        updates |= tab.start.updates(inputs, recipe.strength)
+        further = list(zip_longest(recipe.controls, inputs.conditions[1 : len(recipe.controls) + 1]))
+        for index, row in enumerate(tab.controls):
+            updates |= row.updates(*(further[index] if index < len(further) else (None, None)))
+        if READY_MAP in tab.panels:  # the condition inside a picture is final
+            updates |= {widget: widget.value for widget in tab.panels[READY_MAP].widgets.values()}
+        if kind in tab.panels:
+            updates[tab.annotator] = kind
+            updates |= tab.panels[kind].updates(recipe.annotator_settings)
+        elif kind:  # one that a training brought
+            updates[tab.annotator] = gr.update(choices=kind_choices([*tab.panels, kind]), value=kind)
+        updates |= self._model(recipe) | self._loras(recipe)
+        gr.Info("The settings are back as they were when this picture was made.", title="Restored", duration=5)
+        return updates
+
+    def _model(self, recipe: Recipe) -> Updates:
+        tab = self.tab
+        rows = {row["name"]: row for row in self.studio.models()}
+        if recipe.model not in rows or not rows[recipe.model]["usable"]:
+            warn(f"The model {recipe.model!r} of this picture cannot be used here; the chosen one stays.")
+            return {}
+        gamma = self.studio.resolve(recipe.model, recipe.condition_kind or READY_MAP).gamma
+        choices = size_choices(rows[recipe.model]["sizes"])
+        size = named(recipe.width, recipe.height)
+        if size not in [value for _, value in choices]:
+            choices.append((f"{recipe.width} × {recipe.height}  (restored)", size))
+        return {
+            tab.model: recipe.model,
+            tab.shape: gr.update(choices=choices, value=size),
+            tab.gamma: gr.update(value=recipe.gamma, maximum=max(GAMMA_MAXIMUM, recipe.gamma), info=gamma_info(gamma)),
+        }
+
+    def _loras(self, recipe: Recipe) -> Updates:
+        tab = self.tab
+        usable = [row["name"] for row in self.studio.loras(recipe.model) if row["usable"]]
+        there = [use for use in recipe.loras if use.name in usable][: len(tab.loras)]
+        if gone := [use.name for use in recipe.loras if use not in there]:
+            warn(f"Not used, for it is not here or there are too many: LoRA {', '.join(gone)}.")
+        updates: Updates = {}
+        for index, (name, weight) in enumerate(tab.loras):
+            use = there[index] if index < len(there) else None
+            updates[name] = gr.update(choices=[NO_LORA, *usable], value=use.name if use else NO_LORA)
+            if use:
+                updates[weight] = use.weight
+        return updates
+
+
+def warn(text: str) -> None:
+    """Show a warning that may hold names out of a file."""
+    gr.Warning(escape(text, quote=False))  # shown as HTML
+
+
+def stretched(value: float, maximum: float) -> Any:  # noqa: ANN401
+    """Return an update of a slider that makes room for a value beyond its usual end."""
+    return gr.update(value=value, maximum=max(maximum, value))

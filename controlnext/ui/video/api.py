@@ -1,0 +1,109 @@
+"""Videos as an API: `/poses` and `/animate`. Names and defaults are a contract, as those in `controlnext.ui.api`."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from controlnext.recipes.video_recipe import VideoRecipe
+from controlnext.ui import shared
+from controlnext.ui.api import publish
+from controlnext.ui.image.conditions import ConditionError
+from controlnext.ui.image.events import RUN
+from controlnext.ui.shared import open_picture, spoken
+from controlnext.ui.worker import VideoOrder, VideoStream
+from controlnext.video import write_video
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from controlnext.studio.studio import Studio
+
+
+class VideoEndpoints:
+    """The functions behind the endpoints."""
+
+    def __init__(self, studio: Studio, annotators: ModuleType, stream: VideoStream) -> None:
+        """Remember who does the work; `publish` makes the endpoints."""
+        self.studio = studio
+        self.annotators = annotators
+        self.stream = stream
+        self.file: gr.File | None = None
+
+    def publish(self) -> None:
+        """Add the endpoints to the `gr.Blocks` whose context this is called in."""
+        self.file = gr.File(visible=False, label="video")
+        publish("poses", self.poses, [gr.JSON(visible=False, label="poses"), self.file], RUN)
+        publish("animate", self.animate, [self.file, gr.JSON(visible=False, label="recipe")], RUN)
+
+    def poses(
+        self, video: str, start: float = 0.0, end: float = 0.0, fps: float = 0, person: int = 0
+    ) -> tuple[dict[str, Any], str]:
+        """Read the poses of one person in a clip; return them as JSON and as a video.
+
+        0 means the clip's own: its end, its frames a second, and the most prominent person in it.
+        """
+        with spoken(page=False):
+            choice = VideoRecipe(start=start, end=end, fps=fps, person=person).choice
+            driving = self.studio.animator.driver.drive(None, _required(video, "clip", "video"), choice)
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "poses.mp4"
+                write_video(path, driving.frames(), driving.fps)
+                return {**json.loads(driving.poses.to_json()), "notes": list(driving.sentences)}, self._served(path)
+
+    def animate(  # noqa: PLR0913 - the API's parameters, by name
+        self,
+        reference: str,
+        video: str,
+        model: str = "starter-video",
+        gamma: float | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        seed: int = -1,
+        fps: float = 0,
+        max_frames: int = 0,
+        start: float = 0.0,
+        end: float = 0.0,
+        person: int = 0,
+        fit: bool = True,
+        keep_sound: bool = True,
+    ) -> tuple[str, dict[str, Any]]:
+        """Move the character of the picture `reference` as a person in the clip `video` does; return an MP4 and its recipe.
+
+        null, -1 and 0 mean the model's default, a new seed, or the clip's own. The recipe has `frames`, `fps`, `seed`,
+        `adherence` and `seconds`, too.
+        """
+        with spoken(page=False):
+            picture = open_picture(self.annotators, _required(reference, "picture", "reference"))
+            clip = _required(video, "clip", "video")
+            recipe = self.studio.animator.resolve(
+                model,
+                picture,
+                gamma=gamma,
+                num_inference_steps=num_inference_steps,
+                guidance_scale=guidance_scale,
+                seed=seed,
+                fps=fps,
+                max_frames=max_frames,
+                start=start,
+                end=end,
+                person=person,
+                fit=fit,
+                keep_sound=keep_sound,
+            )
+            *_, made = self.stream(VideoOrder(recipe, picture, clip), threading.Event())
+            return self._served(made.file), made.facts()
+
+    def _served(self, path: Path) -> str:
+        return shared.served(path, self.file)
+
+
+def _required(path: str | None, what: str, name: str) -> str:
+    if path is None:
+        raise ConditionError(f"There is no {what}; send one as `{name}`.")
+    return path
