@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from tiny_models import make_text_encoder, make_tokenizer, make_unet, sdxl_components
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextModelWithProjection
 
@@ -37,10 +38,11 @@ def test_the_networks_are_the_released_ones(name):
     assert sum(parameter.numel() for parameter in unet.parameters()) == family.parameters
 
 
-def test_counting_on_shapes_equals_counting_while_computing(counts):
-    with torch.no_grad():
+@pytest.mark.parametrize("kernel", [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH])
+def test_counting_on_shapes_equals_counting_while_computing_with_every_kernel(counts, kernel):
+    with torch.no_grad(), sdpa_kernel(kernel):
         for row in Rig(STARTER, "cpu", size=SIZE).rows():
-            assert count_row(row)[0] == counts[row.name].flops, row.name
+            assert count_row(row) == (counts[row.name].flops, counts[row.name].elements), row.name
 
 
 def test_each_row_costs_what_its_parts_cost(counts):

@@ -3,6 +3,9 @@
 What counts is what `torch.utils.flop_counter` counts: matrix products, convolutions and attention, two operations for a
 multiplication and its addition. Everything else (norms, activations, pooling, cross normalisation, sums) it leaves out, so a
 second ratio adds one operation for each element that each of those functions reads or writes, whichever is more.
+
+Attention is counted in its plain form, two matrix products and a softmax. Which fused kernel torch would choose depends on
+its version and on the machine, and it has no count for all of them.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
@@ -104,9 +108,13 @@ def count_family(family: Family, size: int | None = None) -> list[Count]:
 
 
 def count_row(row: Row) -> tuple[int, int]:
-    """Count one step: FLOPs as torch counts them, and elements of all other work."""
+    """Count one step: FLOPs as torch counts them, and elements of all other work.
+
+    The figures do not depend on the attention kernel that torch would choose here, nor on one that the caller chose.
+    """
     row.before()
-    with ElementCounter() as others, FlopCounterMode(display=False) as counter:
+    plain = sdpa_kernel(SDPBackend.MATH)
+    with plain, ElementCounter() as others, FlopCounterMode(display=False) as counter:
         row.step()
     return counter.get_total_flops(), others.elements
 
