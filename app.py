@@ -63,8 +63,7 @@ def make_studio(chosen: argparse.Namespace) -> Studio:
         presets_dir=ROOT / "presets",
         lora_dirs=[ROOT / "loras", *chosen.loras],
         device=chosen.device,
-        annotate=annotators.annotate,
-        poses=annotators,
+        annotators=annotators,
         threads=chosen.threads,
     )
 

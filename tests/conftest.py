@@ -90,7 +90,7 @@ def shared(models, tmp_path_factory):
 def studio(shared, tmp_path):
     """The shared studio with a gallery of the test's own."""
     shared.gallery.output_dir = tmp_path / "out"
-    shared._annotate = None
+    shared._annotators = None
     return shared
 
 

@@ -135,12 +135,12 @@ class Annotation:
 
 
 class Annotators:
-    """Stands in for `annotators.annotate`: returns the picture itself, and remembers what it was asked."""
+    """Stands in for the package `annotators`: returns the picture itself, and remembers what it was asked."""
 
     def __init__(self):
         self.calls = []
 
-    def __call__(self, name, image, **options):
+    def annotate(self, name, image, **options):
         self.calls.append((name, options))
         return Annotation(image)
 

@@ -86,8 +86,7 @@ def run(options: argparse.Namespace) -> int:
         output_dir=options.output,
         device=options.device,
         threads=options.threads,
-        annotate=annotators.annotate,
-        poses=annotators,
+        annotators=annotators,
     )
     reference = annotators.load_picture(options.reference)
     note(reference.info.get("note", ""))

@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
         lora_dirs=options.lora_dir,
         device=options.device or place.device,
         threads=options.threads,
-        annotate=annotators.annotate,
+        annotators=annotators,
     )
     with stoppable(signal.SIGINT, signal.SIGTERM) as cancel:
         summary = run_jobs(

@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
         lora_dirs=options.lora_dir,
         device=options.device,
         threads=options.threads,
-        annotate=annotators.annotate,
+        annotators=annotators,
     )
     recipe, kept = _recipe(options, studio)
     there = dict(zip([control.condition_kind for control in recipe.all_controls], kept.conditions, strict=False))

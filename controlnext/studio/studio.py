@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from controlnext.adherence.measure import Annotate, Asked, adherence_name, fitted
+from controlnext.adherence.measure import Asked, adherence_name, fitted
 from controlnext.device import enough_memory
 from controlnext.engine.memory_ladder import told
 from controlnext.errors import ControlNeXtError, StudioError, shorten
@@ -35,12 +35,13 @@ from controlnext.studio.run import Run
 if TYPE_CHECKING:
     from controlnext.adherence.score import Annotated
     from controlnext.animation.animator import Animator
-    from controlnext.animation.driving import PoseTools, Source
+    from controlnext.animation.driving import Source
     from controlnext.animation.job import VideoResult
     from controlnext.engine.engine import Engine
     from controlnext.loras.conflicts import Conflict
     from controlnext.method.control_cache import ControlCache
     from controlnext.recipes.video_recipe import VideoRecipe
+    from controlnext.studio.protocols import Annotators
 
 __all__ = ["Cancelled", "Progress", "Result", "Studio", "StudioError"]
 
@@ -93,9 +94,8 @@ class Studio:
         presets_dir: str | Path | None = None,
         lora_dirs: Sequence[str | Path] = (),
         device: str | None = None,
-        annotate: Annotate | None = None,
+        annotators: Annotators | None = None,
         threads: int | None = None,
-        poses: PoseTools | None = None,
     ) -> None:
         """Name the places; nothing is read, made or loaded yet.
 
@@ -104,25 +104,34 @@ class Studio:
             presets_dir: folder of preset files; None takes the project's.
             lora_dirs: folders of LoRAs for any model, beside those the presets name.
             device: `cuda`, `cuda:1`, `mps` or `cpu`; None takes the best there is.
-            annotate: `annotators.annotate`, which measures the adherence; None measures nothing.
+            annotators: the package `annotators`, or something that acts like it; None measures no adherence and makes no videos.
             threads: CPU threads of torch; None takes one on two cores and torch's own choice on more.
-            poses: the package `annotators`, which reads and draws the poses of clips; None makes no videos.
         """
         self.gallery = Gallery(output_dir)
         self.catalogue = Catalogue(presets_dir, lora_dirs)
         self._device_name = device
-        self._annotate = annotate
+        self._annotators = annotators
         self._threads = threads
         self._engine: Engine | None = None
         self._cache: ControlCache | None = None
         self._paces: dict[tuple, Pace] = {}
         self._warming = False
-        self._poses = poses
 
     @property
     def ready(self) -> bool:
         """Whether a model is loaded."""
         return self._engine is not None
+
+    @property
+    def annotators(self) -> Annotators:
+        """What makes conditions and reads poses.
+
+        Raises:
+            StudioError: the studio was started without.
+        """
+        if self._annotators is None:
+            raise StudioError("This studio was started without annotators: it makes no conditions and no videos.")
+        return self._annotators
 
     def models(self) -> list[dict[str, Any]]:
         """List the models as plain data: name, whether it is usable now and if not why, annotators, defaults, sizes."""
@@ -209,7 +218,8 @@ class Studio:
             final = recipe.with_digests(inputs).replace(weights=engine.hashes(recipe, loras))
             notes = _notes(engine, recipe, final)
             clock = self._clock(preset, recipe)
-            run = Run(engine, final, asked, inputs, self.gallery, self._annotate, report, cancel, clock)
+            annotate = None if self._annotators is None else self._annotators.annotate
+            run = Run(engine, final, asked, inputs, self.gallery, annotate, report, cancel, clock)
             run()
             self._paces[_kind_of_run(preset, recipe)] = clock.pace
         return Result(
@@ -230,9 +240,7 @@ class Studio:
         """What makes videos, and reads clips for them without a model."""
         from controlnext.animation.animator import Animator
 
-        if self._poses is None:
-            raise StudioError("This studio makes no videos: it was started without what reads poses.")
-        return Animator(self._poses, self.catalogue, lambda: self.gallery, self._load, self._turn)
+        return Animator(self.annotators, self.catalogue, lambda: self.gallery, self._load, self._turn)
 
     def animate(self, recipe: VideoRecipe, reference: Image.Image, clip: Source, **options: Any) -> VideoResult:  # noqa: ANN401
         """Make a video of a reference picture and a clip; see `Animator.animate`."""

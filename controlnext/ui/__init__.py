@@ -29,8 +29,6 @@ from controlnext.ui.video.tab import build_video_tab
 from controlnext.ui.worker import Stream, VideoStream, stream_of, video_stream_of
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from controlnext.studio.studio import Studio
     from controlnext.training.runs.runs import Trainings
 
@@ -40,7 +38,6 @@ __all__ = ["build_ui", "build_video", "launch_options"]
 def build_ui(
     studio: Studio,
     *,
-    annotators: ModuleType | None = None,
     stream: Stream | None = None,
     video_stream: VideoStream | None = None,
     trainings: Trainings | None = None,
@@ -50,44 +47,41 @@ def build_ui(
 
     Args:
         studio: Runs recipes and says what there is. Nothing is loaded here.
-        annotators: The package `annotators`, or something that acts like it.
         stream: Runs a recipe in another way than in a thread of this process, such as on a borrowed GPU.
         video_stream: Makes videos in another way, likewise.
         trainings: Where trainings are and what starts them; without it the train tab says where training can be done.
         local: The page is served to this machine alone, so that a person may name folders of its disk.
     """
-    if annotators is None:
-        import annotators
     stream, video_stream = stream or stream_of(studio), video_stream or video_stream_of(studio)
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
         build_header(page, studio)
         with gr.Tabs(elem_id="cnx-tabs") as tabs:
             with gr.Tab("Image", id="image"):
-                tab = build_image_tab(studio, annotators)
-                image = ImageEvents(tab, studio, annotators, stream)
+                tab = build_image_tab(studio)
+                image = ImageEvents(tab, studio, stream)
                 image.wire()
                 Restore(tab, studio, example_prompts()).wire()
                 LoraEvents(tab, studio).wire()
             with gr.Tab("Video", id="video"):
                 try:
-                    build_video(studio, annotators, video_stream)
+                    build_video(studio, video_stream)
                 except ControlNeXtError as error:
                     gr.HTML(note_html(str(error)))
             with gr.Tab("Train", id="train") as train:
                 if trainings is None:
                     gr.Markdown(ELSEWHERE, elem_id="cnx-train-elsewhere")
                 else:
-                    tab = build_train_tab(studio, annotators, local=local)
-                    TrainEvents(tab, studio, annotators, trainings).wire(page, train)
+                    tab = build_train_tab(studio, local=local)
+                    TrainEvents(tab, studio, trainings).wire(page, train)
                     UseEvents(tab, studio, trainings, image, local=local).wire(page, tabs)
             with gr.Tab("What works here", id="status") as status:
-                build_status_tab(status, studio, annotators)
-        Endpoints(studio, annotators, stream).publish()
-        VideoEndpoints(studio, annotators, video_stream).publish()
+                build_status_tab(status, studio)
+        Endpoints(studio, stream).publish()
+        VideoEndpoints(studio, video_stream).publish()
     return page
 
 
-def build_video(studio: Studio, annotators: ModuleType, stream: VideoStream | None = None) -> SimpleNamespace:
+def build_video(studio: Studio, stream: VideoStream | None = None) -> SimpleNamespace:
     """Lay the video tab out and connect it; must be called inside a `gr.Blocks` context. Arguments as of `build_ui`.
 
     Returns:
@@ -98,7 +92,7 @@ def build_video(studio: Studio, annotators: ModuleType, stream: VideoStream | No
     """
     tab, clips = build_video_tab(studio), {}
     restore = VideoRestore(tab, studio, clips)
-    fit = FitEvents(tab, studio, annotators, restore)
+    fit = FitEvents(tab, studio, restore)
     events = VideoEvents(tab, studio, fit, clips, stream or video_stream_of(studio))
     for part in (restore, fit, events):
         part.wire()

@@ -26,8 +26,6 @@ from controlnext.ui.shared import open_picture, picture_input, spoken
 from controlnext.ui.worker import Stream
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from PIL import Image
 
     from controlnext.studio.studio import Studio
@@ -65,10 +63,9 @@ CLIPS = ("video",)
 class Endpoints:
     """The functions behind the endpoints."""
 
-    def __init__(self, studio: Studio, annotators: ModuleType, stream: Stream) -> None:
+    def __init__(self, studio: Studio, stream: Stream) -> None:
         """Remember who does the work; `publish` makes the endpoints."""
         self.studio = studio
-        self.annotators = annotators
         self.stream = stream
         self.pictures: gr.Gallery | None = None
 
@@ -88,7 +85,9 @@ class Endpoints:
     ) -> Image.Image:
         """Turn a picture into a condition picture: edges, depth, pose or segmentation, with the annotator's settings."""
         with spoken(page=False):
-            return make_condition(self.annotators, _required(image), annotator, resolution, settings).annotation.image
+            return make_condition(
+                self.studio.annotators, _required(image), annotator, resolution, settings
+            ).annotation.image
 
     def generate(  # noqa: PLR0913 - the API's parameters, by name
         self,
@@ -128,7 +127,9 @@ class Endpoints:
             settings = dict(settings or {})
             adapter = settings.pop("adapter", "") if annotator == READY_MAP else ""
             further = SentControl.read(controls)
-            start = [None if path is None else open_picture(self.annotators, path) for path in (init_image, mask)]
+            start = [
+                None if path is None else open_picture(self.studio.annotators, path) for path in (init_image, mask)
+            ]
             recipe = self.studio.resolve(
                 model,
                 annotator,
@@ -152,9 +153,11 @@ class Endpoints:
             )
             resolution = map_resolution(recipe.width, recipe.height)
             path, as_given = _required(image), annotator == READY_MAP
-            made = [make_condition(self.annotators, path, annotator, None if as_given else resolution, settings)]
+            made = [
+                make_condition(self.studio.annotators, path, annotator, None if as_given else resolution, settings)
+            ]
             for sent, control in zip(further, recipe.controls, strict=True):
-                made.append(sent.made(self.annotators, control, path, resolution))
+                made.append(sent.made(self.studio.annotators, control, path, resolution))
             inputs = Inputs(tuple(one.annotation for one in made), *start)
             *_, result = self.stream(recipe, inputs, threading.Event())
             return [shared.served(Path(path), self.pictures) for path in result.files], facts(result)
@@ -167,7 +170,7 @@ class Endpoints:
     def list_annotators(self) -> list[dict[str, Any]]:
         """List the annotators with settings and backends, and whether each is usable now and if not why."""
         with spoken(page=False):
-            return self.annotators.status()
+            return self.studio.annotators.status()
 
     def loras(self, model: str = "starter", annotator: str = "") -> list[dict[str, Any]]:
         """List the LoRAs with rank, key style, trigger words and bytes, and whether a model can use each and if not why.

@@ -19,10 +19,9 @@ from annotators.base import AnnotatorError
 from controlnext.errors import ControlNeXtError
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from PIL import Image
 
+    from controlnext.studio.protocols import Annotators
     from controlnext.studio.studio import Progress
 
 log = logging.getLogger(__name__)
@@ -88,7 +87,7 @@ def _decoded(load: Any, path: str) -> Image.Image:  # noqa: ANN401
     return load(path)
 
 
-def open_picture(annotators: ModuleType, path: str) -> Image.Image:
+def open_picture(annotators: Annotators, path: str) -> Image.Image:
     """Return the upload at `path` as an upright RGB picture; the last few stay decoded, for live sliders.
 
     Gradio keeps uploads in folders named after their content, so a path never changes its meaning.

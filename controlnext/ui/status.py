@@ -12,8 +12,6 @@ from controlnext.ui.models import state_word
 from controlnext.ui.shared import PRIVATE, spoken
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from controlnext.studio.studio import Studio
 
 API_EXAMPLE = """```python
@@ -26,7 +24,7 @@ pictures, recipe = studio.predict(
 ```"""
 
 
-def build_status_tab(tab: gr.Tab, studio: Studio, annotators: ModuleType) -> None:
+def build_status_tab(tab: gr.Tab, studio: Studio) -> None:
     """Lay the tab out and fill it whenever it is opened; must be called inside the tab's context."""
     with gr.Column(elem_classes="cnx-panel"):
         shown = gr.HTML(elem_id="cnx-status")
@@ -36,7 +34,7 @@ def build_status_tab(tab: gr.Tab, studio: Studio, annotators: ModuleType) -> Non
 
     def fill() -> str:
         with spoken():
-            return status_html(studio.models(), annotators.status(), studio.loras())
+            return status_html(studio.models(), studio.annotators.status(), studio.loras())
 
     tab.select(fill, None, shown, concurrency_id="status", concurrency_limit=2, **PRIVATE)
 

@@ -42,8 +42,7 @@ def whole(presets_dir, tmp_path_factory):
         presets_dir=presets_dir,
         device="cpu",
         threads=1,
-        annotate=annotators.annotate,
-        poses=annotators,
+        annotators=annotators,
     )
 
 

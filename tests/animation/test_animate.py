@@ -302,7 +302,7 @@ def test_the_size_is_the_models_of_the_references_shape(studio):
 
 @pytest.mark.parametrize("model", ["svd-v1", "svd-v2"])
 def test_a_landscape_reference_gets_a_landscape_video_of_svd(tmp_path, model):
-    animator = Studio(output_dir=tmp_path, presets_dir=PRESETS, device="cpu", poses=annotators).animator
+    animator = Studio(output_dir=tmp_path, presets_dir=PRESETS, device="cpu", annotators=annotators).animator
     made = [animator.resolve(model, Image.new("RGB", size)) for size in ((1920, 1080), (1600, 1200), (1080, 1920))]
     assert [(recipe.width, recipe.height) for recipe in made] == [(1024, 576), (1024, 576), (576, 1024)]
     assert animator.resolve(model, Image.new("RGB", (500, 500))).height > 576  # people stand: the portrait is larger
@@ -365,7 +365,7 @@ def test_a_model_without_an_adapter_for_poses_is_refused(studio, presets_dir):
 def test_a_video_model_that_is_not_there_says_what_draws_meanwhile(tmp_path, reference, dance):
     for name in ("starter-video", "starter"):
         (tmp_path / f"{name}.yaml").write_text((PRESETS / f"{name}.yaml").read_text().replace("../assets", "../no"))
-    studio = Studio(output_dir=tmp_path / "out", presets_dir=tmp_path, device="cpu", poses=annotators)
+    studio = Studio(output_dir=tmp_path / "out", presets_dir=tmp_path, device="cpu", annotators=annotators)
     row = studio.animator.models()[0]
     assert (row["name"], row["usable"], row["state"]) == ("starter-video", False, "missing")
     with pytest.raises(ControlNeXtError, match=r"not there: .* The model starter draws videos frame by frame"):

@@ -64,12 +64,12 @@ def chromium() -> Iterator:
 @pytest.fixture(scope="session")
 def served(tmp_path_factory) -> Iterator[tuple[str, object]]:
     """Address of a page over a fake studio, and that studio."""
-    from ui_fakes import FakeAnnotators, FakeStudio
+    from ui_fakes import FakeStudio
 
     from controlnext.ui import build_ui, launch_options
 
     studio = FakeStudio(tmp_path_factory.mktemp("outputs"))
-    page = build_ui(studio, annotators=FakeAnnotators())
+    page = build_ui(studio)
     _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, **launch_options())
     yield url, studio
     page.close()

@@ -23,7 +23,7 @@ def launch():
 @pytest.fixture(scope="module")
 def served(tmp_path_factory, launch):
     """A page whose trainings need no model."""
-    from ui_fakes import FakeAnnotators, FakeStudio
+    from ui_fakes import FakeStudio
 
     from controlnext.training.runs.runs import Trainings
     from controlnext.ui import build_ui, launch_options
@@ -31,7 +31,7 @@ def served(tmp_path_factory, launch):
     folder = tmp_path_factory.mktemp("outputs")
     studio = FakeStudio(folder)
     trainings = Trainings(folder / "training", launch=launch, processes=1)
-    page = build_ui(studio, annotators=FakeAnnotators(), trainings=trainings, local=True)
+    page = build_ui(studio, trainings=trainings, local=True)
     _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, **launch_options())
     yield url, studio
     trainings.close()

@@ -1,5 +1,6 @@
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -357,7 +358,7 @@ def test_long_prompts_and_changed_weights_are_noted(studio):
 
 
 def test_adherence_is_measured_with_the_conditions_own_settings(studio):
-    annotators = studio._annotate = Annotators()
+    annotators = studio._annotators = Annotators()
     settings = {"low": 10, "backend": "opencv"}
     recipe = studio.resolve("starter", "canny", prompt="x", seed=1, num_images=2, annotator_settings=settings)
     result = studio.generate(recipe, picture())
@@ -378,7 +379,9 @@ def test_adherence_of_a_pose_uses_the_people_it_was_given(studio):
     person = np.array([[x, y, 1.0] for x, y in zip(range(10, 154, 8), range(20, 200, 10), strict=True)])
     wide = Annotation(Image.fromarray(draw_skeleton([person], 256, 512)), {"people": [person]})
     moved = person * [0.125, 0.125, 1] + [0, 16, 0]  # 512x256 into 64x64: an eighth of the size, 16 px from the top
-    studio._annotate = lambda name, image, **options: Annotation(image, {"people": [moved]})
+    studio._annotators = SimpleNamespace(
+        annotate=lambda name, image, **options: Annotation(image, {"people": [moved]})
+    )
     recipe = studio.resolve("starter", "pose", prompt="x", seed=1)
     assert studio.generate(recipe, wide).adherence == [1.0]
     assert studio.generate(recipe, wide.image).adherence == [1.0]  # read from the drawing
@@ -395,9 +398,9 @@ def test_what_fails_in_measuring_never_costs_a_picture(studio):
         return fail
 
     recipe = studio.resolve("starter", "depth", prompt="x", seed=1)
-    studio._annotate = fail_with(RuntimeError("no weights"))
+    studio._annotators = SimpleNamespace(annotate=fail_with(RuntimeError("no weights")))
     assert studio.generate(recipe, picture()).adherence == [None]
-    studio._annotate = fail_with(NobodyFound("no person"))
+    studio._annotators = SimpleNamespace(annotate=fail_with(NobodyFound("no person")))
     assert studio.generate(recipe, picture()).adherence == [0.0]
 
 

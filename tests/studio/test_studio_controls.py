@@ -46,7 +46,7 @@ def test_each_of_two_controls_matters_and_one_alone_is_todays_result(studio):
 
 
 def test_a_result_of_everything_restores_itself(studio):
-    studio._annotate = Annotators()
+    studio._annotators = Annotators()
     recipe = recipe_of(
         studio,
         {"annotator": "depth", "gamma": 0.7, "gamma_curve": "cosine 1 to 0"},

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
-from ui_fakes import FakeAnnotators, FakeStudio
+from ui_fakes import FakeStudio
 from video_fakes import write_clips
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -21,12 +21,7 @@ def studio(tmp_path: Path) -> FakeStudio:
 
 
 @pytest.fixture
-def annotators() -> FakeAnnotators:
-    return FakeAnnotators()
-
-
-@pytest.fixture
-def events(studio, annotators):
+def events(studio):
     """The image tab's handlers over the fake studio, wired but not served."""
     import gradio as gr
 
@@ -35,21 +30,21 @@ def events(studio, annotators):
     from controlnext.ui.worker import stream_of
 
     with gr.Blocks():
-        tab = build_image_tab(studio, annotators)
-        made = ImageEvents(tab, studio, annotators, stream_of(studio))
+        tab = build_image_tab(studio)
+        made = ImageEvents(tab, studio, stream_of(studio))
         made.wire()
     return made
 
 
 @pytest.fixture
-def video(studio, annotators):
+def video(studio):
     """The video tab's handlers over the fake studio, wired but not served: `fit`, `events`, `restore` and their `tab`."""
     import gradio as gr
 
     from controlnext.ui import build_video
 
     with gr.Blocks():
-        return build_video(studio, annotators)
+        return build_video(studio)
 
 
 @pytest.fixture(scope="session")
@@ -77,7 +72,7 @@ def served(tmp_path_factory) -> Iterator[tuple[str, FakeStudio]]:
     from controlnext.ui import build_ui, launch_options
 
     studio = FakeStudio(tmp_path_factory.mktemp("outputs"))
-    page = build_ui(studio, annotators=FakeAnnotators())
+    page = build_ui(studio)
     _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, **launch_options())
     yield url, studio
     page.close()

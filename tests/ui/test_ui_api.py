@@ -192,12 +192,11 @@ def test_bad_values_give_one_sentence_and_the_app_lives(client, served, picture,
 
 def test_gamma_that_is_no_number_gives_a_sentence(served):
     import gradio as gr
-    from ui_fakes import FakeAnnotators
 
     from controlnext.ui.api import Endpoints
     from controlnext.ui.worker import stream_of
 
-    endpoints = Endpoints(served[1], FakeAnnotators(), stream_of(served[1]))
+    endpoints = Endpoints(served[1], stream_of(served[1]))
     with pytest.raises(gr.Error) as caught:
         endpoints.generate("picture.png", gamma=math.nan)
     assert "NaN" in caught.value.message

@@ -239,7 +239,7 @@ def test_generate_takes_controls_a_curve_and_a_start_picture(client, served, pic
 def test_bad_values_give_one_sentence(tmp_path, picture, values, words):
     """Straight at the function behind the endpoint, which gets paths where a client sends files."""
     studio = FakeStudio(tmp_path / "out")
-    endpoints = Endpoints(studio, FakeAnnotators(), stream_of(studio))
+    endpoints = Endpoints(studio, stream_of(studio))
     values = {name: str(picture) if value is True else value for name, value in values.items()}
     with pytest.raises(gr.Error) as caught:
         endpoints.generate(str(picture), **values)

@@ -14,9 +14,9 @@ FACTS = {"rank": 16, "style": "kohya", "size": 151_000_000, "trigger": "<b>clay<
 
 
 @pytest.fixture
-def events(studio, annotators) -> LoraEvents:
+def events(studio) -> LoraEvents:
     with gr.Blocks():
-        made = LoraEvents(build_image_tab(studio, annotators), studio)
+        made = LoraEvents(build_image_tab(studio), studio)
         made.wire()
     return made
 
@@ -73,8 +73,8 @@ def test_dropped_files_are_added_chosen_and_refused_with_a_sentence(events, stud
     assert events.upload("starter", None, *[NO_LORA] * LORA_ROWS)[1] == ""
 
 
-def test_the_page_connects_every_row(studio, annotators):
-    page = build_ui(studio, annotators=annotators)
+def test_the_page_connects_every_row(studio):
+    page = build_ui(studio)
     private = [fn for fn in page.fns.values() if fn.name == "describe"]
     assert len(private) == LORA_ROWS
     assert all(fn.api_visibility == "private" for fn in private)

@@ -47,9 +47,9 @@ def test_the_line_at_the_models_is_the_reason_or_the_description():
     assert model_info(AWAY) == REASON
 
 
-def test_a_model_without_the_shown_control_takes_one_of_its_own(studio, annotators):
+def test_a_model_without_the_shown_control_takes_one_of_its_own(studio):
     with gr.Blocks():
-        events = ImageEvents(build_image_tab(studio, annotators), studio, annotators, stream_of(studio))
+        events = ImageEvents(build_image_tab(studio), studio, stream_of(studio))
     annotator, model, gamma = events.model_defaults("sdxl", "pose")[:3]
     assert annotator["value"] == "depth"
     assert "Its base model is not downloaded." in model["info"]

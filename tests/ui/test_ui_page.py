@@ -33,9 +33,9 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_building_the_page_imports_no_torch_and_starts_nothing():
     code = (
         "import sys, pathlib; sys.path.insert(0, 'tests/ui')\n"
-        "from ui_fakes import FakeAnnotators, FakeStudio\n"
+        "from ui_fakes import FakeStudio\n"
         "from controlnext.ui import build_ui, launch_options\n"
-        "build_ui(FakeStudio(pathlib.Path('unused')), annotators=FakeAnnotators()); launch_options()\n"
+        "build_ui(FakeStudio(pathlib.Path('unused'))); launch_options()\n"
         "print([name for name in ('torch', 'diffusers', 'transformers', 'cv2') if name in sys.modules])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
@@ -43,14 +43,14 @@ def test_building_the_page_imports_no_torch_and_starts_nothing():
     assert not (ROOT / "unused").exists()
 
 
-def test_page_has_private_events_beside_the_endpoints(studio, annotators):
-    page = build_ui(studio, annotators=annotators)
+def test_page_has_private_events_beside_the_endpoints(studio):
+    page = build_ui(studio)
     public = {fn.api_name for fn in page.fns.values() if fn.api_visibility == "public"}
     assert public == {"annotate", "generate", "models", "annotators", "loras", "poses", "animate"}
 
 
-def test_live_conditions_have_a_queue_of_their_own(studio, annotators):
-    page = build_ui(studio, annotators=annotators)
+def test_live_conditions_have_a_queue_of_their_own(studio):
+    page = build_ui(studio)
     groups = {fn.name: fn.concurrency_id for fn in page.fns.values()}
     assert groups["show_condition"] == groups["annotate"] == "live"
     assert groups["run"] == groups["generate"] == "generate"
@@ -91,8 +91,8 @@ def test_condition_that_fails_is_cleared_and_said(events, tmp_path):
 
 def test_condition_that_takes_long_says_so(events, picture, monkeypatch):
     monkeypatch.setattr("controlnext.ui.image.events.SLOW_SECONDS", 0.01)
-    before = events.annotators.annotate
-    monkeypatch.setattr(events.annotators, "annotate", lambda *a, **k: (time.sleep(0.1), before(*a, **k))[1])
+    before = events.studio.annotators.annotate
+    monkeypatch.setattr(events.studio.annotators, "annotate", lambda *a, **k: (time.sleep(0.1), before(*a, **k))[1])
     first, second = events.show_condition(data_of(events, picture=str(picture)))
     assert "Reading the picture" in first[events.tab.served]
     assert second[events.tab.condition] is not None
@@ -271,8 +271,8 @@ def test_chip_says_ready_loading_or_what_is_missing(studio: FakeStudio, monkeypa
     assert "no &lt;weights&gt;" in html
 
 
-def test_status_names_everything_and_every_reason(studio, annotators):
-    html = status_html(studio.models(), annotators.status(), studio.loras())
+def test_status_names_everything_and_every_reason(studio):
+    html = status_html(studio.models(), studio.annotators.status(), studio.loras())
     assert all(name.title() in html for name in KINDS)
     assert "Its base model is not downloaded." in html
     assert "It was trained for SDXL." in html

@@ -26,8 +26,7 @@ def real(tmp_path_factory):
     return Studio(
         output_dir=folder / "outputs",
         presets_dir=save_all(folder),
-        annotate=annotators.annotate,
-        poses=annotators,
+        annotators=annotators,
         threads=1,
     )
 

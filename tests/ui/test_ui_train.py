@@ -39,15 +39,15 @@ def launch():
     return FakeLaunch()
 
 
-def train_tab(studio, annotators, folder: Path, launch, *, local: bool = True) -> SimpleNamespace:
+def train_tab(studio, folder: Path, launch, *, local: bool = True) -> SimpleNamespace:
     """The tab's handlers beside the image tab's, wired but not served."""
     trainings = Trainings(folder, launch=launch, processes=1)
     with gr.Blocks() as page, gr.Tabs() as tabs:
         with gr.Tab():
-            image = ImageEvents(build_image_tab(studio, annotators), studio, annotators, stream_of(studio))
+            image = ImageEvents(build_image_tab(studio), studio, stream_of(studio))
         with gr.Tab() as opened:
-            tab = build_train_tab(studio, annotators, local=local)
-            events = TrainEvents(tab, studio, annotators, trainings)
+            tab = build_train_tab(studio, local=local)
+            events = TrainEvents(tab, studio, trainings)
             use = UseEvents(tab, studio, trainings, image, local=local)
             events.wire(page, opened)
             use.wire(page, tabs)
@@ -55,8 +55,8 @@ def train_tab(studio, annotators, folder: Path, launch, *, local: bool = True) -
 
 
 @pytest.fixture
-def train(studio, annotators, tmp_path, launch):
-    return train_tab(studio, annotators, tmp_path / "training", launch)
+def train(studio, tmp_path, launch):
+    return train_tab(studio, tmp_path / "training", launch)
 
 
 @pytest.fixture
@@ -134,7 +134,8 @@ def test_pictures_of_any_condition_are_named_and_not_fatal(studio, tmp_path, lau
     Image.new("1", (9000, 9000)).save(folder / "huge.png")
     (folder / "notes.pdf").write_text("x")
     files = [*photos, *map(str, sorted(folder.iterdir()))]
-    train = train_tab(studio, real_annotators, tmp_path / "training", launch)
+    studio.annotators = real_annotators
+    train = train_tab(studio, tmp_path / "training", launch)
     shown = looked(train, files=files)
     html = shown[train.tab.looked]
     assert "9 pictures can be used" in html
@@ -171,9 +172,7 @@ def test_too_few_pictures_are_one_sentence_that_says_the_least(train, photos, tm
     assert train.trainings.names() == []
 
 
-def test_a_folder_of_this_machine_is_asked_for_only_where_nobody_else_is(
-    train, studio, annotators, tmp_path, launch, photos
-):
+def test_a_folder_of_this_machine_is_asked_for_only_where_nobody_else_is(train, studio, tmp_path, launch, photos):
     folder = Path(photos[0]).parent
     assert "6 pictures" in looked(train, folder=str(folder))[train.tab.looked]
     assert "There is no folder" in looked(train, folder=str(tmp_path / "gone"))[train.tab.looked]
@@ -181,7 +180,7 @@ def test_a_folder_of_this_machine_is_asked_for_only_where_nobody_else_is(
     name = begin(train, folder=str(folder))[train.tab.shown]
     assert launch.configs[0][0].data.folder == folder
     assert not (train.trainings.run(name).path / PICTURES).exists()
-    assert train_tab(studio, annotators, tmp_path / "other", launch, local=False).tab.folder is None
+    assert train_tab(studio, tmp_path / "other", launch, local=False).tab.folder is None
 
 
 @pytest.mark.parametrize(
@@ -391,9 +390,7 @@ def test_stop_then_resume_goes_on_and_keeps_what_was_made(train, photos, launch)
     assert "step 60" in shown[train.tab.curves]
 
 
-def test_a_second_page_follows_the_same_training_and_starts_no_other(
-    train, photos, launch, studio, annotators, tmp_path
-):
+def test_a_second_page_follows_the_same_training_and_starts_no_other(train, photos, launch, studio, tmp_path):
     launch.step_seconds = 0.05
     begin(train, files=photos, steps=200)
     follow(train, "starter-canny", "training")
@@ -407,7 +404,7 @@ def test_a_second_page_follows_the_same_training_and_starts_no_other(
     assert (shown[train.tab.shown], shown[train.tab.timer].active) == ("starter-canny", True)
     with pytest.raises(gr.Error, match="The training starter-canny is at work, and there is one at a time"):
         next(second)
-    restarted = train_tab(studio, annotators, tmp_path / "training", launch)
+    restarted = train_tab(studio, tmp_path / "training", launch)
     assert restarted.events.opened("")[restarted.tab.stop]["interactive"] is True
     restarted.events.stop("starter-canny")
     follow(train, "starter-canny", "stopped")
@@ -484,8 +481,8 @@ def test_a_condition_of_ones_own_is_chosen_in_the_image_tab_and_uploaded_ready(t
     assert "scribble" not in [name for _, name in back["choices"]]
 
 
-def test_a_borrowed_gpu_is_told_where_training_can_be_done(studio, annotators, monkeypatch, tmp_path):
-    page = build_ui(studio, annotators=annotators)
+def test_a_borrowed_gpu_is_told_where_training_can_be_done(studio, monkeypatch, tmp_path):
+    page = build_ui(studio)
     shown = [block for block in page.blocks.values() if getattr(block, "elem_id", None) == "cnx-train-elsewhere"]
     assert "python -m controlnext train" in shown[0].value
     assert not any(getattr(block, "elem_id", None) == "cnx-train-begin" for block in page.blocks.values())
@@ -496,8 +493,8 @@ def test_a_borrowed_gpu_is_told_where_training_can_be_done(studio, annotators, m
     assert (made.folder, made.device) == (tmp_path / "training", "cpu")
 
 
-def test_every_event_of_the_tab_is_private(studio, annotators, tmp_path, launch):
-    page = build_ui(studio, annotators=annotators, trainings=Trainings(tmp_path, launch=launch), local=True)
+def test_every_event_of_the_tab_is_private(studio, tmp_path, launch):
+    page = build_ui(studio, trainings=Trainings(tmp_path, launch=launch), local=True)
     public = {fn.api_name for fn in page.fns.values() if fn.api_visibility == "public"}
     assert public == {"annotate", "generate", "models", "annotators", "loras", "poses", "animate"}
 
@@ -518,8 +515,8 @@ def test_uploaded_pictures_become_a_model_of_the_studio(photos, tmp_path):
     presets.mkdir()
     text = (ROOT / "presets" / "starter.yaml").read_text(encoding="utf-8")
     (presets / "starter.yaml").write_text(text.replace("../assets", str(ROOT / "assets")), encoding="utf-8")
-    studio = Studio(output_dir=tmp_path / "out", presets_dir=presets, annotate=real_annotators.annotate, device="cpu")
-    train = train_tab(studio, real_annotators, tmp_path / "training", launch)
+    studio = Studio(output_dir=tmp_path / "out", presets_dir=presets, annotators=real_annotators, device="cpu")
+    train = train_tab(studio, tmp_path / "training", launch)
     train.trainings.device = "cpu"
     broken = tmp_path / "broken.png"
     broken.write_text("x")

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image
 from tab_values import PAGE
-from video_fakes import FakePoses
 
 from controlnext.errors import ControlNeXtError
 from controlnext.recipes.video_recipe import read_video_recipe
@@ -241,9 +240,9 @@ def test_choosing_a_model_sets_its_defaults(video):
 
 
 @pytest.mark.parametrize(("model", "whole_body"), [("starter-video", False), ("svd-v2", True)])
-def test_a_model_made_for_whole_bodies_turns_hands_and_face_on(studio, annotators, model, whole_body):
+def test_a_model_made_for_whole_bodies_turns_hands_and_face_on(studio, model, whole_body):
     with gr.Blocks() as page:
-        video = build_video(studio, annotators)
+        video = build_video(studio)
     wired = next(fn for fn in page.fns.values() if fn.name == "model_defaults")
     put = dict(zip(wired.outputs, video.events.model_defaults(model), strict=True))
     assert (put[video.tab.hands], put[video.tab.face]) == (whole_body, whole_body)
@@ -257,22 +256,11 @@ def test_size_follows_the_character_until_one_is_chosen(video, clips, tmp_path):
     assert (chosen.width, chosen.height) == (192, 144)
 
 
-def test_studio_that_makes_no_videos_says_so_in_the_tab(studio, annotators, monkeypatch):
+def test_studio_that_makes_no_videos_says_so_in_the_tab(studio, monkeypatch):
     class Without:
         def models(self):
             raise ControlNeXtError("This studio makes no videos.")
 
     monkeypatch.setattr(studio, "animator", Without())
-    page = build_ui(studio, annotators=annotators)
+    page = build_ui(studio)
     assert any("makes no videos" in str(block.value) for block in page.blocks.values() if isinstance(block, gr.HTML))
-
-
-def test_fakes_are_the_real_interface():
-    import annotators
-    from controlnext.animation.animator import Animator
-
-    for name in ("PoseReader", "draw_pose"):
-        assert callable(getattr(annotators, name))
-        assert hasattr(FakePoses, name)
-    for name in ("models", "resolve", "read", "animate"):
-        assert hasattr(Animator, name)

@@ -13,45 +13,25 @@ from typing import Any
 import numpy as np
 import yaml
 from PIL import Image, ImageDraw, ImageFilter, ImageOps, UnidentifiedImageError
-from video_fakes import FakeAnimator
+from video_fakes import FakeAnimator, FakePoses
 
-from annotators.base import AnnotatorError
+from annotators.base import Annotation, AnnotatorError, Setting
+from controlnext.animation.driving import Driver
 from controlnext.animation.job import VideoResult
 from controlnext.loras.conflicts import Conflict, LayerConflict
-from controlnext.progress import Progress
+from controlnext.progress import Cancelled, Progress
 from controlnext.recipes.inputs import Inputs, fitted_start
 from controlnext.recipes.pictures import fit_condition
 from controlnext.recipes.png import write_png
 from controlnext.recipes.recipe import LoraUse, Recipe, RecipeError
 from controlnext.recipes.video_recipe import VideoRecipe
+from controlnext.studio.studio import Result
 
 KINDS = ("pose", "depth", "canny", "segmentation")
 GAMMAS = {"pose": 1.0, "depth": 0.9, "canny": 0.8, "segmentation": 1.2}
 
 
-@dataclass(frozen=True)
-class Setting:
-    name: str
-    label: str
-    kind: str
-    default: Any
-    minimum: float | None = None
-    maximum: float | None = None
-    step: float | None = None
-    choices: tuple[str, ...] = ()
-    unit: str = ""
-    help: str = ""
-
-
-@dataclass(frozen=True)
-class Annotation:
-    image: Image.Image
-    backend: str
-    data: dict[str, Any] | None = None
-    note: str = ""
-
-
-class FakeAnnotators:
+class FakeAnnotators(FakePoses):
     """Acts like the package `annotators`: edges by Pillow, everything else from the picture's brightness."""
 
     ANNOTATORS: Mapping[str, str] = dict.fromkeys((*KINDS, "none"), "")
@@ -135,24 +115,6 @@ class FakeAnnotators:
         return Annotation(grey.convert("RGB"), "mediapipe" if backend == "auto" else backend, {"people": []})
 
 
-@dataclass(frozen=True)
-class Result:
-    images: list[Image.Image]
-    files: list[Path]
-    recipe: Recipe
-    seeds: list[int]
-    adherence: list[float | None]
-    adherence_name: str
-    seconds: float
-    stopped: bool
-    notes: tuple[str, ...] = ()
-    adherences: Mapping[str, list[float | None]] = field(default_factory=dict)
-
-
-class Cancelled(RecipeError):
-    """Stopped before anything was made."""
-
-
 @dataclass
 class FakeStudio:
     """Acts like `controlnext.studio.studio.Studio`; a picture is its condition tinted by its seed.
@@ -175,12 +137,12 @@ class FakeStudio:
     inputs: list[Inputs] = field(default_factory=list)
     added: list[str] = field(default_factory=list)
     trained: dict[str, list[str]] = field(default_factory=dict)
-    annotate: Callable | None = None
+    annotators: Any = field(default_factory=FakeAnnotators)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @cached_property
     def animator(self) -> FakeAnimator:
-        return FakeAnimator(self.output_dir)
+        return FakeAnimator(self.output_dir, driver=Driver(self.annotators))
 
     def animate(self, recipe: VideoRecipe, reference: Image.Image, clip: str, **options: Any) -> VideoResult:
         return self.animator.animate(recipe, reference, clip, **options)

@@ -84,7 +84,10 @@ def _frame(colours: str, index: int) -> np.ndarray:
 class FakePoses:
     """What `Driver` needs of the package `annotators`."""
 
-    def PoseReader(self, backend: str = "auto", **settings: bool) -> ColumnReader:
+    def describe_figure(self, image: Image.Image) -> str:
+        return "a figure"
+
+    def PoseReader(self, backend: str = "auto", **settings: bool | int) -> ColumnReader:
         return ColumnReader()
 
     def draw_pose(self, data: Mapping[str, Any], *, drawing: str = "classic") -> Any:

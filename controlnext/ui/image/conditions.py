@@ -13,9 +13,8 @@ from controlnext.errors import ControlNeXtError
 from controlnext.ui.shared import note_html, open_picture, served_by_html
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from annotators.base import Annotation, Setting
+    from controlnext.studio.protocols import Annotators
 
 READY_MAP = "none"
 """The annotator for an upload that already is a condition picture."""
@@ -57,12 +56,12 @@ class Made:
 
 
 def make_condition(
-    annotators: ModuleType, path: str, name: str, resolution: int | None, settings: Mapping[str, Any] | None
+    annotators: Annotators, path: str, name: str, resolution: int | None, settings: Mapping[str, Any] | None
 ) -> Made:
     """Return the condition of the upload at `path`.
 
     Args:
-        annotators: The package (or one that acts like it).
+        annotators: The studio's.
         path: File of the upload, in any format and condition.
         name: Key of `ANNOTATORS`.
         resolution: Length of the condition's side as `annotate` understands it, in pixels; `None` keeps the upload's size.
@@ -106,7 +105,7 @@ class SettingsPanel:
         return {widget: settings[name] for name, widget in self.widgets.items() if name in settings}
 
 
-def settings_panel(annotators: ModuleType, name: str, *, visible: bool) -> SettingsPanel:
+def settings_panel(annotators: Annotators, name: str, *, visible: bool) -> SettingsPanel:
     """Build the widgets of the annotator `name` from its settings, which are data."""
     described = annotators.describe(name)
     widgets: dict[str, gr.components.Component] = {}

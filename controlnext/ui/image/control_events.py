@@ -14,8 +14,6 @@ from controlnext.ui.image.curve import curve_svg
 from controlnext.ui.shared import PRIVATE, spoken
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from controlnext.studio.studio import Studio
     from controlnext.ui.image.tab import ImageTab
 
@@ -26,11 +24,10 @@ Updates = dict[gr.components.Component, Any]
 class ControlEvents:
     """The handlers of the rows."""
 
-    def __init__(self, tab: ImageTab, studio: Studio, annotators: ModuleType) -> None:
+    def __init__(self, tab: ImageTab, studio: Studio) -> None:
         """Remember the parts; `wire` connects them."""
         self.tab = tab
         self.studio = studio
-        self.annotators = annotators
 
     def wire(self, live: Mapping[str, Any]) -> None:
         """Connect the components; must be called inside the `gr.Blocks` context of the tab.
@@ -65,7 +62,7 @@ class ControlEvents:
         if data[tab.picture] is None:
             raise ConditionError("Further controls need a first one; drop its picture in above.")
         made = row.made(
-            self.annotators, data, None if data[tab.ready_map] else data[tab.picture], data[tab.resolution]
+            self.studio.annotators, data, None if data[tab.ready_map] else data[tab.picture], data[tab.resolution]
         )
         if made is None:
             raise ConditionError(

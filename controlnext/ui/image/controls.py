@@ -13,9 +13,8 @@ from controlnext.ui.image.conditions import READY_MAP, ConditionError, Made, mak
 from controlnext.ui.shared import picture_input
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from controlnext.recipes.recipe import ControlUse
+    from controlnext.studio.protocols import Annotators
 
 OFF = "off"
 ROWS = MAX_CONTROLS - 1
@@ -64,11 +63,11 @@ class ControlRow:
             "control_end": data[self.end],
         }
 
-    def made(self, annotators: ModuleType, data: Data, shared: str | None, resolution: int) -> Made | None:
+    def made(self, annotators: Annotators, data: Data, shared: str | None, resolution: int) -> Made | None:
         """Return the row's condition, or `None` when there is no picture for it.
 
         Args:
-            annotators: The package.
+            annotators: The studio's.
             data: Values of the page.
             shared: Path of the first control's picture, which the row takes where it has none; `None` = it has none, or
                 it is a ready-made map.
@@ -202,7 +201,7 @@ class SentControl:
             )
         return cls(values | {"annotator_settings": settings}, image["path"] if sent else None)
 
-    def made(self, annotators: ModuleType, control: ControlUse, shared: str, resolution: int) -> Made:
+    def made(self, annotators: Annotators, control: ControlUse, shared: str, resolution: int) -> Made:
         """Return the condition of this control, which `control` is in the recipe."""
         ready = control.annotator == READY_MAP
         return make_condition(

@@ -27,8 +27,6 @@ from controlnext.ui.sizes import PICTURE, named, size_choices, size_of
 from controlnext.ui.worker import Runs, Stream
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from controlnext.recipes.recipe import Recipe
     from controlnext.studio.studio import Result, Studio
 
@@ -59,15 +57,14 @@ SHOW_STAGE = """() => {
 class ImageEvents:
     """The handlers of the image tab."""
 
-    def __init__(self, tab: ImageTab, studio: Studio, annotators: ModuleType, stream: Stream) -> None:
+    def __init__(self, tab: ImageTab, studio: Studio, stream: Stream) -> None:
         """Remember the parts; `wire` connects them."""
         self.tab = tab
         self.panel = RunPanel(tab.generate, tab.stop, tab.progress, tab.preview, tab.gallery, tab.empty)
         self.studio = studio
-        self.annotators = annotators
         self.stream = stream
         self.runs = Runs()
-        self.further = ControlEvents(tab, studio, annotators)
+        self.further = ControlEvents(tab, studio)
         self.workers = ThreadPoolExecutor(LIVE["concurrency_limit"], "live")
 
     def wire(self) -> None:
@@ -115,7 +112,7 @@ class ImageEvents:
             return None
         name = READY_MAP if data[tab.ready_map] else self._made_by(data[tab.annotator])
         resolution = None if name == READY_MAP else data[tab.resolution]
-        return make_condition(self.annotators, path, name, resolution, tab.panels[name].values(data))
+        return make_condition(self.studio.annotators, path, name, resolution, tab.panels[name].values(data))
 
     def show_condition(self, data: Data) -> Iterator[Updates]:
         """Show the condition as it is now; a failure clears it, so that no stale one stays beside its sentence."""
@@ -196,7 +193,7 @@ class ImageEvents:
         tab = self.tab
         path, seed = data[tab.picture], data[tab.seed]
         like = path or tab.start.picture(data)
-        picture = open_picture(self.annotators, like).size if like and data[tab.shape] == PICTURE else None
+        picture = open_picture(self.studio.annotators, like).size if like and data[tab.shape] == PICTURE else None
         width, height = size_of(data[tab.shape], self._row(data[tab.model])["sizes"], picture)
         kind = data[tab.annotator]
         # Without a picture the words are alone.
@@ -239,7 +236,7 @@ class ImageEvents:
         tab = self.tab
         made = [self.condition(data), *(self.further.condition(row, data) for row in tab.controls if row.used(data))]
         conditions = tuple(one.annotation for one in made if one is not None)
-        return Inputs(conditions, *start_images(self.annotators, Painted.of(data[tab.start.editor])))
+        return Inputs(conditions, *start_images(self.studio.annotators, Painted.of(data[tab.start.editor])))
 
     def run(self, data: Data, request: gr.Request) -> Iterator[Updates]:
         """Make the pictures: yields the steps as they come, then the result."""

@@ -14,9 +14,8 @@ from controlnext.recipes.recipe import DEFAULT_STRENGTH
 from controlnext.ui.shared import open_picture
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from controlnext.recipes.inputs import Inputs
+    from controlnext.studio.protocols import Annotators
 
 EDITOR_HEIGHT = 320
 PAINT, OPACITY = "#ff5a5f", 0.7
@@ -94,7 +93,7 @@ def start_panel() -> StartPanel:
     return StartPanel(editor, strength)
 
 
-def start_images(annotators: ModuleType, painted: Painted) -> tuple[Image.Image | None, Image.Image | None]:
+def start_images(annotators: Annotators, painted: Painted) -> tuple[Image.Image | None, Image.Image | None]:
     """Open what the editor holds.
 
     Returns:

@@ -29,9 +29,8 @@ from controlnext.ui.shared import heading, note_html, picture_input
 from controlnext.ui.sizes import named, size_choices
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from controlnext.recipes.recipe import Recipe
+    from controlnext.studio.protocols import Annotators
     from controlnext.studio.studio import Studio
 
 GAMMA_MAXIMUM = 2.0
@@ -125,7 +124,7 @@ class ImageTab:
         }  # fmt: skip
 
 
-def build_image_tab(studio: Studio, annotators: ModuleType) -> ImageTab:
+def build_image_tab(studio: Studio) -> ImageTab:
     """Lay the tab out; must be called inside a `gr.Blocks` context."""
     parts: dict[str, Any] = {}
     rows = studio.models()
@@ -133,7 +132,7 @@ def build_image_tab(studio: Studio, annotators: ModuleType) -> ImageTab:
     recipe = studio.resolve(row["name"])
     with gr.Row(elem_classes="cnx-columns", equal_height=False):
         with gr.Column(scale=4, min_width=330, elem_classes="cnx-panel"):
-            parts |= _left(annotators, map_resolution(recipe.width, recipe.height))
+            parts |= _left(studio.annotators, map_resolution(recipe.width, recipe.height))
         with gr.Column(scale=4, min_width=330, elem_classes="cnx-panel"):
             parts |= _middle(studio, rows, row, recipe)
         with gr.Column(scale=5, min_width=330, elem_classes="cnx-panel"):
@@ -141,7 +140,7 @@ def build_image_tab(studio: Studio, annotators: ModuleType) -> ImageTab:
     return ImageTab(**parts)
 
 
-def _left(annotators: ModuleType, map_size: int) -> dict[str, Any]:
+def _left(annotators: Annotators, map_size: int) -> dict[str, Any]:
     heading(1, "Picture", "gives the pose and the shapes")
     with gr.Row(elem_classes="cnx-pair", equal_height=True):
         picture = picture_input(
@@ -217,7 +216,7 @@ def kind_choices(kinds: Iterable[str]) -> list[tuple[str, str]]:
     return [(ANNOTATOR_LABELS.get(name, name.title()), name) for name in kinds]
 
 
-def _ready_map(annotators: ModuleType) -> list[str]:
+def _ready_map(annotators: Annotators) -> list[str]:
     return [READY_MAP] if READY_MAP in annotators.ANNOTATORS else []
 
 

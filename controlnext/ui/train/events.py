@@ -20,8 +20,6 @@ from controlnext.ui.train.pictures import LEAST, look_over, put_together, rows_o
 from controlnext.ui.train.tab import START, TrainTab, learner_info
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from controlnext.studio.studio import Studio
     from controlnext.training.config import TrainConfig
     from controlnext.training.runs.runs import Trainings
@@ -41,9 +39,9 @@ TELL_SECONDS = 0.5
 class TrainEvents:
     """The handlers of pictures and of a training."""
 
-    def __init__(self, tab: TrainTab, studio: Studio, annotators: ModuleType, trainings: Trainings) -> None:
+    def __init__(self, tab: TrainTab, studio: Studio, trainings: Trainings) -> None:
         """Remember the parts; `wire` connects them."""
-        self.tab, self.studio, self.annotators, self.trainings = tab, studio, annotators, trainings
+        self.tab, self.studio, self.trainings = tab, studio, trainings
 
     def wire(self, page: gr.Blocks, opened: gr.Tab) -> None:
         """Connect the components; must be called inside the `gr.Blocks` context of the tab.
@@ -103,7 +101,7 @@ class TrainEvents:
                     left_out = put_together(uploads, folder, linked=True)
                 config = self._config(data, folder)
                 rows, bad = rows_of(config)
-                for looked in look_over(self.annotators, rows, config):
+                for looked in look_over(self.studio.annotators, rows, config):
                     if time.monotonic() - told > TELL_SECONDS:
                         told = time.monotonic()
                         yield {tab.looked: looked_html(looked, [], final=False)}

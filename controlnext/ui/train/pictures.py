@@ -19,8 +19,7 @@ from controlnext.training.data.rows import METADATA, PICTURES, BadRow, Row, read
 from controlnext.training.errors import TrainingError
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
+    from controlnext.studio.protocols import Annotators
     from controlnext.training.config import TrainConfig
 
 LEAST = 4
@@ -138,11 +137,11 @@ def rows_of(config: TrainConfig) -> tuple[list[Row], list[BadRow]]:
         raise TrainingError(f"The folder {config.data.folder} cannot be read ({reason}): choose another.") from error
 
 
-def look_over(annotators: ModuleType, rows: Sequence[Row], config: TrainConfig) -> Iterator[Looked]:
+def look_over(annotators: Annotators, rows: Sequence[Row], config: TrainConfig) -> Iterator[Looked]:
     """Make the conditions of the first pictures as the training will, then look at the others.
 
     Args:
-        annotators: the package, or one that acts like it.
+        annotators: the studio's.
         rows: what `rows_of` gave.
         config: filled in; names annotator, settings and size.
 
@@ -175,7 +174,7 @@ def look_over(annotators: ModuleType, rows: Sequence[Row], config: TrainConfig) 
     yield Looked(pairs, usable, heads, bad, " ".join(notes))
 
 
-def _pair(annotators: ModuleType, row: Row, config: TrainConfig) -> tuple[Pair, str]:
+def _pair(annotators: Annotators, row: Row, config: TrainConfig) -> tuple[Pair, str]:
     """Cut a picture and make its condition, as `controlnext.training.data.pictures.PictureData` does."""
     from controlnext.training.data.frames import buckets, frame_for, nearest_bucket
 
@@ -194,7 +193,7 @@ def _pair(annotators: ModuleType, row: Row, config: TrainConfig) -> tuple[Pair, 
     return Pair(row.name, row.text, scaled.crop(frame.box), condition.crop(frame.box)), note
 
 
-def _open(annotators: ModuleType, row: Row, config: TrainConfig, fully: bool) -> None:
+def _open(annotators: Annotators, row: Row, config: TrainConfig, fully: bool) -> None:
     """Raise what is wrong with a row, as far as is seen without its condition; not `fully` reads the files' heads alone."""
     if row.condition is None:
         _check_annotator(annotators, config)
@@ -205,6 +204,6 @@ def _open(annotators: ModuleType, row: Row, config: TrainConfig, fully: bool) ->
             Image.open(source).close()
 
 
-def _check_annotator(annotators: ModuleType, config: TrainConfig) -> None:
+def _check_annotator(annotators: Annotators, config: TrainConfig) -> None:
     if config.data.annotator not in annotators.ANNOTATORS:
         raise TrainingError(f"It has no condition of its own: name one as conditioning_image in {METADATA}.")

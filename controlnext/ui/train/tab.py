@@ -17,8 +17,7 @@ from controlnext.ui.train.pictures import SHOWN
 from controlnext.ui.video.widgets import free_slider
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
+    from controlnext.studio.protocols import Annotators
     from controlnext.studio.studio import Studio
 
 ELSEWHERE = (
@@ -96,19 +95,18 @@ class TrainTab:
         return self.picture_inputs() | {self.start, self.minutes, self.name, *self.fields.values()}
 
 
-def build_train_tab(studio: Studio, annotators: ModuleType, *, local: bool) -> TrainTab:
+def build_train_tab(studio: Studio, *, local: bool) -> TrainTab:
     """Lay the tab out; must be called inside a `gr.Blocks` context.
 
     Args:
         studio: says what models there are.
-        annotators: the package, or one that acts like it.
         local: the page is served to this machine alone, so that it may name a folder of its disk.
     """
     rows = studio.models()
     parts: dict[str, Any] = {}
     with gr.Row(elem_classes="cnx-columns", equal_height=False):
         with gr.Column(scale=5, min_width=330, elem_classes="cnx-panel"):
-            parts |= _pictures(annotators, local)
+            parts |= _pictures(studio.annotators, local)
         with gr.Column(scale=3, min_width=300, elem_classes="cnx-panel"):
             parts |= _learner(rows)
         with gr.Column(scale=6, min_width=330, elem_classes="cnx-panel"):
@@ -117,7 +115,7 @@ def build_train_tab(studio: Studio, annotators: ModuleType, *, local: bool) -> T
     return TrainTab(**parts, **states)
 
 
-def _pictures(annotators: ModuleType, local: bool) -> dict[str, Any]:
+def _pictures(annotators: Annotators, local: bool) -> dict[str, Any]:
     heading(1, "Pictures", "what it learns to draw")
     files = gr.File(
         label="Pictures", file_count="multiple", show_label=False, height=132, elem_id="cnx-train-files",

@@ -20,18 +20,15 @@ from controlnext.ui.worker import VideoOrder, VideoStream
 from controlnext.video import write_video
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from controlnext.studio.studio import Studio
 
 
 class VideoEndpoints:
     """The functions behind the endpoints."""
 
-    def __init__(self, studio: Studio, annotators: ModuleType, stream: VideoStream) -> None:
+    def __init__(self, studio: Studio, stream: VideoStream) -> None:
         """Remember who does the work; `publish` makes the endpoints."""
         self.studio = studio
-        self.annotators = annotators
         self.stream = stream
         self.file: gr.File | None = None
 
@@ -79,7 +76,7 @@ class VideoEndpoints:
         `adherence` and `seconds`, too.
         """
         with spoken(page=False):
-            picture = open_picture(self.annotators, _required(reference, "picture", "reference"))
+            picture = open_picture(self.studio.annotators, _required(reference, "picture", "reference"))
             clip = _required(video, "clip", "video")
             recipe = self.studio.animator.resolve(
                 model,

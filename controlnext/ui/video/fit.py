@@ -20,8 +20,6 @@ from controlnext.ui.worker import Runs, in_thread
 from controlnext.video.extract import Recent, clip_digest
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from PIL import Image
 
     from controlnext.animation.choice import Use
@@ -49,12 +47,11 @@ KEPT_STRIPS = 32
 class FitEvents:
     """The handlers of the clip, the trim, the people and the fit."""
 
-    def __init__(self, tab: VideoTab, studio: Studio, annotators: ModuleType, restore: VideoRestore) -> None:
+    def __init__(self, tab: VideoTab, studio: Studio, restore: VideoRestore) -> None:
         """Remember the parts; `wire` connects them."""
         self.restore = restore
         self.tab = tab
         self.studio = studio
-        self.annotators = annotators
         self.reads = Runs()
         self.shown = Recent(KEPT_PAGES)  # page -> the fit it shows, for its scrubber
         self.strips = Recent(KEPT_STRIPS)
@@ -158,7 +155,7 @@ class FitEvents:
     def reference(self, data: Data) -> Image.Image | None:
         """Return the character's picture, upright."""
         path = data[self.tab.reference]
-        return None if path is None else open_picture(self.annotators, path)
+        return None if path is None else open_picture(self.studio.annotators, path)
 
     def size(self, data: Data, reference: Image.Image | None) -> tuple[int, int]:
         """Return width and height of the video."""
