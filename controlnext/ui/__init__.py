@@ -21,6 +21,7 @@ from controlnext.ui.theme import TITLE, launch_options
 from controlnext.ui.train.events import TrainEvents
 from controlnext.ui.train.tab import ELSEWHERE, build_train_tab
 from controlnext.ui.train.use import UseEvents
+from controlnext.ui.trust.page import StudioPage
 from controlnext.ui.video.api import VideoEndpoints
 from controlnext.ui.video.events import VideoEvents
 from controlnext.ui.video.fit import FitEvents
@@ -53,7 +54,7 @@ def build_ui(
         local: The page is served to this machine alone, so that a person may name folders of its disk.
     """
     stream, video_stream = stream or stream_of(studio), video_stream or video_stream_of(studio)
-    with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
+    with StudioPage(title=TITLE, analytics_enabled=False, fill_width=True) as page:
         build_header(page, studio)
         with gr.Tabs(elem_id="cnx-tabs") as tabs:
             with gr.Tab("Image", id="image"):

@@ -17,6 +17,7 @@ from gradio.component_meta import ComponentMeta
 
 from annotators.base import AnnotatorError
 from controlnext.errors import ControlNeXtError
+from controlnext.ui.trust.sentences import FAILED, brief
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -51,11 +52,11 @@ def spoken(*, page: bool = True) -> Iterator[None]:
         raise gr.Error(_shown(str(error), page), title="That did not work", print_exception=False) from error
     except Exception as error:
         log.exception("An error that no sentence was written for")
-        text = f"The app itself failed ({type(error).__name__}: {error}). It keeps running; the details are in its console."
-        raise gr.Error(_shown(text, page), title="A fault of the app", print_exception=False) from error
+        raise gr.Error(_shown(FAILED, page), title="A fault of the app", print_exception=False) from error
 
 
 def _shown(text: str, page: bool) -> str:
+    text = brief(text)
     return escape(text, quote=False) if page else text
 
 

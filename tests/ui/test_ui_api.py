@@ -185,7 +185,7 @@ def test_bad_values_give_one_sentence_and_the_app_lives(client, served, picture,
     sentence = str(caught.value)
     assert "Traceback" not in sentence
     assert "&lt;" not in sentence
-    assert "The app itself failed" not in sentence
+    assert "its console says why" not in sentence
     assert len(served[1].recipes) == made
     assert client.predict(api_name="/models")
 
@@ -215,5 +215,5 @@ def test_files_that_are_no_pictures_give_the_sentence(client, tmp_path, content,
 
 def test_an_error_nobody_foresaw_is_a_sentence_too(client, served, picture, monkeypatch):
     monkeypatch.setattr(served[1], "resolve", lambda *_, **__: 1 / 0)
-    with pytest.raises(Exception, match=r"The app itself failed \(ZeroDivisionError"):
+    with pytest.raises(Exception, match="its console says why"):
         client.predict(handle_file(picture), api_name="/generate")

@@ -1,0 +1,117 @@
+"""The page that trusts no request: `gr.Blocks` with a gate before its own reading of values, and a sentence for every error."""
+
+from __future__ import annotations
+
+import logging
+from html import escape
+from typing import Any
+
+import gradio as gr
+from gradio.block_function import BlockFunction
+from gradio.caching import CacheMissError
+from gradio.state_holder import SessionState
+
+from controlnext.errors import ControlNeXtError
+from controlnext.ui.trust.gate import let_in
+from controlnext.ui.trust.sentences import FAILED, brief, without_paths
+from controlnext.ui.trust.values import check_kind, check_plain
+
+log = logging.getLogger(__name__)
+
+
+class RequestError(ControlNeXtError):
+    """A request that does not fit its event or endpoint."""
+
+
+class StudioPage(gr.Blocks):
+    """`gr.Blocks` for strangers: every value of every request is checked before anything is opened or called.
+
+    All requests come by here, of the page and of the API, queued or not, whichever route they took.
+    """
+
+    def get_block_name(self) -> str:
+        """Be to the page's scripts what `gr.Blocks` is."""
+        return "blocks"
+
+    async def preprocess_data(
+        self,
+        block_fn: BlockFunction,
+        inputs: list[Any],
+        state: SessionState | None,
+        explicit_call: bool = False,
+    ) -> list[Any]:
+        """Check the values, then let Gradio turn them into what the event takes.
+
+        Raises:
+            gr.Error: a value is not one that can be used; one sentence.
+        """
+        try:
+            inputs = await self._checked(block_fn, inputs, state)
+        except ControlNeXtError as error:
+            raise _said(str(error), block_fn) from error
+        try:
+            return await super().preprocess_data(block_fn, inputs, state, explicit_call)
+        except gr.Error:
+            raise
+        except Exception as error:
+            log.info("A value that Gradio did not take: %s", error)
+            raise _said(
+                "A value that was sent does not fit its field: check it, or reload the page.", block_fn
+            ) from error
+
+    async def process_api(
+        self,
+        block_fn: BlockFunction | int,
+        inputs: list[Any],
+        *args: Any,  # noqa: ANN401 - Gradio's, passed on
+        **options: Any,  # noqa: ANN401
+    ) -> dict[str, Any]:
+        """Run an event; whatever goes wrong comes out as one short sentence that names no path of this machine.
+
+        Raises:
+            gr.Error: with that sentence.
+        """
+        function = self.fns[block_fn] if isinstance(block_fn, int) else block_fn
+        try:
+            return await super().process_api(function, inputs, *args, **options)
+        except CacheMissError:
+            raise
+        except gr.Error as error:
+            error.message = brief(without_paths(str(error.message), sent=repr(inputs)[:10_000]))
+            raise
+        except Exception as error:
+            log.exception("An error that no sentence was written for")
+            raise _said(FAILED, function, title="A fault of the app") from error
+
+    async def _checked(self, block_fn: BlockFunction, inputs: list[Any], state: Any) -> list[Any]:  # noqa: ANN401
+        wanted = block_fn.inputs
+        if len(inputs) != len(wanted) and not block_fn.is_cancel_function:
+            names = ", ".join(_name(component) for component in wanted[:8])
+            what = f" ({names}{' ...' if len(wanted) > 8 else ''})" if names else ""
+            raise RequestError(
+                f"{len(wanted)} values are needed{what}, and {len(inputs)} were sent: send one for each."
+            )
+        checked = []
+        for component, value in zip(wanted, inputs, strict=False):
+            if component.stateful:  # the session has it; what was sent is not looked at
+                checked.append(None)
+                continue
+            name = _name(component)
+            value = await let_in(value)
+            check_plain(value, name)
+            check_kind(
+                value, state[component._id] if state is not None and component._id in state else component, name
+            )
+            checked.append(value)
+        return checked
+
+
+def _said(text: str, function: BlockFunction, title: str = "That did not work") -> gr.Error:
+    """Return the error that says a sentence; the page reads it as HTML, the API as it is."""
+    text = brief(text)
+    shown = text if function.api_visibility == "public" else escape(text, quote=False)
+    return gr.Error(shown, title=title, print_exception=False)
+
+
+def _name(component: gr.components.Component) -> str:
+    return getattr(component, "label", None) or type(component).__name__
