@@ -30,6 +30,8 @@ class BackendMissing(AnnotatorError):
 class NobodyFound(AnnotatorError):
     """A pose or person annotator saw no person in the picture."""
 
+    found_nothing = True
+
 
 @dataclass(frozen=True)
 class Setting:

@@ -1,6 +1,6 @@
 """The rules of who may import whom, and that importing does nothing."""
 
-import ast
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -10,21 +10,11 @@ import pytest
 import controlnext
 
 ROOT = Path(__file__).parent.parent
-FILES = {
-    ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): file
-    for package in ("controlnext", "annotators")
-    for file in sorted((ROOT / package).rglob("*.py"))
-}
-# These rooms are built on the core and may use both packages; the rest of `controlnext` is the core.
-ON_TOP = (
-    "controlnext.ui",
-    "controlnext.cli",
-    "controlnext.__main__",
-    "controlnext.bench",
-    "controlnext.starter",
-    "controlnext.training",
-)
-METHOD = ("method", "device", "errors", "lazy")
+_SPEC = importlib.util.spec_from_file_location("house", ROOT / ".ci" / "house.py")
+house = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(house)
+
+FILES = house.files()
 # The page follows trainings, which are processes of their own: of that room it takes only what loads no torch.
 FOLLOWED = tuple(
     f"controlnext.training.{name}"
@@ -36,42 +26,42 @@ FOLLOWED = tuple(
 HEAVY = ("torch", "diffusers", "transformers", "gradio", "peft", "mediapipe", "cv2")
 
 
-def inside(name: str, *packages: str) -> bool:
-    return any(name == package or name.startswith(f"{package}.") for package in packages)
+@pytest.fixture(scope="module")
+def figures():
+    return house.measure()
 
 
-def imports_of(name: str) -> set[str]:
-    """Every module that a file imports, at the top or inside of functions; names imported from a package count too."""
-    found = set()
-    file = FILES[name]
-    package = name if file.name == "__init__.py" else name.rpartition(".")[0]
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                above = package.split(".")[: len(package.split(".")) - node.level + 1]
-                base = ".".join([*above, base] if base else above)
-            found.add(base)
-            found.update(f"{base}.{alias.name}" for alias in node.names if f"{base}.{alias.name}" in FILES)
-    return found
+def test_no_room_imports_one_above_it(figures):
+    assert figures["upward imports"] == []
+
+
+def test_the_house_stays_small(figures):
+    assert figures["rooms"] <= 27
+    assert figures["floors"] <= 12
+    assert figures["files over 400 lines"] == []
+
+
+def test_every_room_has_its_layer():
+    assert {house.room_of(name) for name in FILES} == {room for rooms in house.LAYERS for room in rooms}
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_imports_keep_to_the_rules(name):
-    for imported in imports_of(name):
-        if inside(name, "annotators"):
-            assert not inside(imported, "controlnext"), f"{name} imports {imported}"
-        elif not inside(name, *ON_TOP):
-            assert not inside(imported, "annotators", *ON_TOP), f"{name} imports {imported}"
-        if not inside(name, "controlnext.ui"):
-            assert not inside(imported, "gradio"), f"{name} imports {imported}"
-        if inside(name, "controlnext.ui") and inside(imported, "controlnext.training"):
+def test_gradio_and_trainings_keep_to_the_page(name):
+    for imported in house.imports_of(name, FILES):
+        if house.room_of(name) != "ui":
+            assert imported.split(".")[0] != "gradio", f"{name} imports {imported}"
+        elif imported.startswith("controlnext.training"):
             assert imported in FOLLOWED, f"{name} imports {imported}"
-        if inside(name, *(f"controlnext.{room}" for room in METHOD)) and inside(imported, "controlnext"):
-            allowed = tuple(f"controlnext.{room}" for room in METHOD)
-            assert imported == "controlnext" or inside(imported, *allowed), f"{name} imports {imported}"
+
+
+def test_an_upward_import_and_a_circle_are_found():
+    above, below = "controlnext.studio.studio", "controlnext.method.gamma"
+    assert house.circles({above: [below], below: [above], "other": [above]}) == [sorted([above, below])]
+    assert house.circles({above: [below], below: []}) == []
+    assert house.floors({above: [below], below: [], "other": [above]}) == 3
+    assert house.room_of(above) == "studio"
+    assert house.room_of("controlnext.errors") == "ground"
+    assert house.imports_of("controlnext.studio.run", FILES) >= {"controlnext.errors", "controlnext.engine.engine"}
 
 
 @pytest.mark.parametrize("package", [name for name in ("controlnext", "annotators") if name in FILES])

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from controlnext.adherence.score import NAMES, Annotated, score
+from controlnext.adherence.score import SCORES, score
 from controlnext.adherence.skeletons import joints_in_drawing
+from controlnext.recipes.inputs import Annotated
+from controlnext.recipes.kinds import AUTO, POSE, kind_of
 from controlnext.recipes.pictures import fit_box, fit_condition
 
 if TYPE_CHECKING:
-    from controlnext.models.presets import Preset
     from controlnext.recipes.recipe import ControlUse
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ def fitted(condition: Image.Image | Annotated, kind: str, size: tuple[int, int])
     """
     image = condition if isinstance(condition, Image.Image) else condition.image
     people = None if isinstance(condition, Image.Image) else (condition.data or {}).get("people")
-    if people is None and kind == "pose":
+    if people is None and kind == POSE:
         people = joints_in_drawing(np.asarray(image.convert("RGB")))  # before its dots are made smaller
     if people is not None:
         left, top, width, height = fit_box(image.size, *size)
@@ -53,39 +54,45 @@ def fitted(condition: Image.Image | Annotated, kind: str, size: tuple[int, int])
     return Asked(fit_condition(image, *size, kind), None if people is None else {"people": people})
 
 
-def adherence_name(kind: str) -> str:
-    """What the score of a kind of condition is called; empty if there is none."""
-    return NAMES.get(kind, "")
+def reading_options(kind: str, settings: Mapping[str, Any], backend: str) -> dict[str, Any]:
+    """Return the options that a result is annotated with, so that it can be compared with its condition.
+
+    Args:
+        kind: which condition it is.
+        settings: those of the condition's annotator, `backend` among them where one was chosen.
+        backend: annotator backend that can read the model's pictures; `auto` leaves the condition's own.
+
+    Returns:
+        Options of `annotate`.
+    """
+    own = dict(settings)
+    chosen = own.pop("backend", AUTO)
+    return own if kind_of(kind).same_settings else {"backend": chosen if backend == AUTO else backend}
 
 
 def measure(
-    annotate: Annotate | None, preset: Preset, control: ControlUse, asked: Asked, result: Image.Image
+    annotate: Annotate | None, control: ControlUse, asked: Asked, result: Image.Image, backend: str
 ) -> float | None:
     """Annotate a result as its condition was annotated, and compare.
 
     Args:
         annotate: `annotate(name, image, backend=..., **settings)`; None measures nothing.
-        preset: names the backend that can read this model's pictures.
         control: how the condition came about.
         asked: the condition.
         result: the picture made.
+        backend: annotator backend that can read the model's pictures, or `auto`.
 
     Returns:
         Score in [0, 1]; None if it cannot be measured, which never costs a picture.
     """
     kind = control.condition_kind
-    if annotate is None or kind not in NAMES:
+    if annotate is None or kind not in SCORES:
         return None
-    own = {key: value for key, value in control.annotator_settings.items() if control.annotator == kind}
-    backend = own.pop("backend", "auto")
-    if kind == "canny":  # edges are a matter of the very same thresholds; the other kinds are read, not tuned
-        options = own
-    else:
-        options = {"backend": preset.adherence_backend if preset.adherence_backend != "auto" else backend}
+    settings = control.annotator_settings if control.annotator == kind else {}
     try:
-        return score(kind, asked, annotate(kind, result, **options))
+        return score(kind, asked, annotate(kind, result, **reading_options(kind, settings, backend)))
     except Exception as error:  # measuring is an extra: whatever fails here, the picture is there
-        if type(error).__name__ == "NobodyFound":  # the annotators' own error; this room does not import theirs
+        if getattr(error, "found_nothing", False):  # the annotators' own error, which this room does not import
             return 0.0
         log.info("The adherence to %s could not be measured: %s", kind, error)
         return None

@@ -6,58 +6,33 @@ the page, in a sweep and in a bench table.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 from PIL import Image
 
 from controlnext.adherence.skeletons import VISIBLE, joints_in_drawing
-
-NAMES: Mapping[str, str] = {
-    "canny": "edge F1",
-    "depth": "depth rank correlation",
-    "pose": "PCK@0.1",
-    "segmentation": "mean IoU",
-}
-"""Kind of condition -> what its score is called on the page."""
+from controlnext.recipes.inputs import Annotated
 
 EDGE_TOLERANCE = 2 / 256
 """Edge tolerance as a fraction of the longer side: 2 px at 256."""
-
-
-class Annotated(Protocol):
-    """What an annotator returns, as far as a score needs it."""
-
-    image: Image.Image
-    data: Mapping[str, Any] | None
 
 
 def score(kind: str, condition: Annotated, result: Annotated) -> float | None:
     """Compare the condition asked for with the annotation of the result.
 
     Args:
-        kind: `canny`, `depth`, `pose` or `segmentation`.
+        kind: a key of `SCORES`; another kind has no measure.
         condition: what was asked; its picture, and people as data for a pose if known (else read from the drawing).
         result: the annotation of the picture made; resized to the condition's size where it differs.
 
     Returns:
         Score in [0, 1], 1 = followed; None when this kind has no measure or the condition asks for nothing.
     """
-    asked = condition.image.convert("RGB")
-    found = result.image.convert("RGB")
-    if kind == "canny":
-        tolerance = max(1, round(EDGE_TOLERANCE * max(asked.size)))
-        value = edge_f1(_edges(asked), _edges(_sized(found, asked)), tolerance)
-    elif kind == "depth":
-        smooth = _sized(found, asked, Image.Resampling.BILINEAR)
-        value = max(0.0, depth_rank_correlation(np.asarray(asked.convert("L")), np.asarray(smooth.convert("L"))))
-    elif kind == "pose":
-        value = pose_pck(_people(condition, asked), _people(result, asked))
-    elif kind == "segmentation":
-        value = mean_iou(_colour_codes(asked), _colour_codes(_sized(found, asked)))
-    else:
+    if kind not in SCORES:
         return None
+    value = SCORES[kind](condition, result)
     return float(value) if np.isfinite(value) else None
 
 
@@ -233,3 +208,30 @@ def _people(annotation: Annotated, like: Image.Image) -> list[np.ndarray]:
 def _colour_codes(image: Image.Image) -> np.ndarray:
     """One integer a pixel, (H, W), for a picture in which a colour is a class."""
     return np.asarray(image).astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
+
+
+def _edge_score(asked: Annotated, found: Annotated) -> float:
+    whole = asked.image.convert("RGB")
+    tolerance = max(1, round(EDGE_TOLERANCE * max(whole.size)))
+    return edge_f1(_edges(whole), _edges(_sized(found.image.convert("RGB"), whole)), tolerance)
+
+
+def _depth_score(asked: Annotated, found: Annotated) -> float:
+    whole = asked.image.convert("RGB")
+    smooth = _sized(found.image.convert("RGB"), whole, Image.Resampling.BILINEAR)
+    return max(0.0, depth_rank_correlation(np.asarray(whole.convert("L")), np.asarray(smooth.convert("L"))))
+
+
+def _pose_score(asked: Annotated, found: Annotated) -> float:
+    return pose_pck(_people(asked, asked.image), _people(found, asked.image))
+
+
+def _parts_score(asked: Annotated, found: Annotated) -> float:
+    whole = asked.image.convert("RGB")
+    return mean_iou(_colour_codes(whole), _colour_codes(_sized(found.image.convert("RGB"), whole)))
+
+
+SCORES: Mapping[str, Callable[[Annotated, Annotated], float]] = MappingProxyType(
+    {"canny": _edge_score, "depth": _depth_score, "pose": _pose_score, "segmentation": _parts_score}
+)
+"""Kind of condition -> how what was asked and what was found are compared; what each is called is said in `KINDS`."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from controlnext.animation.choice import AUTO, DRAWING
+from controlnext.animation.choice import DRAWING, choice_of
 from controlnext.animation.driven import Driving
 from controlnext.animation.driving import Driver, PoseTools, Source, bounded_reference
 from controlnext.animation.job import Follow, Job, VideoResult
@@ -27,9 +27,10 @@ from controlnext.models.catalogue import RANDOM_SEEDS, Catalogue
 from controlnext.models.presets import Preset
 from controlnext.models.readiness import conversion_advice
 from controlnext.progress import Pace, Progress, stop_if
+from controlnext.recipes.kinds import AUTO, POSE
 from controlnext.recipes.pictures import picture_digest
 from controlnext.recipes.recipe import RecipeError
-from controlnext.recipes.video_recipe import KIND, VideoRecipe
+from controlnext.recipes.video_recipe import VideoRecipe
 from controlnext.results.gallery import Gallery
 from controlnext.video.extract import clip_digest
 
@@ -106,8 +107,8 @@ class Animator:
         }
         width, height = _size(preset, reference)
         known = VideoRecipe.model_fields
-        defaults = {**self._catalogue.defaults(preset, KIND), **DEFAULTS.get(preset.variant, {})}
-        defaults["drawing"] = preset.adapters[KIND].drawing
+        defaults = {**self._catalogue.defaults(preset, POSE), **DEFAULTS.get(preset.variant, {})}
+        defaults["drawing"] = preset.adapters[POSE].drawing
         filled = {"seed": secrets.randbelow(RANDOM_SEEDS), "width": width, "height": height, **defaults}
         recipe = VideoRecipe(
             **{key: value for key, value in filled.items() if key in known} | {"model": model} | given
@@ -138,7 +139,7 @@ class Animator:
         self._require(preset)
         self._gallery().check()
         size = (recipe.width, recipe.height)
-        return self.driver.drive(reference, clip, recipe.choice, size, on_progress=on_progress, cancel=cancel)
+        return self.driver.drive(reference, clip, choice_of(recipe), size, on_progress=on_progress, cancel=cancel)
 
     def animate(
         self,
@@ -177,7 +178,7 @@ class Animator:
         reference = bounded_reference(reference)
         notes = list(driving.sentences)
         with self._turn(report, cancel):
-            engine = self._load(preset, [KIND], report, cancel)
+            engine = self._load(preset, [POSE], report, cancel)
             stop_if(cancel)
             said = self._with_words(recipe, preset, reference, notes)
             with enough_memory("for the adapter; choose a smaller model, or close other programs"):
@@ -197,11 +198,11 @@ class Animator:
             result = job.run(notes)
             if road.pace is not None:
                 self._paces[kind] = road.pace
-        advice = [*conversion_advice(preset, [KIND]), told(road.climbed)]
+        advice = [*conversion_advice(preset, [POSE]), told(road.climbed)]
         return replace(result, notes=(*result.notes, *filter(None, advice)))
 
     def _check(self, recipe: VideoRecipe, preset: Preset) -> None:
-        self._catalogue.defaults(preset, KIND)
+        self._catalogue.defaults(preset, POSE)
         try:
             preset.sizes.check(recipe.width, recipe.height, preset.title)
         except ValueError as error:
@@ -211,7 +212,7 @@ class Animator:
 
     def _require(self, preset: Preset) -> None:
         try:
-            self._catalogue.require(preset, [KIND], video=True)
+            self._catalogue.require(preset, [POSE], video=True)
         except ControlNeXtError as error:
             if preset.name != DEFAULT_VIDEO_MODEL:
                 raise

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from controlnext.recipes.kinds import AUTO
+from controlnext.recipes.video_recipe import VideoRecipe
 from controlnext.video.plan import Cut
 
-AUTO = "auto"
 DRAWING = "drawing"
 """Reader of clips that are pose frames already."""
 
@@ -50,6 +51,11 @@ class Choice:
     def cut(self) -> Cut:
         """The part of the clip; `VideoError` where it makes no sense."""
         return Cut(self.start, self.end, self.fps, max_frames=self.max_frames)
+
+
+def choice_of(recipe: VideoRecipe) -> Choice:
+    """Return what a recipe says of its clip."""
+    return Choice(**{name: getattr(recipe, name) for name in Choice.__dataclass_fields__})
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from functools import cached_property
 import numpy as np
 from PIL import Image
 
-from controlnext.adherence.score import Annotated
 from controlnext.animation.choice import Choice
 from controlnext.animation.sentences import about
+from controlnext.recipes.inputs import Annotated
 from controlnext.video.clip import Clip
 from controlnext.video.plan import Plan
 from controlnext.video.poses import Poses

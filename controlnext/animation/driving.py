@@ -17,10 +17,11 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image, ImageOps
 
-from controlnext.adherence.score import Annotated
-from controlnext.animation.choice import AUTO, DRAWING, MOST_PEOPLE, Choice, Use
+from controlnext.animation.choice import DRAWING, MOST_PEOPLE, Choice, Use
 from controlnext.animation.driven import Driving
 from controlnext.progress import Progress
+from controlnext.recipes.inputs import Annotated
+from controlnext.recipes.kinds import AUTO
 from controlnext.recipes.pictures import fit_box, picture_digest
 from controlnext.video.alignment import crop_points
 from controlnext.video.clip import Clip, open_clip

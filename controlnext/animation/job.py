@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from controlnext.adherence.score import NAMES, pose_pck
+from controlnext.adherence.score import pose_pck
 from controlnext.animation.output import REFERENCE_KEY, Output
 from controlnext.errors import ControlNeXtError, StudioError
 from controlnext.progress import Cancelled
+from controlnext.recipes.kinds import KINDS, POSE
 from controlnext.recipes.png import FACTS_KEY, RECIPE_KEY
-from controlnext.recipes.video_recipe import KIND, VideoRecipe
+from controlnext.recipes.video_recipe import VideoRecipe
 from controlnext.video.poses import BODY, people_array
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class VideoResult:
     seconds: float
     stopped: bool
     notes: tuple[str, ...] = ()
-    adherence_name: str = NAMES[KIND]
+    adherence_name: str = KINDS[POSE].score
     pose_data: Path | None = None
 
     def facts(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from controlnext.animation.choice import choice_of
 from controlnext.cli.options import OUTPUTS
 from controlnext.cli.pictures import gamma_values
 from controlnext.cli.terminal import UsageError, clear_progress, note, print_line, show_progress, stoppable
@@ -92,7 +93,7 @@ def run(options: argparse.Namespace) -> int:
     note(reference.info.get("note", ""))
     model, values = _values(options)
     recipe = studio.animator.resolve(model, reference, **values)
-    note(studio.animator.driver.use(options.clip, recipe.choice).sentence)
+    note(studio.animator.driver.use(options.clip, choice_of(recipe)).sentence)
     with stoppable(signal.SIGINT) as cancel:
         try:
             made = studio.animate(

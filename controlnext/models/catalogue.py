@@ -18,7 +18,6 @@ from controlnext.loras.conflicts import Conflict, Conflicts
 from controlnext.loras.file import TEXT_WIDTHS, BaseShape, LoraInfo
 from controlnext.loras.library import LoraError, LoraLibrary
 from controlnext.models.defaults import (
-    MADE_AS_GIVEN,
     adapter_row,
     control_list,
     default_gamma,
@@ -35,6 +34,7 @@ from controlnext.models.presets import DEFAULT_MODEL, Preset, PresetError, load_
 from controlnext.models.readiness import Failure, missing_reason, readiness, single_file_reason, video_reason
 from controlnext.models.sources import adapter_of, parts_of
 from controlnext.progress import Progress
+from controlnext.recipes.kinds import READY_MADE
 from controlnext.recipes.recipe import Recipe, RecipeError
 
 RANDOM_SEEDS = 2**32
@@ -251,7 +251,7 @@ class Catalogue:
         if reason:
             self._failed[preset.name] = Failure(reason)
 
-    def resolve(self, model: str = DEFAULT_MODEL, annotator: str = MADE_AS_GIVEN, **values: object) -> Recipe:
+    def resolve(self, model: str = DEFAULT_MODEL, annotator: str = READY_MADE, **values: object) -> Recipe:
         """Make a recipe of what a person gave and the model's defaults for the rest.
 
         Args:
@@ -270,7 +270,7 @@ class Catalogue:
         preset = self.preset(model)
         given = {key: value for key, value in values.items() if value is not None and not is_default(key, value)}
         adapter = str(given.pop("adapter", ""))
-        kind = adapter or ("" if annotator == MADE_AS_GIVEN else annotator)
+        kind = adapter or ("" if annotator == READY_MADE else annotator)
         if "loras" in given:
             given["loras"] = lora_uses(given["loras"])
         if "controls" in given:

@@ -9,10 +9,8 @@ from typing import Any
 
 from controlnext.errors import shorten
 from controlnext.models.presets import AdapterRow, Preset
+from controlnext.recipes.kinds import READY_MADE
 from controlnext.recipes.recipe import ControlUse, LoraUse, RecipeError
-
-MADE_AS_GIVEN = "none"
-"""The annotator of an upload that already is a condition."""
 
 _DEFAULTED = {"seed": -1, "width": 0, "height": 0}
 
@@ -59,10 +57,10 @@ def filled_control(preset: Preset, value: Mapping[str, Any] | ControlUse) -> Con
     if isinstance(value, ControlUse):
         return value
     given = {str(key): part for key, part in value.items() if part is not None}
-    if given.get("adapter") == given.get("annotator", MADE_AS_GIVEN):
+    if given.get("adapter") == given.get("annotator", READY_MADE):
         given.pop("adapter", None)
-    kind = given.get("adapter") or given.get("annotator", MADE_AS_GIVEN)
-    if kind == MADE_AS_GIVEN:
+    kind = given.get("adapter") or given.get("annotator", READY_MADE)
+    if kind == READY_MADE:
         return ControlUse(**given)
     values = default_values(preset, str(kind))
     return ControlUse(**{name: part for name, part in values.items() if name in ControlUse.model_fields} | given)

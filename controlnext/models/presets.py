@@ -20,13 +20,9 @@ from controlnext.models.hub import Repo
 from controlnext.recipes.limits import LIMITS, Limit
 from controlnext.recipes.recipe import explain
 from controlnext.recipes.schedulers import SCHEDULERS
-
-"""The presets that come with the project."""
+from controlnext.recipes.video_recipe import Drawing
 
 DEFAULT_MODEL = "starter"
-
-Drawing = Literal["classic", "svd"]
-"""How poses are drawn for an adapter: as for ControlNet's, or as the released SVD adapters learned it."""
 
 
 class PresetError(ControlNeXtError, ValueError):

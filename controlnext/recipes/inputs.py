@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from PIL import Image
 
 from controlnext.errors import ControlNeXtError
+from controlnext.recipes.kinds import MASK_FIT, START_FIT
 from controlnext.recipes.pictures import fit_condition
-
-if TYPE_CHECKING:
-    from controlnext.adherence.score import Annotated
 
 CONDITION_CHUNK, INIT_CHUNK, MASK_CHUNK = b"cnCd", b"cnIn", b"cnMk"
 """PNG chunks holding pictures as PNGs: ancillary, private, safe to copy (PNG specification, section 5.4). There is one
 condition chunk a control, in the order of the recipe."""
+
+
+class Annotated(Protocol):
+    """A condition with what is known of it as data, as an annotator returns it."""
+
+    image: Image.Image
+    data: Mapping[str, Any] | None
 
 
 class InputError(ControlNeXtError, ValueError):
@@ -94,7 +99,7 @@ def fitted_start(inputs: Inputs, size: tuple[int, int]) -> tuple[Image.Image | N
     if init is None:
         return None, None
     if mask is not None:
-        mask = fit_condition(mask.convert("L").point(lambda value: 255 * (value > 127)), *size, "mask").convert("L")
+        mask = fit_condition(mask.convert("L").point(lambda value: 255 * (value > 127)), *size, MASK_FIT).convert("L")
         if not mask.getbbox():
             raise InputError("The mask marks nothing; make white what is to be repainted, or leave the mask out.")
-    return fit_condition(init, *size, "init"), mask
+    return fit_condition(init, *size, START_FIT), mask

@@ -65,3 +65,15 @@ LIMITS: Mapping[str, Limit] = MappingProxyType(
 STRENGTH = Limit("Strength", 0, 1, "It is the share of the start picture that is drawn anew; 0.75 is usual.")
 
 LORA_WEIGHT = Limit("The weight of a LoRA", -4, 4, "1 is usual; a negative weight pushes the other way.")
+
+CUT_LIMITS: Mapping[str, Limit] = MappingProxyType(
+    {
+        "start": Limit("The start", 0, 86_400, "It is in seconds."),
+        "end": Limit("The end", 0, 86_400, "It is in seconds; 0 is the clip's own end."),
+        "fps": Limit("The number of frames a second", 0, 120, "0 is the clip's own."),
+        "stride": Limit("The stride", 1, 120, "1 takes every frame.", whole=True),
+        "max_side": Limit("The longer side", 0, 4096, "0 keeps the size as far as the bounds allow.", whole=True),
+        "max_frames": Limit("The number of frames", 0, 100_000, "0 takes all that the bounds allow.", whole=True),
+    }
+)
+"""Allowed range of every number of a cut out of a clip."""

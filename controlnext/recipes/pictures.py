@@ -3,46 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Literal
 
 import numpy as np
 from PIL import Image
 
-
-@dataclass(frozen=True)
-class Fit:
-    """How one kind of condition, or a start picture (`init`) with its `mask`, is resized and padded without inventing anything the annotator did not say.
-
-    Attributes:
-        resample: `smooth` for drawings and depth, `nearest` where a colour is a class, `lines` where each line is one
-            pixel wide and must still be white after shrinking.
-        pad: what fills the border when the shapes differ: `black` says "nothing here", `edge` continues the picture
-            (a black border would say "infinitely far", or a class of its own).
-    """
-
-    resample: Literal["smooth", "nearest", "lines"]
-    pad: Literal["black", "edge"]
-
-
-FITS: Mapping[str, Fit] = MappingProxyType(
-    {
-        "canny": Fit("lines", "black"),
-        "depth": Fit("smooth", "edge"),
-        "pose": Fit("smooth", "black"),
-        "segmentation": Fit("nearest", "edge"),
-        "init": Fit("smooth", "edge"),
-        "mask": Fit("nearest", "edge"),
-    }
-)
-DEFAULT_FIT = Fit("smooth", "black")
+from controlnext.recipes.kinds import Fit, kind_of
 
 _LINE_THRESHOLD = 48  # a line one pixel wide keeps this brightness when shrunk up to 5 times
 
 
-def fit_condition(image: Image.Image, width: int, height: int, kind: str = "") -> Image.Image:
+def fit_condition(image: Image.Image, width: int, height: int, kind: str | Fit = "") -> Image.Image:
     """Put a condition picture into (width, height): the whole of it, its shape kept, the rest padded.
 
     Never stretched: a stretched skeleton is another body. Fitting twice changes nothing, so a condition taken from a
@@ -52,7 +22,7 @@ def fit_condition(image: Image.Image, width: int, height: int, kind: str = "") -
         image: condition picture of any size and mode.
         width: width of the picture to be made, in pixels.
         height: height of the picture to be made, in pixels.
-        kind: which condition it is, a key of `FITS`; another name takes `DEFAULT_FIT`.
+        kind: which kind of condition it is, or the fit itself; an unknown kind is smooth on black.
 
     Returns:
         RGB picture of exactly (width, height).
@@ -60,7 +30,7 @@ def fit_condition(image: Image.Image, width: int, height: int, kind: str = "") -
     image = image if image.mode == "RGB" else image.convert("RGB")
     if image.size == (width, height):
         return image
-    fit = FITS.get(kind, DEFAULT_FIT)
+    fit = kind if isinstance(kind, Fit) else kind_of(kind).fit
     left, top, *inner = fit_box(image.size, width, height)
     array = np.asarray(_resize(image, tuple(inner), fit.resample))
     border = ((top, height - inner[1] - top), (left, width - inner[0] - left), (0, 0))

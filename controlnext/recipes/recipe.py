@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Strict, ValidationError, field_valid
 from controlnext.errors import ControlNeXtError, fail, shorten
 from controlnext.method.gamma import parse_gamma
 from controlnext.recipes.inputs import Inputs
+from controlnext.recipes.kinds import READY_MADE
 from controlnext.recipes.limits import LIMITS, LORA_WEIGHT, STRENGTH
 from controlnext.recipes.pictures import picture_digest
 from controlnext.recipes.schedulers import SCHEDULERS
@@ -107,13 +108,13 @@ class Controlled(_Checked):
     @property
     def condition_kind(self) -> str:
         """Which condition the adapter reads: `adapter`, or the annotator's name."""
-        return self.adapter or ("" if self.annotator == "none" else self.annotator)
+        return self.adapter or ("" if self.annotator == READY_MADE else self.annotator)
 
 
 class ControlUse(Controlled):
     """One control beside the first; fields as in `Recipe`."""
 
-    annotator: str = "none"
+    annotator: str = READY_MADE
     adapter: str = ""
     annotator_settings: dict[str, Setting] = {}
     gamma: float = 1.0
@@ -235,7 +236,7 @@ class Recipe(SavedRecipe):
     control_end: float = 1.0
     scheduler: str | None = None
     loras: tuple[LoraUse, ...] = ()
-    annotator: str = "none"
+    annotator: str = READY_MADE
     adapter: str = ""
     annotator_settings: dict[str, Setting] = {}
     condition_sha256: str = ""

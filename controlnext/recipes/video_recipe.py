@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from controlnext.animation.choice import AUTO, Choice
 from controlnext.errors import fail, shorten
-from controlnext.models.presets import Drawing
-from controlnext.recipes.limits import LIMITS, Limit
+from controlnext.recipes.kinds import AUTO, POSE
+from controlnext.recipes.limits import CUT_LIMITS, LIMITS, Limit
 from controlnext.recipes.mp4 import read_contents
 from controlnext.recipes.png import RECIPE_KEY
 from controlnext.recipes.recipe import VERSION, ControlUse, Recipe, RecipeError, SavedRecipe
-from controlnext.video.plan import LIMITS as CUT_LIMITS
 
-KIND = "pose"
-"""The condition that drives a video."""
+Drawing = Literal["classic", "svd"]
+"""How poses are drawn for an adapter: as for ControlNet's, or as the released SVD adapters learned it."""
 
 VIDEO_LIMITS: Mapping[str, Limit] = MappingProxyType(
     {
@@ -142,20 +140,15 @@ class VideoRecipe(SavedRecipe):
         return self
 
     @property
-    def choice(self) -> Choice:
-        """What is chosen about the clip."""
-        return Choice(**{name: getattr(self, name) for name in Choice.__dataclass_fields__})
-
-    @property
     def condition_kind(self) -> str:
         """Which condition the adapter reads."""
-        return KIND
+        return POSE
 
     @property
     def all_controls(self) -> tuple[ControlUse, ...]:
         """The one control, as a picture's recipe has it."""
         own = ("gamma", "gamma_curve", "alpha", "control_start", "control_end")
-        return (ControlUse(annotator=KIND, **{name: getattr(self, name) for name in own}),)
+        return (ControlUse(annotator=POSE, **{name: getattr(self, name) for name in own}),)
 
     @property
     def steps_to_run(self) -> int:
@@ -165,7 +158,7 @@ class VideoRecipe(SavedRecipe):
     def picture(self, prompt: str) -> Recipe:
         """Return the recipe of one frame, for an image model."""
         shared = VideoRecipe.model_fields.keys() & Recipe.model_fields.keys() - {"weights", "prompt"}
-        return Recipe(annotator=KIND, prompt=prompt, **{name: getattr(self, name) for name in sorted(shared)})
+        return Recipe(annotator=POSE, prompt=prompt, **{name: getattr(self, name) for name in sorted(shared)})
 
 
 def read_video_recipe(source: str | Path) -> VideoRecipe | None:

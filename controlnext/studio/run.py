@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from controlnext.adherence.measure import adherence_name, measure
+from controlnext.adherence.measure import measure
 from controlnext.device import is_out_of_memory
 from controlnext.errors import ControlNeXtError, StudioError
 from controlnext.progress import Cancelled, Clock, Progress, stop_if
+from controlnext.recipes.kinds import kind_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -135,7 +136,7 @@ class Run:
         """Measure a picture, save it and count it as made."""
         controls = self.recipe.all_controls
         scores = {
-            control.condition_kind: measure(self.annotate, self.engine.preset, control, asked, image)
+            control.condition_kind: measure(self.annotate, control, asked, image, self.engine.preset.adherence_backend)
             for control, asked in zip(controls, self.asked, strict=True)
         }
         value = scores.get(self.recipe.condition_kind)
@@ -152,5 +153,5 @@ def _facts(scores: Mapping[str, float | None]) -> dict[str, object]:
     """What a picture carries of its scores: the first by name, and all by kind where there are several."""
     rounded = {kind: None if value is None else round(value, 4) for kind, value in scores.items()}
     kind, first = next(iter(rounded.items()), ("", None))
-    facts: dict[str, object] = {} if first is None else {"adherence": first, "adherence_name": adherence_name(kind)}
+    facts: dict[str, object] = {} if first is None else {"adherence": first, "adherence_name": kind_of(kind).score}
     return facts | ({"adherences": rounded} if len(rounded) > 1 else {})

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from controlnext.adherence.measure import Asked, adherence_name, fitted
+from controlnext.adherence.measure import Asked, fitted
 from controlnext.device import enough_memory
 from controlnext.engine.memory_ladder import told
 from controlnext.errors import ControlNeXtError, StudioError, shorten
@@ -27,13 +27,13 @@ from controlnext.models.catalogue import Catalogue
 from controlnext.models.presets import DEFAULT_MODEL, Preset
 from controlnext.models.readiness import conversion_advice
 from controlnext.progress import Cancelled, Clock, Pace, Progress, stop_if
-from controlnext.recipes.inputs import Inputs, fitted_start
+from controlnext.recipes.inputs import Annotated, Inputs, fitted_start
+from controlnext.recipes.kinds import kind_of
 from controlnext.recipes.recipe import DEFAULT_STRENGTH, Recipe, RecipeError
 from controlnext.results.gallery import Gallery
 from controlnext.studio.run import Run
 
 if TYPE_CHECKING:
-    from controlnext.adherence.score import Annotated
     from controlnext.animation.animator import Animator
     from controlnext.animation.driving import Source
     from controlnext.animation.job import VideoResult
@@ -228,7 +228,7 @@ class Studio:
             recipe=final,
             seeds=run.seeds,
             adherence=run.adherence,
-            adherence_name=adherence_name(recipe.condition_kind) if asked else "",
+            adherence_name=kind_of(recipe.condition_kind).score if asked else "",
             seconds=time.perf_counter() - begun,
             stopped=run.stopped,
             notes=(*notes, *conversion_advice(preset, kinds), *filter(None, [told(run.climbed)])),

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, get_args
 import yaml
 
 from controlnext.models.hub import Repo
-from controlnext.models.presets import Base, Drawing, Place, Preset, load_presets
+from controlnext.models.presets import Base, Place, Preset, load_presets
 from controlnext.models.sources import adapter_of, parts_of
+from controlnext.recipes.video_recipe import Drawing
 from controlnext.training.errors import TrainingError
 from controlnext.training.families import FAMILIES
 

@@ -18,8 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from controlnext.errors import ControlNeXtError, fail
 from controlnext.method.variants import get_variant
-from controlnext.models.presets import Drawing
 from controlnext.recipes.recipe import explain
+from controlnext.recipes.video_recipe import Drawing
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Steps = Annotated[int, Field(ge=1)]

@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 
 import annotators
-from controlnext.adherence.measure import Asked, fitted
-from controlnext.adherence.score import NAMES, score
+from controlnext.adherence.measure import Asked, fitted, reading_options
+from controlnext.adherence.score import SCORES, score
+from controlnext.recipes.kinds import kind_of
 from controlnext.training.base import CLASSIC, preset_of, write_preset
 from controlnext.training.data.encoders import rest
 from controlnext.training.data.row_data import Shown
@@ -95,7 +96,7 @@ class Validation:
         self.save(step)
         from controlnext.training.runs.report import write_report
 
-        facts = {"adherence": mean, "scores": scores, "measure": NAMES.get(self.config.condition, ""), **losses}
+        facts = {"adherence": mean, "scores": scores, "measure": kind_of(self.config.condition).score, **losses}
         write_report(self.run_folder, {"step": step, **facts})
         if self.board is not None:
             self.board.write(step, {"adherence": mean, **losses}, pictures)
@@ -159,12 +160,10 @@ class Validation:
     def _score(self, row: Shown, picture: Image.Image) -> float | None:
         """How well a picture follows; None if this kind of condition has no measure or no annotator can read it."""
         kind, config = self.config.condition, self.config
-        if not config.validation.adherence or kind not in NAMES:
+        if not config.validation.adherence or kind not in SCORES:
             return None
-        options = dict(config.data.annotator_settings) if kind == config.data.annotator else {}
-        backend = preset_of(config).adherence_backend
-        if kind != "canny" and backend != "auto":
-            options["backend"] = backend
+        settings = config.data.annotator_settings if kind == config.data.annotator else {}
+        options = reading_options(kind, settings, preset_of(config).adherence_backend)
         known = None if row.people is None else {"people": row.people}
         if known is None and config.data.drawing not in (None, CLASSIC):
             return None  # joints are read from the classic drawing alone

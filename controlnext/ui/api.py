@@ -16,9 +16,10 @@ import gradio as gr
 from gradio.components.api_component import Api
 
 from controlnext.recipes.inputs import Inputs
+from controlnext.recipes.kinds import READY_MADE
 from controlnext.recipes.recipe import DEFAULT_STRENGTH
 from controlnext.ui import shared
-from controlnext.ui.image.conditions import READY_MAP, ConditionError, make_condition, map_resolution
+from controlnext.ui.image.conditions import ConditionError, make_condition, map_resolution
 from controlnext.ui.image.controls import SentControl
 from controlnext.ui.image.events import LIVE, RUN
 from controlnext.ui.image.result import facts
@@ -125,7 +126,7 @@ class Endpoints:
             if settings is not None and not isinstance(settings, dict):
                 raise ConditionError(f"settings is an object with names and values, or null; got {settings!r:.80}.")
             settings = dict(settings or {})
-            adapter = settings.pop("adapter", "") if annotator == READY_MAP else ""
+            adapter = settings.pop("adapter", "") if annotator == READY_MADE else ""
             further = SentControl.read(controls)
             start = [
                 None if path is None else open_picture(self.studio.annotators, path) for path in (init_image, mask)
@@ -152,7 +153,7 @@ class Endpoints:
                 controls=[sent.values for sent in further],
             )
             resolution = map_resolution(recipe.width, recipe.height)
-            path, as_given = _required(image), annotator == READY_MAP
+            path, as_given = _required(image), annotator == READY_MADE
             made = [
                 make_condition(self.studio.annotators, path, annotator, None if as_given else resolution, settings)
             ]

@@ -5,19 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from controlnext.recipes.limits import Limit
+from controlnext.recipes.limits import CUT_LIMITS
 from controlnext.video.clip import Clip
 from controlnext.video.ffmpeg import VideoError
-
-LIMITS = {
-    "start": Limit("The start", 0, 86_400, "It is in seconds."),
-    "end": Limit("The end", 0, 86_400, "It is in seconds; 0 is the clip's own end."),
-    "fps": Limit("The number of frames a second", 0, 120, "0 is the clip's own."),
-    "stride": Limit("The stride", 1, 120, "1 takes every frame.", whole=True),
-    "max_side": Limit("The longer side", 0, 4096, "0 keeps the size as far as the bounds allow.", whole=True),
-    "max_frames": Limit("The number of frames", 0, 100_000, "0 takes all that the bounds allow.", whole=True),
-}
-"""Allowed range of every number of a cut; the page takes its sliders from here."""
 
 _EVEN = 1e-6
 
@@ -45,7 +35,7 @@ class Cut:
 
     def __post_init__(self) -> None:
         """Check every number; `VideoError` says which one is wrong."""
-        for name, limit in LIMITS.items():
+        for name, limit in CUT_LIMITS.items():
             try:
                 object.__setattr__(self, name, limit.check(getattr(self, name)))
             except ValueError as error:

@@ -4,8 +4,9 @@ from typing import get_args
 import pytest
 
 from controlnext.assets import PRESETS
-from controlnext.models.presets import Drawing, PresetError, load_preset, load_presets
+from controlnext.models.presets import PresetError, load_preset, load_presets
 from controlnext.recipes.recipe import Recipe
+from controlnext.recipes.video_recipe import Drawing
 
 MINIMAL = """
 title: Mine

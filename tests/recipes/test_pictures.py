@@ -2,14 +2,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from controlnext.recipes.pictures import FITS, fit_condition, picture_digest
+from controlnext.recipes.kinds import KINDS
+from controlnext.recipes.pictures import fit_condition, picture_digest
 
 
 def flat(width, height, colour):
     return Image.new("RGB", (width, height), colour)
 
 
-@pytest.mark.parametrize("kind", [*FITS, "", "something new"])
+@pytest.mark.parametrize("kind", [*KINDS, "", "something new"])
 @pytest.mark.parametrize("size", [(1, 1), (1, 4000), (4000, 1), (512, 384), (256, 192), (100, 333), (64, 64)])
 def test_fit_gives_the_size_and_twice_is_once(kind, size):
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from tiny_studio import Annotation, Annotators, count_forwards, picture, pixels, same
 
+from annotators import NobodyFound
 from annotators.poses.skeleton import draw_skeleton
 from controlnext.errors import ControlNeXtError
 from controlnext.method.injection import Injection
@@ -388,8 +389,6 @@ def test_adherence_of_a_pose_uses_the_people_it_was_given(studio):
 
 
 def test_what_fails_in_measuring_never_costs_a_picture(studio):
-    class NobodyFound(Exception):
-        pass
 
     def fail_with(error):
         def fail(*args, **kwargs):

@@ -15,13 +15,13 @@ from PIL import Image
 from tab_values import PAGE, applied, data_of
 from ui_fakes import KINDS, FakeAnnotators, FakeStudio
 
+from controlnext.recipes.kinds import READY_MADE
 from controlnext.recipes.pictures import fit_condition
 from controlnext.recipes.png import read_png, write_png
 from controlnext.recipes.recipe import LoraUse, RecipeError
 from controlnext.ui import build_ui
 from controlnext.ui.examples import example_pictures, example_prompts
 from controlnext.ui.header import chip_html
-from controlnext.ui.image.conditions import READY_MAP
 from controlnext.ui.image.loras import NO_LORA
 from controlnext.ui.image.restore import Restore
 from controlnext.ui.shared import picture_input
@@ -107,7 +107,7 @@ def test_choosing_an_annotator_shows_its_settings_and_its_gamma(events):
     visible = dict(zip(events.tab.panels, events.choose_annotator("depth", False), strict=True))
     assert [name for name, update in visible.items() if update["visible"]] == ["depth"]
     ready = dict(zip(events.tab.panels, events.choose_annotator("depth", True), strict=True))
-    assert [name for name, update in ready.items() if update["visible"]] == [READY_MAP]
+    assert [name for name, update in ready.items() if update["visible"]] == [READY_MADE]
     assert events.control_default("starter", "canny")["value"] == 0.8
 
 

@@ -8,10 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from controlnext.adherence.score import NAMES
 from controlnext.bench.convergence.curves import mean_curve, summarise, table
 from controlnext.bench.convergence.plots import Line, Panel, draw
 from controlnext.bench.machine import machine_facts, machine_line
+from controlnext.recipes.kinds import KINDS
 
 NAME = "convergence"
 _NOTES = (
@@ -55,7 +55,7 @@ def write_report(out: Path, runs: Sequence[Run], tuning: Sequence[Run], rates: S
         of_it = [row for row in rows if row.condition == condition]
         picture = f"{NAME}-{condition}.png"
         draw(_panels(condition, [run for run in runs if run["condition"] == condition]), out / picture)
-        lines += [f"## {condition}: {NAMES[condition]}", "", f"![learning curves of {condition}]({picture})", ""]
+        lines += [f"## {condition}: {KINDS[condition].score}", "", f"![learning curves of {condition}]({picture})", ""]
         lines += [table(of_it), _start(runs, condition), ""]
     lines += [_NOTES, ""]
     text = "\n".join(lines)
@@ -97,5 +97,5 @@ def _panels(condition: str, runs: Sequence[Run]) -> list[Panel]:
             values = mean_curve(group, key)[1:]
             for axis, places in (("steps", steps), ("seconds", seconds)):
                 lines.setdefault((key, axis), []).append(Line(group[0]["title"], places, *values))
-    titles = {"adherence": f"{condition}: {NAMES[condition]}", "loss": f"{condition}: held-out loss"}
+    titles = {"adherence": f"{condition}: {KINDS[condition].score}", "loss": f"{condition}: held-out loss"}
     return [Panel(titles[key], axis, drawn) for (key, axis), drawn in lines.items()]

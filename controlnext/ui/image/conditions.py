@@ -10,17 +10,12 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from controlnext.errors import ControlNeXtError
+from controlnext.recipes.kinds import AUTO
 from controlnext.ui.shared import note_html, open_picture, served_by_html
 
 if TYPE_CHECKING:
     from annotators.base import Annotation, Setting
     from controlnext.studio.protocols import Annotators
-
-READY_MAP = "none"
-"""The annotator for an upload that already is a condition picture."""
-
-AUTO = "auto"
-"""The backend choice that takes the best one there is."""
 
 SMALLEST_MAP, LARGEST_MAP = 256, 1024
 """Shortest side of a condition in pixels."""

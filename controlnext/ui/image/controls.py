@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from controlnext.recipes.kinds import READY_MADE
 from controlnext.recipes.recipe import MAX_CONTROLS
-from controlnext.ui.image.conditions import READY_MAP, ConditionError, Made, make_condition
+from controlnext.ui.image.conditions import ConditionError, Made, make_condition
 from controlnext.ui.shared import picture_input
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class ControlRow:
         """Return the row's part of a recipe."""
         ready, kind = data[self.ready_map], data[self.kind]
         return {
-            "annotator": READY_MAP if ready else kind,
+            "annotator": READY_MADE if ready else kind,
             "adapter": kind if ready else "",
             "gamma": data[self.gamma],
             "control_start": data[self.start],
@@ -84,7 +85,7 @@ class ControlRow:
         if (path := own or shared) is None:
             return None
         return make_condition(
-            annotators, path, READY_MAP if ready else data[self.kind], None if ready else resolution, {}
+            annotators, path, READY_MADE if ready else data[self.kind], None if ready else resolution, {}
         )
 
     def updates(self, control: ControlUse | None, condition: Any) -> dict[gr.components.Component, Any]:  # noqa: ANN401 - a picture
@@ -191,7 +192,7 @@ class SentControl:
                 f"The settings of a control are an object with names and values; got {settings!r:.80}."
             )
         settings = dict(settings)
-        if values.get("annotator", READY_MAP) == READY_MAP:
+        if values.get("annotator", READY_MADE) == READY_MADE:
             values["adapter"] = settings.pop("adapter", values.get("adapter", ""))
         # Gradio has checked that such an object names an upload, and nothing else on this disk.
         sent = isinstance(image, Mapping) and (image.get("meta") or {}).get("_type") == "gradio.FileData"
@@ -203,7 +204,7 @@ class SentControl:
 
     def made(self, annotators: Annotators, control: ControlUse, shared: str, resolution: int) -> Made:
         """Return the condition of this control, which `control` is in the recipe."""
-        ready = control.annotator == READY_MAP
+        ready = control.annotator == READY_MADE
         return make_condition(
             annotators,
             self.path or shared,

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from controlnext.recipes.inputs import Inputs
+from controlnext.recipes.kinds import READY_MADE
 from controlnext.ui import shared
-from controlnext.ui.image.conditions import READY_MAP, Made, make_condition, map_resolution
+from controlnext.ui.image.conditions import Made, make_condition, map_resolution
 from controlnext.ui.image.control_events import ControlEvents
 from controlnext.ui.image.loras import NO_LORA
 from controlnext.ui.image.result import facts, summary_html
@@ -110,8 +111,8 @@ class ImageEvents:
         tab = self.tab
         if (path := data[tab.picture]) is None:
             return None
-        name = READY_MAP if data[tab.ready_map] else self._made_by(data[tab.annotator])
-        resolution = None if name == READY_MAP else data[tab.resolution]
+        name = READY_MADE if data[tab.ready_map] else self._made_by(data[tab.annotator])
+        resolution = None if name == READY_MADE else data[tab.resolution]
         return make_condition(self.studio.annotators, path, name, resolution, tab.panels[name].values(data))
 
     def show_condition(self, data: Data) -> Iterator[Updates]:
@@ -133,12 +134,12 @@ class ImageEvents:
 
     def choose_annotator(self, name: str, ready_map: bool) -> list[Any]:
         """Show the settings of the chosen annotator alone."""
-        shown = READY_MAP if ready_map else self._made_by(name)
+        shown = READY_MADE if ready_map else self._made_by(name)
         return [gr.update(visible=key == shown) for key in self.tab.panels]
 
     def _made_by(self, kind: str) -> str:
         """Return what makes a condition: of a kind that a training brought, the picture already is one."""
-        return kind if kind in self.tab.panels else READY_MAP
+        return kind if kind in self.tab.panels else READY_MADE
 
     # The defaults
 
@@ -197,11 +198,11 @@ class ImageEvents:
         width, height = size_of(data[tab.shape], self._row(data[tab.model])["sizes"], picture)
         kind = data[tab.annotator]
         # Without a picture the words are alone.
-        as_given = data[tab.ready_map] or not path or self._made_by(kind) == READY_MAP
-        settings = tab.panels[READY_MAP if as_given else kind].values(data) if path else {}
+        as_given = data[tab.ready_map] or not path or self._made_by(kind) == READY_MADE
+        settings = tab.panels[READY_MADE if as_given else kind].values(data) if path else {}
         return self.studio.resolve(
             data[tab.model],
-            READY_MAP if as_given else kind,
+            READY_MADE if as_given else kind,
             adapter=kind if as_given and path else "",
             prompt=data[tab.prompt] or "",
             negative_prompt=data[tab.negative_prompt] or "",

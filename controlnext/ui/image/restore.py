@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from controlnext.recipes.kinds import READY_MADE
 from controlnext.recipes.png import read_inputs, read_png
 from controlnext.recipes.recipe import Recipe, RecipeError
-from controlnext.ui.image.conditions import READY_MAP
 from controlnext.ui.image.loras import NO_LORA
 from controlnext.ui.image.tab import (
     GAMMA_MAXIMUM,
@@ -117,8 +117,8 @@ class Restore:
         further = list(zip_longest(recipe.controls, inputs.conditions[1 : len(recipe.controls) + 1]))
         for index, row in enumerate(tab.controls):
             updates |= row.updates(*(further[index] if index < len(further) else (None, None)))
-        if READY_MAP in tab.panels:  # the condition inside a picture is final
-            updates |= {widget: widget.value for widget in tab.panels[READY_MAP].widgets.values()}
+        if READY_MADE in tab.panels:  # the condition inside a picture is final
+            updates |= {widget: widget.value for widget in tab.panels[READY_MADE].widgets.values()}
         if kind in tab.panels:
             updates[tab.annotator] = kind
             updates |= tab.panels[kind].updates(recipe.annotator_settings)
@@ -134,7 +134,7 @@ class Restore:
         if recipe.model not in rows or not rows[recipe.model]["usable"]:
             warn(f"The model {recipe.model!r} of this picture cannot be used here; the chosen one stays.")
             return {}
-        gamma = self.studio.resolve(recipe.model, recipe.condition_kind or READY_MAP).gamma
+        gamma = self.studio.resolve(recipe.model, recipe.condition_kind or READY_MADE).gamma
         choices = size_choices(rows[recipe.model]["sizes"])
         size = named(recipe.width, recipe.height)
         if size not in [value for _, value in choices]:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from controlnext.method.gamma import EXAMPLES
+from controlnext.recipes.kinds import KINDS, READY_MADE, kind_of
 from controlnext.recipes.limits import LIMITS
 from controlnext.recipes.schedulers import SCHEDULERS
 from controlnext.ui.examples import example_pictures
 from controlnext.ui.image.conditions import (
     LARGEST_MAP,
-    READY_MAP,
     SMALLEST_MAP,
     SettingsPanel,
     map_resolution,
@@ -42,9 +42,6 @@ OWN_SAMPLER = "model's own"
 SEED_MAXIMUM = 2**32 - 1
 STAGE_HEIGHT = 480
 PAIR_HEIGHT = 270
-
-ANNOTATOR_LABELS: Mapping[str, str] = {"pose": "Pose", "depth": "Depth", "canny": "Edges", "segmentation": "Regions"}
-"""How the page calls the kinds of control, in this order; a kind that is not here is called by its name."""
 
 EMPTY = (
     "<div class='cnx-empty'><svg viewBox='0 0 64 64' fill='none' stroke='currentColor' stroke-width='2.5' stroke-linecap='round'>"
@@ -208,16 +205,16 @@ def _left(annotators: Annotators, map_size: int) -> dict[str, Any]:
 
 def kind_choices(kinds: Iterable[str]) -> list[tuple[str, str]]:
     """Return the choices of a control: each kind but that of ready-made maps by its label, in the page's order."""
-    order = list(ANNOTATOR_LABELS)
+    order = list(KINDS)
     kinds = sorted(
-        (name for name in kinds if name != READY_MAP),
+        (name for name in kinds if name != READY_MADE),
         key=lambda name: (order.index(name) if name in order else len(order), name),
     )
-    return [(ANNOTATOR_LABELS.get(name, name.title()), name) for name in kinds]
+    return [(kind_of(name).label, name) for name in kinds]
 
 
 def _ready_map(annotators: Annotators) -> list[str]:
-    return [READY_MAP] if READY_MAP in annotators.ANNOTATORS else []
+    return [READY_MADE] if READY_MADE in annotators.ANNOTATORS else []
 
 
 def _middle(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from controlnext.animation.choice import choice_of
 from controlnext.recipes.video_recipe import VideoRecipe
 from controlnext.ui import shared
 from controlnext.ui.api import publish
@@ -46,7 +47,7 @@ class VideoEndpoints:
         0 means the clip's own: its end, its frames a second, and the most prominent person in it.
         """
         with spoken(page=False):
-            choice = VideoRecipe(start=start, end=end, fps=fps, person=person).choice
+            choice = choice_of(VideoRecipe(start=start, end=end, fps=fps, person=person))
             driving = self.studio.animator.driver.drive(None, _required(video, "clip", "video"), choice)
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "poses.mp4"
