@@ -2,6 +2,6 @@
 
 import sys
 
-from controlnext.cli.main import main
+from controlnext.cli.program import main
 
 sys.exit(main())

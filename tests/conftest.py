@@ -111,7 +111,7 @@ def place(tmp_path, models, monkeypatch):
 @pytest.fixture
 def run(capsys):
     """Runs a command line; gives its exit status and what it wrote to both streams."""
-    from controlnext.cli import main as cli
+    from controlnext.cli import program as cli
 
     def command(*arguments):
         status = cli.main([str(argument) for argument in arguments])

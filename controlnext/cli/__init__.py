@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from controlnext.lazy import lazy_names
 
-_HOMES = {"main": ".main"}
+_HOMES = {"main": ".program"}
 
 __all__ = sorted(_HOMES)
 

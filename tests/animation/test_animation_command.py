@@ -4,7 +4,7 @@ import pytest
 from animation_clips import noise_clip
 
 from controlnext.animation import read_video_recipe
-from controlnext.cli import main as cli
+from controlnext.cli import program as cli
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ def test_overhead_refuses_what_cannot_be_measured(catalogue):
 
 def test_startup_says_why_an_app_did_not_come_up(tmp_path, monkeypatch):
     (tmp_path / "app.py").write_text("raise SystemExit('no such luck')")
-    monkeypatch.setattr(startup, "ROOT", tmp_path)
+    monkeypatch.setattr(startup, "IMPORT_ROOT", tmp_path)
     with pytest.raises(startup.BenchError, match=r"ended with status 1: no such luck"):
         startup.main(["--page-only"])
 
@@ -56,7 +56,7 @@ def test_startup_times_a_page(tmp_path, monkeypatch, capsys):
         "port = int(sys.argv[sys.argv.index('--port') + 1])\n"
         "http.server.HTTPServer(('127.0.0.1', port), http.server.SimpleHTTPRequestHandler).serve_forever()\n"
     )
-    monkeypatch.setattr(startup, "ROOT", tmp_path)
+    monkeypatch.setattr(startup, "IMPORT_ROOT", tmp_path)
     assert startup.main(["--page-only", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert 0 < row["seconds"] < startup.PAGE_BAR

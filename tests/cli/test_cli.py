@@ -113,8 +113,8 @@ def test_loras_are_listed_with_what_is_known_of_them(place, models, run):
 def test_bench_hands_its_arguments_on(run, monkeypatch):
     seen = []
     module = types.SimpleNamespace(main=lambda arguments: seen.append(list(arguments)))
-    for name in BENCHES:
-        monkeypatch.setitem(sys.modules, f"controlnext.bench.{name.replace('-', '_')}", module)
+    for name, bench in BENCHES.items():
+        monkeypatch.setitem(sys.modules, f"controlnext.bench{bench.module}", module)
         assert run("bench", name, "--quick", "3")[0] == 0
     assert seen == [["--quick", "3"]] * len(BENCHES)
 
@@ -138,7 +138,7 @@ def test_loras_are_named_with_or_without_weight():
 def test_importing_the_command_line_imports_nothing_heavy():
     import subprocess
 
-    code = "import sys, controlnext.cli.main, controlnext.studio.studio; print([m for m in ('torch', 'gradio', 'diffusers', 'cv2') if m in sys.modules])"
+    code = "import sys, controlnext.cli.program, controlnext.studio.studio; print([m for m in ('torch', 'gradio', 'diffusers', 'cv2') if m in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=presets.PRESETS.parent, check=True
     )

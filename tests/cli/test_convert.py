@@ -3,7 +3,7 @@ import torch
 from safetensors import safe_open
 
 from controlnext.cli.convert_file import ConvertError, convert
-from controlnext.cli.main import main
+from controlnext.cli.program import main
 from controlnext.method.weights import WeightsError
 
 SGM = "input_blocks.4.1.transformer_blocks.0.attn2.to_out.0.weight"

@@ -3,7 +3,7 @@ import oracle
 import pytest
 import torch
 
-from controlnext.method import cross_norm
+from controlnext import cross_norm
 
 LOW = (torch.float16, torch.bfloat16)
 

@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from controlnext import ControlNeXtAdapter, StableDiffusionControlNeXtPipeline
-from controlnext.cli.main import main
+from controlnext.cli.program import main
 from controlnext.recipes.inputs import Inputs
 from controlnext.studio.studio import Studio
 from controlnext.training.base import start_of
