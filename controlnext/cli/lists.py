@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from controlnext.cli.options import OUTPUTS
+from controlnext.cli.options import LORAS, OUTPUTS
 from controlnext.cli.terminal import print_line
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def run_models(options: argparse.Namespace) -> int:
     """List the models."""
     from controlnext.studio.studio import Studio
 
-    studio = Studio(output_dir=OUTPUTS, lora_dirs=["loras"])
+    studio = Studio(output_dir=OUTPUTS, lora_dirs=[LORAS])
     rows = studio.models()
     if options.json:
         print_line(json.dumps({row["name"]: {**row, "loras": _loras_of(studio, row)} for row in rows}, indent=2))
@@ -54,7 +54,7 @@ def run_loras(options: argparse.Namespace) -> int:
     from controlnext.cli.lora_table import lora_table
     from controlnext.models.catalogue import Catalogue
 
-    rows = Catalogue(lora_dirs=["loras", *options.lora_dir]).loras(options.model, options.annotator)
+    rows = Catalogue(lora_dirs=[LORAS, *options.lora_dir]).loras(options.model, options.annotator)
     if options.json:
         print_line(json.dumps(rows, indent=2, ensure_ascii=False))
     else:

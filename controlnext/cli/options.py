@@ -12,6 +12,7 @@ from controlnext.cli.pictures import Further, gamma_values
 from controlnext.cli.terminal import UsageError
 
 OUTPUTS = Path("outputs")
+LORAS = Path("loras")
 RECIPE_OPTIONS = (
     ("prompt", str, "what to draw"),
     ("negative_prompt", str, "what to avoid"),

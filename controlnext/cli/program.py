@@ -1,4 +1,4 @@
-"""`python -m controlnext generate|animate|annotate|batch|train|models|loras|convert|bench`: the studio without a page.
+"""`python -m controlnext app|generate|animate|annotate|batch|train|models|loras|convert|bench`: the studio at a terminal.
 
 Whatever goes wrong on purpose ends in one sentence and exit status 2. Torch and the annotators are imported by the command
 that needs them.
@@ -10,10 +10,11 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from annotators.base import AnnotatorError
 from controlnext.bench import BENCHES
-from controlnext.cli import animate, annotate, batch, convert, generate, lists, train
+from controlnext.cli import animate, annotate, app, batch, convert, generate, lists, train
 from controlnext.cli.terminal import UsageError
 from controlnext.errors import ControlNeXtError
 
@@ -40,12 +41,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _program_name() -> str:
+    """Name of this program as it was started: `controlnext` where the installed command was, else the module."""
+    return "controlnext" if Path(sys.argv[0]).stem == "controlnext" else "python -m controlnext"
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m controlnext", description="Controlled pictures and videos from the command line."
+        prog=_program_name(), description="Controlled pictures and videos from the command line."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (generate, animate, batch, annotate, lists, convert, train):
+    for command in (app, generate, animate, batch, annotate, lists, convert, train):
         command.add_parser(commands)
 
     listing = "\n".join(f"  {name:14}{bench.measures}" for name, bench in BENCHES.items())

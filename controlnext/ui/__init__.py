@@ -33,7 +33,10 @@ if TYPE_CHECKING:
     from controlnext.studio.studio import Studio
     from controlnext.training.runs.runs import Trainings
 
-__all__ = ["build_ui", "build_video", "launch_options"]
+__all__ = ["Page", "build_ui", "build_video", "launch_options"]
+
+Page = gr.Blocks
+"""What `build_ui` returns."""
 
 
 def build_ui(
@@ -43,7 +46,7 @@ def build_ui(
     video_stream: VideoStream | None = None,
     trainings: Trainings | None = None,
     local: bool = False,
-) -> gr.Blocks:
+) -> Page:
     """Return the page, ready to be launched with `launch_options()`.
 
     Args:

@@ -103,13 +103,13 @@ def test_closing_the_app_asks_its_training_to_save(trainings, launch):
 def test_an_app_that_ends_in_order_asks_its_training_to_save(tmp_path):
     code = (
         "import os, signal, sys, time; sys.path[:0] = ['tests', '.']\n"
-        "import app; from train_fakes import FakeLaunch; from controlnext.training.config import as_config\n"
+        "from controlnext.cli import app; from train_fakes import FakeLaunch; from controlnext.training.config import as_config\n"
         "from controlnext.training.runs.runs import Trainings\n"
         f"trainings = Trainings({str(tmp_path)!r}, launch=FakeLaunch(step_seconds=0.05), processes=1)\n"
         "app.launch = lambda *_: (trainings.start(as_config({'condition': 'canny', 'output': 'one', 'data': {'folder': 'x'}})),\n"
         "    [time.sleep(0.05) for _ in iter(lambda: trainings.standing('one').state == 'training', True)],\n"
         "    os.kill(os.getpid(), signal.SIGTERM), time.sleep(60))\n"
-        "app.main([])"
+        "app.run(app.options([]))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(not BASE.is_file(), reason="the starter model's 
 def client(tmp_path_factory):
     from gradio_client import Client
 
-    import app
+    from controlnext.cli import app
     from controlnext.ui import build_ui, launch_options
 
     studio = app.make_studio(app.options(["--output-dir", str(tmp_path_factory.mktemp("outputs"))]))

@@ -15,7 +15,7 @@ from tab_values import data_of as image_data_of
 from train_fakes import FakeLaunch
 
 import annotators as real_annotators
-import app
+from controlnext.cli import app
 from controlnext.training.config import TrainConfig, load_config
 from controlnext.training.runs.report import LEARNED_TOO
 from controlnext.training.runs.runs import Trainings

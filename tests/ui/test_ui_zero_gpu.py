@@ -127,8 +127,8 @@ def test_a_stop_while_a_clip_is_read_borrows_nothing(studio, lent, order):
 
 
 def test_a_zero_gpu_space_borrows_for_pictures_and_for_videos(studio, lent, monkeypatch):
-    import app
     from controlnext import ui
+    from controlnext.cli import app
 
     built = {}
 

@@ -61,8 +61,10 @@ def measure(options: argparse.Namespace) -> list[dict]:
     """Start the app, measure, and end it again.
 
     Raises:
-        BenchError: the app ended, did not answer in time, or refused the picture.
+        BenchError: the app ended, did not answer in time, or refused the picture, or this is no checkout.
     """
+    if not (IMPORT_ROOT / "app.py").is_file():
+        raise BenchError("There is no app.py in an installed package: run this bench in a checkout of the project.")
     with tempfile.TemporaryDirectory(prefix="controlnext-startup-") as folder:
         port = free_port()
         log = Path(folder) / "app.log"
