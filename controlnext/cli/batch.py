@@ -132,7 +132,7 @@ def _maker(studio: Studio, cancel: threading.Event) -> Callable[[Job, int, Path]
         if values.get("seed") in (None, -1):
             values["seed"] = seed  # drawn from the job itself, so that a repeated job makes the same picture
         try:
-            recipe = studio.resolve(model, annotator, **_without_place(values))
+            recipe = studio.catalogue.resolve(model, annotator, **_without_place(values))
             inputs = inputs_of(job.image, recipe, [Further(kind, image=path) for kind, path in job.further.items()])
         except AnnotatorError as error:
             raise BatchError(str(error)) from error

@@ -72,7 +72,7 @@ def _recipe(options: argparse.Namespace, studio: Studio) -> tuple[Recipe, Inputs
     values = given_values(options)
     if options.recipe is None:
         annotator, values["adapter"] = pictures.made_by(options.annotator, options.adapter, options.image)
-        return studio.resolve(options.model or "starter", annotator, **values), Inputs()
+        return studio.catalogue.resolve(options.model or "starter", annotator, **values), Inputs()
     try:
         recipe = read_png(options.recipe)
         if recipe is None:
@@ -93,7 +93,9 @@ def _recipe(options: argparse.Namespace, studio: Studio) -> tuple[Recipe, Inputs
     dropped |= {"weights"} if options.model else set()
     dropped |= {"adapter", "annotator_settings"} if options.annotator else set()
     values = {**recipe.model_dump(exclude=dropped), **values}
-    return studio.resolve(options.model or recipe.model, options.annotator or recipe.annotator, **values), kept
+    return studio.catalogue.resolve(
+        options.model or recipe.model, options.annotator or recipe.annotator, **values
+    ), kept
 
 
 def _print_result(result: Result, *, as_json: bool) -> None:

@@ -34,7 +34,7 @@ def run_models(options: argparse.Namespace) -> int:
     from controlnext.studio.studio import Studio
 
     studio = Studio(output_dir=OUTPUTS, lora_dirs=[LORAS])
-    rows = studio.models()
+    rows = studio.catalogue.models()
     if options.json:
         print_line(json.dumps({row["name"]: {**row, "loras": _loras_of(studio, row)} for row in rows}, indent=2))
         return 0
@@ -63,4 +63,4 @@ def run_loras(options: argparse.Namespace) -> int:
 
 
 def _loras_of(studio: Studio, row: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return studio.loras(row["name"]) if row["family"] else []
+    return studio.catalogue.loras(row["name"]) if row["family"] else []

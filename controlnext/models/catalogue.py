@@ -102,7 +102,7 @@ class Catalogue:
                 row.update(usable=False, state="missing", reason=row["missing"]["pose"])
         return sorted(rows, key=lambda row: (row["frame_by_frame"], not row["family"].startswith(DEFAULT_MODEL)))
 
-    def loras(self, model: str, annotator: str = "") -> list[dict[str, Any]]:
+    def loras(self, model: str = DEFAULT_MODEL, annotator: str = "") -> list[dict[str, Any]]:
         """List the LoRAs as plain data, each with whether it is usable with a model and if not why.
 
         Args:

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from controlnext.animation.driving import Source
     from controlnext.animation.job import VideoResult
     from controlnext.engine.engine import Engine
-    from controlnext.loras.conflicts import Conflict
     from controlnext.method.control_cache import ControlCache
     from controlnext.recipes.video_recipe import VideoRecipe
     from controlnext.studio.protocols import Annotators
@@ -132,33 +131,6 @@ class Studio:
         if self._annotators is None:
             raise StudioError("This studio was started without annotators: it makes no conditions and no videos.")
         return self._annotators
-
-    def models(self) -> list[dict[str, Any]]:
-        """List the models as plain data: name, whether it is usable now and if not why, annotators, defaults, sizes."""
-        return self.catalogue.models()
-
-    def loras(self, model: str | None = None, annotator: str = "") -> list[dict[str, Any]]:
-        """List the LoRAs as plain data, each with whether it is usable with a model (the default one) and if not why.
-
-        With an annotator, usable ones also say how much they get in the way of its adapter; see `Catalogue.loras`.
-        """
-        return self.catalogue.loras(model or DEFAULT_MODEL, annotator)
-
-    def lora_conflict(self, model: str, annotator: str, lora: str, weight: float = 1.0) -> Conflict:
-        """Tell how much a LoRA works on the same weights as an adapter; see `Catalogue.conflict`."""
-        return self.catalogue.conflict(model, annotator, lora, weight)
-
-    def add_lora(self, model: str, source: str | Path, name: str | None = None) -> str:
-        """Copy a LoRA file into the user's own folder and return its name; see `Catalogue.add_lora`."""
-        return self.catalogue.add_lora(model, source, name)
-
-    def add_model(self, source: str | Path, name: str, note: str = "") -> str:
-        """Copy a preset, such as a training's, among the models and return its name; see `Catalogue.add_model`."""
-        return self.catalogue.add_model(source, name, note)
-
-    def resolve(self, model: str = DEFAULT_MODEL, annotator: str = "none", **values: object) -> Recipe:
-        """Make a recipe of what a person gave and the model's defaults for the rest; see `Catalogue.resolve`."""
-        return self.catalogue.resolve(model, annotator, **values)
 
     def warm_up(self) -> None:
         """Load the default model, so that the first picture need not wait for it; made to run in a background thread.

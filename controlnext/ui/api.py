@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from gradio.components.api_component import Api
 
+from controlnext.models.presets import DEFAULT_MODEL
 from controlnext.recipes.inputs import Inputs
 from controlnext.recipes.kinds import READY_MADE
 from controlnext.recipes.recipe import DEFAULT_STRENGTH
@@ -131,7 +132,7 @@ class Endpoints:
             start = [
                 None if path is None else open_picture(self.studio.annotators, path) for path in (init_image, mask)
             ]
-            recipe = self.studio.resolve(
+            recipe = self.studio.catalogue.resolve(
                 model,
                 annotator,
                 adapter=adapter,
@@ -166,7 +167,7 @@ class Endpoints:
     def models(self) -> list[dict[str, Any]]:
         """List the models, each with its annotators and defaults, and whether it is usable now and if not why."""
         with spoken(page=False):
-            return self.studio.models()
+            return self.studio.catalogue.models()
 
     def list_annotators(self) -> list[dict[str, Any]]:
         """List the annotators with settings and backends, and whether each is usable now and if not why."""
@@ -179,7 +180,7 @@ class Endpoints:
         With an annotator, usable ones have `conflict`: how much they work on the same weights as its adapter.
         """
         with spoken(page=False):
-            return self.studio.loras(model, annotator)
+            return self.studio.catalogue.loras(model or DEFAULT_MODEL, annotator)
 
 
 def publish(name: str, function: Callable, outputs: list[gr.components.Component], options: dict[str, Any]) -> None:

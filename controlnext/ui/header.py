@@ -45,7 +45,7 @@ def chip_html(studio: Studio) -> tuple[bool, str]:
     """Return whether nothing more will change, and the chip: ready, loading or missing."""
     if studio.ready:
         return True, _chip("ready", "Model ready", "")
-    rows = studio.models()
+    rows = studio.catalogue.models()
     if not any(row["usable"] for row in rows):
         reason = rows[0]["reason"] if rows else "There are no presets."
         return True, _chip("missing", "No model here", reason)

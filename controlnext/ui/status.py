@@ -34,7 +34,7 @@ def build_status_tab(tab: gr.Tab, studio: Studio) -> None:
 
     def fill() -> str:
         with spoken():
-            return status_html(studio.models(), studio.annotators.status(), studio.loras())
+            return status_html(studio.catalogue.models(), studio.annotators.status(), studio.catalogue.loras())
 
     tab.select(fill, None, shown, concurrency_id="status", concurrency_limit=2, **PRIVATE)
 

@@ -287,7 +287,7 @@ def test_models_that_make_videos_are_listed_with_their_own_state(studio):
     }
     assert all(row["usable"] for row in rows.values())
     with pytest.raises(PresetError, match="makes no single pictures"):
-        studio.resolve("starter-video", "pose")
+        studio.catalogue.resolve("starter-video", "pose")
 
 
 def test_the_size_is_the_models_of_the_references_shape(studio):

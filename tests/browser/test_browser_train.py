@@ -130,7 +130,7 @@ def test_pictures_become_a_training_and_the_training_a_model(tab, studio, photos
     tab.wait_for_selector("#cnx-generate", state="visible")
     tab.wait_for_function("() => document.querySelector('#cnx-model input')?.value === 'discs'")
     assert tab.is_checked("#cnx-annotator label:has-text('Edges') input")
-    assert studio.trained == {"discs": ["canny"]}
+    assert studio.catalogue.trained == {"discs": ["canny"]}
     before = len(studio.recipes)
     tab.fill("#cnx-prompt textarea", "a disc")
     tab.click("#cnx-generate")

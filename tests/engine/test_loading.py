@@ -37,8 +37,8 @@ def write_preset(folder, family, path, config="null"):
 
 def picture_of(folder):
     studio = Studio(output_dir=folder / "out", presets_dir=folder, device="cpu", threads=1)
-    assert studio.models()[0]["state"] == "ready", studio.models()[0]["reason"]
-    recipe = studio.resolve("mine", prompt="a cat", seed=1, num_inference_steps=2)
+    assert studio.catalogue.models()[0]["state"] == "ready", studio.catalogue.models()[0]["reason"]
+    recipe = studio.catalogue.resolve("mine", prompt="a cat", seed=1, num_inference_steps=2)
     return np.asarray(studio.generate(recipe, None).images[0]), studio
 
 
@@ -60,7 +60,7 @@ def test_a_single_file_gives_the_same_picture_as_its_folder(tmp_path, family):
     write_preset(tmp_path, family, "one.safetensors", "folder")
     single, studio = picture_of(tmp_path)
     assert np.array_equal(single, whole)
-    assert studio._engine.hashes(studio.resolve("mine", seed=1), [])["base"]
+    assert studio._engine.hashes(studio.catalogue.resolve("mine", seed=1), [])["base"]
 
 
 @pytest.mark.parametrize(("family", "count"), [("sd15", 859_520_964), ("sdxl", 2_567_463_684)])
@@ -151,7 +151,7 @@ def test_stop_while_loading_ends_the_run(tmp_path):
     write_preset(tmp_path, "sd15", "base")
     studio = Studio(output_dir=tmp_path / "out", presets_dir=tmp_path, device="cpu", threads=1)
     cancel = threading.Event()
-    recipe = studio.resolve("mine", prompt="x", seed=1, num_inference_steps=2)
+    recipe = studio.catalogue.resolve("mine", prompt="x", seed=1, num_inference_steps=2)
     with pytest.raises(Cancelled):
         studio.generate(
             recipe, None, cancel=cancel, on_progress=lambda p: cancel.set() if "Loading" in p.stage else None

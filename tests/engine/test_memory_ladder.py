@@ -62,7 +62,7 @@ def fail_times(monkeypatch, count):
 
 def test_a_run_climbs_by_itself_and_says_so(studio, monkeypatch):
     tries = fail_times(monkeypatch, 2)
-    recipe = studio.resolve("starter", "canny", prompt="x", seed=3, num_images=3, num_inference_steps=2)
+    recipe = studio.catalogue.resolve("starter", "canny", prompt="x", seed=3, num_images=3, num_inference_steps=2)
     result = studio.generate(recipe, picture())
     assert tries == [2, 2, 1, 1, 1]
     assert result.seeds == [3, 4, 5]
@@ -75,7 +75,7 @@ def test_a_run_climbs_by_itself_and_says_so(studio, monkeypatch):
 
 def test_the_end_of_the_ladder_is_a_sentence(studio, monkeypatch):
     fail_times(monkeypatch, 99)
-    recipe = studio.resolve("starter", "canny", prompt="x", seed=3, num_images=2, num_inference_steps=2)
+    recipe = studio.catalogue.resolve("starter", "canny", prompt="x", seed=3, num_images=2, num_inference_steps=2)
     with pytest.raises(StudioError, match="not enough memory for a picture of 64x64; make it smaller"):
         studio.generate(recipe, picture())
 
@@ -90,8 +90,8 @@ def by_layers(pipeline):
 @pytest.mark.parametrize("rung", ["offload", "sequential"])
 def test_offloaded_weights_are_changed_and_restored_all_the_same(studio, monkeypatch, rung):
     """The rungs of a card, with the CPU in its place: weights that wait elsewhere are fetched, changed and put back."""
-    recipe = studio.resolve("starter", "canny", prompt="x", seed=3, num_inference_steps=2, loras=["one"])
-    plain = studio.resolve("starter", prompt="x", seed=3, num_inference_steps=2)
+    recipe = studio.catalogue.resolve("starter", "canny", prompt="x", seed=3, num_inference_steps=2, loras=["one"])
+    plain = studio.catalogue.resolve("starter", prompt="x", seed=3, num_inference_steps=2)
     before = [
         np.asarray(studio.generate(one, picture() if one is recipe else None).images[0]) for one in (recipe, plain)
     ]
@@ -145,7 +145,9 @@ def test_switching_models_gives_the_memory_back(models, tmp_path):
     held = []
     for turn in range(11):
         for name in ("starter", "second"):
-            recipe = studio.resolve(name, "canny", prompt="x", seed=turn, num_inference_steps=2, loras=["one"])
+            recipe = studio.catalogue.resolve(
+                name, "canny", prompt="x", seed=turn, num_inference_steps=2, loras=["one"]
+            )
             studio.generate(recipe, picture())
         held.append(psutil.Process().memory_info().rss)
     assert held[10] <= 1.05 * held[0], held

@@ -176,15 +176,15 @@ def test_numbers_are_remembered_until_a_file_changes(tmp_path, models, layers, m
 
 def test_the_studio_says_it_with_the_rows(models, tmp_path):
     studio = Studio(output_dir=tmp_path, presets_dir=models)
-    rows = {row["name"]: row for row in studio.loras("starter", "canny")}
+    rows = {row["name"]: row for row in studio.catalogue.loras("starter", "canny")}
     assert rows["one"]["conflict"]["word"] in ("low", "some", "high")
     assert rows["one"]["conflict"]["layers"] == 1
     assert "conflict" not in rows["other base"]
-    assert all("conflict" not in row for row in studio.loras("starter"))
+    assert all("conflict" not in row for row in studio.catalogue.loras("starter"))
     assert json.dumps(list(rows.values()), allow_nan=False)
-    one = studio.lora_conflict("starter", "canny", "one", -0.5)
+    one = studio.catalogue.conflict("starter", "canny", "one", -0.5)
     assert one.ratio == pytest.approx(rows["one"]["conflict"]["ratio"] / 2)
     assert one.cosine == pytest.approx(-rows["one"]["conflict"]["cosine"])
-    assert studio.lora_conflict("starter", "depth", "one").word == "none"
+    assert studio.catalogue.conflict("starter", "depth", "one").word == "none"
     with pytest.raises(ValueError, match="no adapter for 'segmentation'"):
-        studio.lora_conflict("starter", "segmentation", "one")
+        studio.catalogue.conflict("starter", "segmentation", "one")

@@ -17,11 +17,11 @@ STARTER = Path(__file__).parents[2] / "assets" / "starter"
 def test_an_added_lora_is_listed_at_once_and_never_hides_another(models, tmp_path):
     studio = Studio(output_dir=tmp_path / "out", presets_dir=models, lora_dirs=[tmp_path / "mine"])
     save_lora(tmp_path / "one.safetensors", 11)
-    before = {row["name"] for row in studio.loras()}
-    assert studio.add_lora("starter", tmp_path / "one.safetensors") == "one 2"  # the model has another `one`
-    assert {row["name"] for row in studio.loras()} == before | {"one 2"}
-    assert studio.resolve("starter", "canny", loras=["one 2"]).loras[0].name == "one 2"
-    assert studio.lora_conflict("starter", "canny", "one 2").word in ("low", "some", "high")
+    before = {row["name"] for row in studio.catalogue.loras()}
+    assert studio.catalogue.add_lora("starter", tmp_path / "one.safetensors") == "one 2"  # the model has another `one`
+    assert {row["name"] for row in studio.catalogue.loras()} == before | {"one 2"}
+    assert studio.catalogue.resolve("starter", "canny", loras=["one 2"]).loras[0].name == "one 2"
+    assert studio.catalogue.conflict("starter", "canny", "one 2").word in ("low", "some", "high")
     assert sorted(file.name for file in (tmp_path / "mine").iterdir()) == ["one 2.safetensors"]
 
 
@@ -31,11 +31,11 @@ def test_a_lora_of_another_family_is_refused_for_this_model(models, tmp_path):
     with pytest.raises(
         ControlNeXtError, match=r"'new\.safetensors' was not added\. It was made for a sdxl base model"
     ):
-        studio.add_lora("starter", source, "new.safetensors")
+        studio.catalogue.add_lora("starter", source, "new.safetensors")
     assert not (tmp_path / "mine").exists()
     nowhere = Studio(output_dir=tmp_path / "out", presets_dir=models)
     with pytest.raises(ControlNeXtError, match="no folder for your LoRAs"):
-        nowhere.add_lora("starter", models / "loras" / "one.safetensors")
+        nowhere.catalogue.add_lora("starter", models / "loras" / "one.safetensors")
 
 
 INDEX = STARTER / "base" / "unet" / "diffusion_pytorch_model.safetensors.index.json"

@@ -173,12 +173,12 @@ def test_loras_of_the_model_and_of_the_user_are_listed(folder, tmp_path):
         place.mkdir(exist_ok=True)
         (place / f"{name}.safetensors").write_bytes(b"rubbish")
     studio = Studio(output_dir=tmp_path / "out", presets_dir=folder, lora_dirs=[mine])
-    rows = studio.loras()
+    rows = studio.catalogue.loras()
     assert [row["name"] for row in rows] == ["night", "own"]
     assert not any(row["usable"] for row in rows)
     assert "damaged" in rows[0]["reason"]
     with pytest.raises(ControlNeXtError, match="There is no model"):
-        studio.loras("nothing")
+        studio.catalogue.loras("nothing")
 
 
 def test_a_folder_without_presets_is_a_sentence(tmp_path):

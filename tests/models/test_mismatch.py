@@ -136,4 +136,4 @@ def test_the_studio_refuses_before_anything_is_loaded(tmp_path, monkeypatch):
     monkeypatch.setattr(Engine, "load", lambda *args: pytest.fail("it was loaded"))
     studio = Studio(output_dir=tmp_path / "out", presets_dir=tmp_path, device="cpu")
     with pytest.raises(MismatchError):
-        studio.generate(studio.resolve("mine", "canny", seed=1), Image.new("RGB", (64, 64)))
+        studio.generate(studio.catalogue.resolve("mine", "canny", seed=1), Image.new("RGB", (64, 64)))

@@ -61,7 +61,7 @@ def online(held, tmp_path, monkeypatch):
 
 
 def row_of(studio, name):
-    return next(row for row in studio.models() if row["name"] == name)
+    return next(row for row in studio.catalogue.models() if row["name"] == name)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -75,7 +75,7 @@ def test_a_released_model_is_downloaded_loaded_and_controls(online, tmp_path, mo
     kind = row["annotators"][0]
     condition = Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8))
     size = PRESETS[name].sizes.minimum
-    recipe = studio.resolve(name, kind, prompt="x", seed=1, num_inference_steps=2, width=size, height=size)
+    recipe = studio.catalogue.resolve(name, kind, prompt="x", seed=1, num_inference_steps=2, width=size, height=size)
     assert recipe.scheduler == "unipc"
     assert recipe.gamma == (0.35 if name == "sdxl-anime" else 1.0)
     told = []
@@ -103,7 +103,7 @@ def test_every_adapter_of_a_model_loads(online, tmp_path):
     studio = Studio(output_dir=tmp_path / "out", device="cpu", threads=1)
     condition = Image.new("RGB", (64, 64), "white")
     for kind in PRESETS["sd15"].adapters:
-        recipe = studio.resolve("sd15", kind, seed=1, num_inference_steps=1, width=256, height=256)
+        recipe = studio.catalogue.resolve("sd15", kind, seed=1, num_inference_steps=1, width=256, height=256)
         assert studio.generate(recipe, condition).files
 
 
@@ -137,4 +137,4 @@ def test_a_video_model_is_listed_and_refused_with_a_sentence(tmp_path, name):
     from controlnext.models.presets import PresetError
 
     with pytest.raises(PresetError, match=r"made for video: .* makes no single pictures"):
-        studio.generate(studio.resolve(name, "pose", seed=1), Image.new("RGB", (64, 64)))
+        studio.generate(studio.catalogue.resolve(name, "pose", seed=1), Image.new("RGB", (64, 64)))

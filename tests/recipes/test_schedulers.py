@@ -32,7 +32,9 @@ def test_the_starter_has_zero_terminal_snr():
 @pytest.mark.parametrize("name", SCHEDULERS)
 @pytest.mark.parametrize("steps", [1, 4])
 def test_every_sampler_makes_finite_pictures(studio, name, steps):
-    recipe = studio.resolve("starter", "canny", prompt="x", seed=1, num_inference_steps=steps, scheduler=name)
+    recipe = studio.catalogue.resolve(
+        "starter", "canny", prompt="x", seed=1, num_inference_steps=steps, scheduler=name
+    )
     previews = []
     condition = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
     result = studio.generate(recipe, condition, on_progress=lambda p: previews.append(p.preview) if p.step else None)
@@ -48,7 +50,7 @@ def test_every_sampler_makes_finite_pictures(studio, name, steps):
 def test_samplers_differ(studio):
     made = {}
     for name in (None, *SCHEDULERS):
-        recipe = studio.resolve("starter", prompt="x", seed=1, num_inference_steps=6, scheduler=name)
+        recipe = studio.catalogue.resolve("starter", prompt="x", seed=1, num_inference_steps=6, scheduler=name)
         made[name] = np.asarray(studio.generate(recipe, None).images[0])
     assert np.array_equal(made.pop(None), made["ddim"])  # this base's own
     names = list(made)

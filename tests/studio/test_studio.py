@@ -19,7 +19,7 @@ from controlnext.studio.studio import Cancelled, Studio, StudioError
 
 
 def test_a_recipe_becomes_saved_pictures_that_carry_it(studio):
-    recipe = studio.resolve("starter", "canny", prompt="a person 🧍", seed=5, num_images=3)
+    recipe = studio.catalogue.resolve("starter", "canny", prompt="a person 🧍", seed=5, num_images=3)
     result = studio.generate(recipe, picture())
     assert [image.size for image in result.images] == [(64, 64)] * 3
     assert result.seeds == [5, 6, 7]
@@ -36,17 +36,19 @@ def test_a_recipe_becomes_saved_pictures_that_carry_it(studio):
 
 
 def test_the_same_recipe_gives_the_same_pixels_whatever_came_before(studio, models, tmp_path):
-    recipe = studio.resolve("starter", "canny", prompt="x", seed=2**40, num_images=2, loras=["one"], scheduler="unipc")
+    recipe = studio.catalogue.resolve(
+        "starter", "canny", prompt="x", seed=2**40, num_images=2, loras=["one"], scheduler="unipc"
+    )
     first = pixels(studio.generate(recipe, picture()))
-    studio.generate(studio.resolve("starter", "pose", prompt="y", seed=1, loras=[("two", -1)]), picture(1))
-    studio.generate(studio.resolve("starter", prompt="z", seed=1), None)
+    studio.generate(studio.catalogue.resolve("starter", "pose", prompt="y", seed=1, loras=[("two", -1)]), picture(1))
+    studio.generate(studio.catalogue.resolve("starter", prompt="z", seed=1), None)
     assert same(pixels(studio.generate(recipe, picture())), first)
     fresh = Studio(output_dir=tmp_path / "other", presets_dir=models, device="cpu", threads=1)
     assert same(pixels(fresh.generate(recipe, picture())), first)
 
 
 def test_a_saved_picture_restores_itself(studio):
-    recipe = studio.resolve("starter", "pose", prompt="x", seed=9, num_images=2, width=72, height=96)
+    recipe = studio.catalogue.resolve("starter", "pose", prompt="x", seed=9, num_images=2, width=72, height=96)
     made = studio.generate(recipe, picture(size=(200, 100)))
     again = studio.generate(read_png(made.files[1]), read_condition(made.files[1]))
     assert again.seeds == [10]
@@ -59,7 +61,7 @@ def test_a_saved_picture_restores_itself(studio):
 def test_control_gamma_alpha_window_and_loras_all_matter(studio):
     def made(**values):
         given = {"prompt": "x", "seed": 3, "gamma": 1.0, **values}
-        return pixels(studio.generate(studio.resolve("starter", "canny", **given), picture()))[0]
+        return pixels(studio.generate(studio.catalogue.resolve("starter", "canny", **given), picture()))[0]
 
     full = made()
     variants = [
@@ -79,13 +81,13 @@ def test_control_gamma_alpha_window_and_loras_all_matter(studio):
     for index, variant in enumerate(variants):
         assert not np.array_equal(variant, full), index
         assert not any(np.array_equal(variant, other) for other in variants[:index]), index
-    bare = pixels(studio.generate(studio.resolve("starter", prompt="x", seed=3), None))[0]
+    bare = pixels(studio.generate(studio.catalogue.resolve("starter", prompt="x", seed=3), None))[0]
     assert np.array_equal(made(gamma=0.0, alpha=0.0), bare)
 
 
 def test_control_is_computed_once_for_a_batch_and_kept_for_the_next_run(studio, monkeypatch):
     calls = count_forwards(monkeypatch)
-    recipe = studio.resolve("starter", "canny", prompt="x", seed=3, num_images=4, num_inference_steps=3)
+    recipe = studio.catalogue.resolve("starter", "canny", prompt="x", seed=3, num_images=4, num_inference_steps=3)
     studio.generate(recipe, picture(77))
     assert len(calls) == 3
     studio.generate(recipe.replace(seed=8, prompt="y"), picture(77))
@@ -96,7 +98,7 @@ def test_control_is_computed_once_for_a_batch_and_kept_for_the_next_run(studio, 
 
 def test_progress_counts_every_step_with_previews_and_time_left(studio):
     seen = []
-    recipe = studio.resolve("starter", "canny", prompt="x", seed=3, num_images=3, num_inference_steps=4)
+    recipe = studio.catalogue.resolve("starter", "canny", prompt="x", seed=3, num_images=3, num_inference_steps=4)
     studio.generate(recipe, picture(), on_progress=seen.append)
     drawing = [progress for progress in seen if progress.stage == "Drawing"]
     assert [progress.step for progress in drawing] == [0, 1, 2, 3, 4, 4, 5, 6, 7, 8]
@@ -116,7 +118,7 @@ def test_stop_between_batches_keeps_what_is_made(studio):
         if progress.step == 5:
             cancel.set()
 
-    recipe = studio.resolve("starter", "canny", prompt="x", seed=3, num_images=6, num_inference_steps=4)
+    recipe = studio.catalogue.resolve("starter", "canny", prompt="x", seed=3, num_images=6, num_inference_steps=4)
     result = studio.generate(recipe, picture(), on_progress=stop_in_the_second_batch, cancel=cancel)
     assert result.stopped
     assert result.seeds == [3, 4]
@@ -125,7 +127,7 @@ def test_stop_between_batches_keeps_what_is_made(studio):
 
 
 def test_stop_before_a_picture_raises_and_leaves_the_model_as_it_was(studio):
-    recipe = studio.resolve("starter", "canny", prompt="x", seed=3)
+    recipe = studio.catalogue.resolve("starter", "canny", prompt="x", seed=3)
     before = pixels(studio.generate(recipe, picture()))
     cancel = threading.Event()
     steps = []
@@ -146,7 +148,7 @@ def test_stop_before_a_picture_raises_and_leaves_the_model_as_it_was(studio):
 
 def test_a_picture_that_only_waits_to_be_decoded_is_kept(studio):
     cancel = threading.Event()
-    recipe = studio.resolve("starter", "canny", prompt="x", seed=3, num_images=4)
+    recipe = studio.catalogue.resolve("starter", "canny", prompt="x", seed=3, num_images=4)
     last = recipe.num_inference_steps
     result = studio.generate(
         recipe, picture(), cancel=cancel, on_progress=lambda progress: cancel.set() if progress.step == last else None
@@ -156,7 +158,7 @@ def test_a_picture_that_only_waits_to_be_decoded_is_kept(studio):
 
 
 def test_runs_take_turns_and_a_waiting_one_can_be_stopped(studio):
-    recipe = studio.resolve("starter", "canny", prompt="x", seed=3, num_inference_steps=4)
+    recipe = studio.catalogue.resolve("starter", "canny", prompt="x", seed=3, num_inference_steps=4)
     inside, go_on, cancel = threading.Event(), threading.Event(), threading.Event()
     made, stages, errors = [], [], []
 
@@ -201,7 +203,7 @@ def out_of_memory_for(studio, monkeypatch, most):
 
 
 def test_a_batch_too_large_is_made_in_halves(studio, monkeypatch):
-    recipe = studio.resolve("starter", "canny", prompt="x", seed=3, num_images=3)
+    recipe = studio.catalogue.resolve("starter", "canny", prompt="x", seed=3, num_images=3)
     studio.generate(recipe, picture())
     out_of_memory_for(studio, monkeypatch, most=1)
     result = studio.generate(recipe, picture())
@@ -209,7 +211,7 @@ def test_a_batch_too_large_is_made_in_halves(studio, monkeypatch):
 
 
 def test_out_of_memory_is_a_sentence_and_the_studio_keeps_serving(studio, monkeypatch):
-    recipe = studio.resolve("starter", "canny", prompt="x", seed=3)
+    recipe = studio.catalogue.resolve("starter", "canny", prompt="x", seed=3)
     before = pixels(studio.generate(recipe, picture()))
     with monkeypatch.context() as patch:
         out_of_memory_for(studio, patch, most=0)
@@ -224,7 +226,7 @@ def test_out_of_memory_while_loading_is_a_sentence(studio, models, tmp_path, mon
     def fail(*args):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 12 bytes")
 
-    recipe = studio.resolve("starter", "canny", prompt="x", seed=3)
+    recipe = studio.catalogue.resolve("starter", "canny", prompt="x", seed=3)
     before = pixels(studio.generate(recipe, picture()))
     with monkeypatch.context() as patch:
         patch.setattr(studio._engine, "prepare", fail)
@@ -258,13 +260,13 @@ def test_a_run_during_the_warm_up_says_what_it_waits_for(models, tmp_path, monke
         stages.append(progress.stage)
         go_on.set()
 
-    assert studio.generate(studio.resolve("starter", "canny", seed=1), picture(), on_progress=note).files
+    assert studio.generate(studio.catalogue.resolve("starter", "canny", seed=1), picture(), on_progress=note).files
     warming.join(10)
     assert stages[:2] == ["Loading the model", "Drawing"]
 
 
 def test_overflow_is_a_sentence(studio, monkeypatch):
-    recipe = studio.resolve("starter", "canny", prompt="x", seed=3)
+    recipe = studio.catalogue.resolve("starter", "canny", prompt="x", seed=3)
     studio.generate(recipe, picture())
     unet = studio._engine.pipeline.unet
     hook = unet.register_forward_hook(lambda module, args, output: (output[0] * torch.nan,))
@@ -276,7 +278,7 @@ def test_overflow_is_a_sentence(studio, monkeypatch):
 
 
 def test_a_full_disk_is_a_sentence_that_counts_what_is_safe(studio, monkeypatch):
-    recipe = studio.resolve("starter", "canny", prompt="x", seed=3, num_images=4)
+    recipe = studio.catalogue.resolve("starter", "canny", prompt="x", seed=3, num_images=4)
     save = studio.gallery.save
     saved = []
 
@@ -297,17 +299,19 @@ def test_an_unwritable_folder_is_found_before_the_work(studio, monkeypatch, tmp_
     monkeypatch.setattr(studio.gallery, "output_dir", tmp_path / "file")
     seen = []
     with pytest.raises(GalleryError, match="not a folder"):
-        studio.generate(studio.resolve("starter", "canny", seed=1), picture(), on_progress=seen.append)
+        studio.generate(studio.catalogue.resolve("starter", "canny", seed=1), picture(), on_progress=seen.append)
     assert seen == []
 
 
 def test_condition_and_kind_must_go_together(studio):
     with pytest.raises(RecipeError, match="asks for canny control, but no condition picture"):
-        studio.generate(studio.resolve("starter", "canny", seed=1), None)
+        studio.generate(studio.catalogue.resolve("starter", "canny", seed=1), None)
     with pytest.raises(RecipeError, match="needs the kind it is of; choose one of canny, pose, depth"):
-        studio.generate(studio.resolve("starter", "none", seed=1), picture())
-    given = studio.generate(studio.resolve("starter", "none", adapter="canny", seed=1, prompt="x"), picture())
-    made = studio.generate(studio.resolve("starter", "canny", seed=1, prompt="x"), picture())
+        studio.generate(studio.catalogue.resolve("starter", "none", seed=1), picture())
+    given = studio.generate(
+        studio.catalogue.resolve("starter", "none", adapter="canny", seed=1, prompt="x"), picture()
+    )
+    made = studio.generate(studio.catalogue.resolve("starter", "canny", seed=1, prompt="x"), picture())
     assert same(pixels(given), pixels(made))
 
 
@@ -319,17 +323,17 @@ def test_a_model_without_weights_is_a_sentence(studio, models):
     (models / "hollow.yaml").write_text(text.replace("path: base", "path: hollow"))
     try:
         with pytest.raises(ControlNeXtError, match=r"weights of Tiny are not there: .*nowhere holds no model_index"):
-            studio.generate(studio.resolve("gone", "canny", seed=1), picture())
+            studio.generate(studio.catalogue.resolve("gone", "canny", seed=1), picture())
         with pytest.raises(ControlNeXtError, match=r"Tiny cannot be loaded from .*hollow"):
-            studio.generate(studio.resolve("hollow", "canny", seed=1), picture())
-        rows = {row["name"]: row for row in studio.models()}
+            studio.generate(studio.catalogue.resolve("hollow", "canny", seed=1), picture())
+        rows = {row["name"]: row for row in studio.catalogue.models()}
         assert not rows["gone"]["usable"]
         assert "cannot be loaded" in rows["hollow"]["reason"]
         assert rows["starter"]["usable"]
     finally:
         for name in ("gone", "hollow"):
             (models / f"{name}.yaml").unlink()
-    assert studio.generate(studio.resolve("starter", "canny", seed=1), picture()).files
+    assert studio.generate(studio.catalogue.resolve("starter", "canny", seed=1), picture()).files
 
 
 def test_a_damaged_adapter_is_a_sentence(studio, models):
@@ -339,18 +343,20 @@ def test_a_damaged_adapter_is_a_sentence(studio, models):
     (models / "other.yaml").write_text(text)
     try:
         with pytest.raises(ControlNeXtError, match=r"controlnet\.safetensors"):
-            studio.generate(studio.resolve("other", "depth", seed=1), picture())
-        assert studio.generate(studio.resolve("other", "canny", seed=1), picture()).files
+            studio.generate(studio.catalogue.resolve("other", "depth", seed=1), picture())
+        assert studio.generate(studio.catalogue.resolve("other", "canny", seed=1), picture()).files
     finally:
         (models / "depth" / "kept").rename(models / "depth" / "controlnet.safetensors")
         (models / "other.yaml").unlink()
 
 
 def test_long_prompts_and_changed_weights_are_noted(studio):
-    recipe = studio.resolve("starter", "canny", prompt="a b c d e f g h i j k l m n o p", seed=1)
+    recipe = studio.catalogue.resolve("starter", "canny", prompt="a b c d e f g h i j k l m n o p", seed=1)
     (note,) = studio.generate(recipe, picture()).notes
     assert note == "The prompt is longer than Tiny reads; it does not see: 'o p'."
-    recipe = studio.resolve("starter", "canny", seed=1).replace(weights={"base": "old"}, condition_sha256="old")
+    recipe = studio.catalogue.resolve("starter", "canny", seed=1).replace(
+        weights={"base": "old"}, condition_sha256="old"
+    )
     notes = studio.generate(recipe, picture()).notes
     assert [note.split(",")[0] for note in notes] == [
         "The recipe was made with other weights (base)",
@@ -361,19 +367,24 @@ def test_long_prompts_and_changed_weights_are_noted(studio):
 def test_adherence_is_measured_with_the_conditions_own_settings(studio):
     annotators = studio._annotators = Annotators()
     settings = {"low": 10, "backend": "opencv"}
-    recipe = studio.resolve("starter", "canny", prompt="x", seed=1, num_images=2, annotator_settings=settings)
+    recipe = studio.catalogue.resolve(
+        "starter", "canny", prompt="x", seed=1, num_images=2, annotator_settings=settings
+    )
     result = studio.generate(recipe, picture())
     assert annotators.calls == [("canny", {"low": 10})] * 2
     assert result.adherence_name == "edge F1"
     assert all(0 <= value <= 1 for value in result.adherence)
     assert read_facts(result.files[0]) == {"adherence": round(result.adherence[0], 4), "adherence_name": "edge F1"}
     annotators.calls.clear()
-    studio.generate(studio.resolve("starter", "depth", seed=1, annotator_settings={"backend": "midas"}), picture())
     studio.generate(
-        studio.resolve("starter", "none", adapter="canny", seed=1, annotator_settings={"invert": True}), picture()
+        studio.catalogue.resolve("starter", "depth", seed=1, annotator_settings={"backend": "midas"}), picture()
+    )
+    studio.generate(
+        studio.catalogue.resolve("starter", "none", adapter="canny", seed=1, annotator_settings={"invert": True}),
+        picture(),
     )
     assert annotators.calls == [("depth", {"backend": "starter"}), ("canny", {})]
-    assert studio.generate(studio.resolve("starter", seed=1), None).adherence == [None]
+    assert studio.generate(studio.catalogue.resolve("starter", seed=1), None).adherence == [None]
 
 
 def test_adherence_of_a_pose_uses_the_people_it_was_given(studio):
@@ -383,7 +394,7 @@ def test_adherence_of_a_pose_uses_the_people_it_was_given(studio):
     studio._annotators = SimpleNamespace(
         annotate=lambda name, image, **options: Annotation(image, {"people": [moved]})
     )
-    recipe = studio.resolve("starter", "pose", prompt="x", seed=1)
+    recipe = studio.catalogue.resolve("starter", "pose", prompt="x", seed=1)
     assert studio.generate(recipe, wide).adherence == [1.0]
     assert studio.generate(recipe, wide.image).adherence == [1.0]  # read from the drawing
 
@@ -396,7 +407,7 @@ def test_what_fails_in_measuring_never_costs_a_picture(studio):
 
         return fail
 
-    recipe = studio.resolve("starter", "depth", prompt="x", seed=1)
+    recipe = studio.catalogue.resolve("starter", "depth", prompt="x", seed=1)
     studio._annotators = SimpleNamespace(annotate=fail_with(RuntimeError("no weights")))
     assert studio.generate(recipe, picture()).adherence == [None]
     studio._annotators = SimpleNamespace(annotate=fail_with(NobodyFound("no person")))
@@ -412,11 +423,11 @@ def test_warm_up_makes_ready_and_never_raises(models, tmp_path):
     empty = Studio(output_dir=tmp_path / "out", presets_dir=tmp_path)
     empty.warm_up()
     assert not empty.ready
-    assert empty.models() == []
+    assert empty.catalogue.models() == []
 
 
 def test_unet_is_clean_after_control(studio):
-    studio.generate(studio.resolve("starter", "canny", seed=1), picture())
-    studio.generate(studio.resolve("starter", seed=1), None)
+    studio.generate(studio.catalogue.resolve("starter", "canny", seed=1), picture())
+    studio.generate(studio.catalogue.resolve("starter", seed=1), None)
     hooks = studio._engine.pipeline.unet._forward_pre_hooks.values()
     assert not any(isinstance(getattr(hook, "__self__", None), Injection) for hook in hooks)

@@ -12,7 +12,7 @@ from controlnext.recipes.png import read_facts, read_inputs, read_png
 
 def recipe_of(studio, *further, **values):
     given = {"prompt": "x", "seed": 3, "gamma": 1.0, **values}
-    return studio.resolve("starter", "canny", controls=list(further), **given)
+    return studio.catalogue.resolve("starter", "canny", controls=list(further), **given)
 
 
 def two(first=0, second=1):
@@ -102,7 +102,7 @@ def test_a_start_picture_shortens_the_run_and_shows_through(studio, monkeypatch)
     assert not same(pixels(windowed), pixels(half))
     assert not same(pixels(studio.generate(recipe, Inputs((picture(40),), picture(3)))), pixels(half))
     assert half.recipe.init_sha256
-    words = studio.resolve("starter", prompt="x", seed=3)
+    words = studio.catalogue.resolve("starter", prompt="x", seed=3)
     assert studio.generate(words, Inputs((), picture(2))).recipe.strength == 0.75
 
 
@@ -134,4 +134,4 @@ def test_what_a_mask_leaves_black_stays_to_the_pixel(studio):
 )
 def test_what_does_not_go_together_is_a_sentence(studio, values, given, says):
     with pytest.raises(ControlNeXtError, match=says):
-        studio.generate(studio.resolve("starter", "canny", prompt="x", seed=1, **values), given)
+        studio.generate(studio.catalogue.resolve("starter", "canny", prompt="x", seed=1, **values), given)

@@ -94,9 +94,11 @@ def test_the_page_and_the_command_line_take_the_result_as_a_model(tiny_base, pho
     (tmp_path / "presets").mkdir()
     (tmp_path / "presets" / "mine.yaml").write_bytes(RunFolder(tmp_path / "run").preset.read_bytes())
     studio = Studio(output_dir=tmp_path / "out", presets_dir=tmp_path / "presets", device="cpu", threads=1)
-    row = studio.models()[0]
+    row = studio.catalogue.models()[0]
     assert (row["name"], row["annotators"], row["state"]) == ("mine", ["canny"], "ready")
-    recipe = studio.resolve("mine", "canny", prompt="a square", width=128, height=128, num_inference_steps=2, seed=1)
+    recipe = studio.catalogue.resolve(
+        "mine", "canny", prompt="a square", width=128, height=128, num_inference_steps=2, seed=1
+    )
     result = studio.generate(recipe, Inputs(conditions=(Image.new("RGB", (128, 128)),)))
     assert result.files[0].is_file()
 

@@ -4,14 +4,17 @@ import inspect
 from types import SimpleNamespace
 
 import pytest
-from ui_fakes import FakeAnnotators, FakeStudio
+from ui_fakes import FakeAnnotators, FakeCatalogue, FakeStudio
 from video_fakes import FakeAnimator
 
 import annotators
 from controlnext.animation.animator import Animator
 from controlnext.animation.driving import PoseTools
+from controlnext.models.catalogue import Catalogue
 from controlnext.studio.protocols import Annotators
 from controlnext.studio.studio import Studio
+
+PAIRS = ((FakeStudio, Studio), (FakeCatalogue, Catalogue), (FakeAnimator, Animator))
 
 OF_ANNOTATORS = [
     name
@@ -54,11 +57,7 @@ def test_annotators_keep_the_protocol(package, name):
 
 @pytest.mark.parametrize(
     ("fake", "real", "name"),
-    [
-        (fake, real, name)
-        for fake, real in ((FakeStudio, Studio), (FakeAnimator, Animator))
-        for name in functions(fake)
-    ],
+    [(fake, real, name) for fake, real in PAIRS for name in functions(fake)],
 )
 def test_fakes_keep_the_signatures_of_the_real_classes(fake, real, name):
     serves(getattr(fake, name), getattr(real, name))

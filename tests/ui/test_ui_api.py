@@ -214,6 +214,6 @@ def test_files_that_are_no_pictures_give_the_sentence(client, tmp_path, content,
 
 
 def test_an_error_nobody_foresaw_is_a_sentence_too(client, served, picture, monkeypatch):
-    monkeypatch.setattr(served[1], "resolve", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(served[1].catalogue, "resolve", lambda *_, **__: 1 / 0)
     with pytest.raises(Exception, match="its console says why"):
         client.predict(handle_file(picture), api_name="/generate")

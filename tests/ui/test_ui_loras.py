@@ -51,7 +51,7 @@ def test_the_line_shows_what_there_is_and_escapes_it():
 
 
 def test_refresh_keeps_what_is_chosen_while_it_is_there(events, studio):
-    studio.added.append("new")
+    studio.catalogue.added.append("new")
     message, *rows = events.refresh("starter", "clay", "gone", NO_LORA)
     assert [row["value"] for row in rows] == ["clay", NO_LORA, NO_LORA]
     assert rows[0]["choices"] == [NO_LORA, "night", "clay", "new"]
@@ -63,7 +63,7 @@ def test_dropped_files_are_added_chosen_and_refused_with_a_sentence(events, stud
     paths = [str(tmp_path / name) for name in ("a.safetensors", "b.pt", "c.safetensors")]
     cleared, message, *rows = events.upload("starter", paths, "night", NO_LORA, None)
     assert cleared is None
-    assert studio.added == ["a", "c"]
+    assert studio.catalogue.added == ["a", "c"]
     assert [row["value"] for row in rows] == ["night", "a", "c"]
     assert "Added: a, c." in message
     assert "&lt;no&gt; LoRA file" in message

@@ -54,6 +54,6 @@ def test_a_model_without_the_shown_control_takes_one_of_its_own(studio):
     assert annotator["value"] == "depth"
     assert "Its base model is not downloaded." in model["info"]
     assert ("SDXL (not here)", "sdxl") in model["choices"]
-    assert gamma["value"] == studio.resolve("sdxl", "depth").gamma
+    assert gamma["value"] == studio.catalogue.resolve("sdxl", "depth").gamma
     assert events.model_defaults("sdxl", "canny")[0]["value"] == "canny"
     assert events.model_defaults("starter", "pose")[0]["value"] == "pose"

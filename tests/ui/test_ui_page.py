@@ -188,7 +188,7 @@ def test_error_texts_cannot_carry_markup_into_the_page(events):
 
 @pytest.fixture
 def saved(studio, picture, tmp_path) -> Path:
-    recipe = studio.resolve(
+    recipe = studio.catalogue.resolve(
         "starter", "canny", prompt="saved", seed=9, gamma=2.5, num_inference_steps=7, width=288, height=224,
         loras=[{"name": "night", "weight": 0.6}], annotator_settings={"low": 33},
     )  # fmt: skip
@@ -244,8 +244,8 @@ def test_restore_tells_what_is_not_here(events, studio, saved, monkeypatch):
     warnings = []
     monkeypatch.setattr(gr, "Info", lambda *_, **__: None)
     monkeypatch.setattr(gr, "Warning", lambda text, **_: warnings.append(text))
-    monkeypatch.setattr(studio, "models", lambda: [])
-    monkeypatch.setattr(studio, "loras", lambda model=None: [])
+    monkeypatch.setattr(studio.catalogue, "models", lambda: [])
+    monkeypatch.setattr(studio.catalogue, "loras", lambda model=None: [])
     Restore(events.tab, studio, {}).uploaded(str(saved), False)
     assert "'starter'" in warnings[0]
     assert "night" in warnings[1]
@@ -265,14 +265,14 @@ def test_chip_says_ready_loading_or_what_is_missing(studio: FakeStudio, monkeypa
     settled, html = chip_html(studio)
     assert not settled
     assert "Loading" in html
-    monkeypatch.setattr(studio, "models", lambda: [{"usable": False, "reason": "no <weights>"}])
+    monkeypatch.setattr(studio.catalogue, "models", lambda: [{"usable": False, "reason": "no <weights>"}])
     settled, html = chip_html(studio)
     assert settled
     assert "no &lt;weights&gt;" in html
 
 
 def test_status_names_everything_and_every_reason(studio):
-    html = status_html(studio.models(), studio.annotators.status(), studio.loras())
+    html = status_html(studio.catalogue.models(), studio.annotators.status(), studio.catalogue.loras())
     assert all(name.title() in html for name in KINDS)
     assert "Its base model is not downloaded." in html
     assert "It was trained for SDXL." in html

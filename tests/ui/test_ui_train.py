@@ -283,8 +283,8 @@ def test_fields_begin_as_the_presets_say(train, studio):
         name: value for name, value in defaults("starter").items() if name != "minutes"
     }
     assert train.tab.start.value == "starter/segmentation"
-    assert families(studio.models()) == ["starter", "sdxl"]
-    assert starts(studio.models(), "sdxl") == [NO_START, "sdxl/canny", "sdxl/depth"]
+    assert families(studio.catalogue.models()) == ["starter", "sdxl"]
+    assert starts(studio.catalogue.models(), "sdxl") == [NO_START, "sdxl/canny", "sdxl/depth"]
     updates = train.events.choose_family("sdxl")
     assert updates[1]["value"] == NO_START
     assert updates[3 + list(train.tab.fields).index("gamma")] == 0.35
@@ -455,18 +455,18 @@ def test_use_it_now_makes_a_model_and_shows_it_in_the_image_tab(train, photos, s
         updates[part] for part in (train.tab.used, train.use.tabs, shown.annotator, shown.model, shown.gamma)
     )
     assert updates[shown.panels["canny"].widgets["low"]] == 33
-    assert studio.trained == {"starter-canny": ["canny"]}
+    assert studio.catalogue.trained == {"starter-canny": ["canny"]}
     assert str(train.trainings.run("starter-canny").adapter) in note
     assert tabs.selected == "image"
     assert (annotator["value"], model["value"]) == ("canny", "starter-canny")
     assert "starter-canny" in [name for _, name in model["choices"]]
-    assert gamma["value"] == studio.resolve("starter-canny", "canny").gamma
+    assert gamma["value"] == studio.catalogue.resolve("starter-canny", "canny").gamma
     with zipfile.ZipFile(train.use.pack("starter-canny")) as file:
         assert file.namelist() == ["starter-canny/weights.safetensors"]
 
 
 def test_a_condition_of_ones_own_is_chosen_in_the_image_tab_and_uploaded_ready(train, studio, picture):
-    studio.trained["mine"] = ["scribble"]
+    studio.catalogue.trained["mine"] = ["scribble"]
     image = train.image
     annotator, *_ = image.model_defaults("mine", "pose")
     assert annotator["value"] == "scribble"
@@ -527,7 +527,7 @@ def test_uploaded_pictures_become_a_model_of_the_studio(photos, tmp_path):
     assert "1,414,336" in shown[train.tab.facts]
     assert "broken.png" in shown[train.tab.facts]
     model = train.use.use("mine")[train.image.tab.model]["value"]
-    row = next(row for row in studio.models() if row["name"] == model)
+    row = next(row for row in studio.catalogue.models() if row["name"] == model)
     assert (row["usable"], row["annotators"], row["description"][-14:]) == (True, ["canny"], "After 2 steps.")
-    recipe = studio.resolve(model, "canny", prompt="a square", num_inference_steps=1, width=128, height=128)
+    recipe = studio.catalogue.resolve(model, "canny", prompt="a square", num_inference_steps=1, width=128, height=128)
     assert studio.generate(recipe, Image.new("RGB", (128, 128))).files[0].is_file()

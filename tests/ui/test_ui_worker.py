@@ -14,7 +14,7 @@ from controlnext.ui.worker import Runs, run_in_thread
 
 
 def test_run_yields_progress_and_the_result_last(studio):
-    reports = list(run_in_thread(studio, studio.resolve(), None, threading.Event()))
+    reports = list(run_in_thread(studio, studio.catalogue.resolve(), None, threading.Event()))
     assert len(reports[-1].images) == 1
     steps = [report.step for report in reports[:-1]]
     assert steps == sorted(steps)
@@ -23,7 +23,7 @@ def test_run_yields_progress_and_the_result_last(studio):
 
 def test_run_merges_what_the_reader_is_too_slow_for_and_keeps_the_newest_preview(studio):
     reports = []
-    for report in run_in_thread(studio, studio.resolve(), None, threading.Event()):
+    for report in run_in_thread(studio, studio.catalogue.resolve(), None, threading.Event()):
         reports.append(report)
         time.sleep(0.05)
     assert len(reports) < 20
@@ -37,14 +37,14 @@ def test_run_raises_what_the_studio_raised(studio, monkeypatch):
     monkeypatch.setattr(studio, "generate", fail)
     cancel = threading.Event()
     with pytest.raises(RecipeError, match="no"):
-        list(run_in_thread(studio, studio.resolve(), None, cancel))
+        list(run_in_thread(studio, studio.catalogue.resolve(), None, cancel))
     assert not cancel.is_set()  # by which the page tells an error from a stop
 
 
 def test_run_stops_after_a_step_when_cancelled(studio):
     studio.step_seconds = 0.02
     cancel = threading.Event()
-    reports = run_in_thread(studio, studio.resolve(num_inference_steps=100), None, cancel)
+    reports = run_in_thread(studio, studio.catalogue.resolve(num_inference_steps=100), None, cancel)
     next(reports)
     cancel.set()
     with pytest.raises(Cancelled):
@@ -54,7 +54,7 @@ def test_run_stops_after_a_step_when_cancelled(studio):
 
 def test_run_stops_when_the_reader_goes_away(studio):
     studio.step_seconds = 0.02
-    reports = run_in_thread(studio, studio.resolve(num_inference_steps=100), None, threading.Event())
+    reports = run_in_thread(studio, studio.catalogue.resolve(num_inference_steps=100), None, threading.Event())
     next(reports)
     reports.close()
     time.sleep(0.1)
@@ -66,7 +66,7 @@ def test_run_that_waits_for_another_one_can_be_stopped_at_once(studio):
     cancel = threading.Event()
     with studio.lock:
         cancel.set()
-        assert list(run_in_thread(studio, studio.resolve(), None, cancel)) == []
+        assert list(run_in_thread(studio, studio.catalogue.resolve(), None, cancel)) == []
 
 
 def test_runs_stop_only_their_own_page():
@@ -90,6 +90,6 @@ def test_runs_a_second_run_of_a_page_stops_the_first_and_outlives_its_end():
 
 
 def test_fake_studio_is_the_real_interface(studio: FakeStudio):
-    result = studio.generate(studio.resolve(num_images=2, seed=3), Image.new("RGB", (64, 64)))
+    result = studio.generate(studio.catalogue.resolve(num_images=2, seed=3), Image.new("RGB", (64, 64)))
     assert result.seeds == [3, 4]
     assert len(result.files) == 2

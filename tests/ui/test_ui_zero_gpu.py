@@ -58,7 +58,7 @@ def order(studio, clips) -> VideoOrder:
 
 
 def test_pictures_are_made_on_a_gpu_lent_for_a_fixed_time(studio, lent):
-    recipe, condition = studio.resolve("starter", "pose", prompt="a cat", seed=1), Image.new("RGB", (64, 64))
+    recipe, condition = studio.catalogue.resolve("starter", "pose", prompt="a cat", seed=1), Image.new("RGB", (64, 64))
     *_, result = borrowed_streams(studio)["stream"](recipe, condition, threading.Event())
     assert len(result.files) == 1
     assert lent == [PICTURE_SECONDS]
@@ -101,7 +101,7 @@ def test_a_sentence_comes_out_of_the_process_whole(studio, lent, order, monkeypa
 
     monkeypatch.setattr(studio, "animate", fail)
     monkeypatch.setattr(studio, "generate", fail)
-    given = (order,) if kind == "video_stream" else (studio.resolve("starter", "pose", seed=1), None)
+    given = (order,) if kind == "video_stream" else (studio.catalogue.resolve("starter", "pose", seed=1), None)
     with pytest.raises(ControlNeXtError, match="The base model is not here: download it first"):
         list(borrowed_streams(studio)[kind](*given, threading.Event()))
     assert len(lent) == 1

@@ -116,36 +116,16 @@ class FakeAnnotators(FakePoses):
 
 
 @dataclass
-class FakeStudio:
-    """Acts like `controlnext.studio.studio.Studio`; a picture is its condition tinted by its seed.
+class FakeCatalogue:
+    """Acts like `controlnext.models.catalogue.Catalogue`.
 
     Attributes:
-        output_dir: Where pictures are written.
-        step_seconds: Time of one step.
-        ready: Whether the model is loaded.
-        recipes: Every recipe that was run.
-        steps: Steps taken in all runs.
         added: LoRAs that were uploaded.
         trained: Kinds of the models that trainings made, by name.
     """
 
-    output_dir: Path
-    step_seconds: float = 0.0
-    ready: bool = True
-    recipes: list[Recipe] = field(default_factory=list)
-    steps: int = 0
-    inputs: list[Inputs] = field(default_factory=list)
     added: list[str] = field(default_factory=list)
     trained: dict[str, list[str]] = field(default_factory=dict)
-    annotators: Any = field(default_factory=FakeAnnotators)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    @cached_property
-    def animator(self) -> FakeAnimator:
-        return FakeAnimator(self.output_dir, driver=Driver(self.annotators))
-
-    def animate(self, recipe: VideoRecipe, reference: Image.Image, clip: str, **options: Any) -> VideoResult:
-        return self.animator.animate(recipe, reference, clip, **options)
 
     def models(self) -> list[dict[str, Any]]:
         defaults = {"num_inference_steps": 20, "guidance_scale": 3.0, "width": 256, "height": 256}
@@ -170,7 +150,7 @@ class FakeStudio:
         self.trained[name] = list(yaml.safe_load(source.read_text())["adapters"])
         return name
 
-    def loras(self, model: str | None = None, annotator: str = "") -> list[dict[str, Any]]:
+    def loras(self, model: str = "starter", annotator: str = "") -> list[dict[str, Any]]:
         facts = {"rank": 8, "style": "kohya", "size": 1_500_000, "trigger": "", "weight": 1.0}
         rows = [
             {"name": "night", "usable": True, "reason": "", **facts, "trigger": "at night"},
@@ -180,10 +160,10 @@ class FakeStudio:
         ]
         for row in rows if annotator else ():
             if row["usable"]:
-                row["conflict"] = self.lora_conflict(model or "starter", annotator, row["name"]).row()
+                row["conflict"] = self.conflict(model, annotator, row["name"]).row()
         return rows
 
-    def lora_conflict(self, model: str, annotator: str, lora: str, weight: float = 1.0) -> Conflict:
+    def conflict(self, model: str, annotator: str, lora: str, weight: float = 1.0) -> Conflict:
         if annotator not in KINDS:
             raise RecipeError(f"The model {model} has no adapter for {annotator!r}.")
         worst = (LayerConflict("mid_block", 0.9, -0.1),)
@@ -215,6 +195,37 @@ class FakeStudio:
             given["seed"] = int(np.random.default_rng().integers(2**32))
         defaults = {**rows[model]["defaults"], "gamma": GAMMAS.get(kind, 1.0)}
         return Recipe(model=model, annotator=annotator, **{**defaults, **given})
+
+
+@dataclass
+class FakeStudio:
+    """Acts like `controlnext.studio.studio.Studio`; a picture is its condition tinted by its seed.
+
+    Attributes:
+        output_dir: Where pictures are written.
+        step_seconds: Time of one step.
+        ready: Whether the model is loaded.
+        recipes: Every recipe that was run.
+        steps: Steps taken in all runs.
+        inputs: The pictures of every recipe that was run.
+    """
+
+    output_dir: Path
+    step_seconds: float = 0.0
+    ready: bool = True
+    recipes: list[Recipe] = field(default_factory=list)
+    steps: int = 0
+    inputs: list[Inputs] = field(default_factory=list)
+    catalogue: FakeCatalogue = field(default_factory=FakeCatalogue)
+    annotators: Any = field(default_factory=FakeAnnotators)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @cached_property
+    def animator(self) -> FakeAnimator:
+        return FakeAnimator(self.output_dir, driver=Driver(self.annotators))
+
+    def animate(self, recipe: VideoRecipe, reference: Image.Image, clip: str, **options: Any) -> VideoResult:
+        return self.animator.animate(recipe, reference, clip, **options)
 
     def warm_up(self) -> None:
         time.sleep(self.step_seconds)

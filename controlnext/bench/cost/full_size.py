@@ -164,7 +164,7 @@ def measure(options: argparse.Namespace, scratch: Path, configs: Path = CONFIGS)
             if progress.stage == "Drawing":
                 ends.append(time.perf_counter())  # before the first step, and after each
 
-        recipe = studio.resolve(preset.stem, adapter="canny", prompt="a picture", seed=seed)
+        recipe = studio.catalogue.resolve(preset.stem, adapter="canny", prompt="a picture", seed=seed)
         result = studio.generate(recipe, condition, on_progress=watch)
         seconds += [later - earlier for earlier, later in pairwise(ends[: options.steps + 1])]
         figures.load_seconds = figures.load_seconds or ends[0] - begun

@@ -108,4 +108,4 @@ class ControlEvents:
         if kind == OFF:
             return gr.skip()
         with spoken():
-            return self.studio.resolve(model, kind).gamma
+            return self.studio.catalogue.resolve(model, kind).gamma

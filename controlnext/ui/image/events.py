@@ -146,7 +146,7 @@ class ImageEvents:
     def control_default(self, model: str, annotator: str) -> Any:  # noqa: ANN401
         """Put gamma back to what the adapter of this annotator was made for."""
         with spoken():
-            gamma = self.studio.resolve(model, annotator).gamma
+            gamma = self.studio.catalogue.resolve(model, annotator).gamma
         return gr.update(value=gamma, info=gamma_info(gamma))
 
     def model_outputs(self) -> list[gr.components.Component]:
@@ -158,7 +158,7 @@ class ImageEvents:
     def model_choices(self) -> Any:  # noqa: ANN401
         """List the models as they are now."""
         with spoken():
-            return gr.update(choices=model_choices(self.studio.models()))
+            return gr.update(choices=model_choices(self.studio.catalogue.models()))
 
     def model_defaults(self, model: str, annotator: str) -> list[Any]:
         """Put everything that depends on the model to its own values; a control it does not have gives way to its first."""
@@ -167,11 +167,11 @@ class ImageEvents:
         if row["annotators"] and annotator not in row["annotators"]:
             annotator = next(kind for kind in kinds if kind in row["annotators"])
         with spoken():
-            recipe = self.studio.resolve(model, annotator)
-            names = [NO_LORA, *(row["name"] for row in self.studio.loras(model) if row["usable"])]
+            recipe = self.studio.catalogue.resolve(model, annotator)
+            names = [NO_LORA, *(row["name"] for row in self.studio.catalogue.loras(model) if row["usable"])]
         return [
             gr.update(choices=kind_choices(kinds), value=annotator),
-            gr.update(choices=model_choices(self.studio.models()), info=model_info(row)),
+            gr.update(choices=model_choices(self.studio.catalogue.models()), info=model_info(row)),
             gr.update(value=recipe.gamma, info=gamma_info(recipe.gamma)),
             recipe.num_inference_steps,
             recipe.guidance_scale,
@@ -181,7 +181,7 @@ class ImageEvents:
         ]
 
     def _row(self, model: str) -> Mapping[str, Any]:
-        return next(row for row in self.studio.models() if row["name"] == model)
+        return next(row for row in self.studio.catalogue.models() if row["name"] == model)
 
     # A run
 
@@ -200,7 +200,7 @@ class ImageEvents:
         # Without a picture the words are alone.
         as_given = data[tab.ready_map] or not path or self._made_by(kind) == READY_MADE
         settings = tab.panels[READY_MADE if as_given else kind].values(data) if path else {}
-        return self.studio.resolve(
+        return self.studio.catalogue.resolve(
             data[tab.model],
             READY_MADE if as_given else kind,
             adapter=kind if as_given and path else "",

@@ -123,11 +123,11 @@ class LoraEvents:
         if name in (None, NO_LORA):
             return ""
         with spoken():
-            row = next((row for row in self.studio.loras(model) if row["name"] == name), None)
+            row = next((row for row in self.studio.catalogue.loras(model) if row["name"] == name), None)
             if row is None or not row["usable"]:
                 return ""
             try:
-                conflict = self.studio.lora_conflict(model, annotator, name, weight)
+                conflict = self.studio.catalogue.conflict(model, annotator, name, weight)
             except ControlNeXtError:  # the model has no adapter for this annotator, which its own places say
                 conflict = None
         return lora_html(row, conflict, annotator)
@@ -135,7 +135,7 @@ class LoraEvents:
     def refresh(self, model: str, *chosen: str) -> list[Any]:
         """Look into the folders again; what is chosen stays chosen while it is there."""
         with spoken():
-            rows = self.studio.loras(model)
+            rows = self.studio.catalogue.loras(model)
         usable = [row["name"] for row in rows if row["usable"]]
         text = f"{len(usable)} can be used with this model."
         if refused := [row["name"] for row in rows if not row["usable"]]:
@@ -148,10 +148,10 @@ class LoraEvents:
         with spoken():
             for path in paths or ():
                 try:
-                    added.append(self.studio.add_lora(model, Path(path)))
+                    added.append(self.studio.catalogue.add_lora(model, Path(path)))
                 except ControlNeXtError as error:
                     refused.append(str(error))
-            usable = [row["name"] for row in self.studio.loras(model) if row["usable"]]
+            usable = [row["name"] for row in self.studio.catalogue.loras(model) if row["usable"]]
         chosen, waiting = list(chosen), [name for name in added if name not in chosen]
         for index, name in enumerate(chosen):
             if name in (None, NO_LORA) and waiting:

@@ -130,11 +130,11 @@ class Restore:
 
     def _model(self, recipe: Recipe) -> Updates:
         tab = self.tab
-        rows = {row["name"]: row for row in self.studio.models()}
+        rows = {row["name"]: row for row in self.studio.catalogue.models()}
         if recipe.model not in rows or not rows[recipe.model]["usable"]:
             warn(f"The model {recipe.model!r} of this picture cannot be used here; the chosen one stays.")
             return {}
-        gamma = self.studio.resolve(recipe.model, recipe.condition_kind or READY_MADE).gamma
+        gamma = self.studio.catalogue.resolve(recipe.model, recipe.condition_kind or READY_MADE).gamma
         choices = size_choices(rows[recipe.model]["sizes"])
         size = named(recipe.width, recipe.height)
         if size not in [value for _, value in choices]:
@@ -147,7 +147,7 @@ class Restore:
 
     def _loras(self, recipe: Recipe) -> Updates:
         tab = self.tab
-        usable = [row["name"] for row in self.studio.loras(recipe.model) if row["usable"]]
+        usable = [row["name"] for row in self.studio.catalogue.loras(recipe.model) if row["usable"]]
         there = [use for use in recipe.loras if use.name in usable][: len(tab.loras)]
         if gone := [use.name for use in recipe.loras if use not in there]:
             warn(f"Not used, for it is not here or there are too many: LoRA {', '.join(gone)}.")

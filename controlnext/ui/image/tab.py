@@ -124,9 +124,9 @@ class ImageTab:
 def build_image_tab(studio: Studio) -> ImageTab:
     """Lay the tab out; must be called inside a `gr.Blocks` context."""
     parts: dict[str, Any] = {}
-    rows = studio.models()
+    rows = studio.catalogue.models()
     row = next((row for row in rows if row["usable"]), rows[0])
-    recipe = studio.resolve(row["name"])
+    recipe = studio.catalogue.resolve(row["name"])
     with gr.Row(elem_classes="cnx-columns", equal_height=False):
         with gr.Column(scale=4, min_width=330, elem_classes="cnx-panel"):
             parts |= _left(studio.annotators, map_resolution(recipe.width, recipe.height))
@@ -279,7 +279,7 @@ def _middle(
         elem_id="cnx-model",
     )
     with gr.Accordion("Styles (LoRA)", open=False, elem_classes="cnx-fold", elem_id="cnx-loras"):
-        names = [lora["name"] for lora in studio.loras(row["name"]) if lora["usable"]]
+        names = [lora["name"] for lora in studio.catalogue.loras(row["name"]) if lora["usable"]]
         parts["lora_area"] = build_lora_area(names)
         parts["loras"] = parts["lora_area"].rows
     with gr.Accordion("More", open=False, elem_classes="cnx-fold", elem_id="cnx-more"):

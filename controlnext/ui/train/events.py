@@ -119,7 +119,7 @@ class TrainEvents:
     def choose_family(self, family: str) -> list[Any]:
         """Put everything that depends on the base model to its own values."""
         with spoken():
-            rows, values = self.studio.models(), defaults(family)
+            rows, values = self.studio.catalogue.models(), defaults(family)
             choices, wanted = starts(rows, family), preset(family).trainable.start
             info = learner_info(rows, family)
         return [

@@ -102,7 +102,7 @@ def build_train_tab(studio: Studio, *, local: bool) -> TrainTab:
         studio: says what models there are.
         local: the page is served to this machine alone, so that it may name a folder of its disk.
     """
-    rows = studio.models()
+    rows = studio.catalogue.models()
     parts: dict[str, Any] = {}
     with gr.Row(elem_classes="cnx-columns", equal_height=False):
         with gr.Column(scale=5, min_width=330, elem_classes="cnx-panel"):

@@ -65,7 +65,7 @@ class UseEvents:
             run = self._finished(name)
             config = self.trainings.config(name)
             step = self.trainings.standing(name).step
-            model = self.studio.add_model(run.preset, name, f"After {step:,} steps.")
+            model = self.studio.catalogue.add_model(run.preset, name, f"After {step:,} steps.")
             updates = dict(
                 zip(self.image.model_outputs(), self.image.model_defaults(model, config.condition), strict=True)
             )
