@@ -5,10 +5,9 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from controlnext.animation.renderers import FrameByFrame, Together
 from controlnext.device import enough_memory
 from controlnext.engine.memory_ladder import told
 from controlnext.errors import ControlNeXtError
+from controlnext.method.families import FAMILIES
 from controlnext.models.catalogue import RANDOM_SEEDS, Catalogue
 from controlnext.models.presets import Preset
 from controlnext.models.readiness import conversion_advice
@@ -40,16 +40,6 @@ if TYPE_CHECKING:
 DEFAULT_VIDEO_MODEL = "starter-video"
 FALLBACK = "starter"
 """Image model that draws frame by frame where the bundled video model is not there."""
-
-DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {
-        # as the authors' runners have them: whole-body skeletons, windows of 14 frames that share 4
-        "svd-v1": {"window": 14, "overlap": 4, "hands": True, "face": True},
-        "svd-v2": {"window": 14, "overlap": 4, "hands": True, "face": True},
-        "starter-video": {"window": 8, "overlap": 2, "shared_noise": 1.0},
-    }
-)
-"""Variant -> what a recipe that says nothing means, beside the preset's own defaults."""
 
 _UNSAID = {"seed": -1, "width": 0, "height": 0}
 
@@ -107,7 +97,7 @@ class Animator:
         }
         width, height = _size(preset, reference)
         known = VideoRecipe.model_fields
-        defaults = {**self._catalogue.defaults(preset, POSE), **DEFAULTS.get(preset.variant, {})}
+        defaults = {**self._catalogue.defaults(preset, POSE), **FAMILIES[preset.family].video_defaults}
         defaults["drawing"] = preset.adapters[POSE].drawing
         filled = {"seed": secrets.randbelow(RANDOM_SEEDS), "width": width, "height": height, **defaults}
         recipe = VideoRecipe(

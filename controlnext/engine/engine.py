@@ -14,15 +14,16 @@ import torch
 from PIL import Image
 
 from controlnext.device import Device, is_out_of_memory, release_memory
-from controlnext.engine import start_from as roads
-from controlnext.engine.loading import PIPELINES, load_pipeline
+from controlnext.engine.loading import load_pipeline
 from controlnext.engine.memory_ladder import ACCELERATORS, RUNGS, Ladder, Rung, lift, put_on, tile
 from controlnext.engine.preview import CleanEstimate, LatentPreview
+from controlnext.engine.start_from import keep_unmasked, start_of
 from controlnext.errors import ControlNeXtError
 from controlnext.hashes import weights_digest
 from controlnext.loras.library import load_loras
 from controlnext.method.adapter import ControlNeXtAdapter
 from controlnext.method.control_cache import ControlCache
+from controlnext.method.families import FAMILIES
 from controlnext.method.gamma import GammaCurve, parse_gamma
 from controlnext.models import mismatch as families
 from controlnext.models.sources import Part, adapter_of, parts_of
@@ -81,7 +82,7 @@ class Engine:
         Raises:
             EngineError: the weights are missing, damaged or of another family, or there is no pipeline for it.
         """
-        if preset.family not in PIPELINES:
+        if preset.family not in FAMILIES or not FAMILIES[preset.family].pipeline:
             raise EngineError(f"{preset.title} is of the family {preset.family!r}, which makes no pictures here.")
         dtype = device.dtype if preset.precision == "auto" else getattr(torch, preset.precision)
         base, *others = parts_of(preset, (), half=device.dtype == torch.float16)
@@ -151,7 +152,7 @@ class Engine:
                 )
             return tensors
 
-        pipeline, start = roads.take(self.pipeline, recipe, inputs)
+        pipeline, start = start_of(self.pipeline, self.preset.family, recipe, inputs)
         try:
             images = pipeline(
                 prompt=recipe.prompt,
@@ -167,7 +168,7 @@ class Engine:
         finally:
             if pipeline is not self.pipeline:
                 self.pipeline.maybe_free_model_hooks()  # only it knows which parts wait in main memory
-        return [roads.keep_unmasked(image, inputs) for image in images]
+        return [keep_unmasked(image, inputs) for image in images]
 
     def warm(self) -> None:
         """Do now what the first picture would otherwise wait for."""

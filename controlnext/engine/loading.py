@@ -9,9 +9,8 @@ from __future__ import annotations
 import gzip
 import importlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +18,7 @@ from diffusers import AutoencoderKL
 
 import controlnext
 from controlnext.assets import CONFIGS
+from controlnext.method.families import FAMILIES
 from controlnext.models.sources import INDEX_FILE, WEIGHTED, weight_variant
 from controlnext.quiet import quiet_loading
 
@@ -27,19 +27,7 @@ if TYPE_CHECKING:
 
     from controlnext.models.presets import Preset
 
-PIPELINES: Mapping[str, str] = MappingProxyType(
-    {
-        "starter": "StableDiffusionControlNeXtPipeline",
-        "sd15": "StableDiffusionControlNeXtPipeline",
-        "sdxl": "StableDiffusionXLControlNeXtPipeline",
-        "svd": "StableVideoDiffusionControlNeXtPipeline",
-        "starter-video": "StableVideoDiffusionControlNeXtPipeline",
-    }
-)
-"""Base-model family -> pipeline class of `controlnext`."""
-
 _MERGES = CONFIGS / "clip_merges.txt.gz"
-_CHECKED = ("starter", "sd15")  # families whose pipelines come with a safety checker, which is not used here
 _LIBRARIES = ("diffusers", "transformers")
 _PADS = {"tokenizer": "<|endoftext|>", "tokenizer_2": "!"}  # SDXL's second text encoder was trained padded with "!"
 _LENGTH = 77  # tokens a CLIP text encoder reads
@@ -61,9 +49,10 @@ def load_pipeline(preset: Preset, base: Path, vae: Path | None, dtype: torch.dty
     Raises:
         Exception: whatever diffusers and transformers raise on files that are missing, damaged or something else.
     """
-    kind = getattr(controlnext, PIPELINES[preset.family])
+    family = FAMILIES[preset.family]
+    kind = getattr(controlnext, family.pipeline)
     options: dict[str, Any] = {"dtype": dtype, "local_files_only": True}
-    if preset.family in _CHECKED:
+    if family.safety_checker:
         options |= {"safety_checker": None, "requires_safety_checker": False}
     with quiet_loading():
         if vae is not None:

@@ -15,12 +15,10 @@ from textwrap import shorten
 from typing import Any
 
 from controlnext.loras.layers import LayerName, layers_of
+from controlnext.method.families import FAMILIES, TEXT_FAMILIES
 
 PICKLES = (".pt", ".pth", ".ckpt", ".bin")
 """Endings of pickled files: opening one runs whatever code it carries, so they are listed and never opened."""
-
-TEXT_WIDTHS: Mapping[int, str] = {768: "sd15", 1024: "sd21", 2048: "sdxl"}
-"""Width of the text features a base-model family reads -> family."""
 
 _HEADER_LIMIT = 64 << 20  # bytes; the header of the largest models stays far below
 _STYLES = (
@@ -38,15 +36,6 @@ _TRANSFORMERS = (
         for blocks in ("double_blocks", "single_blocks", "joint_blocks", "blocks", "layers", "transformer_blocks")
     ),
 )
-# What trainers call base models in the metadata (`ss_base_model_version`, `modelspec.architecture`) -> family.
-_VERSIONS: Mapping[str, str] = {
-    "sdxl": "sdxl",
-    "stable-diffusion-xl": "sdxl",
-    "sd_v1": "sd15",
-    "stable-diffusion-v1": "sd15",
-    "sd_v2": "sd21",
-    "stable-diffusion-v2": "sd21",
-}
 _TRIGGERS, _TRIGGER_SHARE, _TRIGGER_LENGTH = 3, 0.9, 60
 """Tags that nearly every training picture had call the style: how many are named, from which share of the most frequent
 one's count, and how many characters of each are shown (whole captions count as tags, too)."""
@@ -154,13 +143,13 @@ def inspect_lora(path: str | Path, name: str | None = None) -> LoraInfo:
     text_width = min(text) if len(text) == 1 else None
     told = "sdxl" if any(layer.part == "text_encoder_2" for layer in down) else _told_family(metadata)
     if not text:
-        text_width = next((width for width, family in TEXT_WIDTHS.items() if family == told), None)
+        text_width = FAMILIES[told].text_width if told in FAMILIES else None
     ranks = Counter(shape[0] for shape in down.values())
     return LoraInfo(
         name=name,
         path=path,
         style=style,
-        family=TEXT_WIDTHS.get(text_width or 0, told or str(metadata.get("base", ""))),
+        family=TEXT_FAMILIES.get(text_width or 0, told or str(metadata.get("base", ""))),
         rank=ranks.most_common(1)[0][0] if ranks else 0,
         text_width=text_width,
         widths=frozenset(own),
@@ -224,8 +213,8 @@ def _told_family(metadata: Mapping[str, Any]) -> str:
     """Family of the base model that the trainer wrote down; empty if it did not."""
     for key in ("ss_base_model_version", "modelspec.architecture"):
         version = str(metadata.get(key, "")).lower()
-        for start, family in _VERSIONS.items():
-            if version.startswith(start):
+        for family, row in FAMILIES.items():
+            if row.trainer_names and version.startswith(row.trainer_names):
                 return family
     return ""
 

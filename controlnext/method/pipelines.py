@@ -25,6 +25,7 @@ from torch import Tensor
 from controlnext.errors import ControlNeXtError
 from controlnext.method.adapter import Attachment, ControlNeXtAdapter
 from controlnext.method.control_images import Picture, as_pictures, resized, size_of
+from controlnext.method.families import families_of
 from controlnext.method.gamma import GammaCurve, parse_gamma
 from controlnext.method.injection import ControlSizeError, InjectionError, Strength, as_gamma
 from controlnext.method.windows import FrameConditions
@@ -47,7 +48,6 @@ Strengths = Strength | GammaCurve | str
 class ControlNeXtMixin:
     """Adds control images to a stock pipeline; put it before the stock class in the bases."""
 
-    _families: tuple[str, ...] = ()
     _controlnexts: dict[str, Attachment] | None = None
 
     def load_controlnext(
@@ -76,7 +76,8 @@ class ControlNeXtMixin:
             )
         if not isinstance(adapter, ControlNeXtAdapter):
             adapter = ControlNeXtAdapter.from_pretrained(adapter, **{"dtype": self.unet.dtype, **options})
-        if self._families and adapter.variant.family not in self._families:
+        families = families_of(type(self))
+        if families and adapter.variant.family not in families:
             logger.warning(
                 "%s is made for %s, not %s.", adapter.variant.name, adapter.variant.family, type(self).__name__
             )
@@ -274,37 +275,25 @@ class ControlNeXtMixin:
 class StableDiffusionControlNeXtPipeline(ControlNeXtMixin, StableDiffusionPipeline):
     """Stable Diffusion 1.5 (and the starter model), text to image, with control."""
 
-    _families = ("sd15", "starter")
-
 
 class StableDiffusionControlNeXtImg2ImgPipeline(ControlNeXtMixin, StableDiffusionImg2ImgPipeline):
     """Stable Diffusion 1.5 (and the starter model), image to image, with control."""
-
-    _families = ("sd15", "starter")
 
 
 class StableDiffusionControlNeXtInpaintPipeline(ControlNeXtMixin, StableDiffusionInpaintPipeline):
     """Stable Diffusion 1.5 (and the starter model), inpainting, with control."""
 
-    _families = ("sd15", "starter")
-
 
 class StableDiffusionXLControlNeXtPipeline(ControlNeXtMixin, StableDiffusionXLPipeline):
     """Stable Diffusion XL, text to image, with control."""
-
-    _families = ("sdxl",)
 
 
 class StableDiffusionXLControlNeXtImg2ImgPipeline(ControlNeXtMixin, StableDiffusionXLImg2ImgPipeline):
     """Stable Diffusion XL, image to image, with control."""
 
-    _families = ("sdxl",)
-
 
 class StableDiffusionXLControlNeXtInpaintPipeline(ControlNeXtMixin, StableDiffusionXLInpaintPipeline):
     """Stable Diffusion XL, inpainting, with control."""
-
-    _families = ("sdxl",)
 
 
 def given(arguments: Mapping[str, Any], *names: str) -> Any:  # noqa: ANN401 - any argument

@@ -27,7 +27,6 @@ RELEASED_TIME_IDS = (6, 128, 0.02)
 class StableVideoDiffusionControlNeXtPipeline(ControlNeXtMixin, StableVideoDiffusionPipeline):
     """Stable Video Diffusion (and the video starter) with control; `control_image` is one picture a frame."""
 
-    _families = ("svd", "starter-video")
     _micro_conditioning = True
     _guided = False
     _shared_noise = 0.0

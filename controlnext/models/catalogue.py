@@ -15,8 +15,9 @@ import yaml
 from controlnext.assets import PRESETS
 from controlnext.errors import shorten
 from controlnext.loras.conflicts import Conflict, Conflicts
-from controlnext.loras.file import TEXT_WIDTHS, BaseShape, LoraInfo
+from controlnext.loras.file import BaseShape, LoraInfo
 from controlnext.loras.library import LoraError, LoraLibrary
+from controlnext.method.families import FAMILIES
 from controlnext.models.defaults import (
     adapter_row,
     control_list,
@@ -366,7 +367,7 @@ class Catalogue:
         place = parts_of(preset, ())[0].find()
         if place is not None and place.is_dir():
             return BaseShape.of_folder(place)
-        return BaseShape(next((width for width, family in TEXT_WIDTHS.items() if family == preset.family), None))
+        return BaseShape(None if preset.video else FAMILIES[preset.family].text_width)
 
 
 def _same_adapters(one: Preset, other: Preset) -> bool:

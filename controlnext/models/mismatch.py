@@ -10,30 +10,14 @@ import re
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 
 from controlnext.errors import ControlNeXtError
-from controlnext.loras.file import TEXT_WIDTHS
+from controlnext.method.families import TEXT_FAMILIES, VIDEO_FAMILIES, title_of
 from controlnext.method.variants import VARIANTS, detect_variants
 from controlnext.models.presets import Preset
 from controlnext.models.sources import CONTROL_FILES, UNET_FILES
 
-FAMILY_TITLES: Mapping[str, str] = MappingProxyType(
-    {
-        "sd15": "Stable Diffusion 1.5",
-        "sd21": "Stable Diffusion 2.1",
-        "sdxl": "Stable Diffusion XL",
-        "svd": "Stable Video Diffusion",
-        "starter": "the starter",
-        "starter-video": "the video starter",
-        "transformer": "a transformer model such as SD3 or FLUX",
-    }
-)
-"""Family -> how a sentence calls it."""
-
 _VIDEO_UNET = "UNetSpatioTemporalConditionModel"
-_VIDEO_WIDTHS: Mapping[int, str] = MappingProxyType({1024: "svd", 128: "starter-video"})
-_VIDEO_FAMILIES = frozenset(_VIDEO_WIDTHS.values())
 _HEADER_LIMIT = 64 << 20  # bytes; the header of the largest models stays far below
 _TEXT_KEY = "attn2.to_k.weight"  # its second side is the width of the text features, which tells the families apart
 _TRANSFORMERS = ("double_blocks.", "joint_blocks.", "transformer_blocks.", "model.diffusion_model.joint_blocks.")
@@ -42,11 +26,6 @@ _DEEP = re.compile(r"\.transformer_blocks\.[1-9]")  # SDXL alone stacks transfor
 
 class MismatchError(ControlNeXtError, ValueError):
     """Files of two families that do not go together."""
-
-
-def title_of(family: str) -> str:
-    """How a sentence calls a family."""
-    return FAMILY_TITLES.get(family, f"the family {family!r}")
 
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
@@ -71,7 +50,7 @@ def base_family(place: Path) -> str:
     except (OSError, ValueError):
         return "transformer" if (place / "transformer" / "config.json").is_file() else ""
     width = config.get("cross_attention_dim")
-    widths = _VIDEO_WIDTHS if config.get("_class_name") == _VIDEO_UNET else TEXT_WIDTHS
+    widths = VIDEO_FAMILIES if config.get("_class_name") == _VIDEO_UNET else TEXT_FAMILIES
     return widths.get(width, "") if isinstance(width, int) else ""
 
 
@@ -79,7 +58,7 @@ def _family_of_shapes(shapes: Mapping[str, tuple[int, ...]]) -> str:
     if any("time_stack" in key or "temporal_transformer_blocks" in key for key in shapes):
         return "svd"
     widths = {shape[1] for key, shape in shapes.items() if key.endswith(_TEXT_KEY) and len(shape) == 2}
-    families = {TEXT_WIDTHS.get(width, "") for width in widths}
+    families = {TEXT_FAMILIES.get(width, "") for width in widths}
     if len(families) == 1:
         return families.pop()
     return "transformer" if any(key.startswith(_TRANSFORMERS) for key in shapes) else ""
@@ -106,16 +85,16 @@ def _narrowed(families: set[str], unet: Mapping[str, tuple[int, ...]]) -> set[st
     if not any("transformer_blocks" in key for key in unet):
         return families
     if any("temporal" in key or "time_stack" in key for key in unet):
-        return families & _VIDEO_FAMILIES or set(_VIDEO_FAMILIES)
+        return families & set(VIDEO_FAMILIES.values()) or set(VIDEO_FAMILIES.values())
     if any(_DEEP.search(key) for key in unet):
         return {"sdxl"}
-    return families - {"sdxl", *_VIDEO_FAMILIES} or families
+    return families - {"sdxl", *VIDEO_FAMILIES.values()} or families
 
 
 def check_base(preset: Preset, place: Path) -> None:
     """Raise a `MismatchError` if a base model is of another family than its preset says."""
     found = base_family(place)
-    known = set(TEXT_WIDTHS.values()) | _VIDEO_FAMILIES | {"transformer"}
+    known = {*TEXT_FAMILIES.values(), *VIDEO_FAMILIES.values(), "transformer"}
     if found and found != preset.family and preset.family in known:
         raise MismatchError(
             f"{preset.title} is described as {title_of(preset.family)}, but {place} holds {title_of(found)}; correct "

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from controlnext.assets import PRESETS
 from controlnext.errors import ControlNeXtError, fail
+from controlnext.method.families import FAMILIES
 from controlnext.method.variants import VARIANTS
 from controlnext.models.hub import Repo
 from controlnext.recipes.limits import LIMITS, Limit
@@ -233,7 +234,7 @@ class Preset(_Row):
     @property
     def video(self) -> bool:
         """Whether it makes videos, and no single pictures."""
-        return self.family in ("svd", "starter-video")
+        return FAMILIES[self.family].video
 
     def located(self, row: Place) -> Path | str:
         """Folder or file of a base or an adapter (a path), or its hub repository (a string)."""

@@ -1,7 +1,7 @@
 import pytest
 
 from controlnext.animation import VideoRecipe, read_video_recipe
-from controlnext.animation.choice import Choice
+from controlnext.animation.choice import Choice, choice_of
 from controlnext.recipes.png import RECIPE_KEY
 from controlnext.recipes.recipe import RecipeError
 from controlnext.video import write_video
@@ -44,7 +44,7 @@ def test_json_and_back():
 
 def test_what_is_chosen_of_the_clip_and_what_an_image_model_draws():
     recipe = VideoRecipe(start=1, end=2, person=1, limbs=True, gamma=0.5, num_inference_steps=7, scheduler="unipc")
-    assert recipe.choice == Choice(start=1.0, end=2.0, person=1, limbs=True)
+    assert choice_of(recipe) == Choice(start=1.0, end=2.0, person=1, limbs=True)
     picture = recipe.picture("a cat")
     assert (picture.prompt, picture.num_images, picture.condition_kind) == ("a cat", 1, "pose")
     assert (picture.gamma, picture.num_inference_steps, picture.scheduler) == (0.5, 7, "unipc")

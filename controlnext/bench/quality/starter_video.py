@@ -25,9 +25,9 @@ from PIL import Image
 from annotators.poses.skeleton import draw_skeleton
 from annotators.starter.colours import describe_figure
 from annotators.starter.net import bundled, read_batch
-from controlnext.animation.animator import DEFAULTS
 from controlnext.assets import STARTER
 from controlnext.bench.quality.starter import GUIDANCE, STEPS, Colours, _one_thread, load_pipeline
+from controlnext.method.families import FAMILIES
 from controlnext.models.presets import load_presets
 from controlnext.starter.world.motion import FPS, render_clip, sample_clip
 from controlnext.starter.world.sheets import save_sheet
@@ -121,7 +121,7 @@ def video_road(assets: Path) -> Callable[[Task], np.ndarray]:
     pipeline = StableVideoDiffusionControlNeXtPipeline.from_pretrained(assets / "video" / "base", dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.load_controlnext(ControlNeXtAdapter.from_pretrained(assets / "video" / "adapters" / "pose"))
-    defaults, windows = load_presets()[0]["starter-video"].defaults, DEFAULTS["starter-video"]
+    defaults, windows = load_presets()[0]["starter-video"].defaults, FAMILIES["starter-video"].video_defaults
 
     def run(task: Task) -> np.ndarray:
         frames = pipeline.stream(
