@@ -16,6 +16,11 @@ class StudioError(ControlNeXtError, RuntimeError):
     """A recipe that this machine could not run; the text says why and what helps."""
 
 
+def add_sentence(error: ControlNeXtError, sentence: str) -> None:
+    """Append a sentence to the text of an error; its class and attributes stay."""
+    error.args = (f"{error} {sentence}",)
+
+
 def fail(sentence: str) -> NoReturn:
     """Raise the `ValueError` that pydantic carries out of a validator."""
     raise ValueError(sentence)

@@ -1,6 +1,6 @@
-"""The animation room: a reference picture and a driving clip become a controlled video.
+"""Animation: a reference picture and a driving clip become a controlled video.
 
-`driving` turns both into control frames and knows no model; `recipe` says everything a video needs; `run` makes it.
+`clip_reader` turns both into control frames without a diffusion model; `animator` makes a video of them.
 
 Importing this package starts nothing; a name is imported when it is first used.
 """
@@ -11,14 +11,14 @@ from controlnext.lazy import lazy_names
 
 _HOMES = {
     "Choice": ".choice",
-    "Driver": ".driving",
-    "Driving": ".driven",
-    "Use": ".choice",
+    "ClipReader": ".clip_reader",
+    "ClipUse": ".choice",
+    "DrivingClip": ".driving_clip",
     "VideoRecipe": "controlnext.recipes.video_recipe",
-    "read_reference": ".output",
+    "read_reference": ".reference",
     "read_video_recipe": "controlnext.recipes.video_recipe",
     "Animator": ".animator",
-    "VideoResult": ".job",
+    "VideoResult": ".video_run",
 }
 
 __all__ = sorted(_HOMES)

@@ -1,4 +1,4 @@
-"""Making a video: from a recipe, a reference picture and a clip to an MP4 that carries its recipe."""
+"""The animator: makes an MP4 that carries its recipe, from a recipe, a reference picture and a clip."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from controlnext.animation.choice import DRAWING, choice_of
-from controlnext.animation.driven import Driving
-from controlnext.animation.driving import Driver, PoseTools, Source, bounded_reference
-from controlnext.animation.job import Follow, Job, VideoResult
-from controlnext.animation.output import pack_reference
-from controlnext.animation.renderers import FrameByFrame, Together
+from controlnext.animation.choice import POSE_FRAMES, choice_of
+from controlnext.animation.clip_reader import ClipReader, PoseTools
+from controlnext.animation.driving_clip import DrivingClip
+from controlnext.animation.opened_clip import Source
+from controlnext.animation.reference import bounded_reference, pack_reference
+from controlnext.animation.renderers import FrameRenderer, SequenceRenderer
+from controlnext.animation.video_run import FrameScorer, VideoResult, VideoRun
 from controlnext.device import enough_memory
 from controlnext.engine.memory_ladder import told
-from controlnext.errors import ControlNeXtError
+from controlnext.errors import ControlNeXtError, add_sentence
 from controlnext.method.families import FAMILIES
 from controlnext.models.catalogue import RANDOM_SEEDS, Catalogue
 from controlnext.models.presets import Preset
@@ -39,13 +40,13 @@ if TYPE_CHECKING:
 
 DEFAULT_VIDEO_MODEL = "starter-video"
 FALLBACK = "starter"
-"""Image model that draws frame by frame where the bundled video model is not there."""
+"""Image model that draws frame by frame where the bundled video model is missing."""
 
-_UNSAID = {"seed": -1, "width": 0, "height": 0}
+_UNSET = {"seed": -1, "width": 0, "height": 0}
 
 
 class Animator:
-    """Makes videos on a studio's models. Safe to call from several threads; they take turns."""
+    """Makes videos with a studio's models. Safe to call from several threads; they take turns."""
 
     def __init__(
         self,
@@ -55,7 +56,7 @@ class Animator:
         load: Callable[..., Engine],
         turn: Callable[[Callable[[Progress], None], threading.Event], AbstractContextManager],
     ) -> None:
-        """Take what the studio has; nothing is loaded.
+        """Connect to a studio; nothing is loaded.
 
         Args:
             tools: the package `annotators`, or something that acts like it.
@@ -64,7 +65,7 @@ class Animator:
             load: `load(preset, kinds, report, cancel)` returns the engine of a preset.
             turn: waits for other runs of this process to end.
         """
-        self.driver = Driver(tools)
+        self.clip_reader = ClipReader(tools)
         self._tools = tools
         self._catalogue = catalogue
         self._gallery = gallery
@@ -79,21 +80,21 @@ class Animator:
     def resolve(
         self, model: str = DEFAULT_VIDEO_MODEL, reference: Image.Image | None = None, **values: object
     ) -> VideoRecipe:
-        """Make a recipe of what a person gave and the model's defaults for the rest.
+        """Make a recipe of the given values and the model's defaults.
 
         Args:
             model: name of a preset.
-            reference: chooses among the model's sizes the one of its shape, where no size is given.
-            **values: fields of a recipe. None means the default, as do a seed of -1 (drawn) and a width or height of 0.
+            reference: selects the model's size of the nearest shape, where no size is given.
+            **values: fields of a recipe. None means the default, as do a seed of -1 (random) and a width or height of 0.
 
         Raises:
-            ControlNeXtError: a value is wrong, or the model does not have what was asked for; one sentence.
+            ControlNeXtError: a value is wrong, or the model lacks a requested feature; one sentence.
         """
         preset = self._catalogue.preset(model)
         given = {
             key: value
             for key, value in values.items()
-            if value is not None and (isinstance(value, bool) or value != _UNSAID.get(key))
+            if value is not None and (isinstance(value, bool) or value != _UNSET.get(key))
         }
         width, height = _size(preset, reference)
         known = VideoRecipe.model_fields
@@ -114,13 +115,13 @@ class Animator:
         *,
         on_progress: Callable[[Progress], None] | None = None,
         cancel: threading.Event | None = None,
-    ) -> Driving:
-        """Do what comes before a model is needed: look whether the recipe can be run, and read its clip.
+    ) -> DrivingClip:
+        """Check whether the recipe can be run, and read its clip; no model is loaded.
 
         Arguments and errors are those of `animate`.
 
         Returns:
-            The clip's poses, placed in the video to be made. They may be handed to another process.
+            The clip's poses, placed in the video. They may be passed to another process.
         """
         preset = self._catalogue.preset(recipe.model)
         self._check(recipe, preset)
@@ -129,7 +130,7 @@ class Animator:
         self._require(preset)
         self._gallery().check()
         size = (recipe.width, recipe.height)
-        return self.driver.drive(reference, clip, choice_of(recipe), size, on_progress=on_progress, cancel=cancel)
+        return self.clip_reader.drive(reference, clip, choice_of(recipe), size, on_progress=on_progress, cancel=cancel)
 
     def animate(
         self,
@@ -139,21 +140,21 @@ class Animator:
         *,
         beside: bool = False,
         poses: bool = False,
-        driving: Driving | None = None,
+        driving: DrivingClip | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         cancel: threading.Event | None = None,
     ) -> VideoResult:
-        """Run a recipe. Waits while another run goes on; the clip is read meanwhile.
+        """Run a recipe. It waits for other runs to end; the clip is read while it waits.
 
         Args:
             recipe: what to make.
             reference: picture of the character, upright RGB.
             clip: who moves; as `open_clip` takes it.
-            beside: whether to write a version beside poses and clip, too.
-            poses: whether to write the poses alone, too, as a video and as JSON.
-            driving: what `read` gave for the same recipe, reference and clip, where that was done before.
-            on_progress: told about every frame read and every step, in the calling thread.
-            cancel: set it to stop; frames that are finished are kept as a shorter video.
+            beside: whether to write a version with result, poses and clip side by side as well.
+            poses: whether to write the poses alone as well, as a video and as JSON.
+            driving: the result of `read` for the same recipe, reference and clip, if it was called before.
+            on_progress: called after every frame read and every step, in the calling thread.
+            cancel: set it to stop; finished frames are kept as a shorter video.
 
         Raises:
             Cancelled: stopped before a frame was finished.
@@ -170,25 +171,25 @@ class Animator:
         with self._turn(report, cancel):
             engine = self._load(preset, [POSE], report, cancel)
             stop_if(cancel)
-            said = self._with_words(recipe, preset, reference, notes)
+            prompted = self._with_prompt(recipe, preset, reference, notes)
             with enough_memory("for the adapter; choose a smaller model, or close other programs"):
-                engine.prepare(said if preset.video else said.picture(said.prompt), ())
-            final = said.replace(
+                engine.prepare(prompted if preset.video else prompted.picture(prompted.prompt), ())
+            final = prompted.replace(
                 reference_sha256=picture_digest(reference),
                 clip_sha256=clip_digest(driving.clip),
-                weights=engine.hashes(said, ()),
+                weights=engine.hashes(prompted, ()),
             )
             notes += _changes(recipe, final)
             kind = (preset.name, recipe.width, recipe.height, recipe.window, recipe.guidance_scale > 1)
-            road = (Together if preset.video else FrameByFrame)(
+            renderer = (SequenceRenderer if preset.video else FrameRenderer)(
                 engine, final, driving, report, cancel, self._paces.get(kind)
             )
-            follow = Follow(self._tools, _backend(preset, recipe), driving)
-            job = Job(gallery, road, final, driving, follow, pack_reference(reference), begun, (beside, poses))
-            result = job.run(notes)
-            if road.pace is not None:
-                self._paces[kind] = road.pace
-        advice = [*conversion_advice(preset, [POSE]), told(road.climbed)]
+            scorer = FrameScorer(self._tools, _backend(preset, recipe), driving)
+            packed = pack_reference(reference)
+            result = VideoRun(gallery, renderer, final, driving, scorer, packed, begun, (beside, poses)).run(notes)
+            if renderer.pace is not None:
+                self._paces[kind] = renderer.pace
+        advice = [*conversion_advice(preset, [POSE]), told(renderer.climbed)]
         return replace(result, notes=(*result.notes, *filter(None, advice)))
 
     def _check(self, recipe: VideoRecipe, preset: Preset) -> None:
@@ -206,12 +207,13 @@ class Animator:
         except ControlNeXtError as error:
             if preset.name != DEFAULT_VIDEO_MODEL:
                 raise
-            raise type(error)(f"{error} The model {FALLBACK} draws videos frame by frame meanwhile.") from None
+            add_sentence(error, f"Until then the model {FALLBACK} draws videos frame by frame.")
+            raise
 
-    def _with_words(
+    def _with_prompt(
         self, recipe: VideoRecipe, preset: Preset, reference: Image.Image, notes: list[str]
     ) -> VideoRecipe:
-        """Fill the prompt of an image model with the reference's colours, where it has words for them."""
+        """Fill an empty prompt of an image model with a description of the reference, if the model knows one."""
         if preset.video or recipe.prompt:
             return recipe
         if preset.family != FALLBACK:
@@ -223,14 +225,14 @@ class Animator:
 
 
 def _backend(preset: Preset, recipe: VideoRecipe) -> str:
-    """What reads the frames that were made."""
+    """Return the backend that reads the finished frames."""
     if preset.adherence_backend != AUTO:
         return preset.adherence_backend
-    return AUTO if recipe.reader == DRAWING else recipe.reader
+    return AUTO if recipe.reader == POSE_FRAMES else recipe.reader
 
 
 def _size(preset: Preset, reference: Image.Image | None) -> tuple[int, int]:
-    """Width and height: the model's own, or among its shapes the one nearest to the reference's."""
+    """Return width and height: the model's own, or the one of its sizes that is nearest to the reference's shape."""
     own = (preset.sizes.width, preset.sizes.height)
     if reference is None:
         return own
@@ -239,7 +241,7 @@ def _size(preset: Preset, reference: Image.Image | None) -> tuple[int, int]:
 
 
 def _changes(recipe: VideoRecipe, final: VideoRecipe) -> list[str]:
-    """Sentences about a recipe that was made with other weights or pictures."""
+    """Return sentences about a recipe that was made with other weights or pictures."""
     changed = [name for name, old in recipe.weights.items() if final.weights.get(name, old) != old]
     notes = [
         f"The recipe was made with other weights ({', '.join(changed)}), so the video may differ." if changed else ""

@@ -1,4 +1,4 @@
-"""What a person chooses about a driving clip, and what of it that will use."""
+"""The choices about a driving clip, and the part of the clip that they use."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from controlnext.recipes.kinds import AUTO
 from controlnext.recipes.video_recipe import VideoRecipe
 from controlnext.video.plan import Cut
 
-DRAWING = "drawing"
-"""Reader of clips that are pose frames already."""
+POSE_FRAMES = "drawing"
+"""Value of `reader` for clips that are pose frames already."""
 
 MOST_PEOPLE = 8
-"""People of a clip that may be chosen from, and so the most that are looked for in a frame; a search ends where nobody more is found."""
+"""Most people of a clip that can be chosen from, and most that a frame is searched for."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What a person chooses about the driving clip.
+    """The choices about a driving clip.
 
     Attributes:
         start: seconds.
         end: seconds; 0 is the clip's end.
         fps: frames a second of the video; 0 is the clip's own.
-        max_frames: at most so many frames; 0 leaves it to the bounds.
-        person: who is followed, 0 being the most prominent.
-        fit: whether the poses are placed on the figure of the reference picture.
-        limbs: whether limbs get the reference's lengths too.
-        smooth: whether jitter is taken out.
+        max_frames: most frames; 0 leaves it to the bounds.
+        person: index of the person who is followed; 0 is the most prominent.
+        fit: whether the poses are placed on the figure of the reference.
+        limbs: whether limbs get the reference's lengths as well.
+        smooth: whether jitter is removed.
         follow: whether the camera follows the person from side to side.
         hands: whether hands are read and drawn.
         face: whether faces are read and drawn.
@@ -49,7 +49,7 @@ class Choice:
 
     @property
     def cut(self) -> Cut:
-        """The part of the clip; `VideoError` where it makes no sense."""
+        """The part of the clip; raises `VideoError` if it makes no sense."""
         return Cut(self.start, self.end, self.fps, max_frames=self.max_frames)
 
 
@@ -59,16 +59,16 @@ def choice_of(recipe: VideoRecipe) -> Choice:
 
 
 @dataclass(frozen=True)
-class Use:
-    """What will be read of a clip, before anything is read.
+class ClipUse:
+    """What will be read of a clip, known before anything is read.
 
     Attributes:
         frames: how many; estimated where the file does not say it.
         fps: frames a second.
         width: of the frames read, in pixels.
         height: of the frames read, in pixels.
-        megabytes: memory that reading takes, whatever the clip's length.
-        note: a sentence where that is less than there is; else empty.
+        megabytes: memory that reading takes; it hardly depends on the clip's length.
+        note: a sentence if that is less than the clip holds; else empty.
     """
 
     frames: int
@@ -85,7 +85,7 @@ class Use:
 
     @property
     def sentence(self) -> str:
-        """The same in words."""
+        """The same as a sentence."""
         frames = "1 frame" if self.frames == 1 else f"{self.frames:,} frames at {self.fps:.4g} a second"
         return (
             f"{frames} will be used ({self.seconds:.1f} s), read at {self.width}×{self.height} in about "

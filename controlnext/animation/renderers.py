@@ -1,6 +1,6 @@
-"""Two roads from control frames to a video: a video model draws them together, or an image model one after the other.
+"""Renderers of control frames: a video model draws all frames together, an image model draws one after the other.
 
-Both are iterators of frames in order, so that frames are written as they come and no video is ever in memory.
+Both iterate over the frames in order. Frames are written as they arrive, so no whole video is ever in memory.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from controlnext.recipes.inputs import Inputs
 from controlnext.video.fitting import with_reference_first
 
 if TYPE_CHECKING:
-    from controlnext.animation.driven import Driving
+    from controlnext.animation.driving_clip import DrivingClip
     from controlnext.engine.engine import Engine
     from controlnext.engine.memory_ladder import Rung
     from controlnext.engine.video_engine import VideoEngine
@@ -32,14 +32,14 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class Road:
-    """What both roads have alike.
+class Renderer:
+    """Base of both renderers.
 
     Attributes:
         engine: the loaded model, prepared for the recipe.
         recipe: what to make, with its prompt filled in.
         driving: the control frames.
-        report: told about every step.
+        report: called after every step.
         cancel: stops once it is set.
         pace: how fast an earlier run of this kind was, if there was one; after the run, how fast this one was.
         climbed: rungs of the memory ladder taken on the way.
@@ -50,7 +50,7 @@ class Road:
 
     engine: Engine
     recipe: VideoRecipe
-    driving: Driving
+    driving: DrivingClip
     report: Callable[[Progress], None]
     cancel: threading.Event
     pace: Pace | None = None
@@ -69,8 +69,8 @@ class Road:
         self.climbed.append(rung)
 
 
-class FrameByFrame(Road):
-    """An image model draws every frame by itself; all start from the same noise and the same words."""
+class FrameRenderer(Renderer):
+    """An image model draws each frame separately; all start from the same noise and the same prompt."""
 
     frames_stand_alone = True
 
@@ -78,8 +78,8 @@ class FrameByFrame(Road):
         """Yield the frames.
 
         Raises:
-            Cancelled: stopped; what was yielded before is whole.
-            ControlNeXtError: the memory is too small, or the numbers overflowed.
+            Cancelled: stopped; frames yielded before are complete.
+            ControlNeXtError: there is not enough memory, or the numbers overflowed.
         """
         picture, pixels = self.recipe.picture(self.recipe.prompt), self.recipe.width * self.recipe.height
         count, done = len(self.driving), 0
@@ -88,8 +88,8 @@ class FrameByFrame(Road):
         while done < count:
             most = self.engine.ladder.most(pixels, self.engine.preset.batch)
             some = range(done, min(done + most, count))
-            told = f"frame {done + 1}" if len(some) == 1 else f"frames {done + 1} to {some.stop}"
-            stage = f"Drawing {told} of {count}"
+            numbers = f"frame {done + 1}" if len(some) == 1 else f"frames {done + 1} to {some.stop}"
+            stage = f"Drawing {numbers} of {count}"
 
             def on_step(preview: Image.Image | None, stage: str = stage) -> None:
                 clock.tick()
@@ -116,13 +116,13 @@ class FrameByFrame(Road):
             self.pace = clock.pace
 
 
-class Together(Road):
+class SequenceRenderer(Renderer):
     """A video model draws all frames together, in overlapping windows."""
 
     engine: VideoEngine
 
     def __iter__(self) -> Iterator[Image.Image]:
-        """Yield the frames; the first comes when all are denoised. Errors as of `FrameByFrame`."""
+        """Yield the frames; the first comes when all are denoised. Errors as of `FrameRenderer`."""
         frames = None
         while frames is None:
             try:
@@ -160,46 +160,46 @@ class Together(Road):
     def _denoised(self) -> FrameStream:
         from controlnext.method.windows import plan_windows
 
-        controls = ControlFrames(self.driving, leads=bool(self._leading), drawing=self.recipe.drawing)
+        controls = ControlFrames(self.driving, leads=bool(self._leading), pose_style=self.recipe.drawing)
         windows = len(plan_windows(len(controls), self.recipe.window, self.recipe.overlap))
         steps = self.recipe.steps_to_run
         clock = Clock(steps * windows, 1, self.pace)
 
-        def tell(preview: Image.Image | None = None) -> None:
+        def show(preview: Image.Image | None = None) -> None:
             at = f" step {min(clock.done // windows + 1, steps)} of {steps}" if windows > 1 else ""
             unit = "window" if windows > 1 else "step"
             self.report(Progress(f"Drawing{at}", clock.done, clock.total, clock.seconds_left, preview, unit))
-            if clock.done < clock.total:  # a video that only waits to be decoded is not thrown away
+            if clock.done < clock.total:  # a denoised video is decoded, not thrown away
                 stop_if(self.cancel)
 
         def on_window(step: int, done: int, count: int) -> None:
             clock.tick()
-            tell()
+            show()
 
-        tell()
+        show()
         clock.begin_batch()
-        frames = self.engine.animate(self.recipe, self.driving.reference, controls, self.driving.fps, tell, on_window)
+        frames = self.engine.animate(self.recipe, self.driving.reference, controls, self.driving.fps, show, on_window)
         self.pace = clock.pace
         return frames
 
 
 class ControlFrames:
-    """The control frames of a video as rows that are drawn when they are asked for; see `controlnext.method.windows.Rows`."""
+    """The control frames of a video as rows that are drawn on access; see `controlnext.method.windows.Rows`."""
 
-    def __init__(self, driving: Driving, *, leads: bool, drawing: str = "classic") -> None:
-        """Take a clip's poses, and how the adapter wants them drawn.
+    def __init__(self, driving: DrivingClip, *, leads: bool, pose_style: str = "classic") -> None:
+        """Take a clip's poses, and the style in which the adapter expects them.
 
         Args:
             driving: the poses.
             leads: whether the reference's own pose comes before them, the clip's first where it has none.
-            drawing: as in a recipe.
+            pose_style: the `drawing` of a recipe.
         """
         track = driving.track
         if leads:
             own = driving.figure if driving.figure[:, 2].any() else track.points[0]
             track = with_reference_first(track, own)
         self._poses = track.poses()
-        self._draw = partial(driving.draw, drawing=drawing)
+        self._draw = partial(driving.draw_pose, drawing=pose_style)
 
     def __len__(self) -> int:
         """Count the frames."""

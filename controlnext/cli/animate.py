@@ -93,7 +93,7 @@ def run(options: argparse.Namespace) -> int:
     note(reference.info.get("note", ""))
     model, values = _values(options)
     recipe = studio.animator.resolve(model, reference, **values)
-    note(studio.animator.driver.use(options.clip, choice_of(recipe)).sentence)
+    note(studio.animator.clip_reader.use(options.clip, choice_of(recipe)).sentence)
     with stoppable(signal.SIGINT) as cancel:
         try:
             made = studio.animate(

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from PIL import Image
 
 from controlnext.adherence.score import Annotated
-from controlnext.animation.driving import PoseTools
+from controlnext.animation.clip_reader import PoseTools
 
 
 class MadeCondition(Annotated, Protocol):

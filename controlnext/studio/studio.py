@@ -35,8 +35,8 @@ from controlnext.studio.run import Run
 
 if TYPE_CHECKING:
     from controlnext.animation.animator import Animator
-    from controlnext.animation.driving import Source
-    from controlnext.animation.job import VideoResult
+    from controlnext.animation.opened_clip import Source
+    from controlnext.animation.video_run import VideoResult
     from controlnext.engine.engine import Engine
     from controlnext.method.control_cache import ControlCache
     from controlnext.recipes.video_recipe import VideoRecipe

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from annotators.base import Annotation
-    from controlnext.animation.driven import Driving
-    from controlnext.animation.job import VideoResult
+    from controlnext.animation.driving_clip import DrivingClip
+    from controlnext.animation.video_run import VideoResult
     from controlnext.recipes.inputs import Inputs
     from controlnext.recipes.recipe import Recipe
     from controlnext.recipes.video_recipe import VideoRecipe
@@ -115,7 +115,7 @@ def video_stream_of(studio: Studio) -> VideoStream:
 
 
 def animated_in_thread(
-    studio: Studio, order: VideoOrder, cancel: threading.Event, driving: Driving | None = None
+    studio: Studio, order: VideoOrder, cancel: threading.Event, driving: DrivingClip | None = None
 ) -> Iterator[Progress | VideoResult]:
     """Make a video in a daemon thread; see `in_thread`.
 

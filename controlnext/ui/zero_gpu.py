@@ -17,7 +17,7 @@ from controlnext.errors import ControlNeXtError
 from controlnext.ui.worker import Stream, VideoOrder, VideoStream, animated_in_thread, in_thread, run_in_thread
 
 if TYPE_CHECKING:
-    from controlnext.animation.driven import Driving
+    from controlnext.animation.driving_clip import DrivingClip
     from controlnext.recipes.video_recipe import VideoRecipe
     from controlnext.studio.studio import Studio
 
@@ -113,11 +113,11 @@ def check_length(recipe: VideoRecipe, frames: int) -> None:
     )
 
 
-def _lent(order: VideoOrder, driving: Driving) -> int:
+def _lent(order: VideoOrder, driving: DrivingClip) -> int:
     return min(VIDEO_SECONDS, math.ceil(video_seconds(order.recipe, len(driving))))
 
 
-def _read(studio: Studio, order: VideoOrder, report: Callable[..., None], cancel: threading.Event) -> Driving:
+def _read(studio: Studio, order: VideoOrder, report: Callable[..., None], cancel: threading.Event) -> DrivingClip:
     return studio.animator.read(order.recipe, order.reference, order.clip, on_progress=report, cancel=cancel)
 
 

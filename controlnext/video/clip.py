@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 
 from PIL import Image
 
-from controlnext.video.ffmpeg import PICTURES_OUT, Process, VideoError, read_picture, run, source
+from controlnext.video.ffmpeg import PICTURES_OUT, FfmpegProcess, VideoError, read_picture, run, source
 from controlnext.video.poses import Poses
 
 PICTURES_FPS = 8.0
@@ -199,7 +199,7 @@ def open_picture(path: Path) -> Image.Image:
 
 def _of_file(path: Path) -> Clip:
     arguments = [*source(path), "-map", "0:V:0", "-vf", SQUARE, "-frames:v", "1", *PICTURES_OUT]
-    with Process(["-loglevel", "info", *arguments]) as process:
+    with FfmpegProcess(["-loglevel", "info", *arguments]) as process:
         first = read_picture(process.stdout)
         process.wait()
         log = process.log()

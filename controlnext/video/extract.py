@@ -1,4 +1,4 @@
-"""Reading the people in every frame of a clip: with progress, stoppable, and never the same frame twice."""
+"""The poses of a clip: read frame by frame, with progress, cancellation and a cache."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -15,21 +15,23 @@ from controlnext.hashes import weights_digest
 from controlnext.progress import Clock, Progress, stop_if
 from controlnext.video.clip import Clip
 from controlnext.video.frames import Frames
-from controlnext.video.plan import Plan
+from controlnext.video.plan import CutPlan
 from controlnext.video.poses import FACE, LEFT_HAND, POINTS, RIGHT_HAND, Poses, people_array
+
+V = TypeVar("V")
 
 STAGE = "Reading poses"
 _KEPT_CLIPS = 16
 _BLACK = 24  # brightness up to which a pixel of a compressed drawing is its background
 _MOSTLY, _NEARLY_ALL = 0.6, 0.9  # shares of a drawing that are background: dots and limbs; thin lines
 _COLOURED = 60  # distance of the brightest channel from the darkest
-_A_LINE = 0.0002  # share of a frame that the lines of one figure cover at the least, compressed
+_A_LINE = 0.0002  # least share of a compressed frame that the lines of one figure cover
 _HALF = 0.5 + 1e-6  # a time between two frames takes the later one, whatever its last digit was rounded to
 _KEPT_FRAMES = 20_000  # one person's points are 3 KB
 
 
-class PoseReader(Protocol):
-    """Reads the people of one picture. `key` says everything that its answer depends on beside the picture."""
+class FramePoseReader(Protocol):
+    """Reads the people of one picture. `key` identifies everything besides the picture that its result depends on."""
 
     key: str
 
@@ -37,24 +39,24 @@ class PoseReader(Protocol):
         """Return `people`, `hands` and `faces` as a pose annotation's data does; an empty list where there is nobody."""
 
 
-class Recent:
-    """The results used last, at most so many; safe to share between threads."""
+class Recent(Generic[V]):
+    """A least-recently-used cache of a fixed number of results; safe to share between threads."""
 
     def __init__(self, most: int) -> None:
-        """Make an empty keep of at most `most` results."""
+        """Make an empty cache of at most `most` results."""
         self._most = most
-        self._kept: OrderedDict[Hashable, Any] = OrderedDict()
+        self._kept: OrderedDict[Hashable, V] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, key: Hashable) -> Any:  # noqa: ANN401 - whatever was kept
-        """Return what is kept under a key, or None."""
+    def get(self, key: Hashable) -> V | None:
+        """Return the result under a key, or None."""
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
             return self._kept.get(key)
 
-    def keep(self, key: Hashable, value: object) -> None:
-        """Keep a result; the one used longest ago goes."""
+    def keep(self, key: Hashable, value: V) -> None:
+        """Add a result; the least recently used one is dropped."""
         with self._lock:
             self._kept[key] = value
             self._kept.move_to_end(key)
@@ -63,27 +65,27 @@ class Recent:
 
 
 class PoseCache:
-    """What was read before: whole parts of clips, and single frames for when only the part changes.
+    """A cache of poses: of whole parts of clips, and of single frames for when only the part changes.
 
-    Keyed by content, so it does not matter what a file is called; gamma, fit and smoothing come after it and never make it
-    read again. Safe to share between threads.
+    Its keys are content hashes, so file names do not matter. Gamma, fit and smoothing come later and never cause another
+    reading. Safe to share between threads.
     """
 
     def __init__(self, clips: int = _KEPT_CLIPS, frames: int = _KEPT_FRAMES) -> None:
         """Make an empty cache.
 
         Args:
-            clips: parts of clips that are kept.
-            frames: frames that are kept.
+            clips: most parts of clips.
+            frames: most frames.
         """
-        self.clips = Recent(clips)
-        self.frames = Recent(frames)
+        self.clips: Recent[Poses] = Recent(clips)
+        self.frames: Recent[np.ndarray] = Recent(frames)
 
 
 def read_poses(
     clip: Clip,
-    plan: Plan,
-    reader: PoseReader,
+    plan: CutPlan,
+    reader: FramePoseReader,
     *,
     cache: PoseCache | None = None,
     on_progress: Callable[[Progress], None] | None = None,
@@ -94,9 +96,9 @@ def read_poses(
     Args:
         clip: as `open_clip` found it.
         plan: which part; it bounds the work.
-        reader: reads one frame, such as `annotators.poses.pose_reader.PoseReader`, or `read_drawing` for ready-made pose frames.
-        cache: asked first and filled on the way; what a stopped run has read is not lost.
-        on_progress: told after every frame.
+        reader: reads one frame, such as `annotators.poses.pose_reader.PoseReader`, or `read_pose_frame` for ready-made pose frames.
+        cache: read first and filled frame by frame, so that a stopped run loses nothing.
+        on_progress: called after every frame.
         cancel: stops after the current frame once it is set.
 
     Returns:
@@ -127,14 +129,14 @@ def read_poses(
     return poses
 
 
-def given_poses(clip: Clip, plan: Plan, *, hands: bool, face: bool) -> Poses:
-    """Return a part of the poses that a clip consists of, without a reader.
+def given_poses(clip: Clip, plan: CutPlan, *, hands: bool, face: bool) -> Poses:
+    """Return a part of the poses of a clip that holds poses and no pictures.
 
     Args:
         clip: with poses.
-        plan: which part; other tempos take the nearest frame.
-        hands: whether to keep those there are.
-        face: whether to keep it.
+        plan: which part; at another frame rate the nearest frame is taken.
+        hands: whether to keep hands.
+        face: whether to keep faces.
     """
     poses = clip.poses
     kept = np.ones((POINTS, 1))
@@ -148,7 +150,7 @@ def given_poses(clip: Clip, plan: Plan, *, hands: bool, face: bool) -> Poses:
 
 
 def clip_digest(clip: Clip) -> str:
-    """Name a clip by its content, in hexadecimal."""
+    """Return a hash of a clip's content, in hexadecimal."""
     if not clip.pictures:
         return weights_digest(clip.path)
     digest = hashlib.sha256()
@@ -157,7 +159,7 @@ def clip_digest(clip: Clip) -> str:
     return digest.hexdigest()
 
 
-class _DrawingReader:
+class _PoseFrameReader:
     """Reads ready-made pose frames: the joints of drawn skeletons."""
 
     key = "drawing"
@@ -166,22 +168,23 @@ class _DrawingReader:
         return {"people": joints_in_drawing(rgb)}
 
 
-read_drawing: PoseReader = _DrawingReader()
-"""Reader of ready-made pose frames, that is of OpenPose-18 drawings; hands and faces are not read from those."""
+read_pose_frame: FramePoseReader = _PoseFrameReader()
+"""Reader of ready-made pose frames (OpenPose-18 drawings); it reads bodies, no hands or faces."""
 
 
-def looks_drawn(rgb: np.ndarray) -> bool:
-    """Say whether a frame (H, W, 3) uint8 is a ready-made pose frame: joints in their colours on black.
+def is_pose_frame(rgb: np.ndarray) -> bool:
+    """Return whether a frame (H, W, 3) uint8 is a ready-made pose frame: joints in their colours on black.
 
-    A pose model sees nobody in such a frame, so `read_drawing` is to be used for the clip.
+    A pose model finds nobody in such a frame; `read_pose_frame` reads the clip instead.
     """
     return _background(rgb) >= _MOSTLY and bool(joints_in_drawing(rgb))
 
 
-def looks_thin(rgb: np.ndarray) -> bool:
-    """Say whether a frame (H, W, 3) uint8 may be a pose frame as the released SVD adapters take them: thin lines on black.
+def is_thin_pose_frame(rgb: np.ndarray) -> bool:
+    """Return whether a frame (H, W, 3) uint8 may be a pose frame of the released SVD adapters: thin lines on black.
 
-    Joints cannot be read back from it: dots of a pixel or two, dimmed by confidence, amid hands of the same colours.
+    Joints cannot be read back from it: their dots are a pixel or two wide, dimmed by confidence, next to hands of the same
+    colours.
     """
     coloured = np.ptp(rgb.astype(int), axis=2) >= _COLOURED
     return _background(rgb) >= _NEARLY_ALL and float(coloured.mean()) >= _A_LINE
@@ -191,7 +194,7 @@ def _background(rgb: np.ndarray) -> float:
     return float((rgb.max(axis=2) <= _BLACK).mean())
 
 
-def _people(frame: np.ndarray, reader: PoseReader, cache: PoseCache) -> np.ndarray:
+def _people(frame: np.ndarray, reader: FramePoseReader, cache: PoseCache) -> np.ndarray:
     digest = hashlib.blake2b(f"{frame.shape}".encode(), digest_size=16)
     digest.update(np.ascontiguousarray(frame).data)
     key = (digest.hexdigest(), reader.key)

@@ -72,7 +72,7 @@ def rate(fps: float) -> Fraction:
     return Fraction(fps).limit_denominator(_NTSC)
 
 
-class Process:
+class FfmpegProcess:
     """A running ffmpeg; leaving the `with` block ends it, however far it is."""
 
     def __init__(self, arguments: Sequence[str], *, fed: bool = False) -> None:
@@ -147,7 +147,7 @@ class Process:
 
 def run(arguments: Sequence[str]) -> tuple[int, str]:
     """Run ffmpeg to its end; returns its exit status and what it said."""
-    with Process(arguments) as process:
+    with FfmpegProcess(arguments) as process:
         return process.wait(), process.log()
 
 

@@ -11,8 +11,8 @@ from PIL import Image
 
 from controlnext.recipes.pictures import fit_condition
 from controlnext.video.clip import SQUARE, Clip, open_picture
-from controlnext.video.ffmpeg import PICTURES_OUT, Process, VideoError, rate, read_picture, source
-from controlnext.video.plan import Plan, plan_cut, taken_pictures
+from controlnext.video.ffmpeg import PICTURES_OUT, FfmpegProcess, VideoError, rate, read_picture, source
+from controlnext.video.plan import CutPlan, plan_cut, taken_pictures
 
 # What decoders say of damage; other complaints are about things that hurt no frame.
 _DAMAGE = re.compile(r"error while decoding|Error submitting packet|Invalid NAL|[Cc]orrupt|partial file|Truncat")
@@ -30,7 +30,7 @@ class Frames:
         note: after the end, a sentence if the clip turned out to be damaged; else empty.
     """
 
-    def __init__(self, clip: Clip, plan: Plan) -> None:
+    def __init__(self, clip: Clip, plan: CutPlan) -> None:
         """Get ready; nothing is started before the first frame is asked for."""
         self.clip = clip
         self.plan = plan
@@ -77,7 +77,7 @@ class Frames:
                 yield np.asarray(shrunk).copy()
 
     def _decoded(self) -> Iterator[np.ndarray]:
-        with Process(["-loglevel", "error", *self._arguments()]) as process:
+        with FfmpegProcess(["-loglevel", "error", *self._arguments()]) as process:
             given = 0
             while (frame := read_picture(process.stdout)) is not None:
                 given += 1
@@ -123,7 +123,7 @@ class Frames:
         )
 
 
-def read_frames(clip: Clip, plan: Plan | None = None) -> Frames:
+def read_frames(clip: Clip, plan: CutPlan | None = None) -> Frames:
     """Read a clip's frames, upright, one at a time.
 
     Args:

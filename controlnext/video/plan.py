@@ -65,7 +65,7 @@ BOUNDS = Bounds()
 
 
 @dataclass(frozen=True)
-class Plan:
+class CutPlan:
     """What will be read.
 
     Attributes:
@@ -95,7 +95,7 @@ class Plan:
         return self.frames * self.width * self.height
 
 
-def plan_cut(clip: Clip, cut: Cut | None = None, bounds: Bounds = BOUNDS) -> Plan:
+def plan_cut(clip: Clip, cut: Cut | None = None, bounds: Bounds = BOUNDS) -> CutPlan:
     """Decide what of a clip is read, and say so where that is less than was asked.
 
     Args:
@@ -119,7 +119,7 @@ def plan_cut(clip: Clip, cut: Cut | None = None, bounds: Bounds = BOUNDS) -> Pla
     most = min(cut.max_frames or bounds.frames, bounds.frames)
     width, height = _size(clip, cut, bounds)
     frames = max(1, min(wanted, most))
-    made = Plan(
+    made = CutPlan(
         replace(cut, fps=fps, max_side=max(width, height), max_frames=most),
         frames,
         fps / cut.stride,
@@ -167,7 +167,7 @@ def _size(clip: Clip, cut: Cut, bounds: Bounds) -> tuple[int, int]:
     return tuple(max(1, math.floor(side * scale + _EVEN)) for side in (clip.width, clip.height))
 
 
-def _note(clip: Clip, plan: Plan, wanted: int, asked: Cut) -> str:
+def _note(clip: Clip, plan: CutPlan, wanted: int, asked: Cut) -> str:
     fewer = wanted > plan.frames and not (asked.max_frames and asked.max_frames <= plan.frames)
     smaller = (plan.width, plan.height) != (clip.width, clip.height) and not asked.max_side
     slower = not asked.fps and not clip.pictures and plan.cut.fps < clip.fps - _EVEN

@@ -138,7 +138,7 @@ def find_tracks(poses: Poses) -> list[Track]:
 
 
 def choose_person(tracks: Sequence[Track], person: int = 0) -> Track:
-    """Return one of the persons, 0 being the most prominent.
+    """Return a person by index; 0 is the most prominent.
 
     Raises:
         TrackError: there is no such person.
@@ -146,8 +146,10 @@ def choose_person(tracks: Sequence[Track], person: int = 0) -> Track:
     if not tracks:
         raise TrackError(NOBODY)
     if not 0 <= person < len(tracks):
-        who = "only one person, number 0" if len(tracks) == 1 else f"{len(tracks)} people, numbered from 0"
-        raise TrackError(f"This clip shows {who}: there is no person {person}.")
+        who = "one person" if len(tracks) == 1 else f"{len(tracks)} people"
+        raise TrackError(
+            f"This clip shows {who}: there is no person {person + 1} (person={person} in a program, where counting starts at 0)."
+        )
     return tracks[person]
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from controlnext.recipes.mp4 import metadata_file
 from controlnext.video.clip import Clip
-from controlnext.video.ffmpeg import Process, VideoError, rate, run, source, write_failure
+from controlnext.video.ffmpeg import FfmpegProcess, VideoError, rate, run, source, write_failure
 
 QUALITY = 18
 """x264's constant rate factor: visually the same as the frames; lower is better and larger."""
@@ -52,7 +52,7 @@ class VideoWriter:
 
         Args:
             path: the MP4; replaced in one step when it is finished.
-            fps: frames a second, as a `Plan` says them.
+            fps: frames a second, as a `CutPlan` says them.
             quality: x264's constant rate factor, 0 to 51.
         """
         self.path = Path(path)
@@ -61,7 +61,7 @@ class VideoWriter:
         self.frames = 0
         self._shape: tuple[int, ...] | None = None
         self._silent = self.path.with_name(f"{_TEMPORARY}{uuid4().hex}.mp4")
-        self._process: Process | None = None
+        self._process: FfmpegProcess | None = None
 
     def write(self, frame: np.ndarray) -> None:
         """Add a frame.
@@ -149,7 +149,7 @@ class VideoWriter:
         """Give up what was not finished."""
         self.close()
 
-    def _start(self, width: int, height: int) -> Process:
+    def _start(self, width: int, height: int) -> FfmpegProcess:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -158,7 +158,7 @@ class VideoWriter:
         frames = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", tempo, "-i", "pipe:0"]
         keys = ["-g", str(max(1, round(_KEY_SECONDS * self.fps)))]
         encoder = ["-c:v", "libx264", "-preset", "veryfast", "-crf", str(self.quality), *keys, *_COLOURS]
-        return Process(
+        return FfmpegProcess(
             ["-loglevel", "error", *frames, "-vf", _TO_YUV, *encoder, "-f", "mp4", f"file:{self._silent.absolute()}"],
             fed=True,
         )

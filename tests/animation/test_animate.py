@@ -8,7 +8,7 @@ from video_clips import make
 
 import annotators
 from controlnext.animation import read_reference, read_video_recipe
-from controlnext.animation.output import Output
+from controlnext.animation.video_files import VideoFiles
 from controlnext.assets import PRESETS
 from controlnext.engine.engine import Engine
 from controlnext.engine.memory_ladder import RUNGS
@@ -318,7 +318,7 @@ def bad_input(name, tmp_path, dance, reference):
         "sound only": (reference, make(tmp_path / "s.m4a", "-i", dance, "-vn", "-c", "copy"), {}, "no moving picture"),
         "no video": (reference, text, {}, "upload or export it again"),
         "no such file": (reference, tmp_path / "none.mp4", {}, "There is no file"),
-        "no such person": (reference, dance, {"person": 5}, "there is no person 5"),
+        "no such person": (reference, dance, {"person": 5}, "no person 6"),
         "behind the end": (reference, dance, {"start": 50}, "choose an earlier start"),
         "too large": (reference, dance, {"width": 512}, "The width must be"),
         "no such model": (reference, dance, {"model": "nonesuch"}, "There is no model 'nonesuch'"),
@@ -368,7 +368,7 @@ def test_a_video_model_that_is_not_there_says_what_draws_meanwhile(tmp_path, ref
     studio = Studio(output_dir=tmp_path / "out", presets_dir=tmp_path, device="cpu", annotators=annotators)
     row = studio.animator.models()[0]
     assert (row["name"], row["usable"], row["state"]) == ("starter-video", False, "missing")
-    with pytest.raises(ControlNeXtError, match=r"not there: .* The model starter draws videos frame by frame"):
+    with pytest.raises(ControlNeXtError, match=r"not there: .* the model starter draws"):
         studio.animate(studio.animator.resolve("starter-video"), reference, dance)
 
 
@@ -379,15 +379,17 @@ def test_the_starter_shares_its_noise_and_svd_does_not(studio):
 
 
 def test_a_full_disk_is_one_sentence_and_no_half_file_stays(studio, reference, dance, monkeypatch):
-    write = Output.write
+    write = VideoFiles.write
 
     def full(self, image):
         if self.frames == 2:
             raise VideoError("The disk is full.")
         write(self, image)
 
-    monkeypatch.setattr(Output, "write", full)
-    monkeypatch.setattr(Output, "finish", lambda *given, **options: (_ for _ in ()).throw(VideoError("Full again.")))
+    monkeypatch.setattr(VideoFiles, "write", full)
+    monkeypatch.setattr(
+        VideoFiles, "finish", lambda *given, **options: (_ for _ in ()).throw(VideoError("Full again."))
+    )
     with pytest.raises(VideoError, match=r"^The disk is full\.$"):
         animate(studio, reference, dance)
     assert left_over(studio) == []
@@ -397,7 +399,7 @@ def test_a_full_disk_is_one_sentence_and_no_half_file_stays(studio, reference, d
     ("error", "told"),
     [
         (StudioError("Something broke."), r"^Something broke\."),
-        (RuntimeError("a kernel\nfailed."), r"nobody foresaw \(RuntimeError: a kernel failed\)\."),
+        (RuntimeError("a kernel\nfailed."), r"unexpected error \(RuntimeError: a kernel failed\)\."),
     ],
 )
 def test_what_was_made_before_an_error_is_kept_and_named(studio, reference, dance, monkeypatch, error, told):

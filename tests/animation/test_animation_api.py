@@ -74,7 +74,7 @@ def test_animate_returns_an_mp4_and_its_recipe(client, figure, dance, model, who
         ({"model": "nonesuch"}, "There is no model"),
         ({"gamma": 50}, "Control strength"),
         ({"start": 90}, "earlier start"),
-        ({"person": 4}, "no person 4"),
+        ({"person": 4}, "no person 5"),
         ({"fps": "fast"}, "frames a second"),
         ({"fit": "maybe"}, "fit"),
     ],

@@ -9,7 +9,7 @@ from video_fakes import FakeAnimator
 
 import annotators
 from controlnext.animation.animator import Animator
-from controlnext.animation.driving import PoseTools
+from controlnext.animation.clip_reader import PoseTools
 from controlnext.models.catalogue import Catalogue
 from controlnext.studio.protocols import Annotators
 from controlnext.studio.studio import Studio

@@ -184,8 +184,8 @@ def test_fit_without_a_clip_shows_the_character(video, clips):
 
 
 def test_reading_is_marked_where_it_is_unsure(video, clips):
-    driver = video.fit.studio.animator.driver
-    driving = driver.drive(None, str(clips / "one.mp4"))
+    clip_reader = video.fit.studio.animator.clip_reader
+    driving = clip_reader.drive(None, str(clips / "one.mp4"))
     driving.track.confidence[3:5] = 0.2
     assert "class='doubtful' x='30' width='20'" in sure_html(driving, 0)
 

@@ -13,7 +13,7 @@ from tab_values import PAGE
 from test_ui_video import data_of
 
 import annotators
-from controlnext.animation import Driver
+from controlnext.animation import ClipReader
 from controlnext.video import open_clip, write_video
 
 sys.path.append(str(Path(__file__).parent.parent / "video"))
@@ -28,7 +28,7 @@ CHARACTER = Path(__file__).parents[2] / "assets" / "examples" / "arms-out.png"
 @pytest.fixture
 def page(studio, video):
     """The tab over what reads clips in the app."""
-    studio.animator.driver = video.restore.players._driver = Driver(annotators)
+    studio.animator.clip_reader = video.restore.players._clip_reader = ClipReader(annotators)
     return video
 
 

@@ -16,8 +16,8 @@ from PIL import Image, ImageDraw, ImageFilter, ImageOps, UnidentifiedImageError
 from video_fakes import FakeAnimator, FakePoses
 
 from annotators.base import Annotation, AnnotatorError, Setting
-from controlnext.animation.driving import Driver
-from controlnext.animation.job import VideoResult
+from controlnext.animation.clip_reader import ClipReader
+from controlnext.animation.video_run import VideoResult
 from controlnext.loras.conflicts import Conflict, LayerConflict
 from controlnext.progress import Cancelled, Progress
 from controlnext.recipes.inputs import Inputs, fitted_start
@@ -222,7 +222,7 @@ class FakeStudio:
 
     @cached_property
     def animator(self) -> FakeAnimator:
-        return FakeAnimator(self.output_dir, driver=Driver(self.annotators))
+        return FakeAnimator(self.output_dir, clip_reader=ClipReader(self.annotators))
 
     def animate(self, recipe: VideoRecipe, reference: Image.Image, clip: str, **options: Any) -> VideoResult:
         return self.animator.animate(recipe, reference, clip, **options)

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from controlnext.animation.driving import Driver
-from controlnext.animation.job import VideoResult
-from controlnext.animation.output import REFERENCE_KEY, Output, pack_reference
+from controlnext.animation.choice import choice_of
+from controlnext.animation.clip_reader import ClipReader
+from controlnext.animation.reference import REFERENCE_KEY, pack_reference
+from controlnext.animation.video_files import VideoFiles
+from controlnext.animation.video_run import VideoResult
 from controlnext.progress import Progress
 from controlnext.recipes.pictures import picture_digest
 from controlnext.recipes.png import RECIPE_KEY
@@ -82,7 +84,7 @@ def _frame(colours: str, index: int) -> np.ndarray:
 
 
 class FakePoses:
-    """What `Driver` needs of the package `annotators`."""
+    """What `ClipReader` needs of the package `annotators`."""
 
     def describe_figure(self, image: Image.Image) -> str:
         return "a figure"
@@ -111,7 +113,7 @@ class FakeAnimator:
 
     output_dir: Path
     frame_seconds: float = 0.0
-    driver: Driver = field(default_factory=lambda: Driver(FakePoses()))
+    clip_reader: ClipReader = field(default_factory=lambda: ClipReader(FakePoses()))
     recipes: list[VideoRecipe] = field(default_factory=list)
     frames: int = 0
 
@@ -142,7 +144,7 @@ class FakeAnimator:
         if reference is None:
             raise RecipeError("There is no reference picture: add one that shows the character.")
         size = (recipe.width, recipe.height)
-        return self.driver.drive(reference, clip, recipe.choice, size, on_progress=on_progress, cancel=cancel)
+        return self.clip_reader.drive(reference, clip, choice_of(recipe), size, on_progress=on_progress, cancel=cancel)
 
     def animate(
         self, recipe, reference, clip, *, beside=False, poses=False, driving=None, on_progress=None, cancel=None
@@ -152,7 +154,7 @@ class FakeAnimator:
         recipe = recipe.replace(reference_sha256=picture_digest(reference), clip_sha256=clip_digest(driving.clip))
         self.output_dir.mkdir(parents=True, exist_ok=True)
         path = self.output_dir / f"{len(self.recipes):04d}-{recipe.seed}.mp4"
-        with Output(path, driving, beside=beside, poses=poses) as output:
+        with VideoFiles(path, driving, beside=beside, poses=poses) as output:
             for index in range(len(driving)):
                 if cancel.is_set():
                     raise RecipeError("Stopped before a frame was finished.")

@@ -8,7 +8,7 @@ from PIL import Image
 from video_clips import grey_frames, make, numbers, save_pictures
 
 from controlnext.video import Cut, VideoError, open_clip, plan_cut, read_frames, write_video
-from controlnext.video.ffmpeg import PICTURES_OUT, Process, binary, read_picture, source
+from controlnext.video.ffmpeg import PICTURES_OUT, FfmpegProcess, binary, read_picture, source
 
 
 def frames_of(path, **cut):
@@ -159,7 +159,7 @@ def test_ten_bits_of_a_phone_become_eight(clips, tmp_path):
 
 
 def test_frames_left_unread_do_not_block(clips):
-    with Process([*source(clips / "tone.mp4"), "-vf", "scale=640:480", *PICTURES_OUT]) as process:
+    with FfmpegProcess([*source(clips / "tone.mp4"), "-vf", "scale=640:480", *PICTURES_OUT]) as process:
         assert read_picture(process.stdout).shape == (480, 640, 3)
         assert process.wait() == 0  # nine frames of 900 KB are more than a pipe holds
 

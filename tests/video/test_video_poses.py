@@ -16,11 +16,11 @@ from controlnext.video import (
     VideoError,
     open_clip,
     plan_cut,
-    read_drawing,
+    read_pose_frame,
     read_poses,
     write_video,
 )
-from controlnext.video.extract import looks_drawn, looks_thin
+from controlnext.video.extract import is_pose_frame, is_thin_pose_frame
 from controlnext.video.poses import FACE, LEFT_HAND, people_array
 
 
@@ -155,7 +155,7 @@ def test_pose_frames_are_read_from_their_drawing(tmp_path):
     people = [[person(70 + step, 50, 150)] for step in range(4)]
     write_video(tmp_path / "poses.mp4", [drawn(one, 256, 160) for one in people], 8)
     clip = open_clip(tmp_path / "poses.mp4")
-    found = read_poses(clip, plan_cut(clip), read_drawing)
+    found = read_poses(clip, plan_cut(clip), read_pose_frame)
     assert [len(one) for one in found.frames] == [1] * 4
     for given, got in zip(people, found.frames, strict=True):
         both = got[0, :14, 2] > 0
@@ -174,14 +174,14 @@ def test_a_damaged_clip_is_said_with_the_poses(clips, tmp_path):
 
 
 def test_drawings_are_told_from_photographs():
-    assert looks_drawn(drawn([person(70, 50, 150)], 256, 160))
-    assert not looks_drawn(np.zeros((64, 64, 3), np.uint8))
-    assert not looks_drawn(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
+    assert is_pose_frame(drawn([person(70, 50, 150)], 256, 160))
+    assert not is_pose_frame(np.zeros((64, 64, 3), np.uint8))
+    assert not is_pose_frame(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
 
 
 def test_thin_lines_of_the_svd_adapters_are_told_from_the_rest():
     thin = draw_svd_skeleton([person(288, 80, 800)[:18]], 1024, 576)
-    assert looks_thin(thin)
-    assert not looks_drawn(thin)
-    assert not looks_thin(np.zeros((64, 64, 3), np.uint8))
-    assert not looks_thin(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
+    assert is_thin_pose_frame(thin)
+    assert not is_pose_frame(thin)
+    assert not is_thin_pose_frame(np.zeros((64, 64, 3), np.uint8))
+    assert not is_thin_pose_frame(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))

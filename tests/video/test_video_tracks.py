@@ -67,9 +67,9 @@ def test_the_most_prominent_comes_first_and_can_be_chosen():
     tracks = find_tracks(poses(frames))
     assert necks(choose_person(tracks))[0] == 120
     assert necks(choose_person(tracks, 1))[0] == 40
-    with pytest.raises(TrackError, match="shows 2 people, numbered from 0: there is no person 2"):
+    with pytest.raises(TrackError, match=r"2 people.*no person 3 "):
         choose_person(tracks, 2)
-    with pytest.raises(TrackError, match="only one person, number 0"):
+    with pytest.raises(TrackError, match=r"one person: .*no person 2 "):
         choose_person(tracks[:1], 1)
 
 

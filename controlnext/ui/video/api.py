@@ -48,7 +48,7 @@ class VideoEndpoints:
         """
         with spoken(page=False):
             choice = choice_of(VideoRecipe(start=start, end=end, fps=fps, person=person))
-            driving = self.studio.animator.driver.drive(None, _required(video, "clip", "video"), choice)
+            driving = self.studio.animator.clip_reader.drive(None, _required(video, "clip", "video"), choice)
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "poses.mp4"
                 write_video(path, driving.frames(), driving.fps)

@@ -24,7 +24,7 @@ from controlnext.ui.worker import Runs, VideoOrder, VideoStream
 from controlnext.video.ffmpeg import VideoError
 
 if TYPE_CHECKING:
-    from controlnext.animation.job import VideoResult
+    from controlnext.animation.video_run import VideoResult
     from controlnext.recipes.video_recipe import VideoRecipe
     from controlnext.studio.studio import Studio
 

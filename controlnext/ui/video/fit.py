@@ -22,8 +22,8 @@ from controlnext.video.extract import Recent, clip_digest
 if TYPE_CHECKING:
     from PIL import Image
 
-    from controlnext.animation.choice import Use
-    from controlnext.animation.driven import Driving
+    from controlnext.animation.choice import ClipUse
+    from controlnext.animation.driving_clip import DrivingClip
     from controlnext.studio.studio import Studio
     from controlnext.ui.video.restore import VideoRestore
 
@@ -94,11 +94,11 @@ class FitEvents:
         if path is None:
             yield {tab.opened: "", tab.seconds: 0.0, tab.strip: "", tab.notes: note_html(START, "quiet")}
             return
-        path, driver = self.players.clip_of(path), self.studio.animator.driver
+        path, clip_reader = self.players.clip_of(path), self.studio.animator.clip_reader
         try:
             with spoken():
                 # the clip that values were put back for leaves them as they are
-                kept = bool(data[tab.restored]) and clip_digest(driver.open(path)) == data[tab.restored]
+                kept = bool(data[tab.restored]) and clip_digest(clip_reader.open(path)) == data[tab.restored]
                 start, end = data[tab.start] or 0.0, data[tab.end] or 0.0
                 found = None if kept else self.restore.of(path)
                 if found is not None:
@@ -106,7 +106,7 @@ class FitEvents:
                     if found.clip != path:
                         return  # that clip is opened when it is there
                     kept, start, end = True, found.start, found.end
-                clip = driver.open(path)
+                clip = clip_reader.open(path)
         except gr.Error as error:
             yield {tab.opened: "", tab.seconds: 0.0, tab.strip: "", tab.notes: _warning(error)}
             raise
@@ -200,9 +200,9 @@ class FitEvents:
             yield {tab.notes: gr.skip()}
 
     def _read(self, data: Data, page: str, cancel: threading.Event) -> Iterator[Updates]:
-        tab, driver = self.tab, self.studio.animator.driver
+        tab, clip_reader = self.tab, self.studio.animator.clip_reader
         source, choice, reference = data[tab.opened], self.choice(data), self.reference(data)
-        use = driver.use(source, choice)
+        use = clip_reader.use(source, choice)
         yield {
             tab.strip: self._strip(source, data[tab.seconds], choice, use),
             tab.reading: waiting_html("Reading poses"),
@@ -212,10 +212,10 @@ class FitEvents:
         zoom = max(1.0, OVERLAY_SIDE / max(width, height))
         large = (round(width * zoom), round(height * zoom))
 
-        def make(report: Any) -> tuple[Driving, Choice]:  # noqa: ANN401 - takes a Progress
-            _, tracks = driver.see(source, choice, on_progress=report, cancel=cancel)
+        def make(report: Any) -> tuple[DrivingClip, Choice]:  # noqa: ANN401 - takes a Progress
+            tracks = clip_reader.tracks(source, choice, on_progress=report, cancel=cancel)
             known = choice if choice.person < len(tracks) else replace(choice, person=0)
-            return driver.drive(reference, source, known, large, on_progress=report, cancel=cancel), known
+            return clip_reader.drive(reference, source, known, large, on_progress=report, cancel=cancel), known
 
         for report in in_thread(make, cancel):
             if not isinstance(report, tuple):
@@ -233,14 +233,14 @@ class FitEvents:
             **self._nothing(),
         }
 
-    def _fitted(self, driving: Driving, choice: Choice, source: str, use: Use, data: Data) -> Updates:
-        tab, driver = self.tab, self.studio.animator.driver
+    def _fitted(self, driving: DrivingClip, choice: Choice, source: str, use: ClipUse, data: Data) -> Updates:
+        tab, clip_reader = self.tab, self.studio.animator.clip_reader
         last, several = len(driving) - 1, len(driving.tracks) > 1
         at = data[tab.frame]
         index = int(min(max(at or 0, 0), last))
         people: Any = gr.update(visible=False, value=[])
         if several:
-            pictures = people_pictures(driver, source, choice, driving.tracks)
+            pictures = people_pictures(clip_reader, source, choice, driving.tracks)
             people = gr.update(
                 visible=True, value=[(one, str(number)) for number, one in enumerate(pictures, start=1)]
             )
@@ -263,7 +263,7 @@ class FitEvents:
             tab.people: gr.update(visible=False, value=[]), tab.person: gr.update(visible=False),
         }  # fmt: skip
 
-    def _strip(self, source: str, seconds: float, choice: Choice, use: Use) -> Any:  # noqa: ANN401
+    def _strip(self, source: str, seconds: float, choice: Choice, use: ClipUse) -> Any:  # noqa: ANN401
         pictures = self.strips.get(source)
         return gr.skip() if pictures is None else strip_html(pictures, seconds, choice.start, use.seconds)
 

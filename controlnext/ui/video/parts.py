@@ -19,10 +19,10 @@ from controlnext.video.plan import Cut, plan_cut
 from controlnext.video.poses import BODY, visible
 
 if TYPE_CHECKING:
-    from controlnext.animation.choice import Choice, Use
-    from controlnext.animation.driven import Driving
-    from controlnext.animation.driving import Driver
-    from controlnext.animation.job import VideoResult
+    from controlnext.animation.choice import Choice, ClipUse
+    from controlnext.animation.clip_reader import ClipReader
+    from controlnext.animation.driving_clip import DrivingClip
+    from controlnext.animation.video_run import VideoResult
     from controlnext.video.clip import Clip
     from controlnext.video.tracks import Track
 
@@ -84,7 +84,7 @@ def strip_html(pictures: Sequence[str], seconds: float, start: float, used: floa
     )
 
 
-def sure_html(driving: Driving, index: int) -> str:
+def sure_html(driving: DrivingClip, index: int) -> str:
     """Return how sure the reading of each frame is, with gaps and guesses marked, and a line at frame `index`."""
     count = len(driving)
     bands = min(count, MOST_BANDS)
@@ -114,7 +114,7 @@ def sure_html(driving: Driving, index: int) -> str:
     )
 
 
-def legend_html(driving: Driving) -> str:
+def legend_html(driving: DrivingClip) -> str:
     """Return which skeleton is whose in `driving.overlay`."""
     own = "<span><i class='own'></i>as the character stands</span>" if driving.has_figure else ""
     fitted = driving.choice.fit and driving.reference is not None
@@ -122,14 +122,16 @@ def legend_html(driving: Driving) -> str:
     return f"<p class='cnx-legend'>{own}<span><i class='clip'></i>{whose}</span></p>"
 
 
-def notes_html(use: Use, sentences: Sequence[str]) -> str:
+def notes_html(use: ClipUse, sentences: Sequence[str]) -> str:
     """Return what will be used, and what is missing."""
     return note_html(use.sentence, "info") + "".join(note_html(sentence, "warn") for sentence in sentences)
 
 
-def people_pictures(driver: Driver, source: str, choice: Choice, tracks: Sequence[Track]) -> list[Image.Image]:
+def people_pictures(
+    clip_reader: ClipReader, source: str, choice: Choice, tracks: Sequence[Track]
+) -> list[Image.Image]:
     """Return a small picture of each person, from the frame that shows it best."""
-    return [_person(driver, source, choice, track) for track in tracks[:MOST_PEOPLE]]
+    return [_person(clip_reader, source, choice, track) for track in tracks[:MOST_PEOPLE]]
 
 
 def video_summary_html(result: VideoResult) -> str:
@@ -145,12 +147,12 @@ def video_summary_html(result: VideoResult) -> str:
     )
 
 
-def _person(driver: Driver, source: str, choice: Choice, track: Track) -> Image.Image:
+def _person(clip_reader: ClipReader, source: str, choice: Choice, track: Track) -> Image.Image:
     index = int(np.argmax(track.confidence))
     points = track.points[index][BODY]
     places = points[visible(points), :2]
     try:
-        picture = Image.fromarray(driver.still(source, choice, index))
+        picture = Image.fromarray(clip_reader.still(source, choice, index))
     except VideoError:  # there the clip is damaged
         return Image.new("RGB", (PERSON_SIZE, PERSON_SIZE), "grey")
     middle, reach = (places.min(axis=0) + places.max(axis=0)) / 2, 0.62 * np.ptp(places, axis=0).max() + 4

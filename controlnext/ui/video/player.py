@@ -23,7 +23,7 @@ from controlnext.video.writer import write_video
 if TYPE_CHECKING:
     import gradio as gr
 
-    from controlnext.animation.driving import Driver
+    from controlnext.animation.clip_reader import ClipReader
 
 NOT_PLAYED = (".gif", ".webp", ".apng", ".avi")
 """Endings of clips that `open_clip` reads and `<video>` does not play."""
@@ -81,14 +81,14 @@ def hand_over(player: str, upload: str) -> str:
 class Players:
     """What a player shows in place of clips that it does not play, and which clips those are."""
 
-    def __init__(self, driver: Driver, player: gr.Video) -> None:
+    def __init__(self, clip_reader: ClipReader, player: gr.Video) -> None:
         """Remember the parts.
 
         Args:
-            driver: Opens clips.
+            clip_reader: Opens clips.
             player: Shows them.
         """
-        self._driver = driver
+        self._clip_reader = clip_reader
         self._player = player
         self._clips = Recent(KEPT)  # shown file -> clip
 
@@ -106,7 +106,7 @@ class Players:
         """
         if Path(path).suffix.lower() not in (*NOT_PLAYED, *PICTURE_SUFFIXES) and not Path(path).is_dir():
             return path
-        clip = self._driver.open(path)
+        clip = self._clip_reader.open(path)
         plan = plan_cut(clip, Cut(max_side=min(SHOWN_SIDE, max(clip.width, clip.height))))
         with tempfile.TemporaryDirectory() as folder, Frames(clip, plan) as frames:
             file = Path(folder) / f"{Path(path).stem}.mp4"

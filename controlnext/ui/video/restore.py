@@ -77,7 +77,7 @@ class VideoRestore:
         self.studio = studio
         self.clips = clips
         self.examples = video_examples()
-        self.players = Players(studio.animator.driver, tab.clip)
+        self.players = Players(studio.animator.clip_reader, tab.clip)
 
     def outputs(self) -> set[gr.components.Component]:
         """Return everything that is put back."""
@@ -119,7 +119,7 @@ class VideoRestore:
         Raises:
             RecipeError: Its recipe, or the character inside, is damaged.
         """
-        from controlnext.animation.output import read_reference
+        from controlnext.animation.reference import read_reference
         from controlnext.recipes.video_recipe import read_video_recipe
 
         recipe = read_video_recipe(path)

@@ -1,10 +1,7 @@
-"""The files of one video: itself, and on request itself beside its clip, and its poses alone."""
+"""The files of one video: the video, and on request a side-by-side comparison and the poses alone."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import io
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,32 +10,27 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from PIL import Image
 
-from controlnext.recipes.mp4 import read_contents
-from controlnext.recipes.recipe import RecipeError
 from controlnext.video.ffmpeg import VideoError
 from controlnext.video.frames import Frames
 from controlnext.video.writer import Sound, VideoWriter, beside
 
 if TYPE_CHECKING:
-    from controlnext.animation.driven import Driving
-
-REFERENCE_KEY = "controlnext:reference"
-"""Where a video carries its reference picture: a PNG in base64."""
+    from controlnext.animation.driving_clip import DrivingClip
 
 BESIDE, POSES, POSE_DATA = ".beside.mp4", ".poses.mp4", ".poses.json"
 
 
-class Output:
-    """Writes frames as they come; left without `finish`, nothing stays behind."""
+class VideoFiles:
+    """Writes frames as they arrive. A `with` block that ends without `finish` leaves no file."""
 
-    def __init__(self, path: Path, driving: Driving, *, beside: bool, poses: bool) -> None:
+    def __init__(self, path: Path, driving: DrivingClip, *, beside: bool, poses: bool) -> None:
         """Name the files; nothing is written before the first frame.
 
         Args:
-            path: of the video; the others lie beside it.
+            path: of the video; the other files lie next to it.
             driving: the poses, and the clip they are from.
-            beside: whether a version is wanted that shows result, poses and clip side by side.
-            poses: whether the poses alone are wanted, too: as a video, and as JSON that `open_clip` reads.
+            beside: whether to write a version with result, poses and clip side by side.
+            poses: whether to write the poses alone as well: as a video, and as JSON that `open_clip` reads.
         """
         self.driving = driving
         self.video = VideoWriter(path, driving.fps)
@@ -71,19 +63,19 @@ class Output:
             self.beside.write(beside(rgb, control, self._last))
 
     def finish(self, contents: Mapping[str, Any], *, sound: bool) -> Iterator[str]:
-        """Close the files and move them into place, the video first; yields sentences about what could not be kept.
+        """Close the files and move them into place, the video first; yields sentences about what could not be saved.
 
         Raises:
             VideoError: the video cannot be written.
         """
-        heard = Sound(self.driving.clip, self.driving.plan.cut.start) if sound else None
-        yield self.video.finish(heard, contents)
+        sound_of_clip = Sound(self.driving.clip, self.driving.plan.cut.start) if sound else None
+        yield self.video.finish(sound_of_clip, contents)
         for name in ("beside", "poses"):
             writer = getattr(self, name)
             try:
                 if writer is not None:
-                    writer.finish(heard, contents)
-            except VideoError as error:  # the video itself is there: an extra costs no more than itself
+                    writer.finish(sound_of_clip, contents)
+            except VideoError as error:  # the video itself is saved: a failed extra must not lose it
                 setattr(self, name, None)
                 yield str(error)
         if self.pose_data is not None:
@@ -107,29 +99,7 @@ class Output:
         return self
 
     def __exit__(self, *failure: object) -> None:
-        """Give up what was not finished."""
+        """Remove what was not finished."""
         for writer in (self.video, self.beside, self.poses, self._clip):
             if writer is not None:
                 writer.close()
-
-
-def pack_reference(reference: Image.Image) -> str:
-    """Write a reference picture as a video carries it."""
-    buffer = io.BytesIO()
-    reference.save(buffer, format="PNG")
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-def read_reference(source: str | Path) -> Image.Image | None:
-    """Read the reference picture inside a video, or None where there is none.
-
-    Raises:
-        RecipeError: there is one and it is damaged.
-    """
-    text = read_contents(source).get(REFERENCE_KEY)
-    if text is None:
-        return None
-    try:
-        return Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=["PNG"]).convert("RGB")
-    except (binascii.Error, OSError, SyntaxError, TypeError, ValueError, Image.DecompressionBombError):
-        raise RecipeError("The reference inside this video is damaged; give the reference itself.") from None

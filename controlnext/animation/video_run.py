@@ -1,4 +1,4 @@
-"""One video being made: frames written and measured as they come, and what was made kept whatever ends the run."""
+"""The run of one video: writes and scores its frames, and keeps the finished ones whatever ends it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import numpy as np
 from PIL import Image
 
 from controlnext.adherence.score import pose_pck
-from controlnext.animation.output import REFERENCE_KEY, Output
-from controlnext.errors import ControlNeXtError, StudioError
+from controlnext.animation.reference import REFERENCE_KEY
+from controlnext.animation.video_files import VideoFiles
+from controlnext.errors import ControlNeXtError, StudioError, add_sentence
 from controlnext.progress import Cancelled
 from controlnext.recipes.kinds import KINDS, POSE
 from controlnext.recipes.png import FACTS_KEY, RECIPE_KEY
@@ -21,23 +22,24 @@ from controlnext.recipes.video_recipe import VideoRecipe
 from controlnext.video.poses import BODY, people_array
 
 if TYPE_CHECKING:
-    from controlnext.animation.driven import Driving
-    from controlnext.animation.driving import PoseTools
-    from controlnext.animation.renderers import Road
+    from controlnext.animation.clip_reader import PoseTools
+    from controlnext.animation.driving_clip import DrivingClip
+    from controlnext.animation.renderers import Renderer
     from controlnext.results.gallery import Gallery
+    from controlnext.video.extract import FramePoseReader
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class VideoResult:
-    """What a run made.
+    """The result of a run.
 
     Attributes:
         file: the MP4, with its recipe inside.
-        beside: the same beside poses and clip, if it was asked for.
-        poses: the poses alone, if they were asked for.
-        recipe: what was run, with the digests of reference, clip and weights filled in.
+        beside: the comparison with poses and clip, if it was requested.
+        poses: the poses alone, if they were requested.
+        recipe: the recipe of the run, with the digests of reference, clip and weights filled in.
         frames: frames of the video.
         fps: frames a second.
         seed: seed of the noise.
@@ -45,8 +47,8 @@ class VideoResult:
         seconds: time from the call to here.
         stopped: whether it was stopped before all frames were made.
         notes: sentences worth showing.
-        adherence_name: what that number is.
-        pose_data: the poses as JSON, which may be given as a clip, if poses were asked for.
+        adherence_name: name of that number.
+        pose_data: the poses as JSON, which may be given as a clip, if poses were requested.
     """
 
     file: Path
@@ -64,7 +66,7 @@ class VideoResult:
     pose_data: Path | None = None
 
     def facts(self) -> dict[str, Any]:
-        """Return the recipe as JSON values, and with it what came of it; `fps` is the video's own."""
+        """Return the recipe and its result as JSON values; `fps` is the video's own."""
         return {
             **self.recipe.model_dump(mode="json"),
             **facts(self),
@@ -74,7 +76,7 @@ class VideoResult:
 
 
 def facts(result: VideoResult) -> dict[str, Any]:
-    """Say what came of a recipe, as a video carries it and the API returns it."""
+    """Return the result of a recipe as a video carries it and the API returns it."""
     return {
         "frames": result.frames,
         "fps": round(result.fps, 4),
@@ -87,18 +89,18 @@ def facts(result: VideoResult) -> dict[str, Any]:
 
 
 @dataclass
-class Follow:
-    """How well frames follow their poses, while they are made."""
+class FrameScorer:
+    """Scores how well each frame follows its poses, as soon as it is made."""
 
     tools: PoseTools
     backend: str
-    driving: Driving
+    driving: DrivingClip
     scores: list[float] = field(default_factory=list)
-    reader: Any = None
+    reader: FramePoseReader | None = None
     broken: bool = False
 
-    def look(self, index: int, image: Image.Image) -> None:
-        """Read a frame and compare it with what was asked for; a frame that asks for nobody does not count."""
+    def score(self, index: int, image: Image.Image) -> None:
+        """Compare the poses of a frame with those of the clip; a frame without a person does not count."""
         asked = [person[BODY] for person in self.driving.poses.frames[index]]
         if self.broken or not asked:
             return
@@ -107,13 +109,13 @@ class Follow:
             if self.reader is None:
                 self.reader = self.tools.PoseReader(self.backend)
             found = [person[BODY] for person in people_array(self.reader(rgb))]
-            score = pose_pck(asked, found)
-        except Exception as error:  # measuring is an extra: whatever fails here, the frame is there
+            value = pose_pck(asked, found)
+        except Exception as error:  # a score is an extra: its failure must not lose the frame
             log.info("The adherence could not be measured: %s", error)
             self.broken = True
             return
-        if np.isfinite(score):
-            self.scores.append(score)
+        if np.isfinite(value):
+            self.scores.append(value)
 
     @property
     def mean(self) -> float | None:
@@ -122,50 +124,49 @@ class Follow:
 
 
 @dataclass
-class Job:
-    """One video being made."""
+class VideoRun:
+    """The run of one video."""
 
     gallery: Gallery
-    road: Road
+    renderer: Renderer
     recipe: VideoRecipe
-    driving: Driving
-    follow: Follow
+    driving: DrivingClip
+    scorer: FrameScorer
     reference: str
     begun: float
     extras: tuple[bool, bool]
 
     def run(self, notes: list[str]) -> VideoResult:
-        """Write every frame as it comes; what is whole is kept, whatever ends the run.
+        """Write every frame as it arrives; finished frames are kept whatever ends the run.
 
         Raises:
             Cancelled, ControlNeXtError: as `Animator.animate`.
         """
         stopped, failure = False, None
         path = self.gallery.video_path(self.recipe.seed)
-        with Output(path, self.driving, beside=self.extras[0], poses=self.extras[1]) as output:
+        with VideoFiles(path, self.driving, beside=self.extras[0], poses=self.extras[1]) as output:
             try:
-                for index, image in enumerate(self.road):
+                for index, image in enumerate(self.renderer):
                     output.write(image)
-                    self.follow.look(index, image)
+                    self.scorer.score(index, image)
             except Cancelled:
                 if not output.frames:
                     raise
                 stopped = True
-            except Exception as error:  # foreseen or not, it is no reason to throw frames away
+            except Exception as error:  # no error, expected or not, may lose finished frames
                 if not output.frames:
                     raise
                 failure = _as_sentence(error)
             result = self._finish(output, notes, stopped=stopped or failure is not None, failure=failure)
         if failure is not None:
-            raise type(failure)(
-                f"{failure} The {result.frames} frames made before it are saved as {path}."
-            ) from failure
+            add_sentence(failure, f"The {result.frames} frames made before it are saved as {path}.")
+            raise failure
         return result
 
     def _finish(
-        self, output: Output, notes: list[str], *, stopped: bool, failure: ControlNeXtError | None
+        self, output: VideoFiles, notes: list[str], *, stopped: bool, failure: ControlNeXtError | None
     ) -> VideoResult:
-        shorter = stopped and self.road.frames_stand_alone
+        shorter = stopped and self.renderer.frames_stand_alone
         recipe = self.recipe.replace(max_frames=output.frames) if shorter else self.recipe
         result = VideoResult(
             file=output.video.path,
@@ -175,7 +176,7 @@ class Job:
             frames=output.frames,
             fps=self.driving.fps,
             seed=recipe.seed,
-            adherence=self.follow.mean,
+            adherence=self.scorer.mean,
             seconds=time.perf_counter() - self.begun,
             stopped=stopped,
         )
@@ -189,7 +190,7 @@ class Job:
         except ControlNeXtError:
             if failure is None:
                 raise
-            raise failure from None  # what ended the run is what people need to know
+            raise failure from None  # people need to know what ended the run
         beside, poses = (None if writer is None else writer.path for writer in (output.beside, output.poses))
         notes = tuple(filter(None, notes))
         return replace(result, beside=beside, poses=poses, pose_data=output.pose_data, notes=notes)
@@ -198,8 +199,6 @@ class Job:
 def _as_sentence(error: Exception) -> ControlNeXtError:
     if isinstance(error, ControlNeXtError):
         return error
-    log.error("A video ended with an error that nobody foresaw", exc_info=error)
-    reason = " ".join(str(error).split())[:200].rstrip(".")  # those of drivers run over many lines
-    return StudioError(
-        f"The video ended early because of an error that nobody foresaw ({type(error).__name__}: {reason})."
-    )
+    log.error("A video ended with an unexpected error", exc_info=error)
+    reason = " ".join(str(error).split())[:200].rstrip(".")  # GPU drivers write many lines
+    return StudioError(f"The video ended early because of an unexpected error ({type(error).__name__}: {reason}).")
