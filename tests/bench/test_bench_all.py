@@ -40,25 +40,25 @@ def test_every_section_is_a_bench_and_only_itself_and_the_largest_is_left_out():
 
 
 @pytest.fixture
-def told():
-    """The commands beside the README's tables: arguments by bench, without those that change no figure."""
+def documented():
+    """The commands next to the tables of docs/measurements.md: arguments by bench, without those that change no figure."""
     found = {}
     for name, arguments in re.findall(
-        r"`python -m controlnext bench ([\w-]+)([^`]*)`", (ROOT / "README.md").read_text()
+        r"`python -m controlnext bench ([\w-]+)([^`]*)`", (ROOT / "docs" / "measurements.md").read_text()
     ):
         found.setdefault(name, []).append(re.sub(OF_THE_MACHINE, "", arguments).split())
     return found
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=[section.name for section in SECTIONS])
-def test_report_measures_as_the_readme_says(section, told):
-    if section.name not in told:
-        pytest.skip("has no table in the README")
+def test_report_measures_as_the_documents_say(section, documented):
+    if section.name not in documented:
+        pytest.skip("has no table in docs/measurements.md")
     ours = re.sub(OF_THE_MACHINE, "", " ".join(["", *section.arguments])).split()
     if section.name != "convergence":
-        assert ours in told[section.name]
+        assert ours in documented[section.name]
         return
-    (theirs,) = told["convergence"]
+    (theirs,) = documented["convergence"]
     asked, done = (vars(convergence.parse(arguments)) for arguments in (theirs, ours))
     for options in (asked, done):
         options["points"] = options["points"] or list(POINTS)

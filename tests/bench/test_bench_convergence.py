@@ -72,7 +72,7 @@ def test_finished_runs_are_found_again_whether_settings_are_written_out_or_not(t
     for given in (options(tmp_path), options(tmp_path, *written.split())):
         names = {trial.name for trial in plans.main_trials(ways, {"released": 4.5e-3}, given)}
         names |= {trial.name for trial in plans.tuning_trials(ways, given)}
-        # Of the runs behind the README's table: with other names they would be trained once more.
+        # Of the runs behind the table of docs/measurements.md: with other names they would be trained once more.
         assert {"released-pose-200-s0-0.0045-37467d6c", "released-pose-67-s0-0.0015-eeeff865"} <= names
 
 
