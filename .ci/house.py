@@ -23,7 +23,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("animation",),
     ("studio",),
     ("training",),
-    ("ui", "cli"),
+    ("ui",),
+    ("cli",),
     ("starter",),
     ("bench",),
 )

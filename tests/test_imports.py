@@ -97,3 +97,11 @@ def test_a_lazy_name_is_imported_when_it_is_first_used():
 def test_the_function_wins_over_the_submodule_of_its_name():
     code = "import controlnext.method.cross_norm, controlnext.method.variants; from controlnext import cross_norm; cross_norm.__call__"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_every_folder_of_modules_is_a_package_that_git_knows():
+    known = subprocess.run(
+        ["git", "ls-files", "--", "controlnext", "annotators"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    folders = {str(file.parent.relative_to(ROOT)) for file in FILES.values()}
+    assert {f"{folder}/__init__.py" for folder in folders} <= set(known.stdout.split())

@@ -1,0 +1,1 @@
+"""Folders of trainings: their state, curves and reports."""
