@@ -12,7 +12,7 @@ from controlnext.ui.api import Endpoints
 from controlnext.ui.examples import example_prompts
 from controlnext.ui.header import build_header
 from controlnext.ui.image.events import ImageEvents
-from controlnext.ui.image.loras import LoraEvents
+from controlnext.ui.image.lora_events import LoraEvents
 from controlnext.ui.image.restore import Restore
 from controlnext.ui.image.tab import build_image_tab
 from controlnext.ui.shared import note_html

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from controlnext.ui.shared import progress_html
+from controlnext.ui.shared import Updates, progress_html
 
 if TYPE_CHECKING:
     from controlnext.progress import Progress
-
-Updates = dict[gr.components.Component, Any]
 
 
 @dataclass(frozen=True)

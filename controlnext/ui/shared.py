@@ -30,6 +30,12 @@ log = logging.getLogger(__name__)
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 """Every event of the page itself: no part of the public API, and no spinner of Gradio's over our own progress."""
 
+Data = Mapping[gr.blocks.Block, Any]
+"""Values of an event's inputs, by component."""
+
+Updates = dict[gr.blocks.Block, Any]
+"""New values of an event's outputs, by component; what is missing stays."""
+
 GOOD, FAIR = 0.8, 0.5
 """Adherence from which a badge is green, and amber; below it is red."""
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from annotators.base import AnnotatorError
 from controlnext.errors import ControlNeXtError
+from controlnext.progress import Progress
 from controlnext.ui.worker import Stream, VideoOrder, VideoStream, animated_in_thread, in_thread, run_in_thread
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def borrowed_streams(studio: Studio) -> Streams:
     def video_stream(order: VideoOrder, cancel: threading.Event) -> Iterator[Any]:
         driving = None
         for report in in_thread(lambda report: _read(studio, order, report, cancel), cancel):
-            if hasattr(report, "stage"):
+            if isinstance(report, Progress):
                 yield report
             else:
                 driving = report

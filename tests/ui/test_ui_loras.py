@@ -7,7 +7,8 @@ import pytest
 
 from controlnext.loras.conflicts import Conflict
 from controlnext.ui import build_ui
-from controlnext.ui.image.loras import LORA_ROWS, NO_LORA, WORDS, LoraEvents, lora_html
+from controlnext.ui.image.lora_events import LoraEvents
+from controlnext.ui.image.loras import LORA_ROWS, NO_LORA, WORDS, lora_html
 from controlnext.ui.image.tab import build_image_tab
 
 FACTS = {"rank": 16, "style": "kohya", "size": 151_000_000, "trigger": "<b>clay</b>"}

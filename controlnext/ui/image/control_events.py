@@ -11,14 +11,11 @@ import gradio as gr
 from controlnext.ui.image.conditions import ConditionError, Made
 from controlnext.ui.image.controls import OFF, ORDINALS, ControlRow
 from controlnext.ui.image.curve import curve_svg
-from controlnext.ui.shared import PRIVATE, spoken
+from controlnext.ui.shared import PRIVATE, Data, Updates, spoken
 
 if TYPE_CHECKING:
     from controlnext.studio.studio import Studio
     from controlnext.ui.image.tab import ImageTab
-
-Data = Mapping[gr.components.Component, Any]
-Updates = dict[gr.components.Component, Any]
 
 
 class ControlEvents:

@@ -11,7 +11,7 @@ import gradio as gr
 from controlnext.recipes.kinds import READY_MADE
 from controlnext.recipes.recipe import MAX_CONTROLS
 from controlnext.ui.image.conditions import ConditionError, Made, make_condition
-from controlnext.ui.shared import picture_input
+from controlnext.ui.shared import Data, picture_input
 
 if TYPE_CHECKING:
     from controlnext.recipes.recipe import ControlUse
@@ -21,8 +21,6 @@ OFF = "off"
 ROWS = MAX_CONTROLS - 1
 ORDINALS = ("First", "Second", "Third")
 ROW_HEIGHT = 150
-
-Data = Mapping[gr.components.Component, Any]
 
 
 @dataclass(frozen=True)

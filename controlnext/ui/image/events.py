@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from controlnext.progress import Progress
 from controlnext.recipes.inputs import Inputs
 from controlnext.recipes.kinds import READY_MADE
 from controlnext.ui import shared
@@ -23,19 +24,13 @@ from controlnext.ui.image.start_picture import Painted, start_images
 from controlnext.ui.image.tab import OWN_SAMPLER, SEED_MAXIMUM, ImageTab, gamma_info, kind_choices
 from controlnext.ui.models import model_choices, model_info
 from controlnext.ui.panel import RunPanel
-from controlnext.ui.shared import PRIVATE, note_html, open_picture, spoken, waiting_html
+from controlnext.ui.shared import PRIVATE, Data, Updates, note_html, open_picture, spoken, waiting_html
 from controlnext.ui.sizes import PICTURE, named, size_choices, size_of
 from controlnext.ui.worker import Runs, Stream
 
 if TYPE_CHECKING:
     from controlnext.recipes.recipe import Recipe
     from controlnext.studio.studio import Result, Studio
-
-Data = Mapping[gr.components.Component, Any]
-"""Values of an event's inputs, by component."""
-
-Updates = dict[gr.components.Component, Any]
-"""New values of an event's outputs, by component; what is missing stays."""
 
 LIVE = {"concurrency_id": "live", "concurrency_limit": 2}
 """Live conditions have a queue of their own, so that a running generation never holds them up."""
@@ -254,10 +249,10 @@ class ImageEvents:
                 inputs, recipe = self.inputs(data), self.recipe(data)
                 last = {tab.progress: note_html(STOPPED, "quiet")}
                 for report in self.stream(recipe, inputs, cancel):
-                    if hasattr(report, "images"):
-                        last = self._done(report)
-                    else:
+                    if isinstance(report, Progress):
                         yield self.panel.step(report)
+                    else:
+                        last = self._done(report)
                 yield idle | last
         except gr.Error:
             if cancel.is_set():  # asked for, so no error

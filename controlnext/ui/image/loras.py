@@ -1,29 +1,21 @@
-"""The styles (LoRA) of the image tab: rows to choose from, what is known of each, refresh, and a place to drop new files."""
+"""Components of the LoRA area of the image tab: rows to choose from, a note for each, refresh and upload."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from controlnext.errors import ControlNeXtError
 from controlnext.recipes.limits import LORA_WEIGHT
-from controlnext.ui.shared import PRIVATE, note_html, spoken
 
 if TYPE_CHECKING:
     from controlnext.loras.conflicts import Conflict
-    from controlnext.studio.studio import Studio
-    from controlnext.ui.image.tab import ImageTab
 
 NO_LORA = "none"
 LORA_ROWS = 3
-
-NOTES = {"concurrency_id": "loras", "concurrency_limit": 1}
-"""A conflict is measured once for a pair of files; the notes that wait for it hold nothing else up."""
 
 WORDS: Mapping[str, str] = {
     "none": "no conflict",
@@ -37,7 +29,7 @@ WORDS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class LoraArea:
-    """The components of the area; `LoraEvents.wire` connects them.
+    """The components of the area; `lora_events` connects them.
 
     Attributes:
         rows: Dropdown and weight of each row.
@@ -89,83 +81,6 @@ def _row(names: Sequence[str], number: int) -> tuple[gr.Dropdown, gr.Slider]:
             elem_id=f"cnx-lora-weight-{number}",
         )  # fmt: skip
     return name, weight
-
-
-class LoraEvents:
-    """The handlers of the area."""
-
-    def __init__(self, tab: ImageTab, studio: Studio) -> None:
-        """Remember the parts; `wire` connects them."""
-        self.tab = tab
-        self.studio = studio
-
-    def wire(self) -> None:
-        """Connect the components; must be called inside the `gr.Blocks` context of the tab."""
-        tab, area = self.tab, self.tab.lora_area
-        names = [name for name, _ in area.rows]
-        for (name, weight), note in zip(area.rows, area.notes, strict=True):
-            gr.on(
-                [name.change, weight.change, tab.annotator.change, tab.model.change],
-                self.describe,
-                [tab.model, tab.annotator, name, weight],
-                note,
-                trigger_mode="always_last",
-                **NOTES,
-                **PRIVATE,
-            )
-        area.refresh.click(self.refresh, [tab.model, *names], [area.message, *names], **PRIVATE)
-        area.upload.upload(
-            self.upload, [tab.model, area.upload, *names], [area.upload, area.message, *names], **PRIVATE
-        )
-
-    def describe(self, model: str, annotator: str, name: str | None, weight: float) -> str:
-        """Return what is known of a LoRA, and how it gets along with the adapter of the chosen annotator."""
-        if name in (None, NO_LORA):
-            return ""
-        with spoken():
-            row = next((row for row in self.studio.catalogue.loras(model) if row["name"] == name), None)
-            if row is None or not row["usable"]:
-                return ""
-            try:
-                conflict = self.studio.catalogue.conflict(model, annotator, name, weight)
-            except ControlNeXtError:  # the model has no adapter for this annotator, which its own places say
-                conflict = None
-        return lora_html(row, conflict, annotator)
-
-    def refresh(self, model: str, *chosen: str) -> list[Any]:
-        """Look into the folders again; what is chosen stays chosen while it is there."""
-        with spoken():
-            rows = self.studio.catalogue.loras(model)
-        usable = [row["name"] for row in rows if row["usable"]]
-        text = f"{len(usable)} can be used with this model."
-        if refused := [row["name"] for row in rows if not row["usable"]]:
-            text += f" {len(refused)} cannot ({', '.join(refused)}); the tab “What works here” says why."
-        return [note_html(text, "quiet"), *self._choices(usable, chosen)]
-
-    def upload(self, model: str, paths: Sequence[str] | None, *chosen: str) -> list[Any]:
-        """Copy dropped files into the library if they can be used, and choose them where a row is free."""
-        added, refused = [], []
-        with spoken():
-            for path in paths or ():
-                try:
-                    added.append(self.studio.catalogue.add_lora(model, Path(path)))
-                except ControlNeXtError as error:
-                    refused.append(str(error))
-            usable = [row["name"] for row in self.studio.catalogue.loras(model) if row["usable"]]
-        chosen, waiting = list(chosen), [name for name in added if name not in chosen]
-        for index, name in enumerate(chosen):
-            if name in (None, NO_LORA) and waiting:
-                chosen[index] = waiting.pop(0)
-        said = note_html(f"Added: {', '.join(added)}.", "quiet") if added else ""
-        return [
-            None,
-            said + "".join(note_html(sentence, "warn") for sentence in refused),
-            *self._choices(usable, chosen),
-        ]
-
-    @staticmethod
-    def _choices(usable: Sequence[str], chosen: Sequence[str]) -> list[Any]:
-        return [gr.update(choices=[NO_LORA, *usable], value=name if name in usable else NO_LORA) for name in chosen]
 
 
 def lora_html(row: Mapping[str, Any], conflict: Conflict | None, annotator: str) -> str:

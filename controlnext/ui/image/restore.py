@@ -23,13 +23,11 @@ from controlnext.ui.image.tab import (
     gamma_info,
     kind_choices,
 )
-from controlnext.ui.shared import PRIVATE, served, spoken
+from controlnext.ui.shared import PRIVATE, Updates, served, spoken
 from controlnext.ui.sizes import named, size_choices
 
 if TYPE_CHECKING:
     from controlnext.studio.studio import Studio
-
-Updates = dict[gr.components.Component, Any]
 
 
 class Restore:

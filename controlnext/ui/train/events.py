@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ import gradio as gr
 from controlnext.training.data.rows import BadRow
 from controlnext.training.errors import TrainingError
 from controlnext.ui.image.events import LIVE
-from controlnext.ui.shared import PRIVATE, note_html, served, spoken, waiting_html
+from controlnext.ui.shared import PRIVATE, Data, Updates, note_html, served, spoken, waiting_html
 from controlnext.ui.train.form import FIELDS, NO_START, OWN, config_of, defaults, preset, safe_name, starts
 from controlnext.ui.train.parts import curves_html, facts_html, frames_html, looked_html, samples_html, standing_html
 from controlnext.ui.train.pictures import LEAST, look_over, put_together, rows_of
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from controlnext.training.config import TrainConfig
     from controlnext.training.runs.runs import Trainings
 
-Data = Mapping[gr.components.Component, Any]
-Updates = dict[gr.components.Component, Any]
 
 PICTURES = "pictures"
 """Folder of a training's uploaded pictures."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
 from controlnext.training.errors import TrainingError
-from controlnext.ui.shared import PRIVATE, note_html, spoken
+from controlnext.ui.shared import PRIVATE, Updates, note_html, spoken
 
 if TYPE_CHECKING:
     from controlnext.studio.studio import Studio
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from controlnext.training.runs.runs import Trainings
     from controlnext.ui.image.events import ImageEvents
     from controlnext.ui.train.tab import TrainTab
-
-Updates = dict[gr.blocks.Block, Any]
 
 SAVE = """() => setTimeout(() => {
   const place = document.getElementById("cnx-train-pack");

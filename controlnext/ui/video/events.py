@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from controlnext.progress import Progress
 from controlnext.ui import shared
 from controlnext.ui.image.events import RUN as QUEUE
 from controlnext.ui.image.tab import SEED_MAXIMUM
 from controlnext.ui.models import model_choices, model_info
 from controlnext.ui.panel import RunPanel
-from controlnext.ui.shared import PRIVATE, note_html, spoken, waiting_html
-from controlnext.ui.video.fit import Data, FitEvents, Updates
+from controlnext.ui.shared import PRIVATE, Data, Updates, note_html, spoken, waiting_html
+from controlnext.ui.video.fit import FitEvents
 from controlnext.ui.video.parts import video_summary_html
 from controlnext.ui.video.tab import LIKE_REFERENCE, RUN, VIEWS, VideoTab, pose_strength_info, video_sizes
 from controlnext.ui.worker import Runs, VideoOrder, VideoStream
@@ -140,11 +141,11 @@ class VideoEvents:
                 source, last = self._clip(data), {tab.progress: note_html(STOPPED, "quiet")}
                 recipe, reference = self.recipe(data), self.fit.reference(data)
                 for report in self.stream(VideoOrder(recipe, reference, source, extras=True), cancel):
-                    if hasattr(report, "file"):
+                    if isinstance(report, Progress):
+                        yield self.panel.step(report)
+                    else:
                         self.clips[report.recipe.clip_sha256] = source
                         last = self._done(report)
-                    else:
-                        yield self.panel.step(report)
                 yield idle | last
         except gr.Error:
             if cancel.is_set():  # asked for, so no error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import gradio as gr
 from PIL import ImageOps
 
 from controlnext.animation.choice import Choice
-from controlnext.ui.shared import PRIVATE, note_html, open_picture, progress_html, spoken, waiting_html
+from controlnext.ui.shared import PRIVATE, Data, Updates, note_html, open_picture, progress_html, spoken, waiting_html
 from controlnext.ui.sizes import size_of
 from controlnext.ui.video.parts import legend_html, notes_html, people_pictures, strip_html, strip_pictures, sure_html
 from controlnext.ui.video.player import clip_of_files
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from controlnext.studio.studio import Studio
     from controlnext.ui.video.restore import VideoRestore
 
-Data = Mapping[gr.components.Component, Any]
-Updates = dict[gr.components.Component, Any]
 
 READ = {"concurrency_id": "fit", "concurrency_limit": 4}
 """Clips are read beside a running generation."""

@@ -15,9 +15,8 @@ from controlnext.ui.examples import video_examples
 from controlnext.ui.image.restore import stretched, warn
 from controlnext.ui.image.tab import GAMMA_MAXIMUM, GUIDANCE_MAXIMUM, STEPS_MAXIMUM
 from controlnext.ui.models import model_choices, model_info
-from controlnext.ui.shared import PRIVATE, served, spoken
+from controlnext.ui.shared import PRIVATE, Updates, served, spoken
 from controlnext.ui.sizes import named
-from controlnext.ui.video.fit import Updates
 from controlnext.ui.video.player import Players
 from controlnext.ui.video.tab import (
     CHOICE,

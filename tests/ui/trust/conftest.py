@@ -69,7 +69,7 @@ def page(tmp_path_factory, outputs):
 
     folder = tmp_path_factory.mktemp("trust")
     studio = Studio(
-        output_dir=outputs, presets_dir=save_all(folder), annotate=annotators.annotate, poses=annotators, threads=1
+        output_dir=outputs, presets_dir=save_all(folder), annotators=annotators, threads=1
     )  # fmt: skip
     page = build_ui(studio, trainings=Trainings(folder / "training"))
     page.launch(prevent_thread_lock=True, quiet=True, **launch_options())
