@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from controlnext.adherence.measure import measure
 from controlnext.device import is_out_of_memory
-from controlnext.errors import ControlNeXtError, StudioError
+from controlnext.errors import ControlNeXtError, StudioError, add_sentence
 from controlnext.progress import Cancelled, Clock, Progress, stop_if
 from controlnext.recipes.kinds import kind_of
 
@@ -93,8 +93,8 @@ class Run:
         except ControlNeXtError as error:
             if not self.files:
                 raise
-            saved = f"The {len(self.files)} made before it are saved in {self.gallery.output_dir}."
-            raise type(error)(f"{error} {saved}") from error
+            add_sentence(error, f"The {len(self.files)} made before it are saved in {self.gallery.output_dir}.")
+            raise
 
     def _size(self) -> int:
         """Pictures to make at once."""
