@@ -19,7 +19,7 @@ FILES = house.files()
 FOLLOWED = tuple(
     f"controlnext.training.{name}"
     for name in (
-        "config", "errors", "families", "data.frames", "data.rows", "runs.follow", "runs.report", "runs.run_folder",
+        "config", "families", "data.frames", "data.rows", "runs.follow", "runs.report", "runs.run_folder",
         "runs.runs", "start",
     )
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Measurements that anyone can repeat: `python -m controlnext bench NAME`. Each module has `main(arguments) -> exit status`."""
+"""Benches: measurements that anyone can repeat, `python -m controlnext bench NAME`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Bench:
-    """A bench: the module whose `main(arguments)` runs it, relative to this package, and what it measures."""
+    """A bench: the module whose `main(arguments)` returns the exit status, relative to this package, and what it measures."""
 
     module: str
     measures: str
@@ -16,17 +16,18 @@ class Bench:
 BENCHES: dict[str, Bench] = {
     "all": Bench(".all", "one report of all of these but full-size: Markdown, JSON and plots"),
     "annotators": Bench(".cost.annotators", "milliseconds of each annotator backend, first and cached"),
-    "controls": Bench(".quality.controls", "how well two controls at once are followed, beside each alone"),
+    "controls": Bench(
+        ".quality.several_controls", "how well two controls at once are followed, compared with each alone"
+    ),
     "convergence": Bench(
-        ".convergence.run", "how soon ControlNeXt, ControlNet and T2I-Adapter follow a condition when they are trained"
+        ".convergence.compare",
+        "how soon ControlNeXt, ControlNet and T2I-Adapter follow a condition when they are trained",
     ),
-    "lora": Bench(
-        ".quality.lora", "whether control holds with each style LoRA on, beside what the conflict meter says"
-    ),
+    "lora": Bench(".quality.lora", "whether control holds under each style LoRA, and what the conflict meter says"),
     "full-size": Bench(".cost.full_size", "a base model of real size with random weights, loaded and run on the CPU"),
     "overhead": Bench(
         ".cost.overhead",
-        "what a denoising step costs with control: FLOPs, seconds, memory, beside ControlNet and T2I-Adapter",
+        "what a denoising step costs with control: FLOPs, seconds, memory, compared with ControlNet and T2I-Adapter",
     ),
     "parameters": Bench(
         ".cost.parameters", "how many parameters each way of control adds and trains, on SD1.5, SDXL and SVD"
@@ -37,6 +38,6 @@ BENCHES: dict[str, Bench] = {
         ".quality.starter_video", "how well the bundled video model moves its reference along the poses of a clip"
     ),
     "startup": Bench(".cost.startup", "seconds from `python app.py` to the page and to the first picture"),
-    "video": Bench(".cost.video", "memory and time of a video in windows, by its length"),
+    "video": Bench(".cost.long_video", "memory and time of a video in windows, by its length"),
 }
 """Every bench by name."""

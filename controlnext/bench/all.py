@@ -1,13 +1,12 @@
 """`python -m controlnext bench all`: every measurement that a fresh checkout can make, in one report.
 
-Each bench runs as its own command. What it prints is kept in the output folder at once, so that a report that was stopped goes
-on with what is missing; `--again` measures anew. The report says which machine, versions and commit it is about, and when.
+Each bench runs as its own command. Its output is kept in the output folder at once, so that a stopped report resumes with what
+is missing; `--again` measures everything again. The report names the machine, versions, commit and date.
 The training runs take longest and may be made before, on several cores: `bench convergence --out REPORT/convergence --jobs 2`.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import subprocess
@@ -18,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from controlnext.assets import IMPORT_ROOT
+from controlnext.bench.command import bench_parser, log_progress
 from controlnext.bench.machine import machine_facts, machine_line
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,6 @@ class Section:
         arguments: of the full measurement; `{out}` is the report's folder.
         smoke: of a run that only shows that it works; None leaves it out of a smoke report.
         plots: pictures it writes, relative to the report's folder.
-        json_file: whether it takes `--json FILE`.
     """
 
     name: str
@@ -42,32 +41,30 @@ class Section:
     arguments: tuple[str, ...] = ()
     smoke: tuple[str, ...] | None = None
     plots: tuple[str, ...] = ()
-    json_file: bool = False
 
 
 _PLOTS = tuple(f"convergence/convergence-{condition}.png" for condition in ("pose", "canny"))
 SECTIONS = (
-    Section("parameters", "Parameters", (), ("--family", "sd15"), json_file=True),
+    Section("parameters", "Parameters", (), ("--family", "sd15")),
     Section("overhead", "Operations of a step", ("--device", "meta"), ("--device", "meta", "--family", "starter")),
     Section("startup", "Start"),
-    Section("starter", "The bundled model", ("--scenes", "64"), json_file=True),
-    Section("starter-video", "The bundled video model", json_file=True),
-    Section("video", "Long videos in windows", json_file=True),
-    Section("controls", "Two controls at once", ("--scenes", "24"), json_file=True),
-    Section("lora", "Control under styles", ("--scenes", "24"), json_file=True),
+    Section("starter", "The bundled model", ("--scenes", "64")),
+    Section("starter-video", "The bundled video model"),
+    Section("video", "Long videos in windows"),
+    Section("controls", "Two controls at once", ("--scenes", "24")),
+    Section("lora", "Control under styles", ("--scenes", "24")),
     Section("plug-in", "Adapters on changed bases", ("--out", "{out}/plug-in"),
-            ("--out", "{out}/plug-in", "--adapters", "pose", "--only", "night", "--scenes", "1", "--reference", "6"),
-            json_file=True),
+            ("--out", "{out}/plug-in", "--adapters", "pose", "--only", "night", "--scenes", "1", "--reference", "6")),
     Section("convergence", "How soon each way of control follows", ("--out", "{out}/convergence"),
             ("--smoke", "--out", "{out}/convergence"), _PLOTS),
     Section("annotators", "Annotators"),
 )  # fmt: skip
-"""What the report has, quick ones first; `full-size` is left out, since it writes gigabytes."""
+"""Parts of the report, quick ones first; `full-size` is left out, since it writes gigabytes."""
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How one bench ended: its exit status, what it printed, the seconds it took and the command."""
+class BenchOutput:
+    """The end of one bench: exit status, printed text, seconds it took, and the command."""
 
     status: int
     text: str
@@ -75,12 +72,14 @@ class Outcome:
     command: str
 
 
-def run_section(section: Section, arguments: Sequence[str]) -> Outcome:
-    """Run one bench as a command of its own; what it says on the error stream goes on to ours."""
+def run_section(section: Section, arguments: Sequence[str]) -> BenchOutput:
+    """Run one bench as its own command; its error stream is ours."""
     command = [sys.executable, "-m", "controlnext", "bench", section.name, *arguments]
     began = time.monotonic()
     made = subprocess.run(command, stdout=subprocess.PIPE, stderr=None, text=True, cwd=IMPORT_ROOT, check=False)
-    return Outcome(made.returncode, made.stdout, round(time.monotonic() - began, 1), command_of(section, arguments))
+    return BenchOutput(
+        made.returncode, made.stdout, round(time.monotonic() - began, 1), command_of(section, arguments)
+    )
 
 
 def command_of(section: Section, arguments: Sequence[str]) -> str:
@@ -90,32 +89,31 @@ def command_of(section: Section, arguments: Sequence[str]) -> str:
 
 def make_report(
     out: Path, sections: Sequence[Section], *, smoke: bool = False, again: bool = False,
-    run: Callable[[Section, Sequence[str]], Outcome] = run_section,
+    run: Callable[[Section, Sequence[str]], BenchOutput] = run_section,
 ) -> int:  # fmt: skip
-    """Run what is missing and write `report.md` and `report.json`.
+    """Run the missing benches and write `report.md` and `report.json`.
 
     Args:
-        out: folder of the report; what each bench printed is kept in `sections` in it.
+        out: folder of the report; its `sections` keep the output of each bench.
         sections: in their order.
-        smoke: take the arguments of the smoke run.
-        again: run those too that are there.
+        smoke: use the arguments of the smoke run.
+        again: also run benches that are finished.
         run: runs one bench.
 
     Returns:
-        0, or 1 if a bench failed; the report then says so and the next run tries it again.
+        0, or 1 if a bench failed; the report names it and the next run tries it again.
     """
     kept = out / "sections"
     kept.mkdir(parents=True, exist_ok=True)
-    outcomes: dict[str, Outcome] = {}
+    outcomes: dict[str, BenchOutput] = {}
     for section in sections:
         given = section.smoke if smoke else section.arguments
         if given is None:
             continue
         arguments = [argument.replace("{out}", str(out.resolve())) for argument in given]
-        if section.json_file:
-            arguments += ["--json", str((kept / f"{section.name}-figures.json").resolve())]
+        arguments += ["--json", str((kept / f"{section.name}-figures.json").resolve())]
         file = kept / f"{section.name}.json"
-        outcome = None if again or not file.is_file() else Outcome(**json.loads(file.read_text(encoding="utf-8")))
+        outcome = None if again or not file.is_file() else BenchOutput(**json.loads(file.read_text(encoding="utf-8")))
         if outcome is None or outcome.status or outcome.command != command_of(section, arguments):
             logger.info("bench %s", section.name)
             outcome = run(section, arguments)
@@ -125,7 +123,7 @@ def make_report(
     return int(any(outcome.status for outcome in outcomes.values()))
 
 
-def _write(out: Path, sections: Sequence[Section], outcomes: dict[str, Outcome]) -> None:
+def _write(out: Path, sections: Sequence[Section], outcomes: dict[str, BenchOutput]) -> None:
     facts = machine_facts()
     lines = ["# ControlNeXt Studio, measured", "", machine_line(facts), ""]
     for section in sections:
@@ -135,7 +133,7 @@ def _write(out: Path, sections: Sequence[Section], outcomes: dict[str, Outcome])
         command = outcome.command.replace(f"{out.resolve()}/", "")
         lines += [f"## {section.title}", "", f"`{command}`, {outcome.seconds:.0f} s", ""]
         if outcome.status:
-            lines += [f"It ended with status {outcome.status}; what is below is not complete.", ""]
+            lines += [f"It ended with status {outcome.status}; the output below is not complete.", ""]
         lines += [_inner(outcome.text), ""]
         lines += [f"![{section.title}]({plot})\n" for plot in section.plots if (out / plot).is_file()]
     (out / f"{REPORT}.md").write_text("\n".join(lines), encoding="utf-8")
@@ -144,36 +142,31 @@ def _write(out: Path, sections: Sequence[Section], outcomes: dict[str, Outcome])
 
 
 def _inner(text: str) -> str:
-    """Bring a bench's own headings below the report's, and leave out its pictures, whose paths are its own."""
+    """Move a bench's headings below the report's, and drop its pictures, whose paths are relative to its own folder."""
     kept = [line for line in text.strip().splitlines() if not line.startswith("![")]
     return "\n".join(f"##{line}" if line.startswith("#") else line for line in kept)
 
 
-def _values(out: Path, name: str, outcome: Outcome) -> dict[str, object]:
+def _values(out: Path, name: str, outcome: BenchOutput) -> dict[str, object]:
     figures = out / "sections" / f"{name}-figures.json"
-    own = out / name / f"{name}.json"
-    found = next((file for file in (figures, own) if file.is_file()), None)
-    return {**asdict(outcome), "figures": json.loads(found.read_text(encoding="utf-8")) if found else None}
+    return {
+        **asdict(outcome),
+        "figures": json.loads(figures.read_text(encoding="utf-8")) if figures.is_file() else None,
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and report; returns 0, or 1 if a bench failed."""
+    """Measure and report; return 0, or 1 if a bench failed."""
     names = [section.name for section in SECTIONS]
-    parser = argparse.ArgumentParser(
-        prog="python -m controlnext bench all",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = bench_parser("all", __doc__, json=False)
     parser.add_argument("--out", type=Path, default=Path("runs/report"), help="folder of the report")
     parser.add_argument(
         "--only", nargs="*", choices=names, metavar="BENCH", help=f"these instead of all: {', '.join(names)}"
     )
-    parser.add_argument("--again", action="store_true", help="measure anew what is there")
-    parser.add_argument(
-        "--smoke", action="store_true", help="minutes: shows that the report comes about, nothing else"
-    )
+    parser.add_argument("--again", action="store_true", help="measure finished benches again")
+    parser.add_argument("--smoke", action="store_true", help="minutes: only shows that the report can be made")
     options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    log_progress()
     chosen = [section for section in SECTIONS if not options.only or section.name in options.only]
     status = make_report(options.out, chosen, smoke=options.smoke, again=options.again)
     sys.stdout.write(f"The report is in {options.out / f'{REPORT}.md'}.\n")

@@ -1,4 +1,4 @@
-"""What a figure depends on beside the code: machine, versions, commit, date."""
+"""Facts that a figure depends on besides the code: machine, versions, commit, date."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def machine_facts() -> dict[str, Any]:
 
 
 def machine_line(facts: dict[str, Any]) -> str:
-    """Say the facts in one line."""
+    """Format the facts as one line."""
     memory = f", {facts['memory_gib']:.0f} GiB" if facts["memory_gib"] else ""
     packages = ", ".join(f"{name} {version}" for name, version in facts["packages"].items() if version)
     return (
@@ -44,7 +44,7 @@ def machine_line(facts: dict[str, Any]) -> str:
 
 
 def _commit() -> str:
-    """The short commit, with a mark if files differ from it; empty outside of a repository."""
+    """Return the short commit, marked if files differ from it; empty outside of a repository."""
     with suppress(OSError, subprocess.SubprocessError):
         made = [
             subprocess.run(

@@ -17,7 +17,7 @@ _HOMES = {
     "TrainConfig": ".config",
     "ConfigError": ".config",
     "load_config": ".config",
-    "TrainingError": ".errors",
+    "TrainingError": ".config",
     "Sample": ".data.samples",
     "Data": ".data.samples",
     "Method": ".methods",

@@ -15,7 +15,7 @@ from controlnext.models.hub import Repo
 from controlnext.models.presets import Base, Place, Preset, load_presets
 from controlnext.models.sources import adapter_of, parts_of
 from controlnext.recipes.video_recipe import Drawing
-from controlnext.training.errors import TrainingError
+from controlnext.training.config import TrainingError
 from controlnext.training.families import FAMILIES
 
 if TYPE_CHECKING:

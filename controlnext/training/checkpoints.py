@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from controlnext.method.weights import read_tensors, write_tensors
-from controlnext.training.errors import TrainingError
+from controlnext.training.config import TrainingError
 
 _NAME = re.compile(r"step-(\d{8})")
 _FULL = (OSError, SafetensorError, RuntimeError)  # what the writers of the files raise where there is no room

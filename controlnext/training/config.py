@@ -26,8 +26,12 @@ Steps = Annotated[int, Field(ge=1)]
 Size = Annotated[int, Field(ge=64, le=4096, multiple_of=8)]
 
 
+class TrainingError(ControlNeXtError, RuntimeError):
+    """A training that cannot start or continue: what is missing or wrong, and what to do."""
+
+
 class ConfigError(ControlNeXtError, ValueError):
-    """A training that is described wrongly; one sentence that names the field."""
+    """A configuration that is wrong; one sentence that names the field."""
 
 
 class _Section(BaseModel):

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from controlnext.training.errors import TrainingError
+from controlnext.training.config import TrainingError
 
 
 @dataclass(frozen=True)

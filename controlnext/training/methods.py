@@ -22,8 +22,8 @@ from controlnext.method.model import ControlNeXtModel
 from controlnext.method.variants import Variant, get_variant
 from controlnext.method.weights import check_tensors, unet_parameters
 from controlnext.training import subset
+from controlnext.training.config import TrainingError
 from controlnext.training.data.samples import States
-from controlnext.training.errors import TrainingError
 
 _CLIP = {"motion_bucket_id": 128, "decode_chunk_size": 2}
 """As the training tells the UNet and as the authors decode; diffusers' own are 127, and all frames in memory at once."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from controlnext.training.errors import TrainingError
+from controlnext.training.config import TrainingError
 
 if TYPE_CHECKING:
     from controlnext.training.config import OptimizerConfig

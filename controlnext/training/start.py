@@ -18,8 +18,7 @@ from controlnext.assets import IMPORT_ROOT
 from controlnext.errors import ControlNeXtError
 from controlnext.progress import Cancelled
 from controlnext.training.base import CLASSIC, WHOLE_BODY, drawing_of, load_base, start_of
-from controlnext.training.config import TrainConfig, to_yaml
-from controlnext.training.errors import TrainingError
+from controlnext.training.config import TrainConfig, TrainingError, to_yaml
 from controlnext.training.families import FAMILIES
 from controlnext.training.runs.run_folder import RunFolder
 

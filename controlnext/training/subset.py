@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor, nn
 
-from controlnext.training.errors import TrainingError
+from controlnext.training.config import TrainingError
 
 LORA_NAME = "controlnext"
 

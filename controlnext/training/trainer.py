@@ -24,9 +24,8 @@ from torch import Tensor
 from controlnext.device import choose_device
 from controlnext.training import checkpoints
 from controlnext.training.checkpoints import Checkpoint
-from controlnext.training.config import TrainConfig
+from controlnext.training.config import TrainConfig, TrainingError
 from controlnext.training.data.samples import Batch, Data, Dropping, Loader, Order
-from controlnext.training.errors import TrainingError
 from controlnext.training.losses import Process, weighted_error
 from controlnext.training.methods import Method
 from controlnext.training.optimizers import make_optimizer, rate_factor

@@ -3,6 +3,7 @@ import json
 import pytest
 from annotator_helpers import scene
 
+from annotators import PictureError
 from controlnext.bench.cost import annotators as bench
 
 
@@ -24,12 +25,15 @@ def test_every_backend_has_a_row_with_times_or_a_reason(nothing_fetched):
 
 
 def test_a_missed_bar_is_not_hidden():
-    assert bench.Row("canny", "opencv", 90.0, 31.0, 1.0, 30.0).passed is False
-    assert bench.Row("canny", "opencv", 90.0, 29.0, 6.0, 30.0).passed is False
-    assert bench.Row("canny", "opencv", 90.0, 29.0, 1.0, 30.0).passed is True
-    assert bench.Row("depth", "midas", reason="not here").passed is None
-    table = bench.as_table(
-        [bench.Row("canny", "opencv", 90.0, 31.0, 1.0, 30.0), bench.Row("depth", "midas", reason="not here")]
+    assert bench.BackendTimes("canny", "opencv", 90.0, 31.0, 1.0, 30.0).passed is False
+    assert bench.BackendTimes("canny", "opencv", 90.0, 29.0, 6.0, 30.0).passed is False
+    assert bench.BackendTimes("canny", "opencv", 90.0, 29.0, 1.0, 30.0).passed is True
+    assert bench.BackendTimes("depth", "midas", reason="not here").passed is None
+    table = bench.table(
+        [
+            bench.BackendTimes("canny", "opencv", 90.0, 31.0, 1.0, 30.0),
+            bench.BackendTimes("depth", "midas", reason="not here"),
+        ]
     )
     assert "**no**" in table
     assert "not here" in table
@@ -44,6 +48,6 @@ def test_the_command_prints_a_table_or_json(nothing_fetched, capsys, tmp_path):
     assert json.loads(capsys.readouterr().out)[0]["annotator"] == "canny"
 
 
-def test_a_wrong_picture_is_a_sentence(capsys, tmp_path):
-    assert bench.main(["--image", str(tmp_path / "gone.png")]) == 2
-    assert "no file “gone.png”" in capsys.readouterr().err
+def test_a_wrong_picture_is_an_error(tmp_path):
+    with pytest.raises(PictureError, match="gone"):
+        bench.main(["--image", str(tmp_path / "gone.png")])

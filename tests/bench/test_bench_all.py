@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from controlnext.bench import BENCHES
-from controlnext.bench.all import SECTIONS, Outcome, Section, command_of, main, make_report
-from controlnext.bench.convergence import run as convergence
+from controlnext.bench.all import SECTIONS, BenchOutput, Section, command_of, main, make_report
+from controlnext.bench.convergence import compare as convergence
 from controlnext.bench.convergence.trials import POINTS
 from controlnext.bench.machine import machine_facts, machine_line
 
@@ -17,7 +17,7 @@ LEFT_OUT = {"all", "full-size"}
 OF_THE_MACHINE = r" --(?:data|jobs|out) \S+"
 
 PARTS = (
-    Section("one", "First", ("--a", "{out}/x"), ("--quick",), json_file=True),
+    Section("one", "First", ("--a", "{out}/x"), ("--quick",)),
     Section("two", "Second", plots=("two/p.png",)),
 )
 
@@ -29,7 +29,7 @@ def runner():
     def run(section, arguments):
         calls.append((section.name, *arguments))
         status = run.statuses.pop(0) if run.statuses else 0
-        return Outcome(status, "# Own heading\n\n![own](p.png)\n| a |\n", 1.25, command_of(section, arguments))
+        return BenchOutput(status, "# Own heading\n\n![own](p.png)\n| a |\n", 1.25, command_of(section, arguments))
 
     run.calls, run.statuses = calls, []
     return run
@@ -110,7 +110,7 @@ def test_smoke_report_comes_about_for_real(tmp_path):
     made = [section for section in SECTIONS if section.smoke is not None]
     assert list(values) == [section.name for section in made]
     assert all(value["status"] == 0 and value["text"].strip() for value in values.values())
-    assert all(values[section.name]["figures"] for section in made if section.json_file or section.plots)
+    assert all(values[section.name]["figures"] for section in made)
     text = (tmp_path / "report.md").read_text()
     assert all(f"## {section.title}\n" in text for section in made)
     assert "![How soon each way of control follows](convergence/convergence-pose.png)" in text

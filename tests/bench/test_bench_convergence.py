@@ -5,10 +5,10 @@ from dataclasses import asdict
 
 import pytest
 
+from controlnext.bench.command import BenchError
+from controlnext.bench.convergence import compare as convergence
 from controlnext.bench.convergence import plans
-from controlnext.bench.convergence import run as convergence
-from controlnext.bench.convergence.plans import Place
-from controlnext.bench.convergence.run import ConvergenceError
+from controlnext.bench.convergence.plans import RunPaths
 from controlnext.bench.convergence.ways import WAYS
 
 
@@ -18,7 +18,7 @@ def options(tmp_path, *arguments):
 
 @pytest.fixture
 def place(tmp_path):
-    return Place(tmp_path / "assets", tmp_path / "data", tmp_path / "runs")
+    return RunPaths(tmp_path / "assets", tmp_path / "data", tmp_path / "runs")
 
 
 def adherence_of(trial):
@@ -100,7 +100,7 @@ def test_a_way_that_has_not_begun_in_short_runs_is_tuned_by_full_ones(tmp_path, 
     given.report = True
     assert convergence.settle_rates(ways, given, place, float("inf"), work) is None
     convergence.perform_all(longer, place, 1, float("inf"), work)
-    monkeypatch.setattr(convergence, "prepare_process", lambda: None)
+    monkeypatch.setattr(convergence, "prepare_worker", lambda: None)
     convergence.perform_all(plans.main_trials(ways, chosen, given), place, 1, float("inf"), work)
     assert convergence.main(["--out", str(tmp_path), "--data", str(tmp_path / "data"), "--report"]) == 0
     assert "not begun to follow by then: ControlNet (copied" in capsys.readouterr().out
@@ -130,7 +130,7 @@ def test_estimate_learns_from_the_runs_that_are_there(tmp_path, place, work):
     convergence.perform_all(trials[:2], place, 1, float("inf"), work)
     minutes, by = convergence.estimate(trials, place, 1)
     assert minutes == pytest.approx(4)  # four runs of a minute are left
-    assert "2 runs" in by
+    assert "2 finished runs" in by
 
 
 def test_a_way_of_ones_own_is_a_row_with_other_fields():
@@ -147,7 +147,7 @@ def test_a_way_of_ones_own_is_a_row_with_other_fields():
         ([], ["soft=released,colour=1"], "no field 'colour'"),
         ([], ["soft=released,gamma=much"], "gamma of a way is a number"),
     ):
-        with pytest.raises(ConvergenceError, match=text):
+        with pytest.raises(BenchError, match=text):
             convergence.choose_ways(names, tried)
 
 
@@ -155,7 +155,7 @@ def test_command_reports_what_is_there_and_says_what_is_missing(tmp_path, place,
     ways = list(WAYS.values())
     given = options(tmp_path, "--seeds", "1")
     arguments = ["--out", str(tmp_path), "--data", str(tmp_path / "data"), "--seeds", "1", "--report"]
-    monkeypatch.setattr(convergence, "prepare_process", lambda: None)
+    monkeypatch.setattr(convergence, "prepare_worker", lambda: None)
     assert convergence.main(arguments) == 1
     assert "not chosen yet" in capsys.readouterr().err
     tuning = plans.tuning_trials(ways, given)
@@ -164,7 +164,7 @@ def test_command_reports_what_is_there_and_says_what_is_missing(tmp_path, place,
     convergence.perform_all(trials[:-1], place, 1, float("inf"), work)
     assert convergence.main(arguments) == 1
     captured = capsys.readouterr()
-    assert "1 runs are missing" in captured.err
+    assert "1 runs are still missing" in captured.err
     assert "## pose: PCK@0.1" in captured.out
     assert "the best of 0.0005, 0.0015, 0.0045" in captured.out
     convergence.perform_all(trials, place, 1, float("inf"), work)

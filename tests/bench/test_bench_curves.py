@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from controlnext.bench.convergence import curves, plots
-from controlnext.bench.convergence.plots import Line, Panel
+from controlnext.bench.convergence import curves
+from controlnext.bench.convergence.report import plot
 
 
 def points(*adherence, steps=None):
@@ -75,24 +75,14 @@ def test_a_run_that_diverged_is_counted_and_has_no_loss():
     assert "Add (1 diverged)" in curves.table([row])
 
 
-@pytest.mark.parametrize(("low", "high"), [(0, 300), (0.051, 0.097), (1, 1), (-0.2, 0.9), (0, 0)])
-def test_ticks_are_even_round_and_hold_all_values(low, high):
-    found = plots.ticks(low, high)
-    assert found[0] <= low
-    assert found[-1] >= high
-    assert 2 <= len(found) <= 8
-    assert np.allclose(np.diff(found), found[1] - found[0])
-
-
-def test_panels_are_drawn_with_one_colour_a_name_and_gaps_where_values_lack(tmp_path):
-    flat = Line("one", [0, 1, 2, 3], [1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1])
-    gap = Line("two", [0, 1, 2, 3], [0, float("nan"), 0, 0], [0, float("nan"), 0, 0], [0, float("nan"), 0, 0])
-    plots.draw([Panel("a", "steps", [flat, gap]), Panel("b", "steps", [gap])], tmp_path / "deep" / "p.png")
+def test_curves_are_drawn_as_lines_with_gaps_where_values_are_missing(tmp_path):
+    whole, broken = run("controlnet", *[0.5] * 6), run("add", *[0.1] * 6)
+    for point in broken["points"][1:5]:
+        point["loss"] = None
+    plot("pose", [whole, broken], tmp_path / "deep" / "p.png")
     image = np.asarray(Image.open(tmp_path / "deep" / "p.png").convert("RGB")).astype(int)
-    assert image.shape[1] == 2 * plots._WIDTH
-    left, right = np.split(image[: plots._HEIGHT], 2, axis=1)
-    count = lambda part, colour: int((np.abs(part - np.array(plots.COLOURS[colour])).sum(-1) < 160).sum())  # noqa: E731
-    assert count(left, 0) > 300
-    assert count(right, 0) == 0
-    assert 0 < count(left, 1) < 0.5 * count(left, 0)  # a third of the line is there
-    assert count(right, 1) > 0
+    blue, orange = (31, 119, 180), (255, 127, 14)  # matplotlib's first two colours
+    count = lambda part, colour: int((np.abs(part - np.array(colour)).sum(-1) < 60).sum())  # noqa: E731
+    top, bottom = image[: len(image) * 2 // 5], image[len(image) * 9 // 20 : len(image) * 9 // 10]
+    assert min(count(top, blue), count(top, orange)) > 300  # both lines, in two panels
+    assert 0 < count(bottom, orange) < count(bottom, blue) / 4  # no line between the first loss and the last

@@ -11,24 +11,25 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextModelWithProjection
 
-from controlnext.bench.cost import configs, flops, full_size, overhead, seconds
-from controlnext.bench.cost.configs import FAMILIES, FamilyError, get_family
-from controlnext.bench.cost.flops import ElementCounter, count_family, count_row
+from controlnext.bench.command import BenchError
+from controlnext.bench.cost import flops, full_size, overhead, seconds
+from controlnext.bench.cost.base_models import BENCH_MODELS, get_model
+from controlnext.bench.cost.flops import ElementCounter, count_step, count_steps
 from controlnext.bench.cost.rig import HALVES, TIMES, Rig
 from controlnext.device import Device
 
-STARTER = FAMILIES["starter"]
+STARTER = BENCH_MODELS["starter"]
 SIZE = 64
 
 
 @pytest.fixture(scope="module")
 def counts():
-    return {count.name: count for count in count_family(STARTER, SIZE)}
+    return {count.name: count for count in count_steps(STARTER, SIZE)}
 
 
-@pytest.mark.parametrize("name", [name for name, family in FAMILIES.items() if family.parameters])
+@pytest.mark.parametrize("name", [name for name, family in BENCH_MODELS.items() if family.parameters])
 def test_the_networks_are_the_released_ones(name):
-    family = FAMILIES[name]
+    family = BENCH_MODELS[name]
     kind = getattr(diffusers, family.unet_class)
     with torch.device("meta"):
         if family.unet_folder is None:
@@ -41,8 +42,8 @@ def test_the_networks_are_the_released_ones(name):
 @pytest.mark.parametrize("kernel", [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH])
 def test_counting_on_shapes_equals_counting_while_computing_with_every_kernel(counts, kernel):
     with torch.no_grad(), sdpa_kernel(kernel):
-        for row in Rig(STARTER, "cpu", size=SIZE).rows():
-            assert count_row(row) == (counts[row.name].flops, counts[row.name].elements), row.name
+        for step in Rig(STARTER, "cpu", size=SIZE).steps():
+            assert count_step(step) == (counts[step.name].flops, counts[step.name].elements), step.name
 
 
 def test_each_row_costs_what_its_parts_cost(counts):
@@ -87,7 +88,7 @@ def test_bars_decide_the_status_and_are_only_for_the_full_size(monkeypatch, caps
     small = {"height": SIZE, "width": SIZE}
     for bars, status in ((loose, 0), (tight, 1)):
         family = replace(STARTER, bars=bars, **small)
-        monkeypatch.setattr(overhead, "get_family", lambda name, family=family: family)
+        monkeypatch.setattr(overhead, "get_model", lambda name, family=family: family)
         assert overhead.main(["--family", "starter"]) == status
         text = capsys.readouterr().out
         assert f"Starter, {SIZE}x{SIZE}, with guidance" in text
@@ -103,35 +104,35 @@ def test_bars_decide_the_status_and_are_only_for_the_full_size(monkeypatch, caps
     "name", ["sd15-train", *(pytest.param(name, marks=pytest.mark.slow) for name in ("sd15", "sdxl", "svd", "svd-v1"))]
 )
 def test_the_bars_are_met(name):
-    counts = {count.name: count for count in count_family(get_family(name))}
+    counts = {count.name: count for count in count_steps(get_model(name))}
     assert [counts[row].met for row in ("first", "further", "again")] == [True] * 3, counts
     assert counts["authors"].ratio - 1 == pytest.approx(2 * (counts["first"].ratio - 1))
 
 
 def test_sizes_keep_the_shape_and_wrong_ones_are_sentences():
-    assert get_family("svd").size() == (576, 1024)
-    assert get_family("svd").size(128) == (128, 192)
-    assert get_family("sdxl").size(512) == (512, 512)
+    assert get_model("svd").size() == (576, 1024)
+    assert get_model("svd").size(128) == (128, 192)
+    assert get_model("sdxl").size(512) == (512, 512)
     for size in (0, 100):
-        with pytest.raises(FamilyError, match="multiple of 64"):
-            get_family("sdxl").size(size)
-    with pytest.raises(FamilyError, match="choose one of sd15"):
-        get_family("sd3")
+        with pytest.raises(BenchError, match="multiple of 64"):
+            get_model("sdxl").size(size)
+    with pytest.raises(BenchError, match="choose one of sd15"):
+        get_model("sd3")
 
 
 def test_a_missing_configuration_is_a_sentence(tmp_path):
-    with pytest.raises(FamilyError, match=r"holds no config\.json"):
+    with pytest.raises(BenchError, match=r"holds no config\.json"):
         Rig(replace(STARTER, unet_folder=tmp_path))
 
 
 def test_seconds_and_memory_are_measured_for_every_row():
     device = Device("cpu", torch.float32)
-    rows = seconds.time_family(STARTER, device, rounds=1, size=SIZE)
-    assert [row.name for row in rows] == [row.name for row in Rig(STARTER, size=SIZE).rows()]
+    rows = seconds.time_steps(STARTER, device, rounds=1, size=SIZE)
+    assert [row.name for row in rows] == [row.name for row in Rig(STARTER, size=SIZE).steps()]
     assert rows[0].ratio == 1.0
     assert all(row.seconds > 0 for row in rows)
     assert json.dumps([asdict(row) for row in rows])
-    weights = Rig(STARTER, size=SIZE).rows()[0].weight_bytes
+    weights = Rig(STARTER, size=SIZE).steps()[0].weight_bytes
     if rows[0].peak_bytes is not None:  # the system says
         assert all(weights < row.peak_bytes < 2**30 for row in rows)
     text = seconds.table(STARTER, rows, device, SIZE)
@@ -194,19 +195,17 @@ def test_a_full_size_model_is_written_in_shards_loaded_and_run(tmp_path, tiny_sd
 
 def test_full_size_says_when_there_is_no_room(tmp_path, tiny_sdxl, monkeypatch):
     monkeypatch.setattr(full_size.shutil, "disk_usage", lambda path: argparse.Namespace(free=1000))
-    with pytest.raises(full_size.FullSizeError, match="of disk, but 0"):
+    with pytest.raises(BenchError, match="of disk, but 0"):
         full_size.measure(options(), tmp_path, tiny_sdxl)
-    with pytest.raises(full_size.FullSizeError, match="multiple of 64"):
-        full_size.main(["--size", "100"])
 
 
 @pytest.mark.parametrize(("name", "parameters"), [("sd15", 1_066_235_307), ("sdxl", 3_468_837_867)])
 def test_the_full_configurations_are_those_of_the_released_models(name, parameters):
     config = full_size.CONFIGS / name
-    total = sum(full_size.count_parameters(config, network) for network in full_size.networks(config))
+    total = sum(full_size.component_size(config, network) for network in full_size.networks(config))
     assert total == parameters
 
 
 def test_every_family_names_its_source():
-    assert all(family.source for family in configs.FAMILIES.values())
+    assert all(family.source for family in BENCH_MODELS.values())
     assert flops.table(STARTER, []).startswith("Starter, 256x256")

@@ -8,7 +8,9 @@ import torch
 from safetensors.torch import save_file
 
 from annotators.starter.net import Reading
+from controlnext.bench.command import BenchError
 from controlnext.bench.quality import lora as bench
+from controlnext.bench.quality import scenes
 from controlnext.starter.train.dataset import make_samples
 
 LAYER = "down_blocks.0.resnets.0.conv1"
@@ -40,7 +42,7 @@ def assets(tmp_path, samples, monkeypatch):
     def load(pipeline, wanted):
         on[:] = [(info.name, weight) for info, weight in wanted]
 
-    def generate(pipeline, name, gamma, batch, first):
+    def draw(pipeline, name, gamma, batch, label):
         grey = bool(on) and on[0] == ("blank", 0.5)
         return np.stack([np.full_like(s.picture.rgb, 128) if grey else s.picture.rgb for s in batch])
 
@@ -56,11 +58,11 @@ def assets(tmp_path, samples, monkeypatch):
             )
         return readings
 
-    monkeypatch.setattr(bench, "load_pipeline", lambda assets, name: None)
+    monkeypatch.setattr(bench, "load_pipeline", lambda assets, *names: None)
     monkeypatch.setattr(bench, "load_loras", load)
-    monkeypatch.setattr(bench, "generate", generate)
-    monkeypatch.setattr(bench, "bundled", lambda: None)
-    monkeypatch.setattr(bench, "read_batch", read_batch)
+    monkeypatch.setattr(bench, "draw", draw)
+    monkeypatch.setattr(scenes, "bundled", lambda: None)
+    monkeypatch.setattr(scenes, "read_batch", read_batch)
     return tmp_path
 
 
@@ -81,8 +83,8 @@ def test_control_that_holds_and_control_that_is_lost_are_told_apart(assets, samp
     lines = bench.table(results).splitlines()
     assert lines[0] == "pose, PCK@0.1, 2 held-out scenes, gamma 1"
     assert len({line.count("|") for line in lines[2:]}) == 1
-    assert lines[4].startswith("| none | | 1.000 | 1.000 |")
-    assert lines[5].startswith("| blank | 0.5 | 0.000 |  |")
+    assert lines[4].startswith("| none | – | 1.000 | 1.000 |")
+    assert lines[5].startswith("| blank | 0.5 | 0.000 | – |")
 
 
 def test_command_prints_the_table_and_writes_the_figures(assets, tmp_path, capsys):
@@ -93,9 +95,9 @@ def test_command_prints_the_table_and_writes_the_figures(assets, tmp_path, capsy
 
 
 def test_a_lora_that_is_not_there_is_a_sentence(assets, samples):
-    with pytest.raises(bench.BenchError, match="does not hold sepia"):
+    with pytest.raises(BenchError, match="sepia"):
         bench.measure(assets, "pose", samples, only=["sepia"])
     for file in (assets / "loras").iterdir():
         file.unlink()
-    with pytest.raises(bench.BenchError, match="does not hold any LoRA"):
+    with pytest.raises(BenchError, match="any LoRA"):
         bench.measure(assets, "pose", samples)

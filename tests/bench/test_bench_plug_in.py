@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 from tiny_models import make_unet
 
 from annotators.starter.net import Reading
-from controlnext.bench.quality import fine_tune, plug_in
-from controlnext.bench.quality.lora import BenchError
+from controlnext.bench.command import BenchError
+from controlnext.bench.quality import fine_tune, plug_in, scenes
 from controlnext.starter.train.dataset import make_samples
 from controlnext.starter.world.styles import restyle
 
@@ -49,8 +49,8 @@ def assets(tmp_path, samples, monkeypatch):
 
     monkeypatch.setattr(plug_in, "pipeline_on", lambda assets, adapter, base: base)
     monkeypatch.setattr(plug_in, "draw", draw)
-    monkeypatch.setattr(plug_in, "bundled", lambda: None)
-    monkeypatch.setattr(plug_in, "read_batch", read_batch)
+    monkeypatch.setattr(scenes, "bundled", lambda: None)
+    monkeypatch.setattr(scenes, "read_batch", read_batch)
     return tmp_path
 
 
@@ -74,13 +74,13 @@ def test_each_base_is_judged_by_its_own_colours_and_lost_control_is_seen(assets,
     assert (tmp_path / "sheets" / "plug-in-depth.png").is_file()
     text = plug_in.table(rows, 2)
     assert "| night | style LoRA at weight 1 | 1.000 (1.000) | 100% |" in text
-    assert "| base | changed by | rank correlation |" in text
+    assert "| base | changed by | depth rank correlation |" in text
     assert json.dumps(rows, allow_nan=False)
 
 
 def test_colours_are_learned_in_the_style(samples, reference):
-    names = plug_in.LearnedColours(fine_tune.repainted(reference, fine_tune.film))
-    plain = plug_in.LearnedColours(reference)
+    names = scenes.Colours.learn(fine_tune.repainted(reference, fine_tune.film))
+    plain = scenes.Colours.learn(reference)
     right = {"own": [], "plain": []}
     for sample in reference:
         rgb = fine_tune.film(np.array(sample.picture.rgb))
@@ -91,7 +91,7 @@ def test_colours_are_learned_in_the_style(samples, reference):
 
 
 def test_a_base_that_is_not_there_is_a_sentence(assets):
-    with pytest.raises(BenchError, match="no base 'heat'; choose among plain, night"):
+    with pytest.raises(BenchError, match=r"heat.*plain, night"):
         plug_in.list_bases(assets, ["heat"], None, "")
     assert [base.name for base in plug_in.list_bases(assets, ["night"], None, "")] == ["plain", "night"]
 
@@ -112,7 +112,7 @@ def test_a_changed_unet_gets_the_adapter_on_top(tmp_path, monkeypatch):
         other.get_parameter(key).fill_(5.0)
     other.save_pretrained(tmp_path / "unet")
     monkeypatch.setattr(plug_in, "load_pipeline", lambda assets, adapter: pipeline)
-    changed = plug_in.pipeline_on(tmp_path, "pose", plug_in.Base("other", "", unet=tmp_path / "unet"))
+    changed = plug_in.pipeline_on(tmp_path, "pose", plug_in.ChangedBase("other", "", unet=tmp_path / "unet"))
     assert torch.equal(changed.unet.get_parameter(key), torch.full_like(delta[key], 6.0))
     changed.unload_controlnext()
     assert torch.equal(changed.unet.get_parameter(key), torch.full_like(delta[key], 5.0))

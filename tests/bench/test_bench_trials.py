@@ -7,8 +7,9 @@ import pytest
 import torch
 from tiny_models import TEXT_WIDTH, make_unet
 
+from controlnext.bench.command import BenchError
 from controlnext.bench.convergence import trials
-from controlnext.bench.convergence.trials import Budget, Scenery, Scenes, Stage, Trial, TrialError
+from controlnext.bench.convergence.trials import Budget, Scenery, Scenes, Trial, TrialSetup
 from controlnext.bench.convergence.ways import WAYS
 from controlnext.starter.train.dataset import Sample, make_samples
 from controlnext.starter.train.networks import make_scheduler
@@ -34,8 +35,8 @@ def samples():
 
 
 @pytest.fixture
-def stage(samples, monkeypatch):
-    made = Stage.__new__(Stage)
+def setup(samples, monkeypatch):
+    made = TrialSetup.__new__(TrialSetup)
     made.kind, made.scenery, made.unet = "pose", BUDGET.scenery, make_unet(**SHAPE).requires_grad_(False)
     made.process = DiscreteProcess(make_scheduler(), late=True)
     made.data = Scenes(samples, "pose", encode_text)
@@ -56,40 +57,40 @@ def trial(way="recommended", seed=0, rate=1e-3, budget=BUDGET):
 
 
 @pytest.mark.parametrize("way", ["recommended", "controlnet"])
-def test_the_same_trial_gives_the_same_curve_and_another_seed_another(stage, way):
-    before = {name: value.clone() for name, value in stage.unet.state_dict().items()}
-    first, again, other = (stage.run(trial(way, seed)) for seed in (0, 0, 1))
+def test_the_same_trial_gives_the_same_curve_and_another_seed_another(setup, way):
+    before = {name: value.clone() for name, value in setup.unet.state_dict().items()}
+    first, again, other = (setup.run(trial(way, seed)) for seed in (0, 0, 1))
     assert first["losses"] == again["losses"] != other["losses"]
     assert [point["step"] for point in first["points"]] == [0, 2, 4]
     assert len(first["losses"]) == 4
-    assert len(set(stage.measured[:3])) == 3  # it learned between the points
+    assert len(set(setup.measured[:3])) == 3  # it learned between the points
     assert first["diverged"] is None
     seconds = [point["seconds"] for point in first["points"]]
     assert seconds == sorted(seconds)
     assert seconds[0] == 0 < seconds[-1]
-    assert all(torch.equal(value, before[name]) for name, value in stage.unet.state_dict().items())
-    assert not stage.unet._forward_pre_hooks
+    assert all(torch.equal(value, before[name]) for name, value in setup.unet.state_dict().items())
+    assert not setup.unet._forward_pre_hooks
 
 
-def test_ways_see_the_same_pictures_noise_and_dropping(stage, monkeypatch):
+def test_ways_see_the_same_pictures_noise_and_dropping(setup, monkeypatch):
     seen = {}
 
     def loss(method, batch):
         seen.setdefault(method.name, []).append(batch)
-        return Stage.loss(stage, method, batch)
+        return TrialSetup.loss(setup, method, batch)
 
-    stage.loss = loss
-    stage.run(trial("recommended"))
-    stage.run(trial("controlnet"))
+    setup.loss = loss
+    setup.run(trial("recommended"))
+    setup.run(trial("controlnet"))
     for ours, theirs in zip(seen["controlnext"], seen["controlnet"], strict=True):
         for field in ("latents", "noise", "share", "keep", "condition"):
             assert torch.equal(getattr(ours, field), getattr(theirs, field)), field
 
 
-def test_a_run_that_diverges_says_so_and_follows_nothing_from_then_on(stage):
+def test_a_run_that_diverges_says_so_and_follows_nothing_from_then_on(setup):
     losses = iter([1.0, 1.0, float("nan")])
-    stage.loss = lambda method, batch: next(iter(method.groups()[0].parameters.values())).sum() * 0 + next(losses)
-    result = stage.run(trial())
+    setup.loss = lambda method, batch: next(iter(method.groups()[0].parameters.values())).sum() * 0 + next(losses)
+    result = setup.run(trial())
     assert result["diverged"] == 2
     assert result["losses"] == [1.0, 1.0]
     assert [point["adherence"] for point in result["points"]] == [0.5, 0.5, 0.0]
@@ -125,9 +126,9 @@ def test_data_of_another_autoencoder_or_too_little_is_a_sentence(samples, tmp_pa
     other = [replace(sample, latent=sample.latent + 1) for sample in samples]
     monkeypatch.setattr(trials, "with_latents", lambda vae, rows: [other[samples.index(row)] for row in rows])
     monkeypatch.setattr(Sample, "__eq__", lambda self, other: self is other)
-    with pytest.raises(TrialError, match="not those of this starter's autoencoder"):
+    with pytest.raises(BenchError, match="not those of this starter's autoencoder"):
         trials._choose(tmp_path, 4, None)
-    with pytest.raises(TrialError, match="4 encoded pictures of 100"):
+    with pytest.raises(BenchError, match="4 encoded pictures of 100"):
         trials._choose(tmp_path, 100, None)
     monkeypatch.setattr(trials, "with_latents", lambda vae, rows: rows)
     assert len(trials._choose(tmp_path, 3, None)) == 3

@@ -20,13 +20,12 @@ from controlnext import ControlNeXtAdapter
 from controlnext.assets import PRESETS
 from controlnext.models.presets import load_preset
 from controlnext.training.base import write_preset
-from controlnext.training.config import ConfigError
+from controlnext.training.config import ConfigError, TrainingError
 from controlnext.training.data.clips import TIME_IDS, ClipData
 from controlnext.training.data.encoders import ClipEncoder
 from controlnext.training.data.rows import read_rows
 from controlnext.training.data.samples import Dropping, generator_for
 from controlnext.training.data.store import Store
-from controlnext.training.errors import TrainingError
 from controlnext.training.losses import ContinuousProcess
 from controlnext.training.methods import ControlNeXtMethod, Request, stock_pictures
 from controlnext.training.runs.run_folder import RunFolder

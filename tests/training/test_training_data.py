@@ -10,6 +10,7 @@ from training_parts import tiny_config
 
 import annotators
 from controlnext.progress import Cancelled
+from controlnext.training.config import TrainingError
 from controlnext.training.data.encoders import PictureEncoder
 from controlnext.training.data.frames import buckets, frame_for, nearest_bucket
 from controlnext.training.data.pictures import PictureData
@@ -17,7 +18,6 @@ from controlnext.training.data.row_data import check_conditions
 from controlnext.training.data.rows import read_rows
 from controlnext.training.data.samples import generator_for
 from controlnext.training.data.store import Store
-from controlnext.training.errors import TrainingError
 
 FIRST = generator_for(0)
 

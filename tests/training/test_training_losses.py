@@ -3,7 +3,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, EulerDiscreteScheduler
 
-from controlnext.training.errors import TrainingError
+from controlnext.training.config import TrainingError
 from controlnext.training.losses import ContinuousProcess, DiscreteProcess, Noised, weighted_error
 
 SHARES = torch.tensor([0.0, 0.25, 0.6, 0.999])

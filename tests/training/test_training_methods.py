@@ -10,7 +10,7 @@ from training_parts import PATTERN, tiny_method
 from controlnext import ControlNeXtAdapter
 from controlnext.method.injection import attach
 from controlnext.method.weights import WeightsError
-from controlnext.training.errors import TrainingError
+from controlnext.training.config import TrainingError
 from controlnext.training.methods import Request, call_unet
 
 KEY = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_out.0.weight"

@@ -6,9 +6,8 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-from controlnext.training.config import DataConfig
+from controlnext.training.config import DataConfig, TrainingError
 from controlnext.training.data.rows import BadRow, read_rows, split
-from controlnext.training.errors import TrainingError
 
 
 def picture(path: Path, size=(64, 64)) -> Path:

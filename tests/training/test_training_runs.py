@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 from train_fakes import FakeLaunch
 
-from controlnext.training.config import as_config, load_config
-from controlnext.training.errors import TrainingError
+from controlnext.training.config import TrainingError, as_config, load_config
 from controlnext.training.runs.follow import Follow
 from controlnext.training.runs.run_folder import RunFolder
 from controlnext.training.runs.runs import ASKED, Trainings

@@ -22,8 +22,7 @@ from controlnext.cli.program import main
 from controlnext.recipes.inputs import Inputs
 from controlnext.studio.studio import Studio
 from controlnext.training.base import start_of
-from controlnext.training.config import as_config, load_config, to_yaml
-from controlnext.training.errors import TrainingError
+from controlnext.training.config import TrainingError, as_config, load_config, to_yaml
 from controlnext.training.runs.report import LEARNED_TOO
 from controlnext.training.runs.run_folder import RunFolder
 from controlnext.training.start import start_process, train

@@ -3,9 +3,9 @@ import torch
 from diffusers import UNet2DConditionModel, UNetSpatioTemporalConditionModel
 from tiny_models import make_unet
 
-from controlnext.bench.cost.configs import FAMILIES as REAL
+from controlnext.bench.cost.base_models import BENCH_MODELS as REAL
 from controlnext.method.variants import VARIANTS
-from controlnext.training.errors import TrainingError
+from controlnext.training.config import TrainingError
 from controlnext.training.families import FAMILIES
 from controlnext.training.subset import LORA_NAME, add_lora, choose_subset, count, describe, merged_lora
 

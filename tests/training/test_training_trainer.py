@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 from training_parts import RandomData, losses_of, tiny_config, tiny_method, tiny_trainer, weights_of
 
 from controlnext.training.checkpoints import latest
+from controlnext.training.config import TrainingError
 from controlnext.training.data.samples import Dropping, draw, stacked
-from controlnext.training.errors import TrainingError
 from controlnext.training.runs.run_folder import RunFolder
 
 PROGRAM = Path(__file__).with_name("train_tiny.py")

@@ -1,4 +1,4 @@
-"""What learning curves say: how soon a level is reached, whether it comes suddenly, and the table of all ways."""
+"""Figures of learning curves: steps to a level, sudden rises, and the table of all ways of control."""
 
 from __future__ import annotations
 
@@ -9,38 +9,37 @@ from typing import Any
 
 import numpy as np
 
+from controlnext.bench.tables import markdown, number
+
 HALF, NEARLY = 0.5, 0.9
-"""Shares of the best adherence of any way whose reaching is told."""
-_FEW, _MOST = (
-    0.1,
-    0.6,
-)  # of a curve's own rise: it lies still up to the first, and is over its steepest part at the second
+"""Shares of the best adherence of any way, to which the steps are counted."""
+_FLAT, _RISEN = 0.1, 0.6  # of a curve's own rise: flat up to the first share, past its steepest part at the second
 
 Points = Sequence[Mapping[str, Any]]
-"""What is measured on the way: `step`, `seconds`, `adherence` and `loss`, in order."""
+"""Measurements of a run in order: `step`, `seconds`, `adherence` and `loss`."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What the runs of one way on one condition say.
+    """Figures of the runs of one way on one condition.
 
     Attributes:
         condition: kind of condition.
         way: short name.
         title: for people.
-        trained: weights that learn.
-        rate: learning rate of what is new.
+        trained: number of weights that learn.
+        rate: learning rate of new weights.
         runs: number of seeds.
         untrained: adherence before the first step, mean over seeds; None where it was not measured.
         adherence: at the end, mean over seeds.
-        spread: its standard deviation; None of one run.
+        spread: its standard deviation; None for one run.
         loss: held out, at the end, mean; None if a run has none.
         half: mean steps to half of the best adherence over the runs that reach it; None if none does.
         nearly: the same to 90 %.
         nearly_seconds: the same in seconds.
         reached: runs that reach half, and 90 %.
-        sudden: runs whose adherence lies still and then jumps.
-        diverged: runs whose loss was no number any more.
+        sudden: runs whose adherence is flat and then jumps.
+        diverged: runs whose loss became NaN or infinite.
     """
 
     condition: str
@@ -62,7 +61,7 @@ class Summary:
 
 
 def reached(points: Points, level: float, axis: str = "step") -> float | None:
-    """Say when the adherence first reaches a level, between two points on the straight line; None if it never does."""
+    """Return where the adherence first reaches a level, interpolated between points; None if it never does."""
     if points[0]["adherence"] >= level:
         return float(points[0][axis])
     for before, after in pairwise(points):
@@ -73,27 +72,27 @@ def reached(points: Points, level: float, axis: str = "step") -> float | None:
 
 
 def is_sudden(points: Points) -> bool:
-    """Tell whether a curve lies still and then jumps.
+    """Return whether a curve is flat and then jumps.
 
-    It does if it takes no longer from a tenth of its own rise to more than half (60 %) than it took to the tenth. A steady
-    rise takes five times as long, one that levels off even longer.
+    It does if the way from a tenth of its own rise to 60 % takes no longer than the way to the tenth. A steady rise takes
+    five times as long, one that levels off even longer.
     """
     values = [point["adherence"] for point in points]
     rise = max(values) - values[0]
     if rise <= 0:
         return False
-    few, most = (reached(points, values[0] + share * rise) for share in (_FEW, _MOST))
-    return most - few <= few - points[0]["step"]
+    flat, risen = (reached(points, values[0] + share * rise) for share in (_FLAT, _RISEN))
+    return risen - flat <= flat - points[0]["step"]
 
 
 def summarise(runs: Iterable[Mapping[str, Any]]) -> list[Summary]:
-    """Put the runs of each way and condition together.
+    """Summarise the runs of each way and condition.
 
     Args:
-        runs: plain data of runs: `condition`, `way`, `title`, `rate`, and what `Stage.run` returns.
+        runs: plain data of runs: `condition`, `way`, `title`, `rate`, and what `TrialSetup.run` returns.
 
     Returns:
-        One row a condition and way, in the order in which they first come.
+        One row a condition and way, in the order of their first run.
     """
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for run in runs:
@@ -146,31 +145,29 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def table(rows: Sequence[Summary], reference: str = "controlnet") -> str:
-    """Return the rows of one condition as a Markdown table; steps to half also as a share of the reference's."""
-    beside = next((row.half for row in rows if row.way == reference), None)
-    lines = [
-        "| way | learnable, M | rate | adherence untrained | at the end | held-out loss | steps to half of the best | of ControlNet's "
-        "| steps to 90 % | seconds to 90 % | sudden |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    for row in rows:
-        spread = "" if row.spread is None else f" ± {row.spread:.3f}"
-        share = "" if row.half is None or not beside else f"{row.half / beside:.2f}"
-        cells = [
+    """Format the rows of one condition as a Markdown table; steps to half also as a share of the reference's."""
+    half = next((row.half for row in rows if row.way == reference), None)
+    columns = [
+        "way", "learnable, M", "rate", "adherence untrained", "at the end", "held-out loss", "steps to half of the best",
+        "of ControlNet's", "steps to 90 %", "seconds to 90 %", "sudden",
+    ]  # fmt: skip
+    cells = [
+        [
             row.title + (f" ({row.diverged} diverged)" if row.diverged else ""),
             f"{row.trained / 1e6:.2f}",
             f"{row.rate:.2g}",
-            "" if row.untrained is None else f"{row.untrained:.3f}",
-            f"{row.adherence:.3f}{spread}",
-            "" if row.loss is None else f"{row.loss:.4f}",
+            number(row.untrained),
+            number(row.adherence) + ("" if row.spread is None else f" ± {row.spread:.3f}"),
+            number(row.loss, ".4f"),
             _steps(row.half, row.reached[0], row.runs),
-            share,
+            number(None if row.half is None or not half else row.half / half, ".2f"),
             _steps(row.nearly, row.reached[1], row.runs),
-            "" if row.nearly_seconds is None else f"{row.nearly_seconds:.0f}",
+            number(row.nearly_seconds, ".0f"),
             f"{row.sudden} of {row.runs}",
         ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        for row in rows
+    ]
+    return markdown(columns, cells)
 
 
 def _steps(value: float | None, reached_by: int, runs: int) -> str:

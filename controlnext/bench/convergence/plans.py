@@ -1,4 +1,4 @@
-"""Which runs the convergence bench is made of, where their results lie, and how learning rates are chosen by them."""
+"""The runs of the convergence bench, the files of their results, and the choice of learning rates."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ BEGUN = 0.5
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where runs find the base and the pictures, and leave their results."""
+class RunPaths:
+    """Folders of the starter, of the training pictures and of the results of runs."""
 
     assets: Path
     data: Path
     runs: Path
 
     def file(self, trial: Trial) -> Path:
-        """The result of a run."""
+        """Return the file of a run's result."""
         return self.runs / f"{trial.name}.json"
 
     def result(self, trial: Trial) -> dict[str, Any] | None:
-        """Read a run's result; None if it is not there."""
+        """Read a run's result; None if it is missing."""
         file = self.file(trial)
         return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
 def tuning_trials(ways: Sequence[Way], options: argparse.Namespace) -> list[Trial]:
-    """One short run a way, rate and condition; none where there is nothing to choose from."""
+    """Return one short run a way, rate and condition; none if there is a single rate."""
     if len(options.rates) == 1:
         return []
     steps = max(1, round(options.steps * TUNING_SHARE))
@@ -51,35 +51,35 @@ def tuning_trials(ways: Sequence[Way], options: argparse.Namespace) -> list[Tria
 
 
 def choose_rates(
-    ways: Sequence[Way], trials: Sequence[Trial], place: Place, rates: Sequence[float]
+    ways: Sequence[Way], trials: Sequence[Trial], paths: RunPaths, rates: Sequence[float]
 ) -> dict[str, float]:
-    """Take the rate with the highest mean adherence over conditions for each way, of equal ones the lower."""
+    """Choose for each way the rate with the highest mean adherence over conditions, of equal ones the lower."""
     if not trials:
         return {way.name: rates[0] for way in ways}
     scores: dict[tuple[str, float], float] = {}
     for trial in trials:
         key = trial.way.name, trial.rate
-        scores[key] = scores.get(key, 0.0) + place.result(trial)["points"][-1]["adherence"]
+        scores[key] = scores.get(key, 0.0) + paths.result(trial)["points"][-1]["adherence"]
     return {way.name: max(sorted(rates), key=lambda rate, name=way.name: scores[name, rate]) for way in ways}
 
 
-def slow_ways(ways: Sequence[Way], trials: Sequence[Trial], place: Place) -> list[Way]:
+def slow_ways(ways: Sequence[Way], trials: Sequence[Trial], paths: RunPaths) -> list[Way]:
     """Return the ways that had not begun to follow on any condition by the end of their tuning runs, whatever the rate.
 
-    Those runs say nothing about their learning rates.
+    Their tuning runs cannot choose a rate.
     """
     if not trials:
         return []
     reached: dict[str, dict[str, float]] = {}
     for trial in trials:
         of_it = reached.setdefault(trial.condition, {})
-        adherence = place.result(trial)["points"][-1]["adherence"]
+        adherence = paths.result(trial)["points"][-1]["adherence"]
         of_it[trial.way.name] = max(of_it.get(trial.way.name, 0.0), adherence)
     return [way for way in ways if all(of_it[way.name] < BEGUN * max(of_it.values()) for of_it in reached.values())]
 
 
 def longer_trials(slow: Sequence[Way], options: argparse.Namespace) -> list[Trial]:
-    """One full run a rate and condition for slow ways; the run at the chosen rate counts as the first seed's."""
+    """Return one full run a rate and condition for slow ways; the run at the chosen rate is also the first seed's."""
     return [
         _trial(options, way, condition, 0, rate, steps=options.steps)
         for condition in options.conditions
@@ -89,7 +89,7 @@ def longer_trials(slow: Sequence[Way], options: argparse.Namespace) -> list[Tria
 
 
 def main_trials(ways: Sequence[Way], chosen: Mapping[str, float], options: argparse.Namespace) -> list[Trial]:
-    """One full run a seed, condition and way; seeds outermost, so that what is stopped has all ways alike."""
+    """Return one full run a seed, condition and way; seeds outermost, so that a stopped bench has all ways alike."""
     return [
         _trial(options, way, condition, seed, chosen[way.name], steps=options.steps)
         for seed in range(options.seeds)

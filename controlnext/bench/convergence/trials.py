@@ -1,8 +1,8 @@
-"""One run of the convergence bench: a way of control is trained on the starter's base and measured on the way.
+"""A run of the convergence bench: a way of control is trained on the starter's base and measured meanwhile.
 
-All runs share base, pictures, order, noise, loss, optimizer, warm-up, clipping and number of steps; what differs is the way, its
-learning rate and the seed. Seconds are those of the processor in training alone, so that a machine that does something else
-beside, and the measuring itself, do not count.
+All runs share base, pictures, order, noise, loss, optimizer, warm-up, clipping and number of steps; they differ in the way, its
+learning rate and the seed. Seconds are processor seconds of training alone, so that other work on the machine and the
+measuring itself do not count.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,9 @@ import torch
 from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
+from controlnext.bench.command import BenchError
 from controlnext.bench.convergence.ways import Way, build
-from controlnext.bench.quality.lora import adherence
-from controlnext.errors import ControlNeXtError
+from controlnext.bench.quality.scenes import held_out_scenes, judge_all
 from controlnext.quiet import quiet_loading
 from controlnext.starter.train.adapter import FIGURE_WEIGHT, as_conditions
 from controlnext.starter.train.base import importance, tokenize
@@ -38,7 +38,6 @@ from controlnext.starter.train.dataset import (
     Shards,
     encode,
     encode_shard,
-    make_samples,
     write_shard,
 )
 from controlnext.starter.world.conditions import CONDITIONS, condition
@@ -51,7 +50,8 @@ from controlnext.training.quick import quicken
 logger = logging.getLogger(__name__)
 
 POINTS = (0.0, 0.05, 0.1, 0.15, 0.3, 0.5, 0.75, 1.0)
-"""Where a curve bends is early; floats, as the command line's are, since a run's name depends on how they are written."""
+"""Shares of the steps at which to measure, more of them early, where curves bend. Floats, as on the command line: a run's name
+depends on how they are written."""
 BETAS, WEIGHT_DECAY, CLIP = (0.9, 0.99), 1e-3, 1.0
 _STARTER = FAMILIES["starter"]
 _HELD_OUT = 99  # names the noise of the held-out loss, the same in every run
@@ -59,13 +59,9 @@ _AT_ONCE = 8  # pictures read, encoded or drawn at once
 _SAME_LATENTS = 0.15  # mean difference: rounding of the encoder's precision is far below, another encoder far above
 
 
-class TrialError(ControlNeXtError, RuntimeError):
-    """A run that cannot begin."""
-
-
 @dataclass(frozen=True)
 class Scenery:
-    """What is learned from and what is drawn.
+    """How many scenes are learned from and drawn.
 
     Attributes:
         pictures: of the training set.
@@ -80,14 +76,14 @@ class Scenery:
 
 @dataclass(frozen=True)
 class Budget:
-    """What every run gets.
+    """Length and size of every run.
 
     Attributes:
         steps: training steps.
         batch: pictures a step.
         warm_up: steps in which the learning rate rises.
         scenery: pictures and scenes.
-        points: shares of the steps at which is measured.
+        points: shares of the steps at which to measure.
     """
 
     steps: int = 200
@@ -98,13 +94,13 @@ class Budget:
 
     @property
     def stops(self) -> list[int]:
-        """Steps after which is measured."""
+        """Steps after which to measure."""
         return sorted({round(self.steps * share) for share in self.points})
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A run that can be repeated: everything it depends on but the weights of the base."""
+    """Everything that a run depends on, except the weights of the base."""
 
     way: Way
     condition: str
@@ -150,7 +146,7 @@ class Scenes:
         return tuple(self.latents.shape[1:])
 
     def sample(self, index: int, generator: torch.Generator) -> training.Sample:
-        """Return a scene; nothing about it is drawn."""
+        """Return a scene; nothing about it is random."""
         return training.Sample(
             self.latents[index],
             as_conditions([self.conditions[index]])[0],
@@ -173,8 +169,8 @@ def states_of(pipeline: StableDiffusionPipeline, captions: list[str]) -> Tensor:
     return pipeline.text_encoder(tokenize(pipeline.tokenizer, captions)).last_hidden_state
 
 
-class Stage:
-    """What runs on one condition share in a process: the base, the training set and the held-out scenes."""
+class TrialSetup:
+    """The base, the training set and the held-out scenes that runs on one condition share in a process."""
 
     def __init__(self, assets: Path, data: Path, kind: str, scenery: Scenery) -> None:
         """Load the base and prepare the scenes.
@@ -186,7 +182,7 @@ class Stage:
             scenery: how many of both.
 
         Raises:
-            TrialError: the shards are too few or of another autoencoder.
+            BenchError: the shards are too few or of another autoencoder.
         """
         self.kind, self.scenery = kind, scenery
         self.pipeline = load_base(assets)
@@ -196,7 +192,7 @@ class Stage:
         self.process = DiscreteProcess(self.pipeline.scheduler, late=_STARTER.timesteps == "late")
         encode_text = partial(states_of, self.pipeline)
         self.data = Scenes(_choose(data, scenery.pictures, self.pipeline.vae), kind, encode_text)
-        self.scenes = [make_samples(seed, 1)[0] for seed in range(scenery.scenes)]
+        self.scenes = held_out_scenes(scenery.scenes)
         held_out = Scenes(with_latents(self.pipeline.vae, self.scenes), kind, encode_text)
         rows = [training.draw(held_out, i, training.Dropping(), _HELD_OUT, i) for i in range(len(held_out))]
         self.held_out = training.stacked(rows).to(torch.device("cpu"))
@@ -226,17 +222,17 @@ class Stage:
                 drawn += [np.asarray(picture) for picture in method.pictures(self.pipeline, request)]
         self.pipeline.unet = self.unet
         loss = self.loss(method, self.held_out).item()
-        return {"adherence": adherence(self.kind, self.scenes, np.stack(drawn)), "loss": loss}
+        return {"adherence": judge_all(self.scenes, np.stack(drawn))[self.kind], "loss": loss}
 
     def run(self, trial: Trial) -> dict[str, Any]:
         """Train and measure.
 
         Args:
-            trial: of this stage's condition and scenery.
+            trial: of this setup's condition and scenery.
 
         Returns:
             Plain data: `trained` weights; `points` with step, seconds, adherence and held-out loss; `losses` of all steps;
-            `diverged`, the step at which the loss was no number any more, or None.
+            `diverged`, the step at which the loss became NaN or infinite, or None.
         """
         budget = trial.budget
         torch.manual_seed(trial.seed)
@@ -272,7 +268,7 @@ class Stage:
             optimizer.step()
             optimizer.zero_grad()
             seconds += time.process_time() - began
-        for step in budget.stops[len(points) :]:  # what diverged follows nothing from then on
+        for step in budget.stops[len(points) :]:  # a run that diverged follows nothing from then on
             points.append({"step": step, "seconds": round(seconds, 3), "adherence": 0.0, "loss": None})
         return {
             "trained": sum(value.numel() for value in parameters),
@@ -283,13 +279,13 @@ class Stage:
 
 
 @lru_cache(maxsize=len(CONDITIONS))
-def stage(assets: Path, data: Path, kind: str, scenery: Scenery) -> Stage:
-    """Return the stage of a condition, made once a process."""
-    return Stage(assets, data, kind, scenery)
+def setup_for(assets: Path, data: Path, kind: str, scenery: Scenery) -> TrialSetup:
+    """Return the setup of a condition, made once a process."""
+    return TrialSetup(assets, data, kind, scenery)
 
 
 def prepare_data(folder: Path, pictures: int, assets: Path) -> None:
-    """Render and encode shards into a folder until it has enough pictures; what is there is kept."""
+    """Render and encode shards into a folder until it has enough pictures; existing ones are kept."""
     stages = min(STAGES_PER_SHARD, -(-pictures // LOOKS_PER_STAGE))
     folder.mkdir(parents=True, exist_ok=True)
     vae = StableDiffusionPipeline.from_pretrained(
@@ -307,7 +303,7 @@ def _choose(data: Path, pictures: int, vae: torch.nn.Module) -> list[Sample]:
     """Return the same random pictures of a folder for every run."""
     shards = Shards(data)
     if len(shards) < pictures / 2:
-        raise TrialError(
+        raise BenchError(
             f"The folder {data} holds {len(shards)} encoded pictures of {pictures}: make more with `python -m controlnext.starter render` "
             "and `encode`, or leave --data out."
         )
@@ -315,7 +311,7 @@ def _choose(data: Path, pictures: int, vae: torch.nn.Module) -> list[Sample]:
     first = chosen[0]
     difference = np.abs(with_latents(vae, [first])[0].latent.astype(np.float32) - first.latent).mean()
     if difference > _SAME_LATENTS:
-        raise TrialError(
+        raise BenchError(
             f"The latents in {data} are not those of this starter's autoencoder: remove their latents.npy and run "
             "`python -m controlnext.starter encode`, or leave --data out."
         )
@@ -328,8 +324,5 @@ def with_latents(vae: torch.nn.Module, samples: Sequence[Sample]) -> list[Sample
     for first in range(0, len(samples), _AT_ONCE):
         part = samples[first : first + _AT_ONCE]
         latents = encode(vae, np.stack([sample.picture.rgb for sample in part]))
-        made += [
-            Sample(sample.picture, latent, sample.stage, sample.look, sample.object_seen)
-            for sample, latent in zip(part, latents, strict=True)
-        ]
+        made += [replace(sample, latent=latent) for sample, latent in zip(part, latents, strict=True)]
     return made

@@ -1,8 +1,8 @@
-"""Ways to bring a control into a UNet, each a `Method`, that `bench convergence` sets against each other.
+"""Ways of control, each a `Method`, that `bench convergence` compares.
 
-ControlNeXt itself is a row beside what it is compared with: its own module added without cross normalisation, the same with
-a zero convolution, a ControlNet (a copied encoder behind zero convolutions) and a T2I-Adapter. The networks of the last two
-are diffusers' own. None of them knows how the others join the UNet; the trainer sees `Method` alone.
+ControlNeXt is one row; the others are its own module added without cross normalisation, the same with a zero convolution, a
+ControlNet (a copied encoder with zero convolutions) and a T2I-Adapter. The networks of the last two are diffusers' own.
+The trainer knows them as `Method` alone.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from torch.nn.functional import adaptive_avg_pool2d
 from controlnext.method.model import ControlNeXtModel
 from controlnext.method.variants import Variant, get_variant
 from controlnext.method.weights import write_tensors
+from controlnext.training.config import TrainingError
 from controlnext.training.data.samples import States
-from controlnext.training.errors import TrainingError
 from controlnext.training.families import FAMILIES
 from controlnext.training.methods import ControlNeXtMethod, Group, Method, Request, call_unet, stock_pictures
 from controlnext.training.quick import quicken
@@ -40,7 +40,7 @@ class Way:
     Attributes:
         name: short name.
         title: for people.
-        network: what learns beside the UNet.
+        network: what learns besides the UNet.
         join: how the control module's output enters: cross normalised or simply added.
         last: what the module's last convolution is multiplied by at the start; 0 makes it a zero convolution.
         subset: regular expression of the UNet weights that learn with the module; empty = none.
@@ -87,7 +87,7 @@ def build(way: Way, unet: nn.Module, rate: float) -> Method:
     Args:
         way: a row.
         unet: a stock UNet of the starter's shape; its trained weights change with training.
-        rate: peak learning rate of what is new.
+        rate: peak learning rate of new weights.
 
     Returns:
         The method, attached to the UNet.
@@ -153,7 +153,7 @@ class Steering(ABC):
         self.set(None)
 
     def set(self, condition: Tensor | None, gamma: float | Tensor = 1.0) -> None:
-        """Say what controls the forwards from here on.
+        """Set what controls the forwards from now on.
 
         Args:
             condition: `(B, 3, H, W)` in [0, 1]; None = no control.
@@ -168,7 +168,7 @@ class Steering(ABC):
 
     @abstractmethod
     def inputs(self, sample: Tensor, timestep: Tensor, text: Tensor, condition: Tensor) -> dict[str, Any]:
-        """Compute what the UNet is given, as its keyword arguments: tensors `(B, ...)` or lists of them."""
+        """Compute additional keyword arguments of the UNet: tensors `(B, ...)` or lists of them."""
 
     def _before_unet(
         self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -192,10 +192,10 @@ class Steering(ABC):
             name: scaled(value) if isinstance(value, Tensor) else [scaled(one) for one in value]
             for name, value in made.items()
         }
-        return args, {**kwargs, **self.taken(made)}
+        return args, {**kwargs, **self.pass_on(made)}
 
-    def taken(self, made: dict[str, Any]) -> dict[str, Any]:
-        """Return what of the scaled values goes to the UNet itself."""
+    def pass_on(self, made: dict[str, Any]) -> dict[str, Any]:
+        """Return the scaled values that go to the UNet itself."""
         return made
 
 
@@ -227,7 +227,7 @@ class FeatureSteering(Steering):
 
 
 class AddedSteering(Steering):
-    """A control module whose output is added to a block's input as it is: cross normalisation left out."""
+    """A control module whose output is added to a block's input without cross normalisation."""
 
     def __init__(self, unet: nn.Module, module: nn.Module, variant: Variant) -> None:
         """Hook a module to a UNet."""
@@ -240,7 +240,7 @@ class AddedSteering(Steering):
         """See `Steering.inputs`."""
         return {"control": self.module(condition, timestep)}
 
-    def taken(self, made: dict[str, Any]) -> dict[str, Any]:
+    def pass_on(self, made: dict[str, Any]) -> dict[str, Any]:
         """Keep the control for the block."""
         self._control = made["control"]
         return {}
@@ -258,7 +258,7 @@ class AddedSteering(Steering):
 
 
 def _save(method: Method, folder: Path, facts: Mapping[str, str], dtype: torch.dtype) -> None:
-    """Write what was learned; no page reads it, since these methods are here to be compared with."""
+    """Write what was learned; no page reads it, since these methods exist for comparison."""
     learned = {name: value for group in method.groups() for name, value in group.parameters.items()}
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.detach().cpu().to(dtype).contiguous() for name, value in learned.items()}
@@ -271,18 +271,18 @@ class AddedMethod(ControlNeXtMethod):
     name = "added"
 
     def __init__(self, unet: nn.Module, variant: str | Variant, **options: Any) -> None:  # noqa: ANN401 - those of ControlNeXtMethod
-        """Build as `ControlNeXtMethod` does, and join otherwise."""
+        """Build as `ControlNeXtMethod` does, and add the control."""
         super().__init__(unet, variant, **options)
         self.injection.detach()
         self.injection = AddedSteering(unet, self.module, self.variant)
 
     def save(self, folder: Path, facts: Mapping[str, str], dtype: torch.dtype) -> None:
-        """See `Method.save`; it is no adapter, which would be read with cross normalisation."""
+        """See `Method.save`; the result is no adapter, which would be read with cross normalisation."""
         _save(self, folder, facts, dtype)
 
 
 class SteeredMethod(Method):
-    """A network beside a UNet that stays as it is."""
+    """A network that steers a frozen UNet."""
 
     def __init__(self, name: str, unet: nn.Module, network: nn.Module, steering: Steering, rate: float) -> None:
         """Freeze the UNet; the network learns at `rate`."""

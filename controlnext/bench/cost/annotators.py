@@ -1,19 +1,23 @@
-"""How long each annotator backend takes at 512 px on one core: the first time, on a new picture, and from the cache."""
+"""`python -m controlnext bench annotators`: milliseconds of each annotator backend at 512 px on one core.
+
+Measured are the first use, a new picture with models loaded, and the same picture again, from the cache.
+"""
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
-import json
 import os
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from controlnext.bench.command import BenchError, bench_parser, publish
+from controlnext.bench.tables import markdown, number
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -33,8 +37,8 @@ CACHED_BAR = 5.0
 
 
 @dataclass(frozen=True)
-class Row:
-    """One backend's times in milliseconds; None where it could not be asked, with the reason.
+class BackendTimes:
+    """One backend's times in milliseconds; None where it could not be used, with the reason.
 
     Attributes:
         annotator: key of `ANNOTATORS`.
@@ -62,55 +66,52 @@ class Row:
         return self.cached <= CACHED_BAR and (self.bar is None or self.new <= self.bar)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the bench; returns 0 when every backend that could be asked met its bars."""
-    parser = argparse.ArgumentParser(prog="python -m controlnext bench annotators", description=__doc__)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print; return 0 if every usable backend met its bars, else 1."""
+    parser = bench_parser("annotators", __doc__)
     parser.add_argument("--image", type=Path, help="photo of a person (default: one that comes with scikit-image)")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a Markdown table")
-    options = parser.parse_args(argv)
+    options = parser.parse_args(arguments)
     _use_one_core()
-    try:
-        rows = measure(photo(options.image))
-    except _failures() as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    sys.stdout.write((as_json(rows) if options.json else as_table(rows)) + "\n")
-    return 1 if any(row.passed is False for row in rows) else 0
+    rows = measure(photo(options.image))
+    figures = [{**asdict(row), "passed": row.passed} for row in rows]
+    return publish(options, figures, table(rows), passed=all(row.passed is not False for row in rows))
 
 
 def photo(path: Path | None = None) -> Image.Image:
-    """Return the photo to measure with: the one given, or a person from scikit-image's own pictures."""
-    from annotators import AnnotatorError, load_picture
+    """Return the given photo, or one of a person from scikit-image's own pictures.
+
+    Raises:
+        BenchError: scikit-image is not installed.
+    """
+    from annotators import load_picture
 
     if path is None:
         package = importlib.util.find_spec("skimage")
         if package is None or package.origin is None:
-            raise AnnotatorError(
+            raise BenchError(
                 "Give a photo of a person with --image FILE (or pip install scikit-image, which has one)."
             )
         path = Path(package.origin).parent / "data" / "astronaut.png"
     return load_picture(path)
 
 
-def measure(picture: Image.Image) -> list[Row]:
+def measure(picture: Image.Image) -> list[BackendTimes]:
     """Measure every backend of every annotator on a picture of a person."""
     from annotators import ANNOTATORS, AnnotatorError, describe
 
     rows = []
     for name in ANNOTATORS:
         for backend in describe(name)["backends"]:
-            row = Row(name, backend["name"], bar=BARS.get((name, backend["name"])))
-            if not backend["usable"]:
-                rows.append(Row(**{**asdict(row), "reason": backend["reason"]}))
-                continue
+            row = BackendTimes(name, backend["name"], bar=BARS.get((name, backend["name"])))
             try:
-                rows.append(_measured(row, picture))
+                row = _measured(row, picture) if backend["usable"] else replace(row, reason=backend["reason"])
             except AnnotatorError as error:
-                rows.append(Row(**{**asdict(row), "reason": str(error)}))
+                row = replace(row, reason=str(error))
+            rows.append(row)
     return rows
 
 
-def _measured(row: Row, picture: Image.Image) -> Row:
+def _measured(row: BackendTimes, picture: Image.Image) -> BackendTimes:
     from annotators import annotate, unload
     from annotators.table import CACHE
 
@@ -125,8 +126,7 @@ def _measured(row: Row, picture: Image.Image) -> Row:
     unload()
     first = _milliseconds(run)
     new = statistics.median(fresh() for _ in range(REPEATS))
-    cached = statistics.median(_milliseconds(run) for _ in range(REPEATS))
-    return Row(row.annotator, row.backend, first, new, cached, row.bar)
+    return replace(row, first=first, new=new, cached=statistics.median(_milliseconds(run) for _ in range(REPEATS)))
 
 
 def _milliseconds(run: Callable[[], None]) -> float:
@@ -148,38 +148,18 @@ def _use_one_core() -> None:
         sys.modules["torch"].set_num_threads(1)
 
 
-def _failures() -> tuple[type[Exception], ...]:
-    from annotators import AnnotatorError
-
-    return (AnnotatorError,)
-
-
-def as_json(rows: Sequence[Row]) -> str:
-    """Return the rows as JSON."""
-    return json.dumps([{**asdict(row), "passed": row.passed} for row in rows], indent=2)
-
-
-def as_table(rows: Sequence[Row]) -> str:
-    """Return the rows as a Markdown table."""
-    lines = [
-        f"Milliseconds at {RESOLUTION} px on one core; cached may take {CACHED_BAR:g}.",
-        "",
-        "| annotator | backend | first use | new picture | bar | cached | met |",
-        "|---|---|---:|---:|---:|---:|---|",
-    ]
-    for row in rows:
-        if row.new is None:
-            lines.append(f"| {row.annotator} | {row.backend} | – | – | {_number(row.bar)} | – | {row.reason} |")
-            continue
-        met = "yes" if row.passed else "**no**"
-        numbers = " | ".join(_number(value) for value in (row.first, row.new, row.bar, row.cached))
-        lines.append(f"| {row.annotator} | {row.backend} | {numbers} | {met} |")
-    return "\n".join(lines)
+def table(rows: Sequence[BackendTimes]) -> str:
+    """Format the rows as a Markdown table."""
+    cells = [
+        [row.annotator, row.backend, *(_digits(value) for value in (row.first, row.new, row.bar, row.cached)),
+         row.reason if row.passed is None else "yes" if row.passed else "**no**"]
+        for row in rows
+    ]  # fmt: skip
+    columns = ["annotator", "backend", "first use", "new picture", "bar", "cached", "met"]
+    return markdown(
+        columns, cells, title=f"Milliseconds at {RESOLUTION} px on one core; cached may take {CACHED_BAR:g}."
+    )
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1f}" if value < 10 else f"{value:.0f}"
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+def _digits(value: float | None) -> str:
+    return number(value, ".0f" if value is not None and value >= 10 else ".1f")

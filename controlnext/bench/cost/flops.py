@@ -1,7 +1,7 @@
-"""Exact floating-point operations of a denoising step with and without control, counted on shapes alone: runs anywhere.
+"""Exact floating-point operations of a denoising step with and without control, counted on shapes alone.
 
-What counts is what `torch.utils.flop_counter` counts: matrix products, convolutions and attention, two operations for a
-multiplication and its addition. Everything else (norms, activations, pooling, cross normalisation, sums) it leaves out, so a
+Counted is what `torch.utils.flop_counter` counts: matrix products, convolutions and attention, two operations for a
+multiplication and its addition. It leaves out everything else (norms, activations, pooling, cross normalisation, sums), so a
 second ratio adds one operation for each element that each of those functions reads or writes, whichever is more.
 
 Attention is counted in its plain form, two matrix products and a softmax. Which fused kernel torch would choose depends on
@@ -21,10 +21,11 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from controlnext.bench.cost.rig import Rig
+from controlnext.bench.tables import markdown, number
 
 if TYPE_CHECKING:
-    from controlnext.bench.cost.configs import Family
-    from controlnext.bench.cost.rig import Row
+    from controlnext.bench.cost.base_models import BenchModel
+    from controlnext.bench.cost.rig import Step
 
 _FREE = {"copy_", "_to_copy", "clone", "cat", "empty", "detach", "empty_like", "_local_scalar_dense", "arange"}
 """Functions that move or make elements without computing on them."""
@@ -35,7 +36,7 @@ class Count:
     """Operations of one step.
 
     Attributes:
-        name: short name of the row.
+        name: short name of the step.
         title: for people.
         flops: matrix products, convolutions and attention.
         elements: all other work, an operation an element.
@@ -85,12 +86,12 @@ class ElementCounter(TorchDispatchMode):
         return result
 
 
-def count_family(family: Family, size: int | None = None) -> list[Count]:
-    """Count every row of a family.
+def count_steps(model: BenchModel, size: int | None = None) -> list[Count]:
+    """Count every kind of step of a base model.
 
     Args:
-        family: what to count.
-        size: short side in pixels; None = the family's own.
+        model: what to count.
+        size: short side in pixels; None = the model's own.
 
     Returns:
         Counts, the base alone first.
@@ -98,39 +99,34 @@ def count_family(family: Family, size: int | None = None) -> list[Count]:
     counts: list[Count] = []
     base = (0, 0)
     with torch.no_grad():
-        for row in Rig(family, size=size).rows():
-            flops, elements = count_row(row)
+        for step in Rig(model, size=size).steps():
+            flops, elements = count_step(step)
             base = base if counts else (flops, elements)
-            bar = family.bars[row.bar] if row.bar is not None and family.bars and size is None else None
+            bar = model.bars[step.bar] if step.bar is not None and model.bars and size is None else None
             ratios = flops / base[0], (flops + elements) / sum(base)
-            counts.append(Count(row.name, row.title, flops, elements, *ratios, bar))
+            counts.append(Count(step.name, step.title, flops, elements, *ratios, bar))
     return counts
 
 
-def count_row(row: Row) -> tuple[int, int]:
+def count_step(step: Step) -> tuple[int, int]:
     """Count one step: FLOPs as torch counts them, and elements of all other work.
 
     The figures do not depend on the attention kernel that torch would choose here, nor on one that the caller chose.
     """
-    row.before()
+    step.before()
     plain = sdpa_kernel(SDPBackend.MATH)
     with plain, ElementCounter() as others, FlopCounterMode(display=False) as counter:
-        row.step()
+        step.run()
     return counter.get_total_flops(), others.elements
 
 
-def table(family: Family, counts: Sequence[Count], size: int | None = None) -> str:
-    """Return the counts as a Markdown table."""
-    lines = [
-        f"{family.title}, {family.described(size)}, with guidance; FLOPs of one step, base = 1",
-        "",
-        "| | TFLOP | ratio | bar | met | ratio with elementwise work |",
-        "|---|---:|---:|---:|---|---:|",
-    ]
-    for count in counts:
-        bar, met = ("–", "") if count.bar is None else (f"{count.bar:.3f}", "yes" if count.met else "**no**")
-        lines.append(
-            f"| {count.title} | {count.flops / 1e12:.3f} | {count.ratio:.4f} | {bar} | {met} | "
-            f"{count.ratio_with_elements:.4f} |"
-        )
-    return "\n".join(lines) + "\n"
+def table(model: BenchModel, counts: Sequence[Count], size: int | None = None) -> str:
+    """Format the counts as a Markdown table."""
+    rows = [
+        (count.title, f"{count.flops / 1e12:.3f}", f"{count.ratio:.4f}", number(count.bar),
+         None if count.met is None else "yes" if count.met else "**no**", f"{count.ratio_with_elements:.4f}")
+        for count in counts
+    ]  # fmt: skip
+    columns = ["step", "TFLOP", "ratio", "bar", "met", "ratio with elementwise work"]
+    title = f"{model.title}, {model.described(size)}, with guidance; FLOPs of one step, base = 1"
+    return markdown(columns, rows, title=title)

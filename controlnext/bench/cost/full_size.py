@@ -1,8 +1,8 @@
-"""`python -m controlnext bench full-size`: the real configurations, at full size, through the studio's own path on the CPU.
+"""`python -m controlnext bench full-size`: a base model of real size with random weights, loaded and run on the CPU.
 
-A base model with random weights is written once into a scratch folder as the released ones lie there (diffusers' layout, fp16
-safetensors in shards), and an adapter as released (`controlnet.safetensors`, `unet.safetensors`). Then a preset that names
-them is loaded and run like any other. What comes out is noise; that it comes out, in what time and memory, is the figure.
+The base model is written once into a scratch folder in the layout of the released ones (diffusers' layout, fp16 safetensors
+in shards), with an adapter as released (`controlnet.safetensors`, `unet.safetensors`). A preset that names them is then loaded
+and run through the studio like any other. The pictures are noise; the figures are whether it runs, in what time and memory.
 """
 
 from __future__ import annotations
@@ -11,24 +11,23 @@ import argparse
 import importlib
 import json
 import shutil
-import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from controlnext.assets import CONFIGS
-from controlnext.bench.cost.configs import SIZE_STEP
-from controlnext.errors import ControlNeXtError
+from controlnext.bench.command import BenchError, bench_parser, publish, whole
+from controlnext.bench.cost.base_models import SIZE_STEP
+from controlnext.bench.tables import markdown, number
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
     from controlnext.progress import Progress
@@ -38,23 +37,18 @@ VARIANTS = {"sd15": "sd15", "sdxl": "sdxl"}
 INDEX = "model_index.json"
 SHARD = "2GB"
 TRAINED = "attn2.to_out"
-"""Part of the names of the UNet weights that released adapters bring along."""
+"""Part of the names of the UNet weights that released adapters contain."""
 PRECISIONS = {"float32": 4, "bfloat16": 2}
 """Name -> bytes of a weight."""
 
-_SPREAD = 0.02  # standard deviation of random weights: keeps activations finite in half precision
 _DELTA_SPREAD = 1e-4
-_BESIDE = 4 * 2**30  # bytes beside the weights that a run at 512 px may need
+_WORKING_MEMORY = 4 * 2**30  # bytes that a run at 512 px may need besides the weights
 _GIB = 2**30
 
 
-class FullSizeError(ControlNeXtError, RuntimeError):
-    """There is no room for a model of full size."""
-
-
 @dataclass
-class Figures:
-    """What a run took.
+class FullSizeRun:
+    """The figures of a run.
 
     Attributes:
         family: base model.
@@ -84,32 +78,27 @@ class Figures:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write what is missing, run and print; returns 0."""
-    parser = argparse.ArgumentParser(prog="python -m controlnext bench full-size", description=__doc__.splitlines()[0])
-    parser.add_argument("--family", choices=VARIANTS, default="sd15", help="sd15 (default) or sdxl")
-    parser.add_argument("--size", type=int, default=512, help="pixels of a side (default: 512)")
-    parser.add_argument("--steps", type=int, default=2, help="denoising steps of a picture, at least 2 (default: 2)")
-    parser.add_argument("--precision", choices=PRECISIONS, default="bfloat16", help="default: bfloat16")
+    """Write what is missing, run and print; return the exit status."""
+    parser = bench_parser("full-size", __doc__, threads=None)
+    parser.add_argument("--family", choices=VARIANTS, default="sd15", help="base model")
+    parser.add_argument("--size", type=whole(SIZE_STEP, SIZE_STEP), default=512, help="pixels of a side")
+    parser.add_argument("--steps", type=whole(2), default=2, help="denoising steps of a picture")
+    parser.add_argument("--precision", choices=PRECISIONS, default="bfloat16", help="of the weights in memory")
     parser.add_argument(
         "--scratch", type=Path, help="folder for the weights, kept (default: a temporary one, removed)"
     )
-    parser.add_argument("--threads", type=int, help="CPU threads (default: the studio's choice)")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args(arguments)
-    if options.size < SIZE_STEP or options.size % SIZE_STEP or options.steps < 2:
-        raise FullSizeError(f"The size is a multiple of {SIZE_STEP} pixels, and there are two steps or more.")
     if options.scratch is not None:
         figures = measure(options, options.scratch)
     else:
         with tempfile.TemporaryDirectory(prefix="controlnext-") as folder:
             figures = measure(options, Path(folder))
-    sys.stdout.write(json.dumps(asdict(figures), indent=2) + "\n" if options.json else table(figures))
-    return 0
+    return publish(options, asdict(figures), table(figures))
 
 
-def table(figures: Figures) -> str:
-    """Return the figures as a Markdown table."""
-    peak = "–" if figures.peak_bytes is None else f"{figures.peak_bytes / _GIB:.1f} GiB"
+def table(figures: FullSizeRun) -> str:
+    """Format the figures as a Markdown table."""
+    peak = None if figures.peak_bytes is None else figures.peak_bytes / _GIB
     rows = [
         ("parameters of the base model", f"{figures.parameters / 1e6:.0f} million"),
         ("on the disk", f"{figures.disk_bytes / _GIB:.1f} GiB"),
@@ -117,14 +106,14 @@ def table(figures: Figures) -> str:
         ("a step, control computed", f"{np.median(figures.step_seconds):.1f} s"),
         ("a step, control kept", f"{np.median(figures.kept_seconds):.1f} s"),
         ("both pictures", f"{figures.total_seconds:.1f} s"),
-        ("peak of the process", peak),
+        ("peak of the process", number(peak, ".1f") + " GiB" * (peak is not None)),
     ]
-    head = f"{figures.family}, {figures.size}x{figures.size}, random weights, CPU, {figures.precision}"
-    return "\n".join([head, "", "| | |", "|---|---:|", *(f"| {what} | {value} |" for what, value in rows)]) + "\n"
+    title = f"{figures.family}, {figures.size}x{figures.size}, random weights, CPU, {figures.precision}"
+    return markdown(["figure", "value"], rows, title=title)
 
 
-def measure(options: argparse.Namespace, scratch: Path, configs: Path = CONFIGS) -> Figures:
-    """Write the model if it is not there yet, load it through the studio, and make two pictures of one condition.
+def measure(options: argparse.Namespace, scratch: Path, configs: Path = CONFIGS) -> FullSizeRun:
+    """Write the model if it is missing, load it through the studio, and make two pictures of one condition.
 
     Args:
         options: as `main` parses them.
@@ -144,13 +133,13 @@ def measure(options: argparse.Namespace, scratch: Path, configs: Path = CONFIGS)
 
     base, adapter = scratch / options.family / "base", scratch / options.family / "adapter"
     config = configs / options.family
-    parameters = sum(count_parameters(config, name) for name in networks(config))
+    parameters = sum(component_size(config, name) for name in networks(config))
     _check_room(scratch, base, parameters, PRECISIONS[options.precision])
     write_base(base, config)
     write_adapter(adapter, config, VARIANTS[options.family])
     preset = write_preset(scratch / "presets", options, base, adapter)
     disk = sum(file.stat().st_size for file in (scratch / options.family).rglob("*") if file.is_file())
-    figures = Figures(options.family, options.size, options.precision, parameters, disk)
+    figures = FullSizeRun(options.family, options.size, options.precision, parameters, disk)
 
     forget_peak(torch.device("cpu"))
     studio = Studio(output_dir=scratch / "outputs", presets_dir=preset.parent, device="cpu", threads=options.threads)
@@ -175,32 +164,29 @@ def measure(options: argparse.Namespace, scratch: Path, configs: Path = CONFIGS)
 
 
 def networks(config: Path) -> dict[str, tuple[str, str]]:
-    """Components of a pipeline that have weights: name -> library and class."""
+    """Return the components of a pipeline that have weights: name -> library and class."""
     index = json.loads((config / INDEX).read_text(encoding="utf-8"))
     rows = {name: tuple(row) for name, row in index.items() if isinstance(row, list) and row[0]}
-    return {
-        name: row
-        for name, row in rows.items()
-        if (config / name / "config.json").is_file()
-    }  # fmt: skip
+    return {name: row for name, row in rows.items() if (config / name / "config.json").is_file()}
 
 
-def count_parameters(config: Path, name: str) -> int:
+def component_size(config: Path, name: str) -> int:
     """Count the parameters that a component's configuration describes."""
     return sum(parameter.numel() for parameter in _described(config, name).parameters())
 
 
 def write_base(folder: Path, config: Path) -> None:
-    """Write a pipeline with random weights in diffusers' layout, one network after the other; what is there stays.
+    """Write a pipeline with random weights in diffusers' layout, one network after the other; existing files stay.
 
     Args:
-        folder: the pipeline's; `model_index.json` comes last, so a folder that has it is whole.
-        config: folder with its configurations; tokenizers that are not there are CLIP's.
+        folder: the pipeline's; `model_index.json` is written last, so a folder that has it is complete.
+        config: folder with its configurations; CLIP's tokenizer stands in for missing ones.
     """
     if (folder / INDEX).is_file():
         return
     import torch
 
+    from controlnext.bench.cost.rig import fill_random
     from controlnext.engine.loading import clip_tokenizer
 
     index = json.loads((config / INDEX).read_text(encoding="utf-8"))
@@ -209,9 +195,9 @@ def write_base(folder: Path, config: Path) -> None:
         if not isinstance(row, list) or not row[0]:
             continue
         if name in networks(config):
-            network = _filled(_described(config, name).half(), generator)
+            network = fill_random(_described(config, name).half(), "cpu", generator)
             network.save_pretrained(folder / name, variant="fp16", max_shard_size=SHARD)
-            del network  # the next one needs the room
+            del network  # the next one needs the memory
         elif (config / name).is_dir():
             shutil.copytree(config / name, folder / name, dirs_exist_ok=True)
         elif name.startswith("tokenizer"):
@@ -220,7 +206,7 @@ def write_base(folder: Path, config: Path) -> None:
 
 
 def write_adapter(folder: Path, config: Path, variant: str) -> None:
-    """Write an adapter with random weights as the released ones lie there; what is there stays.
+    """Write an adapter with random weights in the layout of the released ones; existing files stay.
 
     Args:
         folder: the adapter's.
@@ -247,7 +233,7 @@ def write_adapter(folder: Path, config: Path, variant: str) -> None:
 
 
 def write_preset(folder: Path, options: argparse.Namespace, base: Path, adapter: Path) -> Path:
-    """Write the preset that names them."""
+    """Write the preset that names base and adapter."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"full-{options.family}.yaml"
     side = options.size
@@ -266,7 +252,7 @@ def write_preset(folder: Path, options: argparse.Namespace, base: Path, adapter:
 
 
 def _described(config: Path, name: str) -> nn.Module:
-    """Build a component from its configuration on the meta device, where weights take no room."""
+    """Build a component from its configuration on the meta device, where weights take no memory."""
     import torch
 
     library, kind = networks(config)[name]
@@ -277,37 +263,19 @@ def _described(config: Path, name: str) -> nn.Module:
         return network(network.config_class.from_pretrained(config / name))
 
 
-def _filled(network: nn.Module, generator: torch.Generator) -> nn.Module:
-    """Give a network of the meta device random weights in main memory: norms 1, biases 0, everything else small."""
-    network.to_empty(device="cpu")
-    for name, parameter in network.requires_grad_(False).named_parameters():
-        if parameter.ndim > 1:
-            parameter.normal_(0.0, _SPREAD, generator=generator)
-        else:
-            parameter.fill_(1.0 if name.endswith("weight") else 0.0)
-    return network
-
-
 def _check_room(scratch: Path, base: Path, parameters: int, bytes_each: int) -> None:
-    """Refuse before minutes are spent if disk or memory are too small."""
+    """Raise a BenchError if disk or memory are too small, before minutes are spent."""
     import psutil
 
     scratch.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(scratch).free
-    rooms: Mapping[str, tuple[Any, ...]] = {
-        "disk": (
-            0 if (base / INDEX).is_file() else 2.2 * parameters,
-            free,
-            "free some space or name another --scratch",
-        ),
-        "memory": (
-            min(_BESIDE, 4 * bytes_each * parameters) + bytes_each * parameters,
-            psutil.virtual_memory().available,
-            "close other programs, or take --precision bfloat16",
-        ),
-    }
-    for what, (needed, there, remedy) in rooms.items():
-        if needed > there:
-            raise FullSizeError(
-                f"The model needs about {needed / _GIB:.1f} GiB of {what}, but {there / _GIB:.1f} GiB are free; {remedy}."
+    weights = bytes_each * parameters
+    on_disk = 0 if (base / INDEX).is_file() else 2.2 * parameters
+    for what, needed, free, remedy in (
+        ("disk", on_disk, shutil.disk_usage(scratch).free, "free some space or name another --scratch"),
+        ("memory", weights + min(_WORKING_MEMORY, 4 * weights), psutil.virtual_memory().available,
+         "close other programs, or take --precision bfloat16"),
+    ):  # fmt: skip
+        if needed > free:
+            raise BenchError(
+                f"The model needs about {needed / _GIB:.1f} GiB of {what}, but {free / _GIB:.1f} GiB are free; {remedy}."
             )

@@ -1,4 +1,4 @@
-"""One denoising step of a base model, alone and with each way of control, on any device: what the overhead bench measures.
+"""One denoising step of a base model, alone and with each way of control, on any device, as `bench overhead` measures it.
 
 The UNet, the hooks, the cache, `ControlNetModel` and `T2IAdapter` are the real ones at their real sizes; only the weights are
 random, or absent on the meta device. A step is one forward of the UNet over both guidance halves, with what the control
@@ -15,7 +15,8 @@ import diffusers
 import torch
 from torch import Tensor, nn
 
-from controlnext.bench.cost.configs import LATENT_CELL, Family, FamilyError
+from controlnext.bench.command import BenchError
+from controlnext.bench.cost.base_models import LATENT_CELL, BenchModel
 from controlnext.method.control_cache import ControlCache
 from controlnext.method.injection import attach
 from controlnext.method.model import ControlNeXtModel
@@ -31,22 +32,22 @@ _SPREAD = 0.02  # standard deviation of random weights: keeps activations finite
 
 
 @dataclass(frozen=True)
-class Row:
+class Step:
     """One way to make a step.
 
     Attributes:
         name: short name, a key of the results.
         title: for people.
-        before: brings everything to where the step begins; not measured.
-        step: the step.
-        modules: networks the row needs in memory.
-        bar: index into `Family.bars`, or None.
+        before: prepares the step; not measured.
+        run: makes the step.
+        modules: networks that it needs in memory.
+        bar: index into `BenchModel.bars`, or None.
     """
 
     name: str
     title: str
     before: Callable[[], object]
-    step: Callable[[], object]
+    run: Callable[[], object]
     modules: tuple[nn.Module, ...]
     bar: int | None = None
 
@@ -57,11 +58,11 @@ class Row:
 
 
 class Rig:
-    """The networks of a family and inputs for a step; `rows` lists the ways to make it."""
+    """The networks of a model and inputs for a step; `steps` lists the ways to make it."""
 
     def __init__(
         self,
-        family: Family,
+        model: BenchModel,
         device: str = "meta",
         dtype: torch.dtype = torch.float32,
         size: int | None = None,
@@ -70,25 +71,25 @@ class Rig:
         """Build the networks with random weights.
 
         Args:
-            family: what to build.
+            model: what to build.
             device: where; on `meta` nothing has content and only shapes are computed.
             dtype: of weights and inputs.
-            size: short side in pixels, a multiple of 64; None = the family's own.
-            compiled: also make rows with `torch.compile`.
+            size: short side in pixels, a multiple of 64; None = the model's own.
+            compiled: also make steps with `torch.compile`.
 
         Raises:
-            FamilyError: the size cannot be, or the configuration is not there.
+            BenchError: the size cannot be, or the configuration is not there.
         """
-        self.family, self.device, self.dtype = family, torch.device(device), dtype
-        self.height, self.width = family.size(size)
+        self.model, self.device, self.dtype = model, torch.device(device), dtype
+        self.height, self.width = model.size(size)
         self._networks: list[nn.Module] = []
         self._features: list[Tensor] = []
         self._generator = None if self.device.type == "meta" else torch.Generator(device).manual_seed(0)
-        self.unet = self._built(lambda: make_unet(family))
-        self.module = self._built(lambda: ControlNeXtModel.from_variant(family.variant))
+        self.unet = self._built(lambda: make_unet(model))
+        self.module = self._built(lambda: ControlNeXtModel.from_variant(model.variant))
         self.cache = ControlCache(_PLENTY, _PLENTY)
-        self.injection: Injection = attach(self.unet, self.module, family.variant, cache=self.cache)
-        self.condition = self._random(*([1, family.frames] if family.frames else [1]), 3, self.height, self.width)
+        self.injection: Injection = attach(self.unet, self.module, model.variant, cache=self.cache)
+        self.condition = self._random(*([1, model.frames] if model.frames else [1]), 3, self.height, self.width)
         self._sample, self._others = self._inputs()
         self._compiled = torch.compile(self.unet) if compiled else None
 
@@ -97,52 +98,52 @@ class Rig:
         """Bytes of all networks' parameters."""
         return sum(parameter.nbytes for network in self._networks for parameter in network.parameters())
 
-    def rows(self) -> list[Row]:
-        """List the ways to make a step, the base alone first; builds what they need beside the base."""
+    def steps(self) -> list[Step]:
+        """List the ways to make a step, the base alone first; builds the networks that they need."""
         ours = (self.unet, self.module)
-        rows = [
-            Row("base", "base UNet alone", self._bare, self._forward, (self.unet,)),
-            Row("first", "+ ControlNeXt, first timestep of a condition", self._fresh, self._forward, ours, 0),
-            Row("further", "+ ControlNeXt, a further timestep", self._begun, self._forward_later, ours, 1),
-            Row("again", "+ ControlNeXt, the same timestep again", self._kept, self._forward_later, ours, 2),
-            Row("authors", "+ ControlNeXt as in the authors' code", self._doubled, self._forward, ours),
+        steps = [
+            Step("base", "base UNet alone", self._bare, self._forward, (self.unet,)),
+            Step("first", "+ ControlNeXt, first timestep of a condition", self._fresh, self._forward, ours, 0),
+            Step("further", "+ ControlNeXt, another timestep", self._begun, self._forward_later, ours, 1),
+            Step("again", "+ ControlNeXt, the same timestep again", self._kept, self._forward_later, ours, 2),
+            Step("authors", "+ ControlNeXt as in the authors' code", self._doubled, self._forward, ours),
         ]
         if self._compiled is not None:
             compiled = self._compiled
-            rows += [
-                Row("base compiled", "base UNet, compiled", self._bare, lambda: self._forward(compiled), (self.unet,)),
-                Row("further compiled", "+ ControlNeXt, a further timestep, compiled", self._begun,
+            steps += [
+                Step("base compiled", "base UNet, compiled", self._bare, lambda: self._forward(compiled), (self.unet,)),
+                Step("further compiled", "+ ControlNeXt, another timestep, compiled", self._begun,
                     lambda: self._forward_later(compiled), ours),
-                Row("again compiled", "+ ControlNeXt, the same timestep again, compiled", self._kept,
+                Step("again compiled", "+ ControlNeXt, the same timestep again, compiled", self._kept,
                     lambda: self._forward_later(compiled), ours),
             ]  # fmt: skip
-        return rows + self._others_rows()
+        return steps + self._other_steps()
 
-    def _others_rows(self) -> list[Row]:
-        """ControlNet and T2I-Adapter, where diffusers has them for this family."""
-        rows = []
-        if self.family.controlnet:
+    def _other_steps(self) -> list[Step]:
+        """ControlNet and T2I-Adapter, where diffusers has them for this model."""
+        steps = []
+        if self.model.controlnet:
             branch = self._built(lambda: diffusers.ControlNetModel.from_unet(self.unet, load_weights_from_unet=False))
-            rows.append(
-                Row("controlnet", "+ ControlNet, every timestep", self._bare, lambda: self._with_branch(branch), (self.unet, branch))
+            steps.append(
+                Step("controlnet", "+ ControlNet, every timestep", self._bare, lambda: self._with_branch(branch), (self.unet, branch))
             )  # fmt: skip
-        if self.family.t2i_adapter is not None:
-            adapter = self._built(lambda: diffusers.T2IAdapter(**self.family.t2i_adapter))
+        if self.model.t2i_adapter is not None:
+            adapter = self._built(lambda: diffusers.T2IAdapter(**self.model.t2i_adapter))
 
             def keep() -> None:
                 self._bare()
                 self._features[:] = adapter(self.condition)
 
             both = (self.unet, adapter)
-            rows += [
-                Row("t2i first", "+ T2I-Adapter, first timestep of a run", self._bare,
+            steps += [
+                Step("t2i first", "+ T2I-Adapter, first timestep of a run", self._bare,
                     lambda: self._with_features(adapter(self.condition)), both),
-                Row("t2i further", "+ T2I-Adapter, a further timestep", keep, lambda: self._with_features(self._features), both),
+                Step("t2i further", "+ T2I-Adapter, another timestep", keep, lambda: self._with_features(self._features), both),
             ]  # fmt: skip
-        return rows
+        return steps
 
     def _bare(self) -> None:
-        """No control, and nothing kept of any."""
+        """No control, and an empty cache."""
         self.injection.cache = self.cache
         self.injection.set(None)
         self.cache.clear()
@@ -183,16 +184,16 @@ class Rig:
 
     def _inputs(self) -> tuple[Tensor, dict[str, Any]]:
         """Latents and what else the UNet takes, for both halves."""
-        family, config = self.family, self.unet.config
-        frames = (family.frames,) if family.frames else ()
+        model, config = self.model, self.unet.config
+        frames = (model.frames,) if model.frames else ()
         latent = (self.height // LATENT_CELL, self.width // LATENT_CELL)
         sample = self._random(HALVES, *frames, config.in_channels, *latent)
         text = config.cross_attention_dim
-        others: dict[str, Any] = {"encoder_hidden_states": self._random(HALVES, family.text_tokens, text)}
-        if family.frames:
+        others: dict[str, Any] = {"encoder_hidden_states": self._random(HALVES, model.text_tokens, text)}
+        if model.frames:
             others["added_time_ids"] = self._random(HALVES, 3)
-        if family.pooled_width:
-            added = {"text_embeds": self._random(HALVES, family.pooled_width), "time_ids": self._random(HALVES, 6)}
+        if model.pooled_width:
+            added = {"text_embeds": self._random(HALVES, model.pooled_width), "time_ids": self._random(HALVES, 6)}
             others["added_cond_kwargs"] = added
         return sample, others
 
@@ -202,32 +203,37 @@ class Rig:
         return torch.rand(*shape, generator=self._generator, device=self.device, dtype=self.dtype)
 
     def _built(self, build: Callable[[], nn.Module]) -> nn.Module:
-        """Build a network on the meta device, then give it random weights where it is to be."""
+        """Build a network on the meta device, then give it random weights on its own."""
         with torch.device("meta"):
             network = build()
-        # To the meta device once more: SVD makes its mixing factors in a way that overlooks the device asked for.
+        # To the meta device once more: SVD creates its mixing factors on the CPU whatever the default device is.
         network = nn.Module.to(network, "meta", self.dtype).eval().requires_grad_(False)
         self._networks.append(network)
         if self.device.type == "meta":
             return network
-        network.to_empty(device=self.device)
-        for name, parameter in network.named_parameters():
-            if parameter.ndim > 1:
-                parameter.normal_(0.0, _SPREAD, generator=self._generator)
-            else:
-                parameter.fill_(1.0 if name.endswith("weight") else 0.0)
-        return network
+        return fill_random(network, self.device, self._generator)
 
 
-def make_unet(family: Family) -> nn.Module:
-    """Build the UNet of a family, untrained.
+def fill_random(network: nn.Module, device: torch.device | str, generator: torch.Generator | None) -> nn.Module:
+    """Give a network of the meta device random weights on another: norms 1, biases 0, everything else small."""
+    network.to_empty(device=device)
+    for name, parameter in network.requires_grad_(False).named_parameters():
+        if parameter.ndim > 1:
+            parameter.normal_(0.0, _SPREAD, generator=generator)
+        else:
+            parameter.fill_(1.0 if name.endswith("weight") else 0.0)
+    return network
+
+
+def make_unet(model: BenchModel) -> nn.Module:
+    """Build the untrained UNet of a base model.
 
     Raises:
-        FamilyError: its configuration is not there.
+        BenchError: its configuration is not there.
     """
-    kind = getattr(diffusers, family.unet_class)
-    if family.unet_folder is None:
-        return kind(**(family.unet or {}))
-    if not (family.unet_folder / "config.json").is_file():
-        raise FamilyError(f"{family.title} cannot be measured: {family.unet_folder} holds no config.json.")
-    return kind.from_config(kind.load_config(family.unet_folder))
+    kind = getattr(diffusers, model.unet_class)
+    if model.unet_folder is None:
+        return kind(**(model.unet or {}))
+    if not (model.unet_folder / "config.json").is_file():
+        raise BenchError(f"{model.title} cannot be measured: {model.unet_folder} holds no config.json.")
+    return kind.from_config(kind.load_config(model.unet_folder))

@@ -1,7 +1,7 @@
 """Seconds and peak memory of a denoising step with and without control, at full size, on a real device.
 
-The ways to make a step take turns, round after round, in one process, so that a machine that slows down slows all of them. The
-peak of a row is its own weights and whatever it needed beside weights; the weights of the other rows are taken off.
+The kinds of step take turns, round after round, in one process, so that a machine that slows down slows all of them. The
+peak of a row is its own weights and whatever else it needed; the weights of the other rows are subtracted.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from controlnext.bench.cost.rig import Rig
+from controlnext.bench.tables import markdown, number
 from controlnext.device import release_memory
 
 if TYPE_CHECKING:
-    from controlnext.bench.cost.configs import Family
+    from controlnext.bench.cost.base_models import BenchModel
     from controlnext.device import Device
 
 COMPILED = " compiled"
@@ -35,7 +36,7 @@ class Timed:
     """One way to make a step.
 
     Attributes:
-        name: short name of the row.
+        name: short name of the step.
         title: for people.
         seconds: median of a step.
         ratio: times the base alone; of a compiled row, times the compiled base.
@@ -49,16 +50,16 @@ class Timed:
     peak_bytes: int | None
 
 
-def time_family(
-    family: Family, device: Device, *, rounds: int, size: int | None = None, compiled: bool = False
+def time_steps(
+    model: BenchModel, device: Device, *, rounds: int, size: int | None = None, compiled: bool = False
 ) -> list[Timed]:
-    """Measure every row of a family.
+    """Measure every kind of step of a base model.
 
     Args:
-        family: what to measure.
+        model: what to measure.
         device: where, and in which precision.
-        rounds: times each row is measured, after one round that only warms up.
-        size: short side in pixels; None = the family's own.
+        rounds: times each step is measured, after one round that only warms up.
+        size: short side in pixels; None = the model's own.
         compiled: also measure with `torch.compile`.
 
     Returns:
@@ -67,53 +68,50 @@ def time_family(
     times: dict[str, list[float]] = {}
     peaks: dict[str, list[int]] = {}
     with torch.no_grad():
-        rig = Rig(family, device.name, device.dtype, size, compiled)
-        rows = rig.rows()
+        rig = Rig(model, device.name, device.dtype, size, compiled)
+        steps = rig.steps()
         idle = _idle(rig)
         for turn in range(rounds + 1):
-            for row in rows:
-                row.before()
+            for step in steps:
+                step.before()
                 forget_peak(rig.device)
                 begun = time.perf_counter()
-                row.step()
+                step.run()
                 _finish(rig.device)
                 seconds, peak = time.perf_counter() - begun, peak_bytes(rig.device)
                 if not turn:
                     continue
-                times.setdefault(row.name, []).append(seconds)
+                times.setdefault(step.name, []).append(seconds)
                 if peak is not None and idle is not None:
-                    peaks.setdefault(row.name, []).append(peak - idle + row.weight_bytes)
+                    peaks.setdefault(step.name, []).append(peak - idle + step.weight_bytes)
     medians = {name: statistics.median(values) for name, values in times.items()}
     return [
         Timed(
-            row.name,
-            row.title,
-            medians[row.name],
-            medians[row.name] / medians["base compiled" if row.name.endswith(COMPILED) else "base"],
-            max(peaks[row.name]) if row.name in peaks else None,
+            step.name,
+            step.title,
+            medians[step.name],
+            medians[step.name] / medians["base compiled" if step.name.endswith(COMPILED) else "base"],
+            max(peaks[step.name]) if step.name in peaks else None,
         )
-        for row in rows
+        for step in steps
     ]
 
 
-def table(family: Family, rows: Sequence[Timed], device: Device, size: int | None = None) -> str:
-    """Return the rows as a Markdown table."""
+def table(model: BenchModel, rows: Sequence[Timed], device: Device, size: int | None = None) -> str:
+    """Format the rows as a Markdown table."""
     where = torch.cuda.get_device_name(device.name) if device.name.startswith("cuda") else device.name
     dtype = str(device.dtype).removeprefix("torch.")
-    lines = [
-        f"{family.title}, {family.described(size)}, with guidance; {where}, {dtype}, torch {torch.__version__}",
-        "",
-        "| | ms a step (median) | ratio | peak memory, GiB |",
-        "|---|---:|---:|---:|",
-    ]
-    for row in rows:
-        peak = "–" if row.peak_bytes is None else f"{row.peak_bytes / 2**30:.2f}"
-        lines.append(f"| {row.title} | {1000 * row.seconds:.1f} | {row.ratio:.3f} | {peak} |")
-    return "\n".join(lines) + "\n"
+    cells = [
+        (row.title, f"{1000 * row.seconds:.1f}", f"{row.ratio:.3f}",
+         number(None if row.peak_bytes is None else row.peak_bytes / 2**30, ".2f"))
+        for row in rows
+    ]  # fmt: skip
+    title = f"{model.title}, {model.described(size)}, with guidance; {where}, {dtype}, torch {torch.__version__}"
+    return markdown(["step", "ms (median)", "ratio", "peak memory, GiB"], cells, title=title)
 
 
 def _finish(device: torch.device) -> None:
-    """Wait for a device to end what it was given."""
+    """Wait until a device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -121,14 +119,14 @@ def _finish(device: torch.device) -> None:
 
 
 def _idle(rig: Rig) -> int | None:
-    """Bytes in use with all networks built and nothing run, less their weights: what is no row's doing."""
+    """Bytes in use with all networks built and nothing run, without their weights: the share of no step."""
     forget_peak(rig.device)
     used = peak_bytes(rig.device)
     return None if used is None else used - rig.weight_bytes
 
 
 def forget_peak(device: torch.device) -> None:
-    """Let go of what is not needed, and measure the fullest moment from here on."""
+    """Free unused memory, and start to measure the peak again."""
     release_memory()
     _finish(device)
     if device.type == "cuda":
@@ -140,7 +138,7 @@ def forget_peak(device: torch.device) -> None:
 
 
 def peak_bytes(device: torch.device) -> int | None:
-    """Bytes at the fullest moment since it was forgotten: of torch's tensors on a card, of the process on a CPU."""
+    """Peak bytes since `forget_peak`: of torch's tensors on a GPU, of the process on a CPU; None where it is unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if device.type == "cpu":

@@ -1,13 +1,12 @@
 """`python -m controlnext bench startup`: seconds from `python app.py` to the page, and to the first picture.
 
-Starts the app as a person would, on a free port and with an output folder of its own, asks for the page until it answers,
-then asks for one picture through the API, which waits for the model that loads behind the page.
+Starts the app on a free port with its own output folder, requests the page until it answers, then asks for one picture
+through the API, which waits for the model that loads in the background.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import socket
 import subprocess
 import sys
@@ -16,49 +15,46 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from controlnext.assets import EXAMPLES, IMPORT_ROOT
-from controlnext.errors import ControlNeXtError
+from controlnext.bench.command import BenchError, bench_parser, publish
+from controlnext.bench.tables import markdown
 
 PAGE_BAR = 5.0
-"""Seconds within which the page should be there, on two cores."""
+"""Seconds within which the page should answer, on two cores."""
 PICTURE_BAR = 60.0
-"""Seconds after the page within which the first picture should be there."""
+"""Seconds after the page within which the first picture should be done."""
 
 _POLL = 0.05
 
 
-class BenchError(ControlNeXtError, RuntimeError):
-    """The app did not come up, or made no picture."""
+@dataclass(frozen=True)
+class Wait:
+    """How long something took, and how long it may take, in seconds."""
+
+    what: str
+    seconds: float
+    bar: float
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print; returns 0 if both bars are met, 1 if not."""
-    parser = argparse.ArgumentParser(prog="python -m controlnext bench startup", description=__doc__.splitlines()[0])
+    """Measure and print; return 0 if both bars are met, else 1."""
+    parser = bench_parser("startup", __doc__)
     parser.add_argument("--image", type=Path, help="picture to send (default: the first example)")
-    parser.add_argument("--annotator", default="canny", help="annotator to use (default: canny)")
+    parser.add_argument("--annotator", default="canny", help="annotator to use")
     parser.add_argument("--page-only", action="store_true", help="do not wait for a picture")
-    parser.add_argument("--timeout", type=float, default=300.0, help="give up after so many seconds (default: 300)")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--timeout", type=float, default=300.0, help="give up after so many seconds")
     options = parser.parse_args(arguments)
-    figures = measure(options)
-    if options.json:
-        sys.stdout.write(json.dumps(figures, indent=2) + "\n")
-    else:
-        sys.stdout.write(table(figures))
-    return 0 if all(row["seconds"] <= row["bar"] for row in figures) else 1
+    waits = measure(options)
+    rows = [(wait.what, f"{wait.seconds:.1f}", f"{wait.bar:.0f}") for wait in waits]
+    text = markdown(["event", "seconds", "bar"], rows)
+    return publish(options, [asdict(wait) for wait in waits], text, passed=all(w.seconds <= w.bar for w in waits))
 
 
-def table(figures: Sequence[dict]) -> str:
-    """Return the figures as a Markdown table."""
-    rows = ["| | seconds | bar |", "|---|---|---|"]
-    rows += [f"| {row['what']} | {row['seconds']:.1f} | {row['bar']:.0f} |" for row in figures]
-    return "\n".join(rows) + "\n"
-
-
-def measure(options: argparse.Namespace) -> list[dict]:
-    """Start the app, measure, and end it again.
+def measure(options: argparse.Namespace) -> list[Wait]:
+    """Start the app, measure, and end it.
 
     Raises:
         BenchError: the app ended, did not answer in time, or refused the picture, or this is no checkout.
@@ -70,17 +66,9 @@ def measure(options: argparse.Namespace) -> list[dict]:
         log = Path(folder) / "app.log"
         with log.open("wb") as output:
             begun = time.perf_counter()
+            command = [sys.executable, "app.py", "--host", "127.0.0.1", "--port", str(port)]
             app = subprocess.Popen(
-                [
-                    sys.executable,
-                    "app.py",
-                    "--host",
-                    "127.0.0.1",
-                    "--port",
-                    str(port),
-                    "--output-dir",
-                    f"{folder}/outputs",
-                ],
+                [*command, "--output-dir", f"{folder}/outputs"],
                 cwd=IMPORT_ROOT,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -89,12 +77,12 @@ def measure(options: argparse.Namespace) -> list[dict]:
             url = f"http://127.0.0.1:{port}/"
             _wait_for_page(app, url, begun + options.timeout, log)
             page = time.perf_counter() - begun
-            figures = [{"what": "page answers after `python app.py`", "seconds": page, "bar": PAGE_BAR}]
+            waits = [Wait("page answers after `python app.py`", page, PAGE_BAR)]
             if not options.page_only:
                 _ask_for_picture(url, options, begun + options.timeout)
                 seconds = time.perf_counter() - begun - page
-                figures.append({"what": "first picture after the page", "seconds": seconds, "bar": PICTURE_BAR})
-            return figures
+                waits.append(Wait("first picture after the page", seconds, PICTURE_BAR))
+            return waits
         finally:
             app.terminate()
             try:
@@ -136,7 +124,7 @@ def _ask_for_picture(url: str, options: argparse.Namespace, deadline: float) -> 
             image=handle_file(str(image)), prompt="a person", annotator=options.annotator, seed=1, api_name="/generate"
         )
         job.result(timeout=max(1.0, deadline - time.perf_counter()))
-    except Exception as error:  # whatever the client or the app says, it is why there is no figure
+    except Exception as error:  # the client raises many kinds; each is the reason why there is no figure
         raise BenchError(f"The app made no picture: {error or type(error).__name__}.") from error
 
 

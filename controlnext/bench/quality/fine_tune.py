@@ -1,6 +1,6 @@
-"""A changed base for the plug-in bench: every weight of the starter's UNet trained for a few minutes on repainted scenes.
+"""A fine-tuned base for the plug-in bench: all weights of the starter's UNet trained for minutes on repainted scenes.
 
-The look, `film`, is none of the bundled styles and keeps all colours apart, so that what a prompt asks for can still be seen.
+The look, `film`, is none of the bundled styles and keeps all colours apart, so that the colours of a prompt can still be read.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _WARM, _SHADOW = np.array([0.80, 0.66, 0.50], np.float32), np.array([0.19, 0.14,
 
 @dataclass(frozen=True)
 class FineTune:
-    """How the base is changed: AdamW on all UNet weights, the text encoder as it is.
+    """How the base is changed: AdamW on all UNet weights; the text encoder stays.
 
     Attributes:
         pictures: repainted scenes.
@@ -52,7 +52,7 @@ def film(rgb: np.ndarray) -> np.ndarray:
 
 
 def repainted(samples: Iterable[Sample], repaint: Callable[[np.ndarray], np.ndarray]) -> list[Sample]:
-    """Return scenes with repainted pictures; all else that is known of them stays."""
+    """Return scenes with repainted pictures; everything else about them stays."""
     return [
         replace(sample, picture=replace(sample.picture, rgb=repaint(np.array(sample.picture.rgb))))
         for sample in samples
@@ -60,13 +60,13 @@ def repainted(samples: Iterable[Sample], repaint: Callable[[np.ndarray], np.ndar
 
 
 def fine_tune(assets: Path, data: Path, out: Path, plan: FineTune) -> Path:
-    """Train the UNet, or take the one that is there.
+    """Train the UNet, or take an existing one.
 
     Args:
         assets: folder of the starter.
         data: folder of shards.
-        out: where changed bases are kept, a folder each.
-        plan: how.
+        out: folder that keeps changed bases, a folder each.
+        plan: pictures, steps and rates.
 
     Returns:
         The UNet's folder.
@@ -78,7 +78,7 @@ def fine_tune(assets: Path, data: Path, out: Path, plan: FineTune) -> Path:
     pipeline.text_encoder.eval().requires_grad_(False)
     shards = Shards(data, latents=False)
     chosen = np.random.default_rng(1).permutation(len(shards))[: plan.pictures]
-    vae = pipeline.vae.to(torch.bfloat16).eval()  # only encodes, and quickest so
+    vae = pipeline.vae.to(torch.bfloat16).eval()  # it only encodes, and is quickest in bfloat16
     samples = with_latents(vae, repainted((shards[i] for i in chosen), film))
     scenes = Scenes(samples, "pose", partial(states_of, pipeline))  # the condition is not looked at
     process = DiscreteProcess(pipeline.scheduler)
@@ -101,7 +101,7 @@ def fine_tune(assets: Path, data: Path, out: Path, plan: FineTune) -> Path:
         if step % 20 == 0:
             logger.info("fine-tuning the base: step %d of %d, loss %.4f", step, plan.steps, loss.item())
     partial_folder = folder.with_name(f"{folder.name}.part")
-    torch.nn.Module.to(unet, torch.float16)  # the one of diffusers warns about float32 parts that are not there
+    torch.nn.Module.to(unet, torch.float16)  # diffusers' own `to` warns about float32 parts that this UNet lacks
     unet.save_pretrained(partial_folder)
     partial_folder.rename(folder)
     return folder

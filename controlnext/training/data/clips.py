@@ -14,14 +14,13 @@ from torch import Tensor
 import annotators
 from controlnext.recipes.pictures import fit_condition
 from controlnext.training.base import CLASSIC
-from controlnext.training.config import TrainConfig
+from controlnext.training.config import TrainConfig, TrainingError
 from controlnext.training.data.encoders import ClipEncoder
 from controlnext.training.data.frames import Frame, frame_for
 from controlnext.training.data.row_data import Report, RowData, Shown, as_condition, go_on
 from controlnext.training.data.rows import Row, Source
 from controlnext.training.data.samples import Sample, States
 from controlnext.training.data.store import Store
-from controlnext.training.errors import TrainingError
 from controlnext.video import Cut, VideoError, open_clip, plan_cut, read_frames
 
 TIME_IDS = (6.0, 128.0, 0.02)

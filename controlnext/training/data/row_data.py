@@ -17,11 +17,10 @@ import annotators
 from annotators.base import AnnotatorError
 from controlnext.errors import ControlNeXtError
 from controlnext.progress import Cancelled
-from controlnext.training.config import TrainConfig
+from controlnext.training.config import TrainConfig, TrainingError
 from controlnext.training.data.rows import BadRow, Row, refuse_too_many, split
 from controlnext.training.data.samples import Sample, States
 from controlnext.training.data.store import Store
-from controlnext.training.errors import TrainingError
 
 Report = Callable[[str, int, int], None]
 """Told what is being done, how many are done, of how many."""

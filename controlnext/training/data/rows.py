@@ -11,8 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from controlnext.training.config import DataConfig
-from controlnext.training.errors import TrainingError
+from controlnext.training.config import DataConfig, TrainingError
 
 PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif"})
 CLIPS = frozenset({".mp4", ".webm", ".mov", ".mkv", ".avi", ".gif"})

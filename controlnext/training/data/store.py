@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from controlnext.training.errors import TrainingError
+from controlnext.training.config import TrainingError
 
 
 class Store:

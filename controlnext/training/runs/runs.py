@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from controlnext.training.errors import TrainingError
+from controlnext.training.config import TrainingError
 from controlnext.training.runs.follow import Follow
 from controlnext.training.runs.run_folder import RunFolder
 

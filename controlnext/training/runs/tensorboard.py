@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image
 
-from controlnext.training.errors import TrainingError
+from controlnext.training.config import TrainingError
 from controlnext.training.runs.run_folder import RunFolder
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from controlnext.training.config import TrainingError
 from controlnext.training.data.rows import BadRow
-from controlnext.training.errors import TrainingError
 from controlnext.ui.image.events import LIVE
 from controlnext.ui.shared import PRIVATE, Data, Updates, note_html, served, spoken, waiting_html
 from controlnext.ui.train.form import FIELDS, NO_START, OWN, config_of, defaults, preset, safe_name, starts

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from controlnext.assets import TRAINING_PRESETS
-from controlnext.training.config import TrainConfig, as_config, load_config
-from controlnext.training.errors import TrainingError
+from controlnext.training.config import TrainConfig, TrainingError, as_config, load_config
 from controlnext.training.families import FAMILIES
 from controlnext.training.start import filled
 

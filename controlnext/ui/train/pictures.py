@@ -15,8 +15,8 @@ from PIL import Image
 
 from annotators.base import AnnotatorError, BackendMissing
 from controlnext.recipes.pictures import fit_condition
+from controlnext.training.config import TrainingError
 from controlnext.training.data.rows import METADATA, PICTURES, BadRow, Row, read_rows
-from controlnext.training.errors import TrainingError
 
 if TYPE_CHECKING:
     from controlnext.studio.protocols import Annotators

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from controlnext.training.errors import TrainingError
+from controlnext.training.config import TrainingError
 from controlnext.ui.shared import PRIVATE, Updates, note_html, spoken
 
 if TYPE_CHECKING:

@@ -2,13 +2,14 @@ import numpy as np
 import pytest
 
 from annotators.starter.net import PARTS, Reading
-from controlnext.bench.quality.starter import Colours, Tally, judge, table
+from controlnext.bench.quality.scenes import Colours, SceneTally, judge
+from controlnext.bench.quality.starter import table
 from controlnext.starter.train.dataset import make_samples
 
 
 @pytest.fixture(scope="module")
 def colours():
-    return Colours(scenes=16)
+    return Colours.learn(scenes=16)
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,7 @@ def _perfect(sample):
 
 
 def test_a_perfect_reading_scores_one(samples, colours):
-    tally = Tally()
+    tally = SceneTally()
     for sample in samples:
         judge(tally, sample, sample.picture.rgb, _perfect(sample), colours)
     figures = tally.figures()
@@ -31,7 +32,7 @@ def test_a_perfect_reading_scores_one(samples, colours):
 
 
 def test_another_scenes_picture_scores_low(samples, colours):
-    tally = Tally()
+    tally = SceneTally()
     for sample, other in zip(samples, samples[1:] + samples[:1], strict=True):
         judge(tally, sample, other.picture.rgb, _perfect(other), colours)
     figures = tally.figures()
@@ -41,7 +42,7 @@ def test_another_scenes_picture_scores_low(samples, colours):
 
 
 def test_nobody_found_counts_as_all_joints_wrong(samples, colours):
-    tally = Tally()
+    tally = SceneTally()
     empty = Reading(samples[0].picture.parts, samples[0].picture.depth, [])
     judge(tally, samples[0], samples[0].picture.rgb, empty, colours)
     assert tally.joints > 0
@@ -60,7 +61,7 @@ def test_a_repainted_shirt_is_noticed(samples, colours):
 
 
 def test_table_names_every_measure_and_bar(samples, colours):
-    tally = Tally()
+    tally = SceneTally()
     for sample in samples:
         judge(tally, sample, sample.picture.rgb, _perfect(sample), colours)
     figures = tally.figures()

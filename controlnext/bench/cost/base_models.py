@@ -1,7 +1,7 @@
-"""The base models that adapters were released for, at the sizes they are measured at, as rows of one table.
+"""Base models that are measured, each with the size it is measured at.
 
-The configurations are those that come with the project, in `assets/`. Parameter counts are those of the released weights, and
-a test builds each network and counts. Nothing here is downloaded, and importing this file imports nothing heavy.
+The configurations are those in `assets/`. Parameter counts are those of the released weights; a test builds each network and
+counts. Nothing is downloaded, and importing this module imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from controlnext.assets import CONFIGS, STARTER
-from controlnext.errors import ControlNeXtError
+from controlnext.bench.command import BenchError
 
 LATENT_CELL = 8
 """Pixels to a latent cell, in all of these models."""
@@ -21,12 +21,8 @@ SIZE_STEP = 64
 """Pixels: sizes whose latents can be halved three times, as in these UNets."""
 
 
-class FamilyError(ControlNeXtError, ValueError):
-    """A family that is not in the table, or a size it cannot have."""
-
-
 @dataclass(frozen=True)
-class Family:
+class BenchModel:
     """One base model with one way of control, at the size it is measured at.
 
     Attributes:
@@ -39,13 +35,13 @@ class Family:
         unet_folder: folder with the UNet's `config.json`.
         unet: or what of its configuration differs from the class's defaults.
         parameters: of the UNet, counted; 0 = not fixed.
-        bars: at most so many times the FLOPs of the base alone, with guidance: a condition's first timestep, a further
-            one, the same one again; empty = none set.
+        bars: at most so many times the FLOPs of the base alone, with guidance: a condition's first timestep, another
+            timestep, the same one again; empty = none set.
         frames: of a video; 0 = pictures.
         text_tokens: length of what the UNet attends to.
         pooled_width: width of the pooled text embedding (SDXL); 0 = none.
-        t2i_adapter: configuration of diffusers' `T2IAdapter`; None = there is none for this family.
-        controlnet: whether diffusers' `ControlNetModel` exists for this family.
+        t2i_adapter: configuration of diffusers' `T2IAdapter`; None = there is none for this model.
+        controlnet: whether diffusers' `ControlNetModel` exists for it.
         source: where the configuration comes from.
     """
 
@@ -70,23 +66,23 @@ class Family:
         """Return height and width in pixels: its own, or in about its own shape with another short side.
 
         Raises:
-            FamilyError: the short side is no multiple of `SIZE_STEP`.
+            BenchError: the short side is no multiple of `SIZE_STEP`.
         """
         if short is None:
             return self.height, self.width
         if short < SIZE_STEP or short % SIZE_STEP:
-            raise FamilyError(f"A size is a multiple of {SIZE_STEP} pixels, not {short}.")
+            raise BenchError(f"A size is a multiple of {SIZE_STEP} pixels, not {short}.")
         return short, short * self.width // self.height // SIZE_STEP * SIZE_STEP
 
     def described(self, short: int | None = None) -> str:
-        """Say in words how large it is at a size."""
+        """Describe its size in words."""
         height, width = self.size(short)
         return f"{self.frames} frames of {width}x{height}" if self.frames else f"{width}x{height}"
 
 
 _T2I = {"in_channels": 3, "channels": (320, 640, 1280, 1280), "num_res_blocks": 2}
 
-_SD15 = Family(
+_SD15 = BenchModel(
     name="sd15",
     title="SD1.5, released module",
     variant="sd15",
@@ -99,7 +95,7 @@ _SD15 = Family(
     t2i_adapter=MappingProxyType({**_T2I, "downscale_factor": 8, "adapter_type": "full_adapter"}),
     source="stable-diffusion-v1-5, unet/config.json; TencentARC/t2iadapter_*_sd15v2",
 )
-_SVD = Family(
+_SVD = BenchModel(
     name="svd",
     title="SVD, module of v2",
     variant="svd-v2",
@@ -123,7 +119,7 @@ _ROWS = (
         variant="sd15-train",
         bars=(1.065, 1.044, 1.005),
     ),
-    Family(
+    BenchModel(
         name="sdxl",
         title="SDXL",
         variant="sdxl",
@@ -139,7 +135,7 @@ _ROWS = (
     ),
     _SVD,
     replace(_SVD, name="svd-v1", title="SVD, module of v1", variant="svd-v1"),
-    Family(
+    BenchModel(
         name="starter",
         title="Starter",
         variant="starter",
@@ -151,16 +147,16 @@ _ROWS = (
     ),
 )
 
-FAMILIES: Mapping[str, Family] = MappingProxyType({row.name: row for row in _ROWS})
+BENCH_MODELS: Mapping[str, BenchModel] = MappingProxyType({row.name: row for row in _ROWS})
 """Name -> base model with its way of control."""
 
 
-def get_family(name: str) -> Family:
+def get_model(name: str) -> BenchModel:
     """Return a row by name.
 
     Raises:
-        FamilyError: there is none of that name.
+        BenchError: there is none of that name.
     """
-    if name not in FAMILIES:
-        raise FamilyError(f"There is no family {name!r} to measure; choose one of {', '.join(FAMILIES)}.")
-    return FAMILIES[name]
+    if name not in BENCH_MODELS:
+        raise BenchError(f"There is no base model {name!r} to measure; choose one of {', '.join(BENCH_MODELS)}.")
+    return BENCH_MODELS[name]

@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 from tiny_models import TEXT_WIDTH, make_unet
 
 from controlnext.bench.convergence.ways import WAYS, WEIGHTS_FILE, Way, build, variant_at
-from controlnext.training.errors import TrainingError
+from controlnext.training.config import TrainingError
 from controlnext.training.methods import call_unet
 
 SHAPE = {

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from controlnext.bench import BENCHES
-from controlnext.bench.quality import controls
+from controlnext.bench.quality import several_controls as controls
+from controlnext.bench.quality.scenes import draw, judge_all, renders
 from controlnext.starter.train.dataset import make_samples
 from controlnext.starter.world.conditions import condition
 
@@ -30,15 +30,15 @@ def samples():
 
 def test_each_run_asks_for_its_own_controls_and_perfect_pictures_reach_the_ceiling(samples):
     pipeline = Pipeline(samples)
-    figures = controls.run_controls(pipeline, ["depth"], 0.8, samples)
-    controls.run_controls(pipeline, ["pose", "depth"], 0.8, samples)
+    figures = judge_all(samples, draw(pipeline, ["depth"], 0.8, samples))
+    draw(pipeline, ["pose", "depth"], 0.8, samples)
     (prompts, alone, options), (_, both, _) = pipeline.calls
     assert prompts == [sample.caption() for sample in samples]
     assert options["gamma"] == 0.8
     assert alone[0] is None
     assert np.array_equal(np.asarray(alone[1][1]), condition("depth", samples[1].picture))
     assert np.array_equal(np.asarray(both[0][0]), condition("pose", samples[0].picture))
-    assert figures == controls.renders(samples)
+    assert figures == judge_all(samples, renders(samples))
 
 
 def test_table_puts_what_was_not_asked_for_in_brackets():
@@ -48,20 +48,9 @@ def test_table_puts_what_was_not_asked_for_in_brackets():
         "together": {"pose": 0.7, "depth": 0.85},
     }
     assert controls.table(runs, ["pose", "depth"]).splitlines() == [
-        "| control | pose: PCK@0.1 | depth: rank correlation |",
+        "| control | pose: PCK@0.1 | depth: depth rank correlation |",
         "|---|---:|---:|",
         "| pose | 0.800 | (0.400) |",
         "| depth | (0.300) | 0.900 |",
         "| together | 0.700 | 0.850 |",
     ]
-
-
-@pytest.mark.parametrize("arguments", [["--controls", "pose"], ["--scenes", "0"], ["--controls", "pose", "pose"]])
-def test_options_that_make_no_bench_are_refused(arguments, capsys):
-    with pytest.raises(SystemExit):
-        controls.main(arguments)
-    assert "two or three different controls" in capsys.readouterr().err
-
-
-def test_it_is_listed():
-    assert "controls" in BENCHES

@@ -3,23 +3,15 @@
 import numpy as np
 import pytest
 
-from annotators.starter.colours import ColourNames
 from controlnext.bench.quality import starter_video as bench
+from controlnext.bench.quality.scenes import Colours
 
 FRAMES = 3
 
 
-class Known(ColourNames):
-    """The bundled names, asked as the bench asks."""
-
-    def right(self, rgb, parts, part, name, sky):
-        found = self.name(rgb, parts, part, sky)
-        return None if found is None else found == name
-
-
 @pytest.fixture(scope="module")
 def colours():
-    return Known.load()
+    return Colours.load()
 
 
 @pytest.fixture(scope="module")

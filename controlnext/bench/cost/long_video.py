@@ -1,8 +1,8 @@
-"""`python -m controlnext bench video`: what a longer video costs in memory and time.
+"""`python -m controlnext bench video`: memory and time of a video in windows, by its length.
 
-Videos of several lengths are denoised in windows and written to an MP4 as they are decoded, each in a process of its own, so
-that none inherits another's memory. The model is the bundled video starter, or its networks untrained where it is not there:
-neither memory nor time depends on what the weights have learned. The control frames are drawn when they are asked for.
+Videos of several lengths are denoised in windows and written to an MP4 as they are decoded, each in its own process, so that
+none inherits another's memory. The model is the bundled video starter, or its untrained networks where that is missing:
+neither memory nor time depends on the weights. The control frames are drawn on demand.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from controlnext.assets import IMPORT_ROOT, STARTER
-from controlnext.bench.cost.configs import SIZE_STEP
-from controlnext.errors import ControlNeXtError
+from controlnext.bench.command import BenchError, bench_parser, publish, whole
+from controlnext.bench.cost.base_models import SIZE_STEP
+from controlnext.bench.tables import markdown
 
 if TYPE_CHECKING:
     from controlnext.method.video_pipeline import StableVideoDiffusionControlNeXtPipeline
 
 BAR = 1.05
-"""At most so many times the peak memory for twice the frames."""
+"""Twice the frames may take at most so many times the peak memory."""
 
 GUIDANCE = 2.0  # above 1, so that both halves run
 FPS = 8
@@ -39,23 +40,19 @@ _VAE_WIDTHS = (64, 64, 96, 128)  # the video starter's
 _LINE = 6  # pixels
 
 
-class BenchError(ControlNeXtError, RuntimeError):
-    """A video could not be measured."""
-
-
 @dataclass(frozen=True)
-class Figures:
-    """What one video took.
+class VideoCost:
+    """Memory and time of one video.
 
     Attributes:
         frames: of the video.
         windows: the UNet's, in each step.
         steps: denoising steps.
-        peak_bytes: of the process, or of the tensors on a card, at the fullest moment; 0 where the system does not say.
+        peak_bytes: of the process, or of the tensors on a GPU; 0 where the system does not say.
         idle_bytes: the same with the model loaded and warm, before the video.
         latent_bytes: of the video's latents, once.
         denoise_seconds: from the call to the latents.
-        control_seconds: of them in the control module.
+        control_seconds: part of them in the control module.
         write_seconds: from the latents to the MP4.
     """
 
@@ -71,7 +68,7 @@ class Figures:
 
 
 class Dancer:
-    """Control frames of a figure that waves, drawn when they are asked for."""
+    """Control frames of a waving figure, drawn on demand."""
 
     def __init__(self, frames: int, size: int) -> None:
         """Take the number of frames, and their side in pixels."""
@@ -93,7 +90,7 @@ class Dancer:
 
 
 def load(options: argparse.Namespace) -> StableVideoDiffusionControlNeXtPipeline:
-    """Load the model that is measured, with its adapter: the one named, else the bundled one, else it untrained."""
+    """Load the model to measure with its adapter: the one named, else the bundled one, else its untrained networks."""
     import torch
 
     from controlnext.device import choose_device
@@ -107,7 +104,7 @@ def load(options: argparse.Namespace) -> StableVideoDiffusionControlNeXtPipeline
         pipe = StableVideoDiffusionControlNeXtPipeline.from_pretrained(base, dtype=device.dtype, local_files_only=True)
         adapter = ControlNeXtAdapter.from_pretrained(adapter, variant=options.variant, dtype=device.dtype)
     elif options.base or options.adapter:
-        raise BenchError(f"{base} and {adapter} are not both there: name a model's folder and an adapter's.")
+        raise BenchError(f"{base} and {adapter} do not both exist: name a model's folder and an adapter's.")
     else:
         torch.manual_seed(0)
         pipe, adapter = _untrained()
@@ -140,8 +137,8 @@ def _untrained() -> tuple[Any, Any]:
     return pipe, ControlNeXtAdapter(ControlNeXtModel.from_variant("starter-video").eval())
 
 
-def measure_once(options: argparse.Namespace, frames: int) -> Figures:
-    """Make one video in this process and say what it took."""
+def measure_once(options: argparse.Namespace, frames: int) -> VideoCost:
+    """Make one video in this process and measure it."""
     import torch
 
     from controlnext.bench.cost.seconds import forget_peak, peak_bytes
@@ -166,7 +163,7 @@ def measure_once(options: argparse.Namespace, frames: int) -> Figures:
             generator=torch.Generator("cpu").manual_seed(0),
         )
 
-    for _ in begin(options.window + 1, 1):  # what is imported, compiled and set aside once is no video's doing
+    for _ in begin(options.window + 1, 1):  # imports and allocations that happen once belong to no video
         pass
     forget_peak(device)
     idle, watch.seconds = peak_bytes(device), 0.0
@@ -179,7 +176,7 @@ def measure_once(options: argparse.Namespace, frames: int) -> Figures:
                 writer.write(np.asarray(frame))
             writer.finish()
         ended = time.perf_counter()
-    return Figures(
+    return VideoCost(
         frames=frames,
         windows=len(plan_windows(frames, options.window, options.overlap)),
         steps=options.steps,
@@ -215,8 +212,8 @@ class Stopwatch:
         self.seconds += self._now() - self._begun
 
 
-def measure(arguments: Sequence[str], lengths: Sequence[int]) -> list[Figures]:
-    """Make a video of each length, each in a process of its own.
+def measure(arguments: Sequence[str], lengths: Sequence[int]) -> list[VideoCost]:
+    """Make a video of each length, each in its own process.
 
     Args:
         arguments: of the command, for each process.
@@ -226,87 +223,75 @@ def measure(arguments: Sequence[str], lengths: Sequence[int]) -> list[Figures]:
         The figures, in the order of the lengths.
 
     Raises:
-        BenchError: a process failed; the text is the last thing that it said.
+        BenchError: a process failed; the text ends with its last line.
     """
     rows = []
     for frames in lengths:
         command = [sys.executable, "-m", "controlnext", "bench", "video", *arguments, "--once", str(frames)]
         made = subprocess.run(command, capture_output=True, text=True, cwd=IMPORT_ROOT, check=False)
         if made.returncode:
-            said = made.stderr.strip().splitlines() or [f"exit status {made.returncode}"]
-            raise BenchError(f"The video of {frames} frames could not be made: {said[-1]}")
-        rows.append(Figures(**json.loads(made.stdout)))
+            lines = made.stderr.strip().splitlines() or [f"exit status {made.returncode}"]
+            raise BenchError(f"The video of {frames} frames could not be made: {lines[-1]}")
+        rows.append(VideoCost(**json.loads(made.stdout)))
     return rows
 
 
-def table(rows: Sequence[Figures], options: argparse.Namespace) -> str:
-    """Return the figures as a Markdown table, and below it what they say about memory."""
-    lines = [
-        f"{options.size}x{options.size}, windows of {options.window} frames that share {options.overlap}, "
-        f"{options.steps} steps with guidance, {options.threads} CPU threads",
-        "",
-        "| frames | windows | peak memory, MiB | of it beside the idle model | latents, MiB | ms a frame and step | "
-        "of it in the control module | ms a frame to decode and write |",
-        "|---:|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    for row in rows:
-        denoise, write = row.denoise_seconds / row.frames / row.steps, row.write_seconds / row.frames
-        cells = (
+def table(rows: Sequence[VideoCost], options: argparse.Namespace) -> str:
+    """Format the figures as a Markdown table, with notes on what they say about memory."""
+    cells = [
+        (
             row.frames,
             row.windows,
             f"{row.peak_bytes / _MIB:.0f}",
             f"{(row.peak_bytes - row.idle_bytes) / _MIB:.0f}",
             f"{row.latent_bytes / _MIB:.2f}",
-            f"{1000 * denoise:.0f}",
+            f"{1000 * row.denoise_seconds / row.frames / row.steps:.0f}",
             f"{row.control_seconds / row.denoise_seconds:.1%}",
-            f"{1000 * write:.0f}",
+            f"{1000 * row.write_seconds / row.frames:.0f}",
         )
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    for first, second in pairwise(rows):
-        if not first.peak_bytes:
-            continue
-        ratio, more = second.peak_bytes / first.peak_bytes, second.peak_bytes - first.peak_bytes
-        lines += [
-            "",
-            f"{second.frames} frames take {ratio:.3f} times the peak memory of {first.frames} (bar: {BAR}, "
-            f"{'met' if ratio <= BAR else 'missed'}): {more / _MIB:+.1f} MiB. Only the latents grow with the video, here by "
-            f"{(second.latent_bytes - first.latent_bytes) / _MIB:.2f} MiB, of which a step holds about ten copies (both "
-            "guidance halves, the reference's latents beside them, the UNet's output); the rest is what the allocator keeps.",
-        ]
-    return "\n".join(lines) + "\n"
+        for row in rows
+    ]
+    columns = [
+        "frames", "windows", "peak memory, MiB", "above the idle model", "latents, MiB", "ms a frame and step",
+        "of it in the control module", "ms a frame to decode and write",
+    ]  # fmt: skip
+    title = (
+        f"{options.size}x{options.size}, windows of {options.window} frames that share {options.overlap}, "
+        f"{options.steps} steps with guidance, {options.threads} CPU threads"
+    )
+    return markdown(columns, cells, title=title, notes=[_note(*pair) for pair in pairwise(rows) if pair[0].peak_bytes])
+
+
+def _note(short: VideoCost, long: VideoCost) -> str:
+    ratio, more = long.peak_bytes / short.peak_bytes, long.peak_bytes - short.peak_bytes
+    return (
+        f"{long.frames} frames take {ratio:.3f} times the peak memory of {short.frames} (bar: {BAR}, "
+        f"{'met' if ratio <= BAR else 'missed'}): {more / _MIB:+.1f} MiB. Only the latents grow with the video, here by "
+        f"{(long.latent_bytes - short.latent_bytes) / _MIB:.2f} MiB, of which a step holds about ten copies (both guidance "
+        "halves, the reference's latents, the UNet's output); the rest is what the allocator keeps."
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print; returns 0."""
-    parser = argparse.ArgumentParser(prog="python -m controlnext bench video", description=__doc__.splitlines()[0])
-    parser.add_argument("--frames", type=int, nargs="+", default=[48, 96], help="lengths (default: 48 96)")
-    parser.add_argument(
-        "--steps", type=int, default=2, help="denoising steps (default: 2; memory does not depend on it)"
-    )
-    parser.add_argument("--size", type=int, default=192, help="pixels of a side (default: 192)")
-    parser.add_argument("--window", type=int, default=8, help="frames that the UNet sees at once (default: 8)")
-    parser.add_argument("--overlap", type=int, default=2, help="frames that windows share (default: 2)")
-    parser.add_argument("--decode-chunk", type=int, default=4, help="frames decoded at once (default: 4)")
+    """Measure and print; return the exit status."""
+    parser = bench_parser("video", __doc__, threads=1)
+    parser.add_argument("--frames", type=whole(), nargs="+", default=[48, 96], help="lengths")
+    parser.add_argument("--steps", type=whole(), default=2, help="denoising steps; memory does not depend on them")
+    parser.add_argument("--size", type=whole(SIZE_STEP, SIZE_STEP), default=192, help="pixels of a side")
+    parser.add_argument("--window", type=whole(), default=8, help="frames that the UNet sees at once")
+    parser.add_argument("--overlap", type=int, default=2, help="frames that windows share")
+    parser.add_argument("--decode-chunk", type=whole(), default=4, help="frames decoded at once")
     parser.add_argument(
         "--base", type=Path, help="folder of a model in diffusers' layout (default: the video starter)"
     )
     parser.add_argument("--adapter", type=Path, help="folder of its adapter")
     parser.add_argument("--variant", help="its variant, where the adapter does not say")
-    parser.add_argument("--device", default="cpu", help="default: cpu")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--device", default="cpu", help="where it runs")
     parser.add_argument("--once", type=int, metavar="FRAMES", help=argparse.SUPPRESS)  # what `measure` starts
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_args(given)
-    if options.size < SIZE_STEP or options.size % SIZE_STEP or min(*options.frames, options.steps, options.window) < 1:
-        raise BenchError(
-            f"The size is a multiple of {SIZE_STEP} pixels, and lengths, steps and windows are 1 or more."
-        )
     if options.once:
         sys.stdout.write(json.dumps(asdict(measure_once(options, options.once))) + "\n")
         return 0
     rows = measure(given, options.frames)
-    if options.json:
-        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n", encoding="utf-8")
-    sys.stdout.write(table(rows, options))
-    return 0
+    return publish(options, [asdict(row) for row in rows], table(rows, options))
