@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from controlnext.cli.options import add_settings_option, read_settings
-from controlnext.cli.pictures import RESOLUTION
 from controlnext.cli.terminal import UsageError, note, print_line
 
 
@@ -16,7 +15,7 @@ def add_parser(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the type
     parser = commands.add_parser("annotate", help="turn a picture into a condition picture")
     parser.add_argument("--image", type=Path, required=True)
     parser.add_argument("--annotator", default="canny", help="canny (default), depth, pose, segmentation, none")
-    parser.add_argument("--resolution", type=int, default=RESOLUTION, help="short side in pixels; 0 keeps the size")
+    parser.add_argument("--resolution", type=int, default=512, help="short side in pixels; 0 keeps the size")
     parser.add_argument("--output", type=Path, required=True, help="PNG to write")
     parser.add_argument("--keypoints", type=Path, help="JSON to write the people to (pose)")
     add_settings_option(parser)

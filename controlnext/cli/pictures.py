@@ -10,13 +10,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from controlnext.recipes.inputs import Inputs
+from controlnext.recipes.kinds import READY_MADE
+from controlnext.studio.conditions import condition_of
 
 if TYPE_CHECKING:
-    from annotators.base import Annotation
     from controlnext.recipes.recipe import ControlUse, Recipe
-
-RESOLUTION = 512
-"""Short side of a condition in pixels, as in the page and the API; never below the picture to be made."""
+    from controlnext.studio.protocols import MadeCondition
 
 
 @dataclass(frozen=True)
@@ -67,9 +66,9 @@ def made_by(annotator: str | None, adapter: str | None, image: Path | None) -> t
     import annotators
 
     if annotator is None:
-        return "none" if adapter or image is None else "pose", adapter
+        return READY_MADE if adapter or image is None else "pose", adapter
     if adapter is None and annotator not in list(annotators.ANNOTATORS):
-        return "none", annotator
+        return READY_MADE, annotator
     return annotator, adapter
 
 
@@ -111,9 +110,7 @@ def with_start(inputs: Inputs, options: argparse.Namespace, kept: Inputs | None 
     return Inputs(inputs.conditions, init, mask)
 
 
-def _condition(path: Path, control: ControlUse, recipe: Recipe) -> Annotation:
+def _condition(path: Path, control: ControlUse, recipe: Recipe) -> MadeCondition:
     import annotators
 
-    picture = annotators.load_picture(path)
-    resolution = None if control.annotator == "none" else max(recipe.width, recipe.height, RESOLUTION)
-    return annotators.annotate(control.annotator, picture, resolution=resolution, **control.annotator_settings)
+    return condition_of(annotators, annotators.load_picture(path), control, recipe).annotation

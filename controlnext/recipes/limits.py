@@ -62,6 +62,8 @@ LIMITS: Mapping[str, Limit] = MappingProxyType(
 )
 """Allowed range of every number in a recipe; the page takes its sliders from here. A model may narrow width and height."""
 
+RESOLUTION = Limit("The resolution of a condition", 64, 2048, "It is its short side in pixels.", whole=True)
+
 STRENGTH = Limit("Strength", 0, 1, "It is the share of the start picture that is drawn anew; 0.75 is usual.")
 
 LORA_WEIGHT = Limit("The weight of a LoRA", -4, 4, "1 is usual; a negative weight pushes the other way.")

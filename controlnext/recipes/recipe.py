@@ -18,7 +18,7 @@ from controlnext.errors import ControlNeXtError, fail, shorten
 from controlnext.method.gamma import parse_gamma
 from controlnext.recipes.inputs import Inputs
 from controlnext.recipes.kinds import READY_MADE
-from controlnext.recipes.limits import LIMITS, LORA_WEIGHT, STRENGTH
+from controlnext.recipes.limits import LIMITS, LORA_WEIGHT, RESOLUTION, STRENGTH
 from controlnext.recipes.pictures import picture_digest
 from controlnext.recipes.schedulers import SCHEDULERS
 
@@ -30,7 +30,9 @@ MAX_CONTROLS = 3
 DEFAULT_STRENGTH = 0.75
 """How much of a start picture is drawn anew where nobody says."""
 
-_LATER = MappingProxyType({"gamma_curve": "", "controls": (), "strength": None, "init_sha256": "", "mask_sha256": ""})
+_LATER = MappingProxyType(
+    {"gamma_curve": "", "controls": (), "strength": None, "init_sha256": "", "mask_sha256": "", "resolution": None}
+)
 """Fields that came after the first release, with their defaults: written only where they say something, so that a recipe
 without them stays the same to the byte."""
 
@@ -82,6 +84,11 @@ class Controlled(_Checked):
             parse_gamma(value)
         return value.strip()
 
+    @field_validator("resolution", mode="before", check_fields=False)
+    @classmethod
+    def _resolution_in_range(cls, value: object) -> int | None:
+        return None if value is None else int(RESOLUTION.check(value))
+
     @field_validator("annotator_settings", check_fields=False)
     @classmethod
     def _finite_settings(cls, value: dict[str, Setting]) -> dict[str, Setting]:
@@ -123,6 +130,11 @@ class ControlUse(Controlled):
     control_start: float = 0.0
     control_end: float = 1.0
     condition_sha256: str = ""
+    resolution: int | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_a_default_resolution(self, handler: Any) -> dict[str, Any]:  # noqa: ANN401 - pydantic's own type
+        return {key: value for key, value in handler(self).items() if key != "resolution" or value is not None}
 
     @model_validator(mode="after")
     def _has_a_kind(self) -> Self:
@@ -218,6 +230,7 @@ class Recipe(SavedRecipe):
         strength: share of a start picture that is drawn anew, in (0, 1]; None where there is no start picture.
         init_sha256: `picture_digest` of the start picture.
         mask_sha256: `picture_digest` of the mask.
+        resolution: short side of the condition that the annotator made, in pixels; None follows from the picture's size.
     """
 
     version: int = VERSION
@@ -246,6 +259,7 @@ class Recipe(SavedRecipe):
     strength: float | None = None
     init_sha256: str = ""
     mask_sha256: str = ""
+    resolution: int | None = None
 
     @field_validator(*(LIMITS.keys() - ControlUse.model_fields.keys()), mode="before")
     @classmethod

@@ -19,8 +19,9 @@ from controlnext.models.presets import DEFAULT_MODEL
 from controlnext.recipes.inputs import Inputs
 from controlnext.recipes.kinds import READY_MADE
 from controlnext.recipes.recipe import DEFAULT_STRENGTH
+from controlnext.studio.conditions import ConditionRequestError, condition_of
 from controlnext.ui import shared
-from controlnext.ui.image.conditions import ConditionError, make_condition, map_resolution
+from controlnext.ui.image.conditions import open_condition
 from controlnext.ui.image.controls import SentControl
 from controlnext.ui.image.events import LIVE, RUN
 from controlnext.ui.image.result import facts
@@ -87,7 +88,7 @@ class Endpoints:
     ) -> Image.Image:
         """Turn a picture into a condition picture: edges, depth, pose or segmentation, with the annotator's settings."""
         with spoken(page=False):
-            return make_condition(
+            return open_condition(
                 self.studio.annotators, _required(image), annotator, resolution, settings
             ).annotation.image
 
@@ -125,7 +126,9 @@ class Endpoints:
         """
         with spoken(page=False):
             if settings is not None and not isinstance(settings, dict):
-                raise ConditionError(f"settings is an object with names and values, or null; got {settings!r:.80}.")
+                raise ConditionRequestError(
+                    f"settings is an object with names and values, or null; got {settings!r:.80}."
+                )
             settings = dict(settings or {})
             adapter = settings.pop("adapter", "") if annotator == READY_MADE else ""
             further = SentControl.read(controls)
@@ -153,13 +156,14 @@ class Endpoints:
                 strength=(DEFAULT_STRENGTH if strength is None else strength) if init_image else strength,
                 controls=[sent.values for sent in further],
             )
-            resolution = map_resolution(recipe.width, recipe.height)
-            path, as_given = _required(image), annotator == READY_MADE
+            path = _required(image)
             made = [
-                make_condition(self.studio.annotators, path, annotator, None if as_given else resolution, settings)
+                condition_of(
+                    self.studio.annotators, open_picture(self.studio.annotators, path), recipe.all_controls[0], recipe
+                )
             ]
             for sent, control in zip(further, recipe.controls, strict=True):
-                made.append(sent.made(self.studio.annotators, control, path, resolution))
+                made.append(sent.made(self.studio.annotators, control, path, recipe))
             inputs = Inputs(tuple(one.annotation for one in made), *start)
             *_, result = self.stream(recipe, inputs, threading.Event())
             return [shared.served(Path(path), self.pictures) for path in result.files], facts(result)
@@ -200,7 +204,7 @@ def publish(name: str, function: Callable, outputs: list[gr.components.Component
 
 def _required(path: str | None) -> str:
     if path is None:
-        raise ConditionError("There is no picture; send one as `image`.")
+        raise ConditionRequestError("There is no picture; send one as `image`.")
     return path
 
 

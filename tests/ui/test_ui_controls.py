@@ -14,8 +14,8 @@ from tab_values import PAGE, applied, data_of
 from ui_fakes import FakeAnnotators, FakeStudio
 
 from controlnext.recipes.png import read_inputs, read_png
+from controlnext.studio.conditions import ConditionRequestError
 from controlnext.ui.api import Endpoints
-from controlnext.ui.image.conditions import ConditionError
 from controlnext.ui.image.controls import OFF, ROWS, SentControl
 from controlnext.ui.image.curve import curve_svg
 from controlnext.ui.image.restore import Restore
@@ -89,7 +89,7 @@ def test_a_row_beside_a_ready_made_map_says_that_it_needs_a_picture(events, pict
     with pytest.raises(gr.Error, match="third control needs a picture of its own"):
         list(events.run(data, PAGE))
     assert events.further.condition(row, with_row(data, row, picture=str(other))) is not None
-    with pytest.raises(ConditionError, match="ready-made map is missing"):
+    with pytest.raises(ConditionRequestError, match="ready-made map is missing"):
         events.further.condition(row, with_row(data, row, ready_map=True))
 
 
@@ -249,7 +249,7 @@ def test_bad_values_give_one_sentence(tmp_path, picture, values, words):
 
 
 def test_a_file_on_the_server_cannot_be_named_by_a_client():
-    with pytest.raises(ConditionError, match="image of a control is a file"):
+    with pytest.raises(ConditionRequestError, match="image of a control is a file"):
         SentControl.read([{"annotator": "depth", "image": {"path": "/etc/passwd"}}])
     sent = {"path": "a.png", "meta": {"_type": "gradio.FileData"}}
     assert SentControl.read([{"annotator": "depth", "image": sent}])[0].path == "a.png"

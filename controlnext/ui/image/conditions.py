@@ -1,80 +1,33 @@
-"""From an upload to its condition: the annotators' settings as widgets, and the one function that makes a condition."""
+"""Conditions on the page: the settings of an annotator as widgets, and the condition of an upload."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from controlnext.errors import ControlNeXtError
 from controlnext.recipes.kinds import AUTO
+from controlnext.studio.conditions import TimedCondition, make_condition
 from controlnext.ui.shared import note_html, open_picture, served_by_html
 
 if TYPE_CHECKING:
-    from annotators.base import Annotation, Setting
+    from annotators.base import Setting
     from controlnext.studio.protocols import Annotators
 
-SMALLEST_MAP, LARGEST_MAP = 256, 1024
-"""Shortest side of a condition in pixels."""
 
-
-def map_resolution(width: int, height: int) -> int:
-    """Return the resolution of the condition for pictures of a size: lines as dense as the adapter has learned them."""
-    return min(max(min(width, height), SMALLEST_MAP), LARGEST_MAP)
-
-
-class ConditionError(ControlNeXtError):
-    """A request for a condition that no annotator can serve."""
-
-
-@dataclass(frozen=True)
-class Made:
-    """A condition, and how it came about.
-
-    Attributes:
-        annotation: The picture, the backend that made it, the note about it, and its data.
-        milliseconds: Time it took, with the reading of the upload.
-        label: What people call the backend that made it.
-    """
-
-    annotation: Annotation
-    milliseconds: float
-    label: str
-
-    def html(self) -> str:
-        """Return the lines shown under the condition."""
-        made = self.annotation
-        return served_by_html(self.label, self.milliseconds, made.image.size) + note_html(made.note, "warn")
-
-
-def make_condition(
+def open_condition(
     annotators: Annotators, path: str, name: str, resolution: int | None, settings: Mapping[str, Any] | None
-) -> Made:
-    """Return the condition of the upload at `path`.
+) -> TimedCondition:
+    """Make the condition of the upload at `path`; the rest as `make_condition` takes it."""
+    return make_condition(annotators, open_picture(annotators, path), name, resolution, settings)
 
-    Args:
-        annotators: The studio's.
-        path: File of the upload, in any format and condition.
-        name: Key of `ANNOTATORS`.
-        resolution: Length of the condition's side as `annotate` understands it, in pixels; `None` keeps the upload's size.
-        settings: Values of the annotator's settings by name, and `backend`; what is missing has its default.
 
-    Raises:
-        AnnotatorError: The upload, the annotator or a setting is not usable; the text says why.
-        ConditionError: `settings` is no mapping.
-    """
-    if settings is not None and not isinstance(settings, Mapping):
-        raise ConditionError(
-            f'The settings of an annotator are pairs of name and value, such as {{"low": 80}}; got {settings!r:.80}.'
-        )
-    begun = time.perf_counter()
-    annotation = annotators.annotate(name, open_picture(annotators, path), resolution=resolution, **(settings or {}))
-    milliseconds = 1000 * (time.perf_counter() - begun)
-    labels = {row["name"]: row["label"] for row in annotators.describe(name)["backends"]}
-    return Made(annotation, milliseconds, labels.get(annotation.backend, annotation.backend))
+def condition_html(made: TimedCondition) -> str:
+    """Return the lines shown under a condition."""
+    annotation = made.annotation
+    return served_by_html(made.label, made.milliseconds, annotation.image.size) + note_html(annotation.note, "warn")
 
 
 @dataclass(frozen=True)

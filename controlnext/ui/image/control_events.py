@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from controlnext.ui.image.conditions import ConditionError, Made
+from controlnext.studio.conditions import ConditionRequestError, TimedCondition
+from controlnext.ui.image.conditions import condition_html
 from controlnext.ui.image.controls import OFF, ORDINALS, ControlRow
 from controlnext.ui.image.curve import curve_svg
 from controlnext.ui.shared import PRIVATE, Data, Updates, spoken
@@ -49,20 +50,20 @@ class ControlEvents:
         curve = [tab.gamma_curve, tab.gamma, tab.control_start, tab.control_end]
         gr.on([part.change for part in curve], curve_svg, curve, tab.curve, queue=False, **PRIVATE)
 
-    def condition(self, row: ControlRow, data: Data) -> Made:
+    def condition(self, row: ControlRow, data: Data) -> TimedCondition:
         """Return the condition of a row that is in use.
 
         Raises:
-            ConditionError: There is no picture to take it from.
+            ConditionRequestError: There is no picture to take it from.
         """
         tab = self.tab
         if data[tab.picture] is None:
-            raise ConditionError("Further controls need a first one; drop its picture in above.")
+            raise ConditionRequestError("Further controls need a first one; drop its picture in above.")
         made = row.made(
             self.studio.annotators, data, None if data[tab.ready_map] else data[tab.picture], data[tab.resolution]
         )
         if made is None:
-            raise ConditionError(
+            raise ConditionRequestError(
                 f"The {ORDINALS[row.number].lower()} control needs a picture of its own, since the first one's is a "
                 "ready-made map."
             )
@@ -78,7 +79,7 @@ class ControlEvents:
                 made = self.condition(row, data)
         except gr.Error as error:
             return nothing | {row.served: f"<p class='cnx-note warn'>{error.message}</p>"}
-        return {row.condition: made.annotation.image, row.served: made.html()}
+        return {row.condition: made.annotation.image, row.served: condition_html(made)}
 
     def add(self, data: Data) -> Updates:
         """Show the next row with the first kind that is not in use."""

@@ -10,11 +10,12 @@ import gradio as gr
 
 from controlnext.recipes.kinds import READY_MADE
 from controlnext.recipes.recipe import MAX_CONTROLS
-from controlnext.ui.image.conditions import ConditionError, Made, make_condition
-from controlnext.ui.shared import Data, picture_input
+from controlnext.studio.conditions import ConditionRequestError, TimedCondition, condition_of
+from controlnext.ui.image.conditions import open_condition
+from controlnext.ui.shared import Data, open_picture, picture_input
 
 if TYPE_CHECKING:
-    from controlnext.recipes.recipe import ControlUse
+    from controlnext.recipes.recipe import ControlUse, Recipe
     from controlnext.studio.protocols import Annotators
 
 OFF = "off"
@@ -51,8 +52,8 @@ class ControlRow:
         """Tell whether the row is there."""
         return data[self.kind] not in (None, OFF)
 
-    def values(self, data: Data) -> dict[str, Any]:
-        """Return the row's part of a recipe."""
+    def values(self, data: Data, resolution: int | None = None) -> dict[str, Any]:
+        """Return the row's part of a recipe, with the resolution of its condition where one was chosen."""
         ready, kind = data[self.ready_map], data[self.kind]
         return {
             "annotator": READY_MADE if ready else kind,
@@ -60,9 +61,10 @@ class ControlRow:
             "gamma": data[self.gamma],
             "control_start": data[self.start],
             "control_end": data[self.end],
+            "resolution": None if ready else resolution,
         }
 
-    def made(self, annotators: Annotators, data: Data, shared: str | None, resolution: int) -> Made | None:
+    def made(self, annotators: Annotators, data: Data, shared: str | None, resolution: int) -> TimedCondition | None:
         """Return the row's condition, or `None` when there is no picture for it.
 
         Args:
@@ -73,18 +75,16 @@ class ControlRow:
             resolution: Side of the condition in pixels.
 
         Raises:
-            ConditionError: A ready-made map without a picture of the row's own.
+            ConditionRequestError: A ready-made map without a picture of the row's own.
         """
         own, ready = data[self.picture], data[self.ready_map]
         if ready and own is None:
-            raise ConditionError(
+            raise ConditionRequestError(
                 f"The {ORDINALS[self.number].lower()} control's ready-made map is missing; drop it in."
             )
         if (path := own or shared) is None:
             return None
-        return make_condition(
-            annotators, path, READY_MADE if ready else data[self.kind], None if ready else resolution, {}
-        )
+        return open_condition(annotators, path, READY_MADE if ready else data[self.kind], resolution, {})
 
     def updates(self, control: ControlUse | None, condition: Any) -> dict[gr.components.Component, Any]:  # noqa: ANN401 - a picture
         """Return the values that show a restored control, or hide the row."""
@@ -170,12 +170,12 @@ class SentControl:
         """Take apart what was sent as `controls`.
 
         Raises:
-            ConditionError: It is no list of objects, or an image in it is no file.
+            ConditionRequestError: It is no list of objects, or an image in it is no file.
         """
         if value is None:
             return []
         if not isinstance(value, list) or not all(isinstance(one, Mapping) for one in value):
-            raise ConditionError(
+            raise ConditionRequestError(
                 'controls is a list of objects such as {"annotator": "depth", "gamma": 0.5}, or null; got '
                 f"{value!r:.80}."
             )
@@ -186,7 +186,7 @@ class SentControl:
         values = dict(one)
         image, settings = values.pop("image", None), values.pop("settings", None) or {}
         if not isinstance(settings, Mapping):
-            raise ConditionError(
+            raise ConditionRequestError(
                 f"The settings of a control are an object with names and values; got {settings!r:.80}."
             )
         settings = dict(settings)
@@ -195,18 +195,11 @@ class SentControl:
         # Gradio has checked that such an object names an upload, and nothing else on this disk.
         sent = isinstance(image, Mapping) and (image.get("meta") or {}).get("_type") == "gradio.FileData"
         if image is not None and not sent:
-            raise ConditionError(
+            raise ConditionRequestError(
                 f"The image of a control is a file, sent like `image` itself (handle_file in Python); got {image!r:.80}."
             )
         return cls(values | {"annotator_settings": settings}, image["path"] if sent else None)
 
-    def made(self, annotators: Annotators, control: ControlUse, shared: str, resolution: int) -> Made:
+    def made(self, annotators: Annotators, control: ControlUse, shared: str, recipe: Recipe) -> TimedCondition:
         """Return the condition of this control, which `control` is in the recipe."""
-        ready = control.annotator == READY_MADE
-        return make_condition(
-            annotators,
-            self.path or shared,
-            control.annotator,
-            None if ready else resolution,
-            control.annotator_settings,
-        )
+        return condition_of(annotators, open_picture(annotators, self.path or shared), control, recipe)

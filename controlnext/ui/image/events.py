@@ -15,8 +15,9 @@ import gradio as gr
 from controlnext.progress import Progress
 from controlnext.recipes.inputs import Inputs
 from controlnext.recipes.kinds import READY_MADE
+from controlnext.studio.conditions import TimedCondition, chosen_resolution, map_resolution
 from controlnext.ui import shared
-from controlnext.ui.image.conditions import Made, make_condition, map_resolution
+from controlnext.ui.image.conditions import condition_html, open_condition
 from controlnext.ui.image.control_events import ControlEvents
 from controlnext.ui.image.loras import NO_LORA
 from controlnext.ui.image.result import facts, summary_html
@@ -101,14 +102,13 @@ class ImageEvents:
 
     # The condition
 
-    def condition(self, data: Data) -> Made | None:
+    def condition(self, data: Data) -> TimedCondition | None:
         """Return the condition for what the page shows, or `None` when there is no picture."""
         tab = self.tab
         if (path := data[tab.picture]) is None:
             return None
         name = READY_MADE if data[tab.ready_map] else self._made_by(data[tab.annotator])
-        resolution = None if name == READY_MADE else data[tab.resolution]
-        return make_condition(self.studio.annotators, path, name, resolution, tab.panels[name].values(data))
+        return open_condition(self.studio.annotators, path, name, data[tab.resolution], tab.panels[name].values(data))
 
     def show_condition(self, data: Data) -> Iterator[Updates]:
         """Show the condition as it is now; a failure clears it, so that no stale one stays beside its sentence."""
@@ -125,7 +125,7 @@ class ImageEvents:
         if made is None:
             yield {tab.condition: None, tab.served: ""}
         else:
-            yield {tab.condition: made.annotation.image, tab.served: made.html()}
+            yield {tab.condition: made.annotation.image, tab.served: condition_html(made)}
 
     def choose_annotator(self, name: str, ready_map: bool) -> list[Any]:
         """Show the settings of the chosen annotator alone."""
@@ -191,6 +191,7 @@ class ImageEvents:
         like = path or tab.start.picture(data)
         picture = open_picture(self.studio.annotators, like).size if like and data[tab.shape] == PICTURE else None
         width, height = size_of(data[tab.shape], self._row(data[tab.model])["sizes"], picture)
+        resolution = chosen_resolution(data[tab.resolution], (width, height))
         kind = data[tab.annotator]
         # Without a picture the words are alone.
         as_given = data[tab.ready_map] or not path or self._made_by(kind) == READY_MADE
@@ -219,7 +220,8 @@ class ImageEvents:
             ],
             annotator_settings=settings,
             gamma_curve=data[tab.gamma_curve] or "",
-            controls=[row.values(data) for row in tab.controls if row.used(data)],
+            controls=[row.values(data, resolution) for row in tab.controls if row.used(data)],
+            resolution=None if as_given else resolution,
             **tab.start.values(data),
         )
 
@@ -227,7 +229,7 @@ class ImageEvents:
         """Return all pictures that a run with this page's recipe takes.
 
         Raises:
-            ConditionError: A further control has no picture to take its condition from.
+            ConditionRequestError: A further control has no picture to take its condition from.
         """
         tab = self.tab
         made = [self.condition(data), *(self.further.condition(row, data) for row in tab.controls if row.used(data))]

@@ -12,12 +12,10 @@ from controlnext.method.gamma import EXAMPLES
 from controlnext.recipes.kinds import KINDS, READY_MADE, kind_of
 from controlnext.recipes.limits import LIMITS
 from controlnext.recipes.schedulers import SCHEDULERS
+from controlnext.studio.conditions import map_resolution
 from controlnext.ui.examples import example_pictures
 from controlnext.ui.image.conditions import (
-    LARGEST_MAP,
-    SMALLEST_MAP,
     SettingsPanel,
-    map_resolution,
     settings_panel,
 )
 from controlnext.ui.image.controls import ControlRow, control_rows
@@ -182,8 +180,6 @@ def _left(annotators: Annotators, map_size: int) -> dict[str, Any]:
     }
     with gr.Row(elem_classes="cnx-settings"):
         resolution = gr.Slider(
-            SMALLEST_MAP,
-            LARGEST_MAP,
             value=map_size,
             step=64,
             label="Map size (px)",

@@ -12,9 +12,9 @@ import gradio as gr
 
 from controlnext.animation.choice import choice_of
 from controlnext.recipes.video_recipe import VideoRecipe
+from controlnext.studio.conditions import ConditionRequestError
 from controlnext.ui import shared
 from controlnext.ui.api import publish
-from controlnext.ui.image.conditions import ConditionError
 from controlnext.ui.image.events import RUN
 from controlnext.ui.shared import open_picture, spoken
 from controlnext.ui.worker import VideoOrder, VideoStream
@@ -103,5 +103,5 @@ class VideoEndpoints:
 
 def _required(path: str | None, what: str, name: str) -> str:
     if path is None:
-        raise ConditionError(f"There is no {what}; send one as `{name}`.")
+        raise ConditionRequestError(f"There is no {what}; send one as `{name}`.")
     return path
