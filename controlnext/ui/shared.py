@@ -107,6 +107,11 @@ def served(path: Path, component: gr.components.Component) -> str:
     return processing_utils.save_file_to_cache(path, component.GRADIO_CACHE)
 
 
+def served_text(text: str, name: str, component: gr.components.Component) -> str:
+    """Return a file of Gradio's cache with a text in it, for a visitor to save."""
+    return processing_utils.save_bytes_to_cache(text.encode(), name, component.GRADIO_CACHE)
+
+
 def heading(number: int, text: str, hint: str = "") -> gr.HTML:
     """Return the heading of a column."""
     small = f"<small>{escape(hint)}</small>" if hint else ""

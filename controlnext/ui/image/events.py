@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import random
-import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -25,7 +23,7 @@ from controlnext.ui.image.start_picture import Painted, start_images
 from controlnext.ui.image.tab import OWN_SAMPLER, SEED_MAXIMUM, ImageTab, gamma_info, kind_choices
 from controlnext.ui.models import model_choices, model_info
 from controlnext.ui.panel import RunPanel
-from controlnext.ui.shared import PRIVATE, Data, Updates, note_html, open_picture, spoken, waiting_html
+from controlnext.ui.shared import PRIVATE, Data, Updates, note_html, open_picture, served_text, spoken, waiting_html
 from controlnext.ui.sizes import PICTURE, named, size_choices, size_of
 from controlnext.ui.worker import Runs, Stream
 
@@ -284,13 +282,11 @@ class ImageEvents:
             tab.recipe: facts(result),
             tab.seed: result.recipe.seed,
             tab.save_picture: gr.update(value=files[0], interactive=True),
-            tab.save_recipe: gr.update(value=_recipe_file(result), interactive=True),
+            tab.save_recipe: gr.update(value=_recipe_file(result, tab.save_recipe), interactive=True),
             tab.files: files,
         }
 
 
-def _recipe_file(result: Result) -> str:
-    folder = Path(tempfile.mkdtemp(prefix="recipe-"))
-    path = folder / f"{result.files[0].stem}.json"
-    path.write_text(json.dumps(facts(result), ensure_ascii=False, indent=2), encoding="utf-8")
-    return str(path)
+def _recipe_file(result: Result, button: gr.DownloadButton) -> str:
+    text = json.dumps(facts(result), ensure_ascii=False, indent=2)
+    return served_text(text, f"{result.files[0].stem}.json", button)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from controlnext.training.config import TrainingError
-from controlnext.ui.shared import PRIVATE, Updates, note_html, spoken
+from controlnext.ui.shared import PRIVATE, Updates, note_html, served, spoken
 
 if TYPE_CHECKING:
     from controlnext.studio.studio import Studio
@@ -78,16 +78,17 @@ class UseEvents:
         """Put the adapter's folder into one file."""
         with spoken():
             run = self._finished(name)
-            path = Path(tempfile.mkdtemp(prefix="adapter-")) / f"{name}.zip"
             try:
-                with zipfile.ZipFile(path, "w") as file:  # not compressed: weights hardly get smaller
-                    for part in sorted(run.adapter.iterdir()):
-                        file.write(part, f"{name}/{part.name}")
+                with tempfile.TemporaryDirectory(prefix="adapter-") as folder:
+                    path = Path(folder) / f"{name}.zip"
+                    with zipfile.ZipFile(path, "w") as file:  # not compressed: weights hardly get smaller
+                        for part in sorted(run.adapter.iterdir()):
+                            file.write(part, f"{name}/{part.name}")
+                    return served(path, self.tab.pack)
             except OSError as error:
                 raise TrainingError(
                     f"The adapter cannot be packed ({error.strerror or error}): it lies in the training's folder {name}."
                 ) from error
-        return str(path)
 
     def _finished(self, name: str) -> RunFolder:
         run = self.trainings.run(name)

@@ -17,6 +17,7 @@ from gradio import processing_utils
 from gradio.utils import get_upload_folder
 
 from controlnext.errors import ControlNeXtError
+from controlnext.scratch import touch
 
 DEPTH = 32
 """Objects and lists inside of each other that are read."""
@@ -63,6 +64,7 @@ def uploaded(path: object) -> Path:
             raise UploadError(REFUSED)
     except (OSError, ValueError, RuntimeError) as error:  # not inside, a name that is none, a circle of links
         raise UploadError(REFUSED) from error
+    touch(real.parent)  # what is used stays in the next sweep
     return real
 
 

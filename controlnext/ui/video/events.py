@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-import tempfile
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -17,7 +15,7 @@ from controlnext.ui.image.events import RUN as QUEUE
 from controlnext.ui.image.tab import SEED_MAXIMUM
 from controlnext.ui.models import model_choices, model_info
 from controlnext.ui.panel import RunPanel
-from controlnext.ui.shared import PRIVATE, Data, Updates, note_html, spoken, waiting_html
+from controlnext.ui.shared import PRIVATE, Data, Updates, note_html, served_text, spoken, waiting_html
 from controlnext.ui.video.fit import FitEvents
 from controlnext.ui.video.parts import video_summary_html
 from controlnext.ui.video.tab import LIKE_REFERENCE, RUN, VIEWS, VideoTab, pose_strength_info, video_sizes
@@ -186,12 +184,10 @@ class VideoEvents:
             tab.recipe: facts,
             tab.seed: result.recipe.seed,
             tab.save_video: gr.update(value=files["file"], interactive=True),
-            tab.save_recipe: gr.update(value=_recipe_file(result.file.stem, facts), interactive=True),
+            tab.save_recipe: gr.update(value=_recipe_file(result.file.stem, facts, tab.save_recipe), interactive=True),
             tab.files: files,
         }
 
 
-def _recipe_file(stem: str, facts: Mapping[str, Any]) -> str:
-    path = Path(tempfile.mkdtemp(prefix="recipe-")) / f"{stem}.json"
-    path.write_text(json.dumps(facts, ensure_ascii=False, indent=2), encoding="utf-8")
-    return str(path)
+def _recipe_file(stem: str, facts: Mapping[str, Any], button: gr.DownloadButton) -> str:
+    return served_text(json.dumps(facts, ensure_ascii=False, indent=2), f"{stem}.json", button)

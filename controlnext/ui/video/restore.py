@@ -140,9 +140,10 @@ class VideoRestore:
             tab.person: gr.update(value=recipe.person, choices=[(str(n + 1), n) for n in range(recipe.person + 1)]),
         }  # fmt: skip
         if reference is not None:
-            file = Path(tempfile.mkdtemp(prefix="character-")) / "character.png"
-            reference.save(file)
-            updates[tab.reference] = served(file, tab.reference)
+            with tempfile.TemporaryDirectory(prefix="character-") as folder:
+                file = Path(folder) / "character.png"
+                reference.save(file)
+                updates[tab.reference] = served(file, tab.reference)
         updates |= self._model(recipe)
         gr.Info("The settings are back as they were when this video was made.", title="Restored", duration=5)
         return Restored(updates, clip, digest, start, end)
