@@ -6,10 +6,12 @@ The page is up before torch is imported: the model loads in the background.
 from __future__ import annotations
 
 import argparse
+import atexit
 import logging
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -17,6 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from controlnext.cli.options import LORAS, OUTPUTS
+from controlnext.cli.sharing import Sharing, read_auth
+from controlnext.errors import ControlNeXtError
+from controlnext.scratch import Sweeper, own_scratch
 
 if TYPE_CHECKING:
     from controlnext.studio.studio import Studio
@@ -24,6 +29,12 @@ if TYPE_CHECKING:
     from controlnext.ui import Page
 
 ON_ZERO_GPU = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "true", "t")
+
+TERMINATED = 128 + signal.SIGTERM
+"""Exit status after a SIGTERM, as shells report it."""
+
+ENDING_SECONDS = 10
+"""Seconds that what is at work gets to end."""
 
 logger = logging.getLogger("controlnext")
 
@@ -47,6 +58,16 @@ def add_options(parser: argparse.ArgumentParser, home: Path) -> None:
     )
     parser.add_argument(
         "--loras", type=Path, action="append", default=[], metavar="DIR", help="one more folder of LoRAs (repeatable)"
+    )
+    parser.add_argument(
+        "--auth", action="append", default=[], metavar="USER:PASSWORD",
+        help="ask for this name and password (repeatable; also lines of the variable CONTROLNEXT_AUTH)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--allow-training", action="store_true", help="let visitors from elsewhere start, see and stop trainings"
+    )
+    parser.add_argument(
+        "--allow-uploads", action="store_true", help="let visitors from elsewhere add LoRAs to the library"
     )
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps ... (default: the best there is)")
     parser.add_argument("--threads", type=int, help="processor threads for the model (default: the studio's choice)")
@@ -77,18 +98,40 @@ def make_studio(chosen: argparse.Namespace) -> Studio:
     )
 
 
-def served_here_alone(chosen: argparse.Namespace) -> bool:
-    """Whether only this machine reaches the page; then it may name folders of the disk."""
-    host = chosen.host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
-    public = chosen.share or os.environ.get("GRADIO_SHARE", "").lower() == "true" or "SPACE_ID" in os.environ
-    return host in ("127.0.0.1", "localhost", "::1") and not public
+def sharing_of(chosen: argparse.Namespace) -> Sharing:
+    """Return who reaches the page, and what strangers may do there."""
+    return Sharing(
+        host=chosen.host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1",
+        public=chosen.share or os.environ.get("GRADIO_SHARE", "").lower() == "true" or "SPACE_ID" in os.environ,
+        password=bool(passwords(chosen)),
+        training=chosen.allow_training,
+        uploads=chosen.allow_uploads,
+    )
+
+
+def passwords(chosen: argparse.Namespace) -> list[tuple[str, str]] | None:
+    """Return the names and passwords that are asked for; None where there are none."""
+    return read_auth([*chosen.auth, *os.environ.get("CONTROLNEXT_AUTH", "").splitlines()])
+
+
+def own_temporary_folder() -> Sweeper:
+    """Put all temporary files, Gradio's uploads too, into a folder of this process; return what sweeps it."""
+    scratch = own_scratch()
+    uploads, drafts = scratch / "uploads", scratch / "drafts"
+    uploads = Path(os.environ.setdefault("GRADIO_TEMP_DIR", str(uploads)))
+    for folder in (uploads, drafts):
+        folder.mkdir(parents=True, exist_ok=True)
+    tempfile.tempdir = str(drafts)
+    return Sweeper([uploads])
 
 
 def make_trainings(chosen: argparse.Namespace) -> Trainings | None:
-    """Return the trainings of this app; None where a GPU is borrowed for seconds only."""
+    """Return the trainings of this app; None where strangers may not start any, or a GPU is borrowed for seconds only."""
     from controlnext.training.runs.runs import Trainings
 
-    return None if ON_ZERO_GPU else Trainings(chosen.output_dir / "training", device=chosen.device)
+    if ON_ZERO_GPU or not sharing_of(chosen).may_train:
+        return None
+    return Trainings(chosen.output_dir / "training", device=chosen.device)
 
 
 def warm_up(studio: Studio) -> None:
@@ -111,25 +154,32 @@ def launch(chosen: argparse.Namespace, *, block: bool = True) -> tuple[Page, Stu
     """
     begun = time.perf_counter()
     from controlnext.ui import build_ui, launch_options
+    from controlnext.ui.worker import WORK
     from controlnext.ui.zero_gpu import borrowed_streams
 
+    sharing = sharing_of(chosen)
     studio = make_studio(chosen)
     streams = borrowed_streams(studio) if ON_ZERO_GPU else {}  # imports `spaces`, which must come before torch
     if ON_ZERO_GPU:
         warm_up(studio)  # a Space has its models in memory before it forks its GPU workers
-    page = build_ui(studio, **streams, trainings=make_trainings(chosen), local=served_here_alone(chosen))
+    page = build_ui(
+        studio, **streams, trainings=make_trainings(chosen), local=sharing.here_alone, uploads=sharing.may_upload
+    )
     page.queue(max_size=64)
     page.launch(
         server_name=chosen.host,
         server_port=chosen.port,
         share=chosen.share,
         inbrowser=chosen.open,
+        auth=passwords(chosen),
         prevent_thread_lock=True,
         **launch_options(),
     )
     logger.info("Page ready after %.1f s.", time.perf_counter() - begun)
+    if sentence := sharing.sentence():
+        logger.warning("%s", sentence)
     if not ON_ZERO_GPU:
-        threading.Thread(target=warm_up, args=(studio,), name="warm-up", daemon=True).start()
+        WORK.start(lambda: warm_up(studio), threading.Event(), "warm-up")
     if block:
         page.block_thread()
     return page, studio
@@ -141,10 +191,36 @@ def run(chosen: argparse.Namespace) -> int:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logger.setLevel(logging.INFO)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an orderly end, which lets a training save
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # an orderly end, which lets a training save
+    status = 0
     try:
+        sharing_of(chosen)  # what is wrong with the options is said before anything is made
+        own_temporary_folder().start()
         launch(chosen)
-    except OSError as error:  # the port is taken
-        logger.error("The page cannot be served: %s", error)
-        return 1
-    return 0
+    except ControlNeXtError as error:
+        logger.error("%s", error)
+        status = 1
+    except OSError as error:
+        logger.debug("The page was not served: %s", error)
+        where = f"port {chosen.port}" if chosen.port else "any port from 7860 on"
+        logger.error(
+            "The page cannot be served at %s of %s: it is taken, or the address is not one of this machine. Choose another --port "
+            "or --host.", where, chosen.host or "this machine",
+        )  # fmt: skip
+        status = 1
+    except SystemExit as ended:
+        status = ended.code if isinstance(ended.code, int) else 1
+    finally:
+        _end_work(status)
+    return status
+
+
+def _end_work(status: int) -> None:
+    """Let what is at work end; where a step takes longer, end the process before torch is torn down under it."""
+    from controlnext.ui.worker import WORK
+
+    if not WORK.end(ENDING_SECONDS):
+        atexit._run_exitfuncs()
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(status)

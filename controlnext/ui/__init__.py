@@ -19,7 +19,7 @@ from controlnext.ui.shared import note_html
 from controlnext.ui.status import build_status_tab
 from controlnext.ui.theme import TITLE, launch_options
 from controlnext.ui.train.events import TrainEvents
-from controlnext.ui.train.tab import ELSEWHERE, build_train_tab
+from controlnext.ui.train.tab import ELSEWHERE, NOT_HERE, build_train_tab
 from controlnext.ui.train.use import UseEvents
 from controlnext.ui.trust.page import StudioPage
 from controlnext.ui.video.api import VideoEndpoints
@@ -46,6 +46,7 @@ def build_ui(
     video_stream: VideoStream | None = None,
     trainings: Trainings | None = None,
     local: bool = False,
+    uploads: bool = True,
 ) -> Page:
     """Return the page, ready to be launched with `launch_options()`.
 
@@ -55,6 +56,7 @@ def build_ui(
         video_stream: Makes videos in another way, likewise.
         trainings: Where trainings are and what starts them; without it the train tab says where training can be done.
         local: The page is served to this machine alone, so that a person may name folders of its disk.
+        uploads: Visitors may add LoRAs to the library.
     """
     stream, video_stream = stream or stream_of(studio), video_stream or video_stream_of(studio)
     with StudioPage(title=TITLE, analytics_enabled=False, fill_width=True) as page:
@@ -65,7 +67,7 @@ def build_ui(
                 image = ImageEvents(tab, studio, stream)
                 image.wire()
                 Restore(tab, studio, example_prompts()).wire()
-                LoraEvents(tab, studio).wire()
+                LoraEvents(tab, studio).wire(uploads=uploads)
             with gr.Tab("Video", id="video"):
                 try:
                     build_video(studio, video_stream)
@@ -73,7 +75,7 @@ def build_ui(
                     gr.HTML(note_html(str(error)))
             with gr.Tab("Train", id="train") as train:
                 if trainings is None:
-                    gr.Markdown(ELSEWHERE, elem_id="cnx-train-elsewhere")
+                    gr.Markdown(ELSEWHERE if local else NOT_HERE, elem_id="cnx-train-elsewhere")
                 else:
                     tab = build_train_tab(studio, local=local)
                     TrainEvents(tab, studio, trainings).wire(page, train)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -90,6 +91,48 @@ class Runs:
                 del self._cancels[page]
 
 
+class Work:
+    """The threads that are at work, so that the app can end them before it ends itself.
+
+    A process that ends while such a thread is inside of torch is aborted.
+    """
+
+    def __init__(self) -> None:
+        """Start with nothing at work."""
+        self._lock = threading.Lock()
+        self._threads: dict[threading.Thread, threading.Event] = {}
+
+    def start(self, work: Callable[[], None], cancel: threading.Event, name: str = "generate") -> None:
+        """Run `work` in a daemon thread, which `cancel` asks to stop."""
+
+        def run() -> None:
+            try:
+                work()
+            finally:
+                with self._lock:
+                    self._threads.pop(threading.current_thread(), None)
+
+        thread = threading.Thread(target=run, name=name, daemon=True)
+        with self._lock:
+            self._threads[thread] = cancel
+        thread.start()
+
+    def end(self, seconds: float) -> bool:
+        """Ask everything to stop and wait for it; return whether all has ended within `seconds`."""
+        until = time.monotonic() + seconds
+        with self._lock:
+            threads = dict(self._threads)
+        for cancel in threads.values():
+            cancel.set()
+        for thread in threads:
+            thread.join(max(0.0, until - time.monotonic()))
+        return not any(thread.is_alive() for thread in threads)
+
+
+WORK = Work()
+"""What is at work in this process."""
+
+
 def stream_of(studio: Studio) -> Stream:
     """Return the stream that runs recipes in a thread of this process."""
     return lambda recipe, condition, cancel: run_in_thread(studio, recipe, condition, cancel)
@@ -159,7 +202,7 @@ def in_thread(
         except BaseException as error:  # handed over whole to the reader, who raises it
             box.put(("error", error))
 
-    threading.Thread(target=work, name="generate", daemon=True).start()
+    WORK.start(work, cancel)
     try:
         yield from _read(box, cancel)
     except GeneratorExit:

@@ -199,7 +199,7 @@ def test_who_reaches_the_page_is_known_from_how_it_is_started(monkeypatch, optio
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert app.served_here_alone(app.options(options)) is local
+    assert app.sharing_of(app.options(options)).here_alone is local
 
 
 def test_metadata_names_only_what_was_uploaded_with_it(photos, tmp_path):

@@ -28,8 +28,12 @@ class LoraEvents:
         self.tab = tab
         self.studio = studio
 
-    def wire(self) -> None:
-        """Connect the components; must be called inside the `gr.Blocks` context of the tab."""
+    def wire(self, *, uploads: bool = True) -> None:
+        """Connect the components; must be called inside the `gr.Blocks` context of the tab.
+
+        Args:
+            uploads: Visitors may add files to the library; otherwise no event takes any.
+        """
         tab, area = self.tab, self.tab.lora_area
         names = [name for name, _ in area.rows]
         for (name, weight), note in zip(area.rows, area.notes, strict=True):
@@ -43,6 +47,9 @@ class LoraEvents:
                 **PRIVATE,
             )
         area.refresh.click(self.refresh, [tab.model, *names], [area.message, *names], **PRIVATE)
+        if not uploads:
+            area.upload.visible = False
+            return
         area.upload.upload(
             self.upload, [tab.model, area.upload, *names], [area.upload, area.message, *names], **PRIVATE
         )

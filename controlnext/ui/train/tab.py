@@ -24,6 +24,7 @@ ELSEWHERE = (
     "Training takes minutes to hours of one machine, so it needs one of your own: install the app there and use this tab, or "
     "run `python -m controlnext train presets/training/starter.yaml data.folder=photos output=runs/mine`."
 )
+NOT_HERE = f"Visitors start no trainings here: whoever runs this app allows it with `--allow-training`. {ELSEWHERE}"
 START = f"Add pictures: the first {SHOWN} appear here beside the conditions that will be learned."
 EMPTY = (
     "<div class='cnx-empty'><svg viewBox='0 0 64 64' fill='none' stroke='currentColor' stroke-width='2.5' stroke-linecap='round' "

@@ -12,11 +12,16 @@ from gradio.caching import CacheMissError
 from gradio.state_holder import SessionState
 
 from controlnext.errors import ControlNeXtError
+from controlnext.ui.trust.answers import handlers
 from controlnext.ui.trust.gate import let_in
 from controlnext.ui.trust.sentences import FAILED, brief, without_paths
+from controlnext.ui.trust.sessions import MOST_SESSIONS, forget_call, forget_closed
 from controlnext.ui.trust.values import check_kind, check_plain
 
 log = logging.getLogger(__name__)
+
+MOST_UPLOADED = 2 * 2**30
+"""Bytes of one uploaded file."""
 
 
 class RequestError(ControlNeXtError):
@@ -32,6 +37,13 @@ class StudioPage(gr.Blocks):
     def get_block_name(self) -> str:
         """Be to the page's scripts what `gr.Blocks` is."""
         return "blocks"
+
+    def launch(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - Gradio's
+        """Serve the page, as `gr.Blocks.launch` does, with bounds on what is kept and a sentence for what the server refuses."""
+        options.setdefault("app_kwargs", {"exception_handlers": handlers()})
+        options.setdefault("max_file_size", MOST_UPLOADED)
+        options.setdefault("state_session_capacity", MOST_SESSIONS)
+        return super().launch(*args, **options)
 
     async def preprocess_data(
         self,
@@ -82,6 +94,10 @@ class StudioPage(gr.Blocks):
         except Exception as error:
             log.exception("An error that no sentence was written for")
             raise _said(FAILED, function, title="A fault of the app") from error
+        finally:
+            if function.api_visibility == "public":
+                forget_call(self, options.get("session_hash"))
+            forget_closed(self)
 
     async def _checked(self, block_fn: BlockFunction, inputs: list[Any], state: Any) -> list[Any]:  # noqa: ANN401
         wanted = block_fn.inputs

@@ -1,0 +1,57 @@
+"""What Gradio remembers of visitors, kept within bounds.
+
+Gradio 6 keeps the whole configuration of the page for every session, 0.7 MB here, until there are 10,000; a call of the API
+without a session hash is a session of its own.
+"""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import gradio as gr
+    from gradio.queueing import Event
+
+MOST_SESSIONS = 128
+"""Open pages whose values the server remembers; the one used longest ago is forgotten."""
+
+CLOSED_SECONDS = 600
+"""How long the values of a closed page are kept, for a page that lost its connection and comes back."""
+
+MOST_NAMES = 2_000
+"""Entries of Gradio's lists of names, after which those that stand for nothing any more are taken out."""
+
+
+def forget_call(page: gr.Blocks, session: str | None) -> None:
+    """Forget the session of a call of the API: its endpoints remember nothing from call to call."""
+    holder = page.state_holder
+    if session is not None:
+        with holder.lock:
+            holder.session_data.pop(session, None)
+            holder.time_last_used.pop(session, None)
+
+
+def forget_closed(page: gr.Blocks) -> None:
+    """Forget pages that were closed a while ago, and names that stand for nothing."""
+    holder, now = page.state_holder, datetime.datetime.now()
+    for session, state in list(holder.session_data.items()):
+        used = holder.time_last_used.get(session, now)
+        if state.is_closed and (now - used).total_seconds() > CLOSED_SECONDS:
+            forget_call(page, session)
+    for session in set(holder.time_last_used) - set(holder.session_data):
+        holder.time_last_used.pop(session, None)
+    waiting = page._queue.pending_event_ids_session
+    if len(waiting) > MOST_NAMES:
+        for session in [session for session, events in list(waiting.items()) if not events]:
+            waiting.pop(session, None)
+    for names in page.temp_file_sets:  # for Gradio's own removal of files, which is not used here
+        if len(names) > MOST_NAMES:
+            names.clear()
+
+
+def is_gone(page: gr.Blocks, session: str | None) -> bool:
+    """Tell whether the visitor whose call is at work no longer listens."""
+    events: list[Event] = [event for job in page._queue.active_jobs if job for event in job]
+    mine = [event for event in events if event.session_hash == session]
+    return bool(mine) and not any(event.alive for event in mine)
