@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -203,18 +204,43 @@ def rooms() -> str:
     return markdown(("room", "holds"), rows)
 
 
-def layers() -> str:
-    """The layers of imports, lowest first, from the table that `.ci/house.py` checks."""
+def _house() -> ModuleType:
     spec = importlib.util.spec_from_file_location("house", ROOT / ".ci" / "house.py")
     house = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(house)
+    return house
+
+
+def rooms_map() -> str:
+    """The rooms as a diagram: an arrow for each room that another imports and reaches by no longer way."""
+    house = _house()
+    files = house.files()
+    below: dict[str, set[str]] = {room: set() for layer in house.LAYERS for room in layer}
+    for name in files:
+        if name not in house.GROUND_DOORS:
+            ours = house.imports_of(name, files) & files.keys()
+            below[house.room_of(name)] |= {house.room_of(other) for other in ours}
+    order = [room for layer in house.LAYERS for room in layer]
+    reached: dict[str, set[str]] = {}
+    lines = ["flowchart TB"]
+    for room in order:
+        direct = sorted(below[room] - {room}, key=order.index)
+        far = set().union(*(reached[other] for other in direct if other in reached))
+        reached[room] = far | set(direct)
+        lines += [f"    {room} --> {other}" for other in direct if other not in far]
+    return "```mermaid\n" + "\n".join(lines) + "\n```"
+
+
+def layers() -> str:
+    """The layers of imports, lowest first, from the table that `.ci/house.py` checks."""
+    house = _house()
     rows = ((str(number), ", ".join(f"`{room}`" for room in rooms)) for number, rooms in enumerate(house.LAYERS, 1))
     return markdown(("layer", "rooms"), rows)
 
 
 TABLES: dict[str, Callable[[], str]] = {
     table.__name__: table
-    for table in (presets, variants, annotators, endpoints, commands, benches, settings, rooms, layers)
+    for table in (presets, variants, annotators, endpoints, commands, benches, settings, rooms, rooms_map, layers)
 }
 
 

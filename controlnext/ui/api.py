@@ -38,8 +38,8 @@ SCHEMAS: Mapping[str, dict[str, Any]] = {
     "int": {"type": "integer"},
     "float": {"type": "number"},
     "bool": {"type": "boolean"},
-    "int | None": {"type": "integer", "additional_description": "null means the model's default"},
-    "float | None": {"type": "number", "additional_description": "null means the model's default"},
+    "int | None": {"type": "integer", "additional_description": "may be null, see above"},
+    "float | None": {"type": "number", "additional_description": "may be null, see above"},
     "dict | None": {
         "type": "object",
         "additional_description": "values of the annotator's settings by name, see /annotators; `backend` is one of them",
@@ -86,7 +86,10 @@ class Endpoints:
     def annotate(
         self, image: str, annotator: str = "canny", resolution: int | None = 512, settings: dict | None = None
     ) -> Image.Image:
-        """Turn a picture into a condition picture: edges, depth, pose or segmentation, with the annotator's settings."""
+        """Turn a picture into a condition picture: edges, depth, pose or segmentation, with the annotator's settings.
+
+        `resolution` is the shorter side in pixels; null keeps the picture's size.
+        """
         with spoken(page=False):
             return open_condition(
                 self.studio.annotators, _required(image), annotator, resolution, settings
