@@ -1,4 +1,4 @@
-"""`python -m controlnext animate REFERENCE CLIP`: a video of a picture that moves as somebody in a clip does."""
+"""`python -m controlnext animate REFERENCE CLIP`: animate the character of a picture by a clip."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _OPTIONS = (
     ("height", int, "pixels; 0 is the model's own for the reference's shape"),
     ("window", int, "frames that a video model draws at once"),
     ("overlap", int, "frames that two windows share"),
-    ("motion_bucket_id", int, "how much a video model is told to move"),
+    ("motion_bucket_id", int, "how much motion a video model is asked for"),
     ("noise_aug_strength", float, "noise on the reference"),
     ("shared_noise", float, "share of the starting noise that is the same in all frames"),
     ("reader", str, "what reads the poses: mediapipe, dwpose, starter, or drawing for ready-made pose frames"),
@@ -46,7 +46,7 @@ _SWITCHES = (
     ("hands", "read and draw hands"),
     ("face", "read and draw faces"),
     ("keep_sound", "keep the clip's sound"),
-    ("micro_conditioning", "tell a video model tempo, motion and noise; the released code does not"),
+    ("micro_conditioning", "pass tempo, motion and noise to a video model; the released code does not"),
 )
 
 
@@ -65,7 +65,7 @@ def add_parser(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the type
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=text)
     for name, text in _SWITCHES:
         parser.add_argument(f"--{name.replace('_', '-')}", action=argparse.BooleanOptionalAction, help=text)
-    parser.add_argument("--beside", action="store_true", help="also write it beside its poses and the clip")
+    parser.add_argument("--beside", action="store_true", help="also write it next to its poses and the clip")
     parser.add_argument("--poses", action="store_true", help="also write the poses alone, as a video and as JSON")
     parser.add_argument("--output", type=Path, default=OUTPUTS, help="folder for results (default: outputs)")
     parser.add_argument("--device", help="cuda, cuda:1, mps or cpu (default: the best there is)")

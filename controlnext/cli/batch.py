@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import annotators
 from annotators.base import AnnotatorError
 from controlnext.cli.options import add_picture_options, add_settings_option, given_values
-from controlnext.cli.pictures import Further, inputs_of, made_by
+from controlnext.cli.pictures import ExtraControl, inputs_of, made_by
 from controlnext.cli.terminal import UsageError, note, print_line, stoppable
 from controlnext.studio.batch import MAX_ERRORS, Ledger, Made, Summary, run_jobs
 from controlnext.studio.batch_jobs import BatchError, Job, read_jobs
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 _NOT_SHARED = {"version", "condition_sha256", "weights", "seed"}
 """What of a recipe does not hold for other pictures than the one it was made with; a seed has to be asked for."""
 _PATIENCE = timedelta(days=7)
-"""How long a process that is through waits for the others; they may be at work for a night."""
+"""How long a finished process waits for the others, which may run for hours."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where one of several processes stands.
+class ProcessRank:
+    """Rank and device of one of several processes.
 
     Attributes:
         rank: its number, from 0.
         world: how many there are.
         device: the device it is to use; None leaves it to the studio.
-        wait: returns once all are through, or another has died.
+        wait: returns once all have finished, or one has died.
     """
 
     rank: int = 0
@@ -49,7 +49,9 @@ class Place:
 
 def add_parser(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the type of its sub-parsers to itself
     """Add the command to the others."""
-    parser = commands.add_parser("batch", help="make pictures from a folder or a list, and go on where it was stopped")
+    parser = commands.add_parser(
+        "batch", help="make pictures from a folder or a list, and resume where it was stopped"
+    )
     parser.add_argument(
         "jobs", type=Path, metavar="JOBS", help="folder of pictures, or JSON lines: image, prompt, ..."
     )
@@ -133,7 +135,9 @@ def _maker(studio: Studio, cancel: threading.Event) -> Callable[[Job, int, Path]
             values["seed"] = seed  # drawn from the job itself, so that a repeated job makes the same picture
         try:
             recipe = studio.catalogue.resolve(model, annotator, **_without_place(values))
-            inputs = inputs_of(job.image, recipe, [Further(kind, image=path) for kind, path in job.further.items()])
+            inputs = inputs_of(
+                job.image, recipe, [ExtraControl(kind, image=path) for kind, path in job.further.items()]
+            )
         except AnnotatorError as error:
             raise BatchError(str(error)) from error
         studio.gallery = Gallery(folder)
@@ -155,14 +159,14 @@ def _without_place(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name not in ("version", "condition_sha256", "weights")}
 
 
-def _place(device: str | None) -> Place:
+def _place(device: str | None) -> ProcessRank:
     """Find out which of several processes this is; `accelerate launch` and `torchrun` say so in the environment."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
-        return Place()
+        return ProcessRank()
     import torch
     from accelerate import PartialState
 
-    # Said outright, as accelerate does not take a machine without a card for one of several CPU processes by itself.
+    # Explicit, since accelerate does not choose the CPU by itself for several processes on a machine without a GPU.
     on_cpu = device == "cpu" or not torch.cuda.is_available()
     state = PartialState(cpu=on_cpu, timeout=_PATIENCE)
 
@@ -173,10 +177,10 @@ def _place(device: str | None) -> Place:
             return
         torch.distributed.destroy_process_group()
 
-    return Place(state.process_index, state.num_processes, str(state.device), wait)
+    return ProcessRank(state.process_index, state.num_processes, str(state.device), wait)
 
 
-def _report(summary: Summary, ledger: Ledger, place: Place) -> None:
+def _report(summary: Summary, ledger: Ledger, place: ProcessRank) -> None:
     who = f"Process {place.rank + 1} of {place.world}: " if place.world > 1 else ""
     before = f", {summary.skipped} were done before" if summary.skipped else ""
     print_line(
@@ -187,4 +191,4 @@ def _report(summary: Summary, ledger: Ledger, place: Place) -> None:
     if summary.gave_up:
         note("Too many jobs failed, so it gave up; correct them, or allow more with --max-errors.")
     if summary.stopped:
-        note("Stopped; the same command goes on with what is left.")
+        note("Stopped; the same command resumes with what is left.")

@@ -1,4 +1,4 @@
-"""Pickled weight files as safetensors: read without running code, written with stock names and what kind they are."""
+"""Conversion of pickled weight files to safetensors, without running code in them."""
 
 from __future__ import annotations
 

@@ -112,8 +112,8 @@ def _print_result(result: Result, *, as_json: bool) -> None:
         }
         print_line(json.dumps(facts, indent=2, ensure_ascii=False))
         return
-    further = list(result.adherences.items())[1:]
+    others = list(result.adherences.items())[1:]
     for index, (path, seed, value) in enumerate(zip(result.files, result.seeds, result.adherence, strict=True)):
         follows = "" if value is None else f"  {result.adherence_name} {value:.2f}"
-        follows += "".join(f", {kind} {scores[index]:.2f}" for kind, scores in further if scores[index] is not None)
+        follows += "".join(f", {kind} {scores[index]:.2f}" for kind, scores in others if scores[index] is not None)
         print_line(f"{path}  seed {seed}{follows}")

@@ -1,4 +1,4 @@
-"""`python -m controlnext models` and `loras`: what there is, and what is missing."""
+"""`python -m controlnext models` and `loras`: list models and LoRAs with their states."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The LoRAs of a model as a table for people to read."""
+"""Text table of the LoRAs of a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the fields of a recipe that they give."""
+"""Options shared by several commands, and the recipe fields they set."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from controlnext.cli.pictures import Further, gamma_values
+from controlnext.cli.pictures import ExtraControl, gamma_values
 from controlnext.cli.terminal import UsageError
 
 OUTPUTS = Path("outputs")
@@ -26,7 +26,7 @@ RECIPE_OPTIONS = (
     ("height", int, "pixels; 0 is the model's own"),
     ("control_start", float, "fraction of the steps at which the control sets in"),
     ("control_end", float, "fraction of the steps at which it ends"),
-    ("strength", float, "share of a start picture that is drawn anew"),
+    ("strength", float, "share of a start picture that is redrawn"),
     ("scheduler", str, "sampler, instead of the model's own"),
     ("adapter", str, "kind of condition the picture is already, so that no annotator makes it"),
 )
@@ -41,8 +41,8 @@ def add_picture_options(parser: argparse.ArgumentParser) -> None:
     for name, kind, text in RECIPE_OPTIONS:
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=text)
     parser.add_argument(
-        "--control", action="append", type=Further.parse, metavar="KIND[:GAMMA][=IMAGE]", default=[],
-        help="a further control, of the same picture or its own; repeatable",
+        "--control", action="append", type=ExtraControl.parse, metavar="KIND[:GAMMA][=IMAGE]", default=[],
+        help="an additional control, of the same picture or its own; repeatable",
     )  # fmt: skip
     parser.add_argument("--lora", action="append", metavar="NAME[:WEIGHT]", help="repeatable")
     parser.add_argument("--lora-dir", action="append", type=Path, default=[], metavar="DIR", help="repeatable")

@@ -1,4 +1,4 @@
-"""Pictures and further controls on the command line: `--control`, `--init-image`, `--mask`, and gamma as a curve."""
+"""Options of pictures and additional controls: `--control`, `--init-image`, `--mask`, and gamma as a curve."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Further:
+class ExtraControl:
     """One `--control KIND[:GAMMA][=IMAGE]`.
 
     Attributes:
@@ -33,7 +33,7 @@ class Further:
     image: Path | None = None
 
     @classmethod
-    def parse(cls, text: str) -> Further:
+    def parse(cls, text: str) -> ExtraControl:
         """Read the option; the gamma may hold colons itself, as in `depth:0:1, 0.5:0.3`."""
         head, _, image = text.partition("=")
         kind, _, gamma = head.partition(":")
@@ -61,7 +61,7 @@ def gamma_values(text: str) -> dict[str, Any]:
 def made_by(annotator: str | None, adapter: str | None, image: Path | None) -> tuple[str, str | None]:
     """Return annotator and adapter of what a person named.
 
-    A kind that no annotator makes, such as one of a training of one's own, means a ready-made map of that kind.
+    A kind that no annotator makes, such as one of your own training, means a ready-made map of that kind.
     """
     import annotators
 
@@ -75,7 +75,7 @@ def made_by(annotator: str | None, adapter: str | None, image: Path | None) -> t
 def inputs_of(
     image: Path | None,
     recipe: Recipe,
-    further: Sequence[Further] = (),
+    further: Sequence[ExtraControl] = (),
     kept: Mapping[str, Any] = MappingProxyType({}),
 ) -> Inputs:
     """Make the conditions that a recipe asks for.

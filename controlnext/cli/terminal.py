@@ -1,4 +1,4 @@
-"""What every command does at a terminal: lines, progress, a stop at Ctrl+C, and a word for options that make no sense."""
+"""Terminal output of the commands: lines, progress, stop on Ctrl+C and usage errors."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def clear_progress() -> None:
 
 
 def note(text: str) -> None:
-    """Say something beside the results; an empty text says nothing."""
+    """Write a line to the error stream; nothing for an empty text."""
     if text:
         sys.stderr.write(f"{text}\n")
 

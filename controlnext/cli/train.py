@@ -21,7 +21,7 @@ def add_parser(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the type
     """Add the command to the others."""
     parser = commands.add_parser(
         "train", help="train a ControlNeXt on a condition of yours",
-        description="Trains an adapter, or goes on where that was stopped (Ctrl+C saves and stops). Its result is the folder "
+        description="Trains an adapter, or resumes where that was stopped (Ctrl+C saves and stops). Its result is the folder "
         "`adapter` in the training's output.",
     )  # fmt: skip
     parser.add_argument("config", nargs="?", metavar="CONFIG.yaml", help="a training; see presets/training/")
@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
         Exit status: 0 done, 130 stopped.
 
     Raises:
-        ControlNeXtError: the configuration is wrong, or the training cannot go on.
+        ControlNeXtError: the configuration is wrong, or the training cannot continue.
     """
     from controlnext.training.config import documented_defaults, load_config
 
@@ -52,13 +52,13 @@ def run(options: argparse.Namespace) -> int:
 
     from controlnext.training.start import train
 
-    def tell(text: str) -> None:
+    def report(text: str) -> None:
         if os.environ.get("RANK", "0") == "0":
             sys.stderr.write(f"{text}\n")
             sys.stderr.flush()
 
     with stoppable(signal.SIGINT, signal.SIGTERM) as stop:
-        outcome = train(config, stop, tell)
+        outcome = train(config, stop, report)
     if os.environ.get("RANK", "0") == "0":
         verb = "Stopped after" if outcome.stopped else "Trained"
         sys.stdout.write(

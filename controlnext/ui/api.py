@@ -1,7 +1,7 @@
 """The page as an API: `/annotate`, `/generate`, `/models`, `/annotators`, `/loras`. Names and defaults are a contract.
 
 The parameters of an endpoint are those of its function here, read from its signature; values arrive as they were sent, so
-that what is wrong with them is said by the same sentences as everywhere, and not by a slider that is not there.
+that they are checked where they are used and errors have the same wording everywhere.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from controlnext.ui.image.conditions import open_condition
 from controlnext.ui.image.controls import SentControl
 from controlnext.ui.image.events import LIVE, RUN
 from controlnext.ui.image.result import facts
-from controlnext.ui.shared import open_picture, picture_input, spoken
+from controlnext.ui.shared import open_picture, picture_input, reported_errors
 from controlnext.ui.worker import Stream
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ SCHEMAS: Mapping[str, dict[str, Any]] = {
     "list[dict] | None": {
         "type": "array",
         "items": {},
-        "additional_description": "further controls, at most two: objects with annotator, and where wanted image (a file; without "
+        "additional_description": "additional controls, at most two: objects with annotator, and optionally image (a file; without "
         "it the same picture), gamma, gamma_curve, alpha, control_start, control_end, settings",
     },
 }
@@ -90,7 +90,7 @@ class Endpoints:
 
         `resolution` is the shorter side in pixels; null keeps the picture's size.
         """
-        with spoken(page=False):
+        with reported_errors(page=False):
             return open_condition(
                 self.studio.annotators, _required(image), annotator, resolution, settings
             ).annotation.image
@@ -124,17 +124,17 @@ class Endpoints:
         null, -1 and 0 mean the model's default, or a new seed. With annotator "none" the image already is a condition, and
         settings {"adapter": "pose"} says of which kind. `gamma_curve` ("linear 1 to 0", "cosine 1 to 0", "0:1, 0.5:0.3")
         multiplies gamma over the steps. `init_image` is a picture to start from instead of noise, `strength` how much of it is
-        drawn anew, and `mask`, of its size, is white where it is to be repainted. `controls` are further controls beside the
+        redrawn, and `mask`, of its size, is white where it is to be repainted. `controls` are controls in addition to the
         first.
         """
-        with spoken(page=False):
+        with reported_errors(page=False):
             if settings is not None and not isinstance(settings, dict):
                 raise ConditionRequestError(
                     f"settings is an object with names and values, or null; got {settings!r:.80}."
                 )
             settings = dict(settings or {})
             adapter = settings.pop("adapter", "") if annotator == READY_MADE else ""
-            further = SentControl.read(controls)
+            others = SentControl.read(controls)
             start = [
                 None if path is None else open_picture(self.studio.annotators, path) for path in (init_image, mask)
             ]
@@ -157,7 +157,7 @@ class Endpoints:
                 annotator_settings=settings,
                 gamma_curve=gamma_curve,
                 strength=(DEFAULT_STRENGTH if strength is None else strength) if init_image else strength,
-                controls=[sent.values for sent in further],
+                controls=[sent.values for sent in others],
             )
             path = _required(image)
             made = [
@@ -165,7 +165,7 @@ class Endpoints:
                     self.studio.annotators, open_picture(self.studio.annotators, path), recipe.all_controls[0], recipe
                 )
             ]
-            for sent, control in zip(further, recipe.controls, strict=True):
+            for sent, control in zip(others, recipe.controls, strict=True):
                 made.append(sent.made(self.studio.annotators, control, path, recipe))
             inputs = Inputs(tuple(one.annotation for one in made), *start)
             *_, result = self.stream(recipe, inputs, threading.Event())
@@ -173,12 +173,12 @@ class Endpoints:
 
     def models(self) -> list[dict[str, Any]]:
         """List the models, each with its annotators and defaults, and whether it is usable now and if not why."""
-        with spoken(page=False):
+        with reported_errors(page=False):
             return self.studio.catalogue.models()
 
     def list_annotators(self) -> list[dict[str, Any]]:
         """List the annotators with settings and backends, and whether each is usable now and if not why."""
-        with spoken(page=False):
+        with reported_errors(page=False):
             return self.studio.annotators.status()
 
     def loras(self, model: str = "starter", annotator: str = "") -> list[dict[str, Any]]:
@@ -186,7 +186,7 @@ class Endpoints:
 
         With an annotator, usable ones have `conflict`: how much they work on the same weights as its adapter.
         """
-        with spoken(page=False):
+        with reported_errors(page=False):
             return self.studio.catalogue.loras(model or DEFAULT_MODEL, annotator)
 
 

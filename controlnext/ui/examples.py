@@ -1,4 +1,4 @@
-"""The examples: a folder of PNGs with words of the same name beside them, and characters with clips beside them."""
+"""Bundled examples: pictures with prompts, and characters with clips."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from controlnext.assets import EXAMPLES
 
 
 def example_pictures(folder: Path = EXAMPLES) -> list[Path]:
-    """Return the example pictures; a text file of the same name holds the words to go with one."""
+    """Return the example pictures; a text file of the same name holds the prompt for one."""
     return sorted(folder.glob("*.png")) if folder.is_dir() else []
 
 
 def example_prompts(folder: Path = EXAMPLES) -> dict[str, str]:
-    """Return the words that go with each example picture, by its path; empty where there are none."""
+    """Return the prompt of each example picture, by its path; empty where there are none."""
     words = {path: path.with_suffix(".txt") for path in example_pictures(folder)}
     return {
         str(path): text.read_text(encoding="utf-8").strip() if text.is_file() else "" for path, text in words.items()

@@ -1,4 +1,4 @@
-"""The head of the page: the name, the claim, and whether the model is there."""
+"""Header of the page: name, claim and state of the model."""
 
 from __future__ import annotations
 

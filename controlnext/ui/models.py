@@ -1,4 +1,4 @@
-"""How the page names models: what they are, whether they are ready, and what stands in their way."""
+"""Labels of models: name, state, and the reason why one cannot be used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The part of a tab that runs: its buttons, its progress, and where a preview takes the place of the result."""
+"""Run panel of a tab: start and stop buttons, progress bar, preview and result."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class RunPanel:
         progress: where the bar is.
         preview: the picture shown while it runs.
         result: what shows the result.
-        empty: what stands there before the first.
+        empty: placeholder before the first result.
     """
 
     start: gr.Button

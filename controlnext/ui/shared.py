@@ -1,4 +1,4 @@
-"""What every tab shares: errors as sentences, uploads that are never decoded by the page itself, small pieces of HTML."""
+"""Shared parts of the tabs: error reporting, upload components and small pieces of HTML."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ GOOD, FAIR = 0.8, 0.5
 
 
 @contextmanager
-def spoken(*, page: bool = True) -> Iterator[None]:
+def reported_errors(*, page: bool = True) -> Iterator[None]:
     """Turn what goes wrong inside into `gr.Error` with one sentence.
 
     Args:
@@ -70,8 +70,8 @@ def _path_of(self: gr.Image, payload: Any) -> str | None:  # noqa: ANN401 - Grad
     return None if payload is None else payload.path
 
 
-# A subclass, since Gradio builds a component anew from its class whenever an event leaves it as it is; made without the
-# last step of Gradio's metaclass, which would write a stub file beside this one.
+# A subclass, since Gradio rebuilds a component from its class whenever an event leaves it unchanged; created without the
+# last step of Gradio's metaclass, which would write a stub file next to this one.
 _PictureInput = ABCMeta.__new__(
     ComponentMeta,
     "PictureInput",
@@ -142,12 +142,12 @@ def progress_html(progress: Progress) -> str:
 
 
 def waiting_html(text: str) -> str:
-    """Return the bar while nothing countable goes on."""
+    """Return the bar of a stage whose length is not known."""
     return bar_html(escape(text), "", None)
 
 
 def bar_html(left: str, right: str, part: float | None) -> str:
-    """Return a bar with HTML under its ends; `part` in [0, 1] is how far it goes, None while that is not known."""
+    """Return a bar with HTML under its ends; `part` in [0, 1] is how far it is, None while that is not known."""
     width = "" if part is None else f" style='width:{100 * part:.1f}%'"
     moving = " moving" if part is None else ""
     return (
@@ -157,7 +157,7 @@ def bar_html(left: str, right: str, part: float | None) -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """Say how long something takes, as people do: `40 s`, `12 min`."""
+    """Format a duration: `40 s`, `12 min`."""
     if seconds < 1:
         return "1 s"
     if seconds < 90:
@@ -166,12 +166,12 @@ def duration_text(seconds: float) -> str:
 
 
 def badge_html(
-    number: int, seed: int, score: float | None, name: str, further: Mapping[str, float | None] | None = None
+    number: int, seed: int, score: float | None, name: str, others: Mapping[str, float | None] | None = None
 ) -> str:
-    """Return the badge of one picture: its number, its seed, and how well it follows the condition, and further ones."""
+    """Return the badge of one picture: its number, its seed, and how well it follows its conditions."""
     if score is None:
         return f"<span class='cnx-badge'><b>{number}</b><span>seed {seed}</span></span>"
-    more = "".join(f", {kind} {100 * value:.0f} %" for kind, value in (further or {}).items() if value is not None)
+    more = "".join(f", {kind} {100 * value:.0f} %" for kind, value in (others or {}).items() if value is not None)
     level = "good" if score >= GOOD else "fair" if score >= FAIR else "poor"
     title = escape(f"{name}: 1 is a picture that follows the condition exactly", quote=True)
     return (

@@ -1,4 +1,4 @@
-"""Picture sizes to choose from: those the model names, or common shapes with as many pixels as its own size."""
+"""Choices of picture sizes: those of the model, or common shapes with the same number of pixels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tab "What works here": models, annotators and LoRAs, each usable now or with the reason why not."""
+"""The tab "What works here": models, annotators and LoRAs with their states."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from controlnext.ui.models import state_word
-from controlnext.ui.shared import PRIVATE, spoken
+from controlnext.ui.shared import PRIVATE, reported_errors
 
 if TYPE_CHECKING:
     from controlnext.studio.studio import Studio
@@ -33,7 +33,7 @@ def build_status_tab(tab: gr.Tab, studio: Studio) -> None:
         gr.Markdown(API_EXAMPLE, elem_classes="cnx-code")
 
     def fill() -> str:
-        with spoken():
+        with reported_errors():
             return status_html(studio.catalogue.models(), studio.annotators.status(), studio.catalogue.loras())
 
     tab.select(fill, None, shown, concurrency_id="status", concurrency_limit=2, **PRIVATE)

@@ -1,7 +1,7 @@
-"""The look of the page: one theme, one style sheet, no outside request.
+"""Theme and style sheet of the page.
 
-Gradio 6 takes the look at `launch()` and not at `Blocks()`, so `launch_options()` is what the door (`app.py`) and the tests
-pass on.
+Gradio 6 takes the look at `launch()` and not at `Blocks()`, so `launch_options()` is what `app.py` and the tests pass
+on.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A generation in a worker thread, told step by step, that really stops.
+"""Runs in worker threads, with progress and a stop that takes effect after the current step.
 
 A Gradio event that is cancelled ends at its next `yield`, and a plain function is never ended at all. So the page's
 generator stays light: it only reads what the worker thread reports, and whenever it ends - finished, stopped, or because
@@ -47,7 +47,7 @@ class VideoOrder:
         recipe: what to make.
         reference: picture of the character, upright RGB.
         clip: file of who moves.
-        extras: whether the versions beside poses and clip, and of the poses alone, are wanted, too.
+        extras: also make the side-by-side version and the version of the poses alone.
     """
 
     recipe: VideoRecipe
@@ -65,7 +65,7 @@ class Runs:
         self._cancels: dict[str, threading.Event] = {}
 
     def start(self, page: str) -> threading.Event:
-        """Return the cancel event of a new run of `page`; a run of the same page that still goes on is stopped."""
+        """Return the cancel event of a new run of `page`; an earlier run of the same page is stopped."""
         cancel = threading.Event()
         with self._lock:
             before = self._cancels.get(page)
@@ -199,14 +199,14 @@ def in_thread(
     def work() -> None:
         try:
             box.put(("result", make(lambda progress: box.put(("progress", progress)))))
-        except BaseException as error:  # handed over whole to the reader, who raises it
+        except BaseException as error:  # raised again by the reader
             box.put(("error", error))
 
     WORK.start(work, cancel)
     try:
         yield from _read(box, cancel)
     except GeneratorExit:
-        cancel.set()  # nobody reads on; an error of the work sets nothing, for the event tells a stop from an error
+        cancel.set()  # the reader is gone; an error does not set it, since the event distinguishes a stop from an error
         raise
 
 

@@ -1,4 +1,4 @@
-"""Runs on a ZeroGPU Space: for each one a GPU is borrowed, for as long as is reckoned, and works in a process of its own.
+"""Runs on a ZeroGPU Space, each on a GPU borrowed for the estimated time, in a process of its own.
 
 Nothing but what a run needs goes into that process, and progress, the result or a sentence come out of it; a stop closes the
 generator there. Whatever needs no GPU, such as reading a clip, is done before one is borrowed.
@@ -62,11 +62,11 @@ def borrowed_streams(studio: Studio) -> Streams:
 
     @spaces.GPU(duration=PICTURE_SECONDS)
     def draw(recipe, inputs):  # noqa: ANN001, ANN202 - `spaces` reads the signature
-        yield from _told(run_in_thread(studio, recipe, inputs, threading.Event()))
+        yield from _sentences_out(run_in_thread(studio, recipe, inputs, threading.Event()))
 
     @spaces.GPU(duration=_lent)
     def animate(order, driving):  # noqa: ANN001, ANN202 - as above
-        yield from _told(animated_in_thread(studio, order, threading.Event(), driving))
+        yield from _sentences_out(animated_in_thread(studio, order, threading.Event(), driving))
 
     def stream(recipe: Any, inputs: Any, cancel: threading.Event) -> Iterator[Any]:  # noqa: ANN401 - as `Stream`
         yield from _passed_on(lambda: draw(recipe, inputs), cancel)
@@ -87,7 +87,7 @@ def borrowed_streams(studio: Studio) -> Streams:
 
 
 def video_seconds(recipe: VideoRecipe, frames: int) -> float:
-    """Reckon how long a GPU takes for a video, with a good margin; see `STEP_SECONDS`."""
+    """Estimate how long a GPU takes for a video, with a margin; see `STEP_SECONDS`."""
     from controlnext.method.windows import plan_windows
 
     drawn = sum(len(window) for window in plan_windows(frames, recipe.window, recipe.overlap))
@@ -122,7 +122,7 @@ def _read(studio: Studio, order: VideoOrder, report: Callable[..., None], cancel
     return studio.animator.read(order.recipe, order.reference, order.clip, on_progress=report, cancel=cancel)
 
 
-def _told(work: Iterator[Any]) -> Iterator[Any]:
+def _sentences_out(work: Iterator[Any]) -> Iterator[Any]:
     try:
         yield from work
     except (ControlNeXtError, AnnotatorError) as error:

@@ -7,28 +7,28 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from controlnext.cli.pictures import Further, gamma_values
+from controlnext.cli.pictures import ExtraControl, gamma_values
 from controlnext.recipes.png import read_inputs, read_png
 
 
 @pytest.mark.parametrize(
     ("text", "parsed"),
     [
-        ("depth", Further("depth")),
-        ("depth:0.4", Further("depth", "0.4")),
-        ("depth=other.png", Further("depth", "", Path("other.png"))),
-        ("depth:0:1, 0.5:0.3=a=b.png", Further("depth", "0:1, 0.5:0.3", Path("a=b.png"))),
+        ("depth", ExtraControl("depth")),
+        ("depth:0.4", ExtraControl("depth", "0.4")),
+        ("depth=other.png", ExtraControl("depth", "", Path("other.png"))),
+        ("depth:0:1, 0.5:0.3=a=b.png", ExtraControl("depth", "0:1, 0.5:0.3", Path("a=b.png"))),
     ],
 )
 def test_a_further_control_has_a_gamma_and_a_picture_where_they_are_named(text, parsed):
-    assert Further.parse(text) == parsed
+    assert ExtraControl.parse(text) == parsed
 
 
 def test_gamma_is_a_number_or_a_curve_that_stands_alone():
     assert gamma_values("0.7") == {"gamma": 0.7, "gamma_curve": ""}
     assert gamma_values("linear 1 to 0") == {"gamma": 1.0, "gamma_curve": "linear 1 to 0"}
-    assert Further("depth", "0.4").values() == {"annotator": "depth", "gamma": 0.4, "gamma_curve": ""}
-    assert Further("depth").values() == {"annotator": "depth"}
+    assert ExtraControl("depth", "0.4").values() == {"annotator": "depth", "gamma": 0.4, "gamma_curve": ""}
+    assert ExtraControl("depth").values() == {"annotator": "depth"}
 
 
 def test_a_kind_of_a_training_of_ones_own_takes_the_picture_as_its_map(place, models, run):

@@ -53,14 +53,14 @@ def test_adding_shows_the_next_row_with_a_kind_of_its_own_and_its_gamma(events):
     tab, data = events.tab, data_of(events)
     data |= {tab.annotator: "pose"}
     first, second = tab.controls
-    updates = events.further.add(data)
+    updates = events.additional.add(data)
     assert updates[first.group]["visible"] is True
     assert (updates[first.kind], updates[first.gamma]) == ("depth", 0.9)
     assert updates[tab.add_control]["visible"] is True
-    updates = events.further.add(data | {first.kind: "depth"})
+    updates = events.additional.add(data | {first.kind: "depth"})
     assert updates[second.kind] == "canny"
     assert updates[tab.add_control]["visible"] is False
-    gone = events.further.remove(first)
+    gone = events.additional.remove(first)
     assert gone[0]["visible"] is False
     assert gone[1:4] == [OFF, None, False]
     assert len(tab.controls) == ROWS
@@ -69,28 +69,28 @@ def test_adding_shows_the_next_row_with_a_kind_of_its_own_and_its_gamma(events):
 def test_a_rows_condition_comes_from_the_same_picture_or_its_own(events, picture, other):
     tab, row = events.tab, events.tab.controls[0]
     data = with_row(data_of(events, picture=str(picture), annotator="pose"), row, kind="canny")
-    shared = events.further.show(row, data)
-    own = events.further.show(row, with_row(data, row, picture=str(other)))
+    shared = events.additional.show(row, data)
+    own = events.additional.show(row, with_row(data, row, picture=str(other)))
     assert min(shared[row.condition].size) == 256
     assert shared[row.condition].size != own[row.condition].size
     assert "opencv" in shared[row.served]
-    assert events.further.show(row, with_row(data, row, kind=OFF))[row.condition] is None
-    assert events.further.show(row, data | {tab.picture: None})[row.condition] is None
+    assert events.additional.show(row, with_row(data, row, kind=OFF))[row.condition] is None
+    assert events.additional.show(row, data | {tab.picture: None})[row.condition] is None
     alone = with_row(data | {tab.picture: None}, row, picture=str(other))
-    assert "need a first one" in events.further.show(row, alone)[row.served]
+    assert "need a first one" in events.additional.show(row, alone)[row.served]
 
 
 def test_a_row_beside_a_ready_made_map_says_that_it_needs_a_picture(events, picture, other):
     row = events.tab.controls[1]
     data = with_row(data_of(events, picture=str(picture), ready_map=True), row, kind="depth")
-    shown = events.further.show(row, data)
+    shown = events.additional.show(row, data)
     assert shown[row.condition] is None
     assert "third control needs a picture of its own" in shown[row.served]
     with pytest.raises(gr.Error, match="third control needs a picture of its own"):
         list(events.run(data, PAGE))
-    assert events.further.condition(row, with_row(data, row, picture=str(other))) is not None
+    assert events.additional.condition(row, with_row(data, row, picture=str(other))) is not None
     with pytest.raises(ConditionRequestError, match="ready-made map is missing"):
-        events.further.condition(row, with_row(data, row, ready_map=True))
+        events.additional.condition(row, with_row(data, row, ready_map=True))
 
 
 def test_a_run_takes_every_row_the_curve_and_the_painted_picture(events, studio, picture, other, layer):

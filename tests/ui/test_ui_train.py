@@ -381,7 +381,7 @@ def test_stop_then_resume_goes_on_and_keeps_what_was_made(train, photos, launch)
     assert stop["interactive"] is False
     assert "Saving" in progress
     shown = follow(train, "starter-canny", "stopped")
-    assert "Resume goes on exactly there" in shown[train.tab.progress]
+    assert "Resume continues exactly there" in shown[train.tab.progress]
     assert shown[train.tab.resume]["interactive"] is True
     assert shown[train.tab.use]["interactive"] is True
     launch.step_seconds = 0.0

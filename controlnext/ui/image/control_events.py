@@ -1,4 +1,4 @@
-"""What happens in the rows of further controls, and the curve that draws the strength over time."""
+"""Event handlers of the rows of additional controls and of the gamma curve."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from controlnext.studio.conditions import ConditionRequestError, TimedCondition
 from controlnext.ui.image.conditions import condition_html
 from controlnext.ui.image.controls import OFF, ORDINALS, ControlRow
 from controlnext.ui.image.curve import curve_svg
-from controlnext.ui.shared import PRIVATE, Data, Updates, spoken
+from controlnext.ui.shared import PRIVATE, Data, Updates, reported_errors
 
 if TYPE_CHECKING:
     from controlnext.studio.studio import Studio
@@ -58,7 +58,7 @@ class ControlEvents:
         """
         tab = self.tab
         if data[tab.picture] is None:
-            raise ConditionRequestError("Further controls need a first one; drop its picture in above.")
+            raise ConditionRequestError("Additional controls need a first one; add its picture above.")
         made = row.made(
             self.studio.annotators, data, None if data[tab.ready_map] else data[tab.picture], data[tab.resolution]
         )
@@ -75,7 +75,7 @@ class ControlEvents:
         if not row.used(data) or (data[self.tab.picture] is None and data[row.picture] is None):
             return nothing
         try:
-            with spoken():
+            with reported_errors():
                 made = self.condition(row, data)
         except gr.Error as error:
             return nothing | {row.served: f"<p class='cnx-note warn'>{error.message}</p>"}
@@ -105,5 +105,5 @@ class ControlEvents:
         """Put gamma to what the adapter of a kind was made for."""
         if kind == OFF:
             return gr.skip()
-        with spoken():
+        with reported_errors():
             return self.studio.catalogue.resolve(model, kind).gamma

@@ -1,4 +1,4 @@
-"""Controls beside the first: rows of the page, and what a client sends, on their way into a recipe and its conditions."""
+"""Controls after the first: rows of the page, and the `controls` parameter of the API."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ROW_HEIGHT = 150
 
 @dataclass(frozen=True)
 class ControlRow:
-    """The components of one further control; the row is hidden while its kind is `OFF`."""
+    """The components of one additional control; the row is hidden while its kind is `OFF`."""
 
     number: int
     group: gr.Group
@@ -49,7 +49,7 @@ class ControlRow:
         return self.condition_inputs() | {self.gamma, self.start, self.end}
 
     def used(self, data: Data) -> bool:
-        """Tell whether the row is there."""
+        """Return whether the row is in use."""
         return data[self.kind] not in (None, OFF)
 
     def values(self, data: Data, resolution: int | None = None) -> dict[str, Any]:
@@ -155,7 +155,7 @@ def _row(number: int, choices: Sequence[tuple[str, str]], gamma_maximum: float) 
 
 @dataclass(frozen=True)
 class SentControl:
-    """A further control as a client sent it.
+    """An additional control as a client sent it.
 
     Attributes:
         values: its fields for `Studio.resolve`.

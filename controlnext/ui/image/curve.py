@@ -1,4 +1,4 @@
-"""Control strength over time, drawn small beside its field."""
+"""Plot of the control strength over the steps."""
 
 from __future__ import annotations
 

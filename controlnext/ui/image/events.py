@@ -1,4 +1,4 @@
-"""What happens in the image tab: the live condition, a run with its steps and its stop, and the defaults."""
+"""Event handlers of the image tab: live condition, runs and defaults."""
 
 from __future__ import annotations
 
@@ -23,7 +23,16 @@ from controlnext.ui.image.start_picture import Painted, start_images
 from controlnext.ui.image.tab import OWN_SAMPLER, SEED_MAXIMUM, ImageTab, gamma_info, kind_choices
 from controlnext.ui.models import model_choices, model_info
 from controlnext.ui.panel import RunPanel
-from controlnext.ui.shared import PRIVATE, Data, Updates, note_html, open_picture, served_text, spoken, waiting_html
+from controlnext.ui.shared import (
+    PRIVATE,
+    Data,
+    Updates,
+    note_html,
+    open_picture,
+    reported_errors,
+    served_text,
+    waiting_html,
+)
 from controlnext.ui.sizes import PICTURE, named, size_choices, size_of
 from controlnext.ui.worker import Runs, Stream
 
@@ -59,7 +68,7 @@ class ImageEvents:
         self.studio = studio
         self.stream = stream
         self.runs = Runs()
-        self.further = ControlEvents(tab, studio)
+        self.additional = ControlEvents(tab, studio)
         self.workers = ThreadPoolExecutor(LIVE["concurrency_limit"], "live")
 
     def wire(self) -> None:
@@ -75,7 +84,7 @@ class ImageEvents:
         tab.annotator.change(self.choose_annotator, [tab.annotator, tab.ready_map], groups, queue=False, **PRIVATE)
         tab.ready_map.change(self.choose_annotator, [tab.annotator, tab.ready_map], groups, queue=False, **PRIVATE)
         tab.annotator.input(self.control_default, [tab.model, tab.annotator], tab.gamma, **PRIVATE)
-        self.further.wire(LIVE)
+        self.additional.wire(LIVE)
         tab.model.input(self.model_defaults, [tab.model, tab.annotator], self.model_outputs(), **PRIVATE)
         tab.dice.click(
             lambda: (random.randint(0, SEED_MAXIMUM), False), None, [tab.seed, tab.new_seed], queue=False, **PRIVATE
@@ -109,11 +118,11 @@ class ImageEvents:
         return open_condition(self.studio.annotators, path, name, data[tab.resolution], tab.panels[name].values(data))
 
     def show_condition(self, data: Data) -> Iterator[Updates]:
-        """Show the condition as it is now; a failure clears it, so that no stale one stays beside its sentence."""
+        """Show the condition as it is now; a failure clears it, so that no stale one stays next to the message."""
         tab = self.tab
         work = self.workers.submit(self.condition, data)
         try:
-            with spoken():
+            with reported_errors():
                 if not wait([work], SLOW_SECONDS).done:
                     yield {tab.served: note_html("Reading the picture …", "quiet")}
                 made = work.result()
@@ -138,7 +147,7 @@ class ImageEvents:
 
     def control_default(self, model: str, annotator: str) -> Any:  # noqa: ANN401
         """Put gamma back to what the adapter of this annotator was made for."""
-        with spoken():
+        with reported_errors():
             gamma = self.studio.catalogue.resolve(model, annotator).gamma
         return gr.update(value=gamma, info=gamma_info(gamma))
 
@@ -150,16 +159,16 @@ class ImageEvents:
 
     def model_choices(self) -> Any:  # noqa: ANN401
         """List the models as they are now."""
-        with spoken():
+        with reported_errors():
             return gr.update(choices=model_choices(self.studio.catalogue.models()))
 
     def model_defaults(self, model: str, annotator: str) -> list[Any]:
-        """Put everything that depends on the model to its own values; a control it does not have gives way to its first."""
+        """Put everything that depends on the model to its own values; a control that it lacks is replaced by its first."""
         row = self._row(model)
         kinds = [*self.tab.panels, *(kind for kind in row["annotators"] if kind not in self.tab.panels)]
         if row["annotators"] and annotator not in row["annotators"]:
             annotator = next(kind for kind in kinds if kind in row["annotators"])
-        with spoken():
+        with reported_errors():
             recipe = self.studio.catalogue.resolve(model, annotator)
             names = [NO_LORA, *(row["name"] for row in self.studio.catalogue.loras(model) if row["usable"])]
         return [
@@ -227,10 +236,13 @@ class ImageEvents:
         """Return all pictures that a run with this page's recipe takes.
 
         Raises:
-            ConditionRequestError: A further control has no picture to take its condition from.
+            ConditionRequestError: An additional control has no picture to take its condition from.
         """
         tab = self.tab
-        made = [self.condition(data), *(self.further.condition(row, data) for row in tab.controls if row.used(data))]
+        made = [
+            self.condition(data),
+            *(self.additional.condition(row, data) for row in tab.controls if row.used(data)),
+        ]
         conditions = tuple(one.annotation for one in made if one is not None)
         return Inputs(conditions, *start_images(self.studio.annotators, Painted.of(data[tab.start.editor])))
 
@@ -240,7 +252,7 @@ class ImageEvents:
         cancel = self.runs.start(request.session_hash or "")
         idle = self.panel.idle(before=bool(data[tab.files]))
         try:
-            with spoken():
+            with reported_errors():
                 yield {
                     tab.generate: gr.update(value="Generating …", interactive=False),
                     tab.stop: gr.update(interactive=True),

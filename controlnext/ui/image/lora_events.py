@@ -10,7 +10,7 @@ import gradio as gr
 
 from controlnext.errors import ControlNeXtError
 from controlnext.ui.image.loras import NO_LORA, lora_html
-from controlnext.ui.shared import PRIVATE, note_html, spoken
+from controlnext.ui.shared import PRIVATE, note_html, reported_errors
 
 if TYPE_CHECKING:
     from controlnext.studio.studio import Studio
@@ -55,10 +55,10 @@ class LoraEvents:
         )
 
     def describe(self, model: str, annotator: str, name: str | None, weight: float) -> str:
-        """Return what is known of a LoRA, and how it gets along with the adapter of the chosen annotator."""
+        """Return what is known of a LoRA, and its conflict with the adapter of the chosen annotator."""
         if name in (None, NO_LORA):
             return ""
-        with spoken():
+        with reported_errors():
             row = next((row for row in self.studio.catalogue.loras(model) if row["name"] == name), None)
             if row is None or not row["usable"]:
                 return ""
@@ -70,7 +70,7 @@ class LoraEvents:
 
     def refresh(self, model: str, *chosen: str) -> list[Any]:
         """Look into the folders again; what is chosen stays chosen while it is there."""
-        with spoken():
+        with reported_errors():
             rows = self.studio.catalogue.loras(model)
         usable = [row["name"] for row in rows if row["usable"]]
         text = f"{len(usable)} can be used with this model."
@@ -81,7 +81,7 @@ class LoraEvents:
     def upload(self, model: str, paths: Sequence[str] | None, *chosen: str) -> list[Any]:
         """Copy dropped files into the library if they can be used, and choose them where a row is free."""
         added, refused = [], []
-        with spoken():
+        with reported_errors():
             for path in paths or ():
                 try:
                     added.append(self.studio.catalogue.add_lora(model, Path(path)))
@@ -92,10 +92,10 @@ class LoraEvents:
         for index, name in enumerate(chosen):
             if name in (None, NO_LORA) and waiting:
                 chosen[index] = waiting.pop(0)
-        said = note_html(f"Added: {', '.join(added)}.", "quiet") if added else ""
+        message = note_html(f"Added: {', '.join(added)}.", "quiet") if added else ""
         return [
             None,
-            said + "".join(note_html(sentence, "warn") for sentence in refused),
+            message + "".join(note_html(sentence, "warn") for sentence in refused),
             *self._choices(usable, chosen),
         ]
 

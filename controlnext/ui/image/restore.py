@@ -1,4 +1,4 @@
-"""Back from a saved picture: its recipe and its condition into the page."""
+"""Restore a saved picture: put its recipe and its conditions back into the page."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from controlnext.ui.image.tab import (
     gamma_info,
     kind_choices,
 )
-from controlnext.ui.shared import PRIVATE, Updates, served, spoken
+from controlnext.ui.shared import PRIVATE, Updates, reported_errors, served
 from controlnext.ui.sizes import named, size_choices
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Restore:
 
     def uploaded(self, path: str, restored: bool) -> Any:  # noqa: ANN401
         """Restore what was dropped into the picture if it carries a recipe; any other picture is just that."""
-        with spoken():
+        with reported_errors():
             recipe = read_png(path)
             if recipe is not None:
                 return self._updates(path, recipe)
@@ -70,7 +70,7 @@ class Restore:
         Raises:
             gr.Error: It carries no recipe.
         """
-        with spoken():
+        with reported_errors():
             recipe = read_png(path)
             if recipe is None:
                 raise RecipeError(
@@ -112,9 +112,9 @@ class Restore:
             tab.gamma_curve: recipe.gamma_curve,
         }
         updates |= tab.start.updates(inputs, recipe.strength)
-        further = list(zip_longest(recipe.controls, inputs.conditions[1 : len(recipe.controls) + 1]))
+        others = list(zip_longest(recipe.controls, inputs.conditions[1 : len(recipe.controls) + 1]))
         for index, row in enumerate(tab.controls):
-            updates |= row.updates(*(further[index] if index < len(further) else (None, None)))
+            updates |= row.updates(*(others[index] if index < len(others) else (None, None)))
         if READY_MADE in tab.panels:  # the condition inside a picture is final
             updates |= {widget: widget.value for widget in tab.panels[READY_MADE].widgets.values()}
         if kind in tab.panels:

@@ -1,4 +1,4 @@
-"""What is said about finished pictures, in the page and in the API."""
+"""Summary of finished pictures, as HTML for the page and JSON for the API."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def facts(result: Result) -> dict[str, Any]:
 
 def summary_html(result: Result) -> str:
     """Return the badges of the pictures, and a line on time and place."""
-    further = list(result.adherences.items())[1:]
+    others = list(result.adherences.items())[1:]
     badges = "".join(
-        badge_html(number, seed, score, result.adherence_name, {kind: scores[number - 1] for kind, scores in further})
+        badge_html(number, seed, score, result.adherence_name, {kind: scores[number - 1] for kind, scores in others})
         for number, (seed, score) in enumerate(zip(result.seeds, result.adherence, strict=True), start=1)
     )
     made = len(result.images)

@@ -1,4 +1,4 @@
-"""Start from a picture: the picture, how much of it is drawn anew, and a mask painted on it."""
+"""Start picture of a run: the picture, the strength, and a mask painted on it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class StartPanel:
         return Painted.of(data[self.editor]).background
 
     def values(self, data: Mapping[gr.components.Component, Any]) -> dict[str, Any]:
-        """Return the fields of the recipe that say how much is drawn anew."""
+        """Return the fields of the recipe that say how much is redrawn."""
         return {"strength": data[self.strength]} if self.picture(data) else {}
 
     def updates(self, inputs: Inputs, strength: float | None) -> dict[gr.components.Component, Any]:
@@ -88,7 +88,7 @@ def start_panel() -> StartPanel:
         )
         strength = gr.Slider(
             0.05, 1, value=DEFAULT_STRENGTH, step=0.05, label="Strength", elem_id="cnx-strength",
-            info="1 draws everything anew, 0.3 keeps most. What you paint over is repainted, the rest stays as it is.",
+            info="1 redraws everything, 0.3 keeps most. What you paint over is repainted, the rest stays as it is.",
         )  # fmt: skip
     return StartPanel(editor, strength)
 

@@ -1,4 +1,4 @@
-"""The image tab: a picture and its condition, the words and the numbers, the pictures that come of them."""
+"""Layout of the image tab: picture and condition, prompt and parameters, results."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class ImageTab:
         panels: The settings of each annotator, by its name.
         loras: Dropdown and weight of each row of `lora_area`.
         examples: Gallery of example pictures; `None` when there are none.
-        controls: Rows of the controls beside the first.
+        controls: Rows of the controls after the first.
         start: The picture to start from.
     """
 

@@ -1,4 +1,4 @@
-"""What happens in the train tab: the conditions for approval, a training that is started, followed, stopped and resumed."""
+"""Event handlers of the train tab: conditions for approval, and starting, following, stopping and resuming a training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import gradio as gr
 from controlnext.training.config import TrainingError
 from controlnext.training.data.rows import BadRow
 from controlnext.ui.image.events import LIVE
-from controlnext.ui.shared import PRIVATE, Data, Updates, note_html, served, spoken, waiting_html
+from controlnext.ui.shared import PRIVATE, Data, Updates, note_html, reported_errors, served, waiting_html
 from controlnext.ui.train.form import FIELDS, NO_START, OWN, config_of, defaults, preset, safe_name, starts
 from controlnext.ui.train.parts import curves_html, facts_html, frames_html, looked_html, samples_html, standing_html
 from controlnext.ui.train.pictures import LEAST, look_over, put_together, rows_of
@@ -31,7 +31,7 @@ PICTURES = "pictures"
 ANY_NUMBER = 1_000_000
 """Pictures that may be skipped: they were named before it began, and are named while it learns."""
 
-TELL_SECONDS = 0.5
+REPORT_SECONDS = 0.5
 
 
 class TrainEvents:
@@ -85,10 +85,10 @@ class TrainEvents:
     # Pictures and conditions
 
     def look(self, data: Data) -> Iterator[Updates]:
-        """Show the first pictures beside what will be learned of them, and what cannot be used."""
-        tab, told = self.tab, time.monotonic()
+        """Show the first pictures with their conditions, and what cannot be used."""
+        tab, reported = self.tab, time.monotonic()
         try:
-            with spoken(), tempfile.TemporaryDirectory(prefix="pictures-") as place:
+            with reported_errors(), tempfile.TemporaryDirectory(prefix="pictures-") as place:
                 folder, uploads = self._folder(data), data[tab.files] or []
                 if folder is None and not uploads:
                     yield {tab.samples: "", tab.looked: note_html(START, "quiet")}
@@ -100,14 +100,14 @@ class TrainEvents:
                 config = self._config(data, folder)
                 rows, bad = rows_of(config)
                 for looked in look_over(self.studio.annotators, rows, config):
-                    if time.monotonic() - told > TELL_SECONDS:
-                        told = time.monotonic()
+                    if time.monotonic() - reported > REPORT_SECONDS:
+                        reported = time.monotonic()
                         yield {tab.looked: looked_html(looked, [], final=False)}
                 yield {
                     tab.samples: samples_html(looked.pairs),
                     tab.looked: looked_html(looked, [*left_out, *bad], final=True),
                 }
-        except gr.Error as error:  # said beside the pictures, since it may come with every change
+        except gr.Error as error:  # shown next to the pictures, since it may come with every change
             yield {tab.samples: "", tab.looked: f"<p class='cnx-note warn'>{error.message}</p>"}
 
     def choose_kind(self, kind: str) -> list[Any]:
@@ -116,7 +116,7 @@ class TrainEvents:
 
     def choose_family(self, family: str) -> list[Any]:
         """Put everything that depends on the base model to its own values."""
-        with spoken():
+        with reported_errors():
             rows, values = self.studio.catalogue.models(), defaults(family)
             choices, wanted = starts(rows, family), preset(family).trainable.start
             info = learner_info(rows, family)
@@ -133,7 +133,7 @@ class TrainEvents:
         """Start a training with what the page shows; where one is at work already, show that one."""
         tab = self.tab
         try:
-            with spoken():
+            with reported_errors():
                 yield {
                     tab.train: gr.update(value="Starting …", interactive=False),
                     tab.progress: waiting_html("Starting"),
@@ -172,11 +172,11 @@ class TrainEvents:
         return trainings.start(config, prepare)
 
     def resume(self, name: str, minutes: float | None) -> Iterator[Updates]:
-        """Go on with the training that is shown."""
+        """Resume the training that is shown."""
         tab = self.tab
         yield {tab.resume: gr.update(interactive=False), tab.progress: waiting_html("Starting")}
         try:
-            with spoken():
+            with reported_errors():
                 self.trainings.resume(name, minutes or None)
         except gr.Error:
             yield self.view(name)
@@ -185,7 +185,7 @@ class TrainEvents:
 
     def stop(self, name: str) -> list[Any]:
         """Ask the training to save and end; the timer shows when it has."""
-        with spoken():
+        with reported_errors():
             self.trainings.stop(name)
         return [gr.update(interactive=False), waiting_html("Saving and stopping after this step")]
 
@@ -193,29 +193,29 @@ class TrainEvents:
 
     def opened(self, name: str) -> Updates:
         """Show the training at work, else the one that was shown, else the newest."""
-        with spoken():
+        with reported_errors():
             names = self.trainings.names()
             name = self.trainings.at_work() or (name if name in names else next(iter(names), ""))
             return self.view(name) if name else {self.tab.shown: ""}
 
     def come_back(self, name: str) -> Updates:
-        """Show what other pages have begun: the training at work, else their names beside the one that is shown.
+        """Show what other pages have begun: the training at work, else their names next to the one that is shown.
 
         That one stays as it is: this answer may come after a training was begun here.
         """
-        with spoken():
+        with reported_errors():
             if not name or self.trainings.at_work():
                 return self.opened(name)
             return {self.tab.run: gr.update(choices=self.trainings.names())}
 
     def choose(self, name: str) -> Updates:
         """Show another training."""
-        with spoken():
+        with reported_errors():
             return self.view(name) | {self.tab.used: ""}
 
     def tick(self, name: str, seen: str, place: float) -> Updates | Any:  # noqa: ANN401
         """Show what is new of the training at work; nothing is sent where nothing is."""
-        with spoken():
+        with reported_errors():
             updates = self.news(name, seen, place) if name else {self.tab.timer: gr.Timer(active=False)}
         return updates or gr.skip()
 
@@ -277,7 +277,7 @@ class TrainEvents:
 
     def show_place(self, name: str, place: float) -> str:
         """Show the fixed pictures of another validation."""
-        with spoken():
+        with reported_errors():
             return frames_html(self.trainings.follow(name), int(place)) if name else ""
 
     # What the page says

@@ -1,4 +1,4 @@
-"""What the train tab's fields mean: a training's configuration, with the defaults of `presets/training/`."""
+"""Fields of the train tab and the training configuration they stand for, with the defaults of `presets/training/`."""
 
 from __future__ import annotations
 

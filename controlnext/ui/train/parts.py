@@ -1,4 +1,4 @@
-"""Pieces of HTML of the train tab: pictures beside their conditions, how far a training is, its curves and its pictures."""
+"""HTML of the train tab: pictures with their conditions, progress, curves and validation pictures."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ POINTS = 120
 
 ENDED: Mapping[str, str] = {
     "new": "This training has not begun; Resume begins it.",
-    "stopped": "Stopped after step {step}. Resume goes on exactly there.",
-    "done": "Done after {step} steps. Resume goes on for the time limit again.",
-    "failed": "It failed after step {step}: {error}. Resume goes on from its last checkpoint.",
-    "killed": "{error}. Resume goes on from its last checkpoint.",
+    "stopped": "Stopped after step {step}. Resume continues exactly there.",
+    "done": "Done after {step} steps. Resume continues for the time limit again.",
+    "failed": "It failed after step {step}: {error}. Resume continues from its last checkpoint.",
+    "killed": "{error}. Resume continues from its last checkpoint.",
 }
-"""What is said of a training that nobody is at."""
+"""State of a training that is not running."""
 
 
 def samples_html(pairs: Sequence[Pair]) -> str:
-    """Return the first pictures, each beside what is to steer it."""
+    """Return the first pictures, each next to its condition."""
     from controlnext.training.runs.report import embedded
 
     shown = "".join(

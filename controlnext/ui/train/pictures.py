@@ -1,4 +1,4 @@
-"""Pictures on their way into a training: uploads put into a folder, rows looked at, and what will be learned of the first ones."""
+"""Training pictures: uploads put into a folder, rows checked, and the first ones with their conditions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LEAST = 4
 """Fewer pictures teach nothing but themselves."""
 
 SHOWN = 8
-"""Pictures that are shown beside their conditions."""
+"""Pictures that are shown with their conditions."""
 
 _BAD = (AnnotatorError, TrainingError, OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 _TRIED = 40  # pictures whose condition is tried before those that cannot be used have shown what is wrong

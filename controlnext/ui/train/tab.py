@@ -1,4 +1,4 @@
-"""The train tab: pictures, the conditions to learn, what learns, and the training with its curves and pictures."""
+"""Layout of the train tab: pictures, conditions, trainable parts, and the training with its curves."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ ELSEWHERE = (
     "run `python -m controlnext train presets/training/starter.yaml data.folder=photos output=runs/mine`."
 )
 NOT_HERE = f"Visitors start no trainings here: whoever runs this app allows it with `--allow-training`. {ELSEWHERE}"
-START = f"Add pictures: the first {SHOWN} appear here beside the conditions that will be learned."
+START = f"Add pictures: the first {SHOWN} appear here with the conditions that will be learned."
 EMPTY = (
     "<div class='cnx-empty'><svg viewBox='0 0 64 64' fill='none' stroke='currentColor' stroke-width='2.5' stroke-linecap='round' "
     "stroke-linejoin='round'><path d='M8 8v48h48'/><path d='M14 20c10 26 22 26 40 28'/><path d='M14 46c10-2 20-22 40-26' "
     "stroke-dasharray='1 6'/></svg><p>Curves and pictures appear here<br>while it learns.</p></div>"
 )
-MEANWHILE = "It goes on if this page is closed. Pictures can be made meanwhile; both are slower then."
+MEANWHILE = "It continues if this page is closed. You can make pictures in the meantime; both are slower then."
 CLIPS = "Clips (SVD) are trained from the command line: see presets/training/svd.yaml."
 FIRST = "starter"
 """The family that the tab opens with."""

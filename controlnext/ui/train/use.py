@@ -1,4 +1,4 @@
-"""From a training to a picture: its adapter as a model of the image tab, or as a file to take away."""
+"""Use of a finished training: its adapter as a model of the image tab, or as a ZIP file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from controlnext.training.config import TrainingError
-from controlnext.ui.shared import PRIVATE, Updates, note_html, served, spoken
+from controlnext.ui.shared import PRIVATE, Updates, note_html, reported_errors, served
 
 if TYPE_CHECKING:
     from controlnext.studio.studio import Studio
@@ -27,7 +27,7 @@ SAVE = """() => setTimeout(() => {
 
 
 class UseEvents:
-    """The handlers that hand a training's adapter on."""
+    """The handlers that use or pack a training's adapter."""
 
     def __init__(
         self, tab: TrainTab, studio: Studio, trainings: Trainings, image: ImageEvents, *, local: bool
@@ -59,7 +59,7 @@ class UseEvents:
 
     def use(self, name: str) -> Updates:
         """Make the training's adapter a model, and choose it in the image tab with the annotator as it was trained."""
-        with spoken():
+        with reported_errors():
             run = self._finished(name)
             config = self.trainings.config(name)
             step = self.trainings.standing(name).step
@@ -76,7 +76,7 @@ class UseEvents:
 
     def pack(self, name: str) -> str:
         """Put the adapter's folder into one file."""
-        with spoken():
+        with reported_errors():
             run = self._finished(name)
             try:
                 with tempfile.TemporaryDirectory(prefix="adapter-") as folder:

@@ -16,7 +16,7 @@ from controlnext.studio.conditions import ConditionRequestError
 from controlnext.ui import shared
 from controlnext.ui.api import publish
 from controlnext.ui.image.events import RUN
-from controlnext.ui.shared import open_picture, spoken
+from controlnext.ui.shared import open_picture, reported_errors
 from controlnext.ui.worker import VideoOrder, VideoStream
 from controlnext.video import write_video
 
@@ -46,7 +46,7 @@ class VideoEndpoints:
 
         0 means the clip's own: its end, its frames a second, and the most prominent person in it.
         """
-        with spoken(page=False):
+        with reported_errors(page=False):
             choice = choice_of(VideoRecipe(start=start, end=end, fps=fps, person=person))
             driving = self.studio.animator.clip_reader.drive(None, _required(video, "clip", "video"), choice)
             with tempfile.TemporaryDirectory() as folder:
@@ -76,7 +76,7 @@ class VideoEndpoints:
         null, -1 and 0 mean the model's default, a new seed, or the clip's own. The recipe has `frames`, `fps`, `seed`,
         `adherence` and `seconds`, too.
         """
-        with spoken(page=False):
+        with reported_errors(page=False):
             picture = open_picture(self.studio.annotators, _required(reference, "picture", "reference"))
             clip = _required(video, "clip", "video")
             recipe = self.studio.animator.resolve(

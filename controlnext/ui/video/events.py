@@ -1,4 +1,4 @@
-"""What happens when a video is made: the run with its steps and its stop, the views of the result, the defaults."""
+"""Event handlers of a video run: progress, stop, views of the result and defaults."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from controlnext.ui.image.events import RUN as QUEUE
 from controlnext.ui.image.tab import SEED_MAXIMUM
 from controlnext.ui.models import model_choices, model_info
 from controlnext.ui.panel import RunPanel
-from controlnext.ui.shared import PRIVATE, Data, Updates, note_html, served_text, spoken, waiting_html
+from controlnext.ui.shared import PRIVATE, Data, Updates, note_html, reported_errors, served_text, waiting_html
 from controlnext.ui.video.fit import FitEvents
 from controlnext.ui.video.parts import video_summary_html
 from controlnext.ui.video.tab import LIKE_REFERENCE, RUN, VIEWS, VideoTab, pose_strength_info, video_sizes
@@ -85,7 +85,7 @@ class VideoEvents:
 
     def model_defaults(self, model: str) -> list[Any]:
         """Put everything that depends on the model to its own values."""
-        with spoken():
+        with reported_errors():
             rows = self.studio.animator.models()
             row = next(row for row in rows if row["name"] == model)
             recipe = self.studio.animator.resolve(model)
@@ -130,7 +130,7 @@ class VideoEvents:
         cancel = self.runs.start(page)
         idle = self.panel.idle(before=bool(data[tab.files]))
         try:
-            with spoken():
+            with reported_errors():
                 yield {
                     tab.animate: gr.update(value="Animating …", interactive=False),
                     tab.stop: gr.update(interactive=True),

@@ -1,4 +1,4 @@
-"""What happens before a video is made: a clip is opened and read, and laid over the character; no model is needed."""
+"""Event handlers of the fit: open and read a clip, and show its poses on the character; no model is needed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,16 @@ import gradio as gr
 from PIL import ImageOps
 
 from controlnext.animation.choice import Choice
-from controlnext.ui.shared import PRIVATE, Data, Updates, note_html, open_picture, progress_html, spoken, waiting_html
+from controlnext.ui.shared import (
+    PRIVATE,
+    Data,
+    Updates,
+    note_html,
+    open_picture,
+    progress_html,
+    reported_errors,
+    waiting_html,
+)
 from controlnext.ui.sizes import size_of
 from controlnext.ui.video.parts import legend_html, notes_html, people_pictures, strip_html, strip_pictures, sure_html
 from controlnext.ui.video.player import clip_of_files
@@ -29,7 +38,7 @@ if TYPE_CHECKING:
 
 
 READ = {"concurrency_id": "fit", "concurrency_limit": 4}
-"""Clips are read beside a running generation."""
+"""Clips are read while a generation runs."""
 
 SETTLED_SECONDS = 0.15
 """A slider that still moves is waited for so long."""
@@ -94,7 +103,7 @@ class FitEvents:
             return
         path, clip_reader = self.players.clip_of(path), self.studio.animator.clip_reader
         try:
-            with spoken():
+            with reported_errors():
                 # the clip that values were put back for leaves them as they are
                 kept = bool(data[tab.restored]) and clip_digest(clip_reader.open(path)) == data[tab.restored]
                 start, end = data[tab.start] or 0.0, data[tab.end] or 0.0
@@ -120,7 +129,7 @@ class FitEvents:
             tab.start: gr.update(value=start, maximum=last),
             tab.end: gr.update(value=end, maximum=length),
         }
-        with spoken():
+        with reported_errors():
             pictures = strip_pictures(clip)
         self.strips.keep(path, pictures)
         used = (data[tab.max_frames] or clip.frames) / min(clip.fps, USUAL_FPS)
@@ -131,7 +140,7 @@ class FitEvents:
         tab = self.tab
         yield {tab.notes: waiting_html("Preparing the clip for the player"), tab.moving: None}
         try:
-            with spoken():
+            with reported_errors():
                 yield {tab.clip: self.players.show(clip_of_files(files)), tab.restored: ""}
         except gr.Error as error:
             yield {tab.notes: _warning(error)}
@@ -178,13 +187,13 @@ class FitEvents:
         if driving is None or index is None:
             return [gr.skip(), gr.skip()]
         index = int(min(max(index, 0), len(driving) - 1))
-        with spoken():
+        with reported_errors():
             return [driving.overlay(index), sure_html(driving, index)]
 
     def _settled(self, data: Data, page: str, cancel: threading.Event) -> Iterator[Updates]:
         tab = self.tab
         try:
-            with spoken():
+            with reported_errors():
                 if not cancel.wait(SETTLED_SECONDS):
                     yield from self._read(data, page, cancel) if data[tab.opened] else [self._alone(data)]
         except gr.Error as error:
@@ -267,7 +276,7 @@ class FitEvents:
 
 
 def _value(wanted: int, at: int | None) -> dict[str, int]:
-    """Return the value of an update only where it must change: an artist may have set it anew since the page was read."""
+    """Return the value of an update only where it must change: it may have been changed since the page was read."""
     return {} if wanted == at else {"value": wanted}
 
 

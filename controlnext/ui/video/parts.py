@@ -1,4 +1,4 @@
-"""Small pieces of the video tab, as HTML and pictures: the clip's strip, how sure its reading is, who is in it."""
+"""HTML and pictures of the video tab: the clip's strip, the confidence of its reading, and its people."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clips that no browser's player takes: the page takes them all the same, and its player shows them as H.264."""
+"""Clips that browsers cannot play, such as GIFs and folders of pictures, as H.264 for the player."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ if (!window.cnxHandsOver) {
 
 
 def hand_over(player: str, upload: str) -> str:
-    """Return JavaScript that hands files which a player does not play to an upload beside it.
+    """Return JavaScript that hands files which a player does not play to an upload next to it.
 
     Args:
         player: `elem_id` of a `gr.Video`.

@@ -1,4 +1,4 @@
-"""Back from a saved video: its recipe, its character and where possible its clip into the page; and the examples."""
+"""Restore a saved video: put its recipe, its character and if possible its clip back into the page; examples."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from controlnext.ui.examples import video_examples
 from controlnext.ui.image.restore import stretched, warn
 from controlnext.ui.image.tab import GAMMA_MAXIMUM, GUIDANCE_MAXIMUM, STEPS_MAXIMUM
 from controlnext.ui.models import model_choices, model_info
-from controlnext.ui.shared import PRIVATE, Updates, served, spoken
+from controlnext.ui.shared import PRIVATE, Updates, reported_errors, served
 from controlnext.ui.sizes import named
 from controlnext.ui.video.player import Players
 from controlnext.ui.video.tab import (
@@ -97,7 +97,7 @@ class VideoRestore:
         Raises:
             gr.Error: It carries no recipe.
         """
-        with spoken():
+        with reported_errors():
             found = self.of(path)
             if found is None:
                 raise RecipeError(

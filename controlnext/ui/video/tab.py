@@ -1,4 +1,4 @@
-"""The video tab: a character and a clip, how the one lies on the other, the video that comes of them."""
+"""Layout of the video tab: character and clip, fit and parameters, result."""
 
 from __future__ import annotations
 
@@ -280,17 +280,17 @@ def _windows(recipe: VideoRecipe) -> dict[str, Any]:
         window = slider("window", "Window", "Frames that are drawn at once.")
         overlap = slider("overlap", "Overlap", "Frames that two windows share.")
     with gr.Row():
-        motion = slider("motion_bucket_id", "Motion", "How much the model is told to move.")
+        motion = slider("motion_bucket_id", "Motion", "How much motion the model is asked for.")
         noise = slider("noise_aug_strength", "Noise", "More keeps less of the character.", 0.01)
     shared = slider(
         "shared_noise", "Shared noise", "More keeps the background steadier; 0 is what SVD was made for.", 0.05
     )
-    told = gr.Checkbox(
-        True, label="Tell the model tempo, motion and noise", info="Off does as the released code did, which ignores them."
+    micro_conditioning = gr.Checkbox(
+        True, label="Pass tempo, motion and noise to the model", info="Off is as in the released code, which ignores them."
     )  # fmt: skip
     return {
         "window": window, "overlap": overlap, "motion_bucket_id": motion, "noise_aug_strength": noise,
-        "shared_noise": shared, "micro_conditioning": told,
+        "shared_noise": shared, "micro_conditioning": micro_conditioning,
     }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Components that hand over what they hold as it is: videos whatever they are, and sliders whose ends move."""
+"""Components without Gradio's checks of values: videos of any format, and sliders whose ends move."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def video_file(**options: Any) -> gr.Video:  # noqa: ANN401 - options of gr.Vide
 
 
 # A new clip moves a slider's end while an event with the value from before may be on its way; Gradio would answer that
-# with an error of its own. What is wrong with a number is said where it is used.
+# with an error of its own. Numbers are checked where they are used.
 _FreeSlider = ABCMeta.__new__(
     ComponentMeta,
     "FreeSlider",
