@@ -99,12 +99,17 @@ def _pieces(word: str, merges: list[tuple[str, str]], known: set[tuple[str, str]
         pieces[i : i + 2] = [pieces[i] + pieces[i + 1]]
 
 
-def write_tokenizer(folder: Path) -> None:
+def write_tokenizer(folder: Path, words: list[str] | None = None, length: int = MAX_TOKENS) -> None:
     """Write `vocab.json`, `merges.txt` and the configuration of a `CLIPTokenizer` in which each known word is one token.
 
     Unknown words fall apart into letters, as in any byte-pair vocabulary.
+
+    Args:
+        folder: where to; made if it is not there.
+        words: the known words; None takes this world's `vocabulary()`.
+        length: the most tokens of a prompt.
     """
-    words = vocabulary()
+    words = words or vocabulary()
     tokens = ["<|startoftext|>", "<|endoftext|>"]
     letters = sorted(set("abcdefghijklmnopqrstuvwxyz0123456789-.,'!") | set("".join(words)))
     tokens += [piece for letter in letters for piece in (letter, f"{letter}</w>")]
@@ -125,7 +130,7 @@ def write_tokenizer(folder: Path) -> None:
     config = special | {
         "pad_token": "<|endoftext|>",
         "tokenizer_class": "CLIPTokenizer",
-        "model_max_length": MAX_TOKENS,
+        "model_max_length": length,
         "do_lower_case": True,
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2))
