@@ -69,10 +69,10 @@ class Reading:
     people: list[np.ndarray]
 
 
-def make_network(width: int = 24) -> "nn.Module":
+def make_network(width: int = 24, parts: int = len(PARTS)) -> "nn.Module":
     """Return the untrained network: (B, 3, 256, 256) in [-1, 1] to parts, depth and heatmap logits.
 
-    The outputs are (B, 13, 128, 128), (B, 1, 128, 128) and (B, 18, 64, 64).
+    The outputs are (B, `parts`, 128, 128), (B, 1, 128, 128) and (B, 18, 64, 64).
     """
     import torch
     from torch import nn
@@ -99,7 +99,7 @@ def make_network(width: int = 24) -> "nn.Module":
             self.up1 = block(6 * w, 3 * w)
             self.up0 = block(4 * w, 2 * w)
             self.pose = nn.Conv2d(3 * w, KEYPOINTS, 1)
-            self.maps = nn.Conv2d(2 * w, len(PARTS) + 1, 1)
+            self.maps = nn.Conv2d(2 * w, parts + 1, 1)
 
         def forward(self, x: "Tensor") -> tuple["Tensor", "Tensor", "Tensor"]:
             grow = lambda t: functional.interpolate(t, scale_factor=2.0, mode="nearest")  # noqa: E731
@@ -110,7 +110,7 @@ def make_network(width: int = 24) -> "nn.Module":
             c = self.up2(torch.cat([grow(d), c], 1))
             b = self.up1(torch.cat([grow(c), b], 1))
             maps = self.maps(self.up0(torch.cat([grow(b), a], 1)))
-            return maps[:, : len(PARTS)], maps[:, len(PARTS) :], self.pose(b)
+            return maps[:, :parts], maps[:, parts:], self.pose(b)
 
     return Reader()
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 import torch.distributed as dist
@@ -21,7 +22,8 @@ class Plan:
     """How long and how to train.
 
     `minutes` of wall clock; `warm_up` steps; the learning rate is constant for the share `hold` of the time and then
-    falls to zero along a cosine; `ema` is the decay of the averaged weights; a checkpoint every `checkpoint` seconds.
+    falls to zero along a cosine; `ema` is the decay of the averaged weights; a checkpoint every `checkpoint` seconds of wall
+    clock. With `clock` "cpu" the minutes are of this process's CPU time, which other work on the machine does not use up.
     """
 
     minutes: float
@@ -30,6 +32,11 @@ class Plan:
     ema: float = 0.998
     clip: float = 1.0
     checkpoint: float = 420.0
+    clock: Literal["wall", "cpu"] = "wall"
+
+    def now(self) -> float:
+        """Return seconds on the plan's clock."""
+        return time.process_time() if self.clock == "cpu" else time.monotonic()
 
 
 def rank() -> int:
@@ -94,6 +101,8 @@ class Loop:
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.elapsed = state["step"], state["elapsed"]
         torch.manual_seed(100 + rank() + 1000 * self.step)
+        if "rng" in state and rank() == 0:
+            torch.set_rng_state(state["rng"])
         logger.info("resumed at step %d after %.1f minutes", self.step, self.elapsed / 60)
 
     def save(self) -> None:
@@ -104,6 +113,7 @@ class Loop:
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
             "elapsed": self.elapsed,
+            "rng": torch.get_rng_state(),
         }
         part = self.checkpoint.with_suffix(".part")
         torch.save(state, part)
@@ -149,8 +159,8 @@ class Loop:
             loss: Gets the step, returns a scalar to minimise.
             on_checkpoint: Called by process 0 after every checkpoint and at the end, e.g. to draw samples.
         """
-        started, already = time.monotonic(), self.elapsed
-        next_save, next_log, recent = self.elapsed + self.plan.checkpoint, self.elapsed + 30, []
+        started, already = self.plan.now(), self.elapsed
+        next_save, next_log, recent = time.monotonic() + self.plan.checkpoint, self.elapsed + 30, []
         while self.elapsed < self.plan.minutes * 60:
             self._set_rates()
             value = loss(self.step)
@@ -165,13 +175,13 @@ class Loop:
             with torch.no_grad():
                 torch._foreach_lerp_(self.averages, [p.detach() for p in self.parameters], 1 - decay)
             recent.append(value.item())
-            self.elapsed = already + time.monotonic() - started
+            self.elapsed = already + self.plan.now() - started
             self._agree_on_time()
             if rank() == 0 and self.elapsed > next_log:
                 logger.info("%4.1f min step %d loss %.4f", self.elapsed / 60, self.step, sum(recent) / len(recent))
                 next_log, recent = self.elapsed + 30, []
-            if rank() == 0 and self.elapsed > next_save:
-                next_save = self.elapsed + self.plan.checkpoint
+            if rank() == 0 and time.monotonic() > next_save:
+                next_save = time.monotonic() + self.plan.checkpoint
                 self.save()
                 if on_checkpoint:
                     on_checkpoint()

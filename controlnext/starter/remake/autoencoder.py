@@ -1,0 +1,263 @@
+"""Train the autoencoder on crops of scenes; later its decoder alone, with the reader's features and a patch discriminator."""
+
+from __future__ import annotations
+
+import logging
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+from torch.nn import functional
+
+from controlnext.starter.remake.networks import LATENT_CHANNELS, borrow_vae, make_vae
+from controlnext.starter.remake.reader import features, load_reader
+from controlnext.starter.scenes.palette import FIGURE_PARTS, PART, PARTS
+from controlnext.starter.scenes.shards import Archive, Example, make_example
+from controlnext.starter.train.dataset import to_tensor
+from controlnext.starter.train.loop import Loop, Plan, rank
+from controlnext.starter.train.vae import reconstruction_loss
+from controlnext.starter.world.sheets import save_sheet
+from controlnext.training.quick import quicken
+
+logger = logging.getLogger(__name__)
+CROP = 128
+_WEIGHT = {
+    "face": 7,
+    "limb": 5,
+    "hair": 4,
+    "shirt": 3,
+    "trousers": 3,
+    "shoes": 4,
+    "hat": 4,
+    "coat": 3,
+    "glasses": 5,
+    "animal": 3,
+    "thing": 2,
+}
+PART_WEIGHTS = np.array([_WEIGHT.get(name, 1) for name in PARTS], np.float32)
+"""Sky and ground fill most of a picture, but faces and hands are what a person looks at."""
+
+
+def crop_window(rng: np.random.Generator, parts: np.ndarray, size: int = CROP) -> tuple[slice, slice]:
+    """Choose a window of `size` pixels on a grid of 8, three times in four around a point of a person."""
+    height, width = parts.shape
+    y, x = rng.integers(0, height - size + 1), rng.integers(0, width - size + 1)
+    if rng.random() < 0.75:
+        wanted = (
+            np.argwhere(parts == PART["face"]) if rng.random() < 0.5 else np.argwhere(np.isin(parts, FIGURE_PARTS))
+        )
+        if len(wanted):
+            y, x = wanted[rng.integers(len(wanted))] - size // 2 + rng.integers(-24, 25, 2)
+    y, x = int(np.clip(y, 0, height - size)) // 8 * 8, int(np.clip(x, 0, width - size)) // 8 * 8
+    return slice(y, y + size), slice(x, x + size)
+
+
+def draw_crops(rng: np.random.Generator, archive: Archive, count: int) -> tuple[Tensor, Tensor]:
+    """Return `count` crops (B, 3, CROP, CROP) in [-1, 1] and their weights (B, 1, CROP, CROP), float32."""
+    pictures, weights = [], []
+    for index in rng.integers(0, len(archive), count):
+        parts = archive.array("parts", int(index))
+        window = crop_window(rng, parts)
+        rgb, weight = archive.array("rgb", int(index))[window], PART_WEIGHTS[parts[window]]
+        if rng.random() < 0.5:
+            rgb, weight = rgb[:, ::-1], weight[:, ::-1]
+        pictures.append(rgb)
+        weights.append(weight)
+    return to_tensor(np.stack(pictures)), torch.from_numpy(np.stack(weights))[:, None]
+
+
+def held_out(count: int) -> list[Example]:
+    """Render the first `count` held-out scenes, square."""
+    return [make_example(seed) for seed in range(count)]
+
+
+def head_box(example: Example) -> tuple[slice, slice] | None:
+    """Return the window around the largest head of a view, or None where no face of 16 pixels is seen."""
+    rows, columns = np.nonzero((example.view.parts == PART["face"]) & (example.view.owner == 0))
+    if len(rows) < 200:
+        return None
+    return slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1)
+
+
+@torch.no_grad()
+def fidelity(vae: AutoencoderKL, examples: list[Example]) -> tuple[dict[str, float], list[list[np.ndarray]]]:
+    """Measure an autoencoder: PSNR in dB over whole pictures and over heads, and rows of pictures to look at."""
+    whole, heads, rows = [], [], []
+    for example in examples:
+        x = to_tensor(example.view.rgb[None])
+        result = vae.decode(vae.encode(x).latent_dist.mean).sample.clamp(-1, 1)
+        error = ((result - x) / 2)[0].square().mean(0)
+        whole.append(-10 * float(torch.log10(error.mean())))
+        box = head_box(example)
+        if box:
+            heads.append(-10 * float(torch.log10(error[box].mean())))
+        if len(rows) < 4:
+            rows.append([example.view.rgb, ((result[0] + 1) * 127.5).permute(1, 2, 0).numpy().astype(np.uint8)])
+    return {"psnr": float(np.mean(whole)), "heads": float(np.mean(heads)) if heads else float("nan")}, rows
+
+
+def _scale(vae: AutoencoderKL, examples: list[Example]) -> float:
+    """Return one over the standard deviation of latents: the pipeline's scaling factor."""
+    with torch.no_grad():
+        latents = [vae.encode(to_tensor(e.view.rgb[None])).latent_dist.mean for e in examples]
+    return round(float(1 / torch.cat(latents).std()), 4)
+
+
+def train(
+    data: Path,
+    out: Path,
+    plan: Plan,
+    *,
+    start: Path | None = None,
+    channels: int = LATENT_CHANNELS,
+    rate: float = 4e-4,
+    batch: int = 4,
+) -> dict[str, float]:
+    """Train an autoencoder on the shards of `data`; write it to `out` at each checkpoint.
+
+    Args:
+        data: Folder of shards.
+        out: Folder of the result and the checkpoint.
+        plan: Time budget.
+        start: Older autoencoder to start from.
+        channels: Latent channels.
+        rate: Peak learning rate.
+        batch: Crops a step and process.
+
+    Returns:
+        PSNR in dB of whole held-out pictures and of heads.
+    """
+    torch.manual_seed(0)
+    vae = make_vae(channels)
+    if start:
+        borrow_vae(vae, start)
+    vae = quicken(vae).train()
+    archive = Archive(data)
+    loop = Loop(out, {"vae": vae}, [(list(vae.parameters()), rate)], plan)
+    rng = np.random.default_rng([rank(), loop.step, 1])
+    examples, figures = held_out(16), {}
+
+    def loss(step: int) -> Tensor:
+        if step % 100 == 99:
+            archive.refresh()
+        target, weight = draw_crops(rng, archive, batch)
+        with torch.autocast("cpu", torch.bfloat16):
+            posterior = vae.encode(target).latent_dist
+            result = vae.decode(posterior.sample()).sample
+        value = reconstruction_loss(result, target, weight)
+        return value + 1e-5 * posterior.kl().float().mean() / channels
+
+    def report() -> None:
+        averaged = loop.averaged()["vae"]
+        found, rows = fidelity(averaged, examples)
+        figures.update(found, step=loop.step, minutes=round(loop.elapsed / 60, 1))
+        logger.info(
+            "autoencoder of %d channels: held-out PSNR %.2f dB, heads %.2f dB", channels, found["psnr"], found["heads"]
+        )
+        averaged.register_to_config(scaling_factor=_scale(averaged, examples))
+        averaged.save_pretrained(out)
+        save_sheet(out / "sheet.png", rows)
+
+    loop.run(loss, report)
+    return figures
+
+
+def make_critic() -> nn.Module:
+    """Return the untrained patch discriminator: (B, 3, H, W) in [-1, 1] to logits (B, 1, H / 8, W / 8)."""
+    widths = (3, 24, 48, 96)
+    layers: list[nn.Module] = []
+    for number, (a, b) in enumerate(pairwise(widths)):
+        layers += [nn.Conv2d(a, b, 4, 2, 1), *([nn.GroupNorm(8, b)] if number else []), nn.LeakyReLU(0.2)]
+    return nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 3, 1, 1))
+
+
+class _Adversary:
+    """Trains the discriminator alongside, with hinge losses; its weights and optimiser are saved with `out`."""
+
+    def __init__(self, out: Path) -> None:
+        torch.manual_seed(1)
+        self.network, self.path = quicken(make_critic()), out / "critic.pt"
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), 2e-4, betas=(0.5, 0.9))
+        if self.path.exists():
+            state = torch.load(self.path, weights_only=True)
+            self.network.load_state_dict(state["network"])
+            self.optimizer.load_state_dict(state["optimizer"])
+
+    def learn(self, real: Tensor, made: Tensor) -> None:
+        with torch.autocast("cpu", torch.bfloat16):
+            value = (
+                functional.relu(1 - self.network(real)).float().mean()
+                + functional.relu(1 + self.network(made)).float().mean()
+            )
+        self.optimizer.zero_grad()
+        value.backward()
+        self.optimizer.step()
+
+    def judge(self, made: Tensor) -> Tensor:
+        self.network.requires_grad_(False)
+        with torch.autocast("cpu", torch.bfloat16):
+            value = -self.network(made).float().mean()
+        self.network.requires_grad_(True)
+        return value
+
+    def save(self) -> None:
+        torch.save({"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}, self.path)
+
+
+def sharpen(
+    data: Path, encoder: Path, reader: Path, out: Path, plan: Plan, *, rate: float = 2e-4, batch: int = 4
+) -> dict[str, float]:
+    """Train the decoder alone, so that latents stay valid: L1, the reader's features, and from a fifth of the time a critic.
+
+    Args:
+        data: Folder of shards.
+        encoder: The autoencoder whose latents the base knows.
+        reader: The reader's weights.
+        out: Folder of the result and the checkpoints.
+        plan: Time budget.
+        rate: Peak learning rate.
+        batch: Crops a step and process.
+
+    Returns:
+        PSNR in dB of whole held-out pictures and of heads.
+    """
+    vae = quicken(AutoencoderKL.from_pretrained(encoder, dtype=torch.float32)).train()
+    vae.encoder.requires_grad_(False)
+    vae.quant_conv.requires_grad_(False)
+    archive, eye = Archive(data), quicken(load_reader(reader))
+    loop = Loop(out, {"vae": vae}, [([p for p in vae.parameters() if p.requires_grad], rate)], plan)
+    adversary, rng = _Adversary(out), np.random.default_rng([rank(), loop.step, 2])
+    examples, figures = held_out(16), {}
+
+    def loss(step: int) -> Tensor:
+        target, weight = draw_crops(rng, archive, batch)
+        with torch.autocast("cpu", torch.bfloat16):
+            with torch.no_grad():
+                latent = vae.encode(target).latent_dist.mean
+                known = features(eye, target)
+            # A little noise makes the decoder forgiving of latents that were sampled rather than encoded.
+            result = vae.decode(latent + 0.04 * torch.randn_like(latent)).sample
+        result = result.float().contiguous(memory_format=torch.channels_last)
+        value = reconstruction_loss(result, target, weight)
+        with torch.autocast("cpu", torch.bfloat16):
+            seen = features(eye, result)
+        value = value + 0.6 * sum(functional.l1_loss(a.float(), b.float()) for a, b in zip(seen, known, strict=True))
+        if loop.elapsed > 0.2 * plan.minutes * 60:
+            adversary.learn(target, result.detach())
+            value = value + 0.05 * adversary.judge(result)
+        return value
+
+    def report() -> None:
+        averaged = loop.averaged()["vae"]
+        found, rows = fidelity(averaged, examples)
+        figures.update(found, step=loop.step, minutes=round(loop.elapsed / 60, 1))
+        logger.info("decoder: held-out PSNR %.2f dB, heads %.2f dB", found["psnr"], found["heads"])
+        averaged.save_pretrained(out)
+        adversary.save()
+        save_sheet(out / "sheet.png", rows)
+
+    loop.run(loss, report)
+    return figures

@@ -1,0 +1,124 @@
+"""The next starter's networks as rows of real diffusers and transformers configurations, and how they start from older weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from annotators.starter.net import make_network
+from controlnext.starter.scenes.captions import MAX_TOKENS
+from controlnext.starter.scenes.palette import PARTS
+
+TEXT_WIDTH = 128
+LATENT_SIZE = 32
+LATENT_CHANNELS = 8
+"""Channels of the latents; measured by `python -m controlnext.starter.remake.channels`, see docs/starter.md."""
+
+
+def make_vae(channels: int = LATENT_CHANNELS) -> AutoencoderKL:
+    """Return the untrained autoencoder: RGB to `channels` latents of an eighth of the size."""
+    return AutoencoderKL(
+        in_channels=3,
+        out_channels=3,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(32, 64, 96, 128),
+        layers_per_block=1,
+        latent_channels=channels,
+        norm_num_groups=16,
+        sample_size=256,
+    )
+
+
+def make_unet(channels: int = LATENT_CHANNELS) -> UNet2DConditionModel:
+    """Return the untrained UNet; no attention at its top resolution."""
+    return UNet2DConditionModel(
+        sample_size=LATENT_SIZE,
+        in_channels=channels,
+        out_channels=channels,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=(64, 128, 192),
+        layers_per_block=1,
+        cross_attention_dim=TEXT_WIDTH,
+        attention_head_dim=(2, 4, 6),
+        norm_num_groups=16,
+    )
+
+
+def make_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    """Return the untrained text encoder of a tokenizer."""
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=TEXT_WIDTH,
+            intermediate_size=2 * TEXT_WIDTH,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=MAX_TOKENS,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.eos_token_id,
+        )
+    )
+
+
+def make_reader() -> nn.Module:
+    """Return the untrained reader of parts, depth and joints in these scenes."""
+    return make_network(parts=len(PARTS))
+
+
+@torch.no_grad()
+def borrow(network: nn.Module, older: nn.Module) -> int:
+    """Copy an older network's weights into a new one wherever a name is in both.
+
+    A tensor that grew keeps its new values outside of the old one's corner, which are made smaller by ten there, so that what
+    was learned comes through.
+
+    Returns:
+        The number of tensors that were taken over, whole or in part.
+    """
+    known, taken = older.state_dict(), 0
+    for name, value in network.state_dict().items():
+        old = known.get(name)
+        if old is None or old.dim() != value.dim():
+            continue
+        corner = tuple(slice(0, min(a, b)) for a, b in zip(old.shape, value.shape, strict=True))
+        if old.shape != value.shape:
+            value.mul_(0.1)
+        value[corner] = old[corner].to(value.dtype)
+        taken += 1
+    return taken
+
+
+@torch.no_grad()
+def borrow_vae(network: AutoencoderKL, folder: Path) -> int:
+    """Start an autoencoder from an older one with fewer latent channels: means and variances each keep their halves."""
+    older = AutoencoderKL.from_pretrained(folder, dtype=torch.float32)
+    few, many = older.config.latent_channels, network.config.latent_channels
+    known = older.state_dict()
+    for name in ("encoder.conv_out.weight", "encoder.conv_out.bias", "quant_conv.weight", "quant_conv.bias"):
+        old, new = known[name], network.state_dict()[name].clone() * 0.3
+        rows = [*range(few), *range(many, many + few)]
+        if name == "quant_conv.weight":
+            new[torch.tensor(rows)[:, None], torch.tensor(rows)[None]] = old
+        else:
+            new[rows] = old
+        known[name] = new
+    older_state = _Known(known)
+    return borrow(network, older_state)
+
+
+class _Known(nn.Module):
+    """A state dict that passes for a module."""
+
+    def __init__(self, state: dict[str, torch.Tensor]) -> None:
+        super().__init__()
+        self.state = state
+
+    def state_dict(self, *_: object, **__: object) -> dict[str, torch.Tensor]:
+        return self.state

@@ -1,0 +1,117 @@
+"""Train the reader of the scenes: parts, depth and the joints of whoever is seen."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from annotators.starter.net import HEATMAP_SIZE, KEYPOINTS
+from controlnext.starter.remake.networks import make_reader
+from controlnext.starter.scenes.palette import PARTS
+from controlnext.starter.scenes.shards import Archive, make_example
+from controlnext.starter.train.dataset import to_tensor
+from controlnext.starter.train.loop import Loop, Plan, rank
+from controlnext.training.quick import quicken
+
+logger = logging.getLogger(__name__)
+WEIGHTS = "reader.safetensors"
+
+
+def heatmaps(people: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Return (18, height / 4, width / 4) float32 heatmaps of all people's joints, 1 at a joint; `people` (n, 18, 3) in pixels."""
+    cell = 256 // HEATMAP_SIZE
+    y, x = np.mgrid[0 : height // cell, 0 : width // cell].astype(np.float32) + 0.5
+    maps = np.zeros((KEYPOINTS, *y.shape), np.float32)
+    for person in people:
+        for joint, (px, py, seen) in enumerate(person):
+            if seen > 0:
+                maps[joint] = np.maximum(
+                    maps[joint], np.exp(-((x - px / cell) ** 2 + (y - py / cell) ** 2) / (2 * 1.3**2))
+                )
+    return maps
+
+
+def load_reader(folder: Path) -> nn.Module:
+    """Load the reader that `train` wrote to `folder`, float32, frozen."""
+    network = make_reader()
+    network.load_state_dict({name: value.float() for name, value in load_file(folder / WEIGHTS).items()})
+    return network.eval().requires_grad_(False)
+
+
+def features(network: nn.Module, x: Tensor) -> list[Tensor]:
+    """Return the reader's features of pictures (B, 3, H, W) in [-1, 1] at a half, a quarter and an eighth of the size."""
+    a = network.enter(x)
+    b = network.down1(a)
+    return [a, b, network.down2(b)]
+
+
+def _loss(found: tuple[Tensor, Tensor, Tensor], parts: Tensor, depth: Tensor, heat: Tensor) -> Tensor:
+    logits, near, joints = (v.float() for v in found)
+    wanted = functional.binary_cross_entropy_with_logits(joints, heat, reduction="none")
+    return (
+        functional.cross_entropy(logits, parts)
+        + 4 * functional.l1_loss(near[:, 0].sigmoid(), depth)
+        + 3 * (wanted * (1 + 30 * heat)).mean()
+    )
+
+
+def train(data: Path, out: Path, plan: Plan, *, rate: float = 2e-3, batch: int = 8) -> dict[str, float]:
+    """Train the reader on the shards of `data`; write `reader.safetensors` to `out`.
+
+    Returns:
+        Mean IoU of held-out parts that occur, and the mean absolute error of depth.
+    """
+    torch.manual_seed(0)
+    network, archive = quicken(make_reader()).train(), Archive(data)
+    loop = Loop(out, {"reader": network}, [(list(network.parameters()), rate)], plan)
+    rng = np.random.default_rng([rank(), loop.step, 3])
+    examples, figures = [make_example(seed) for seed in range(24)], {}
+
+    def loss(step: int) -> Tensor:
+        if step % 100 == 99:
+            archive.refresh()
+        drawn = archive.draw(rng, batch)
+        rgb = np.stack([archive.array("rgb", i) for i in drawn])
+        x = to_tensor(rgb) + 0.05 * rng.random() * torch.randn(len(rgb), 3, *rgb.shape[1:3])
+        parts = torch.from_numpy(np.stack([archive.array("parts", i)[::2, ::2] for i in drawn])).long()
+        depth = torch.from_numpy(
+            np.stack([archive.array("depth", i)[::2, ::2] for i in drawn]).astype(np.float32) / 65535
+        )
+        heat = torch.from_numpy(np.stack([heatmaps(archive.array("people", i), *rgb.shape[1:3]) for i in drawn]))
+        if rng.random() < 0.5:  # parts and depth alone: the joints of a mirror image have other names
+            x, parts, depth, heat = (
+                x.flip(-1),
+                parts.flip(-1),
+                depth.flip(-1),
+                heat.flip(-1)[:, [0, 1, 5, 6, 7, 2, 3, 4, 11, 12, 13, 8, 9, 10, 15, 14, 17, 16]],
+            )
+        with torch.autocast("cpu", torch.bfloat16):
+            found = network(x.contiguous(memory_format=torch.channels_last))
+        return _loss(found, parts, depth, heat)
+
+    def report() -> None:
+        averaged = loop.averaged()["reader"]
+        save_file({name: value.half().contiguous() for name, value in averaged.state_dict().items()}, out / WEIGHTS)
+        inter, union = np.zeros(len(PARTS)), np.zeros(len(PARTS))
+        errors = []
+        with torch.no_grad():
+            for e in examples:
+                logits, near, _ = averaged(to_tensor(e.view.rgb[None]))
+                read, truth = logits[0].argmax(0).numpy(), e.view.parts[::2, ::2]
+                errors.append(float(np.abs(near[0, 0].sigmoid().numpy() - e.view.depth[::2, ::2]).mean()))
+                for part in range(len(PARTS)):
+                    inter[part] += ((read == part) & (truth == part)).sum()
+                    union[part] += ((read == part) | (truth == part)).sum()
+        figures.update(
+            iou=float((inter / np.maximum(union, 1))[union > 0].mean()), depth=float(np.mean(errors)), step=loop.step
+        )
+        logger.info("reader: mean IoU %.3f, depth error %.4f", figures["iou"], figures["depth"])
+
+    loop.run(loss, report)
+    return figures
