@@ -1,4 +1,4 @@
-"""What every annotator is made of: settings as data, backends as rows, one result, one kind of error."""
+"""Base types of annotators: settings, backends, results and errors."""
 
 from __future__ import annotations
 
@@ -88,10 +88,14 @@ class Setting:
         raise AnnotatorError(f"{self.label} ({self.name}) is one of {', '.join(self.choices)}, not {value!r}.")
 
     def _check_number(self, value: object) -> int | float:
-        span = f"from {self.minimum:g} to {self.maximum:g}" + (f" {self.unit}" if self.unit else "")
+        low, high = (
+            -math.inf if self.minimum is None else self.minimum,
+            math.inf if self.maximum is None else self.maximum,
+        )
+        span = f"from {low:g} to {high:g}" + (f" {self.unit}" if self.unit else "")
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise AnnotatorError(f"{self.label} ({self.name}) is a number {span}, not {value!r}.")
-        if not self.minimum <= value <= self.maximum:
+        if not low <= value <= high:
             raise AnnotatorError(f"{self.label} ({self.name}) goes {span}; {value:g} is outside.")
         if self.kind == "float":
             return float(value)
@@ -142,13 +146,13 @@ class Backend:
 
     name: str
     label: str
-    read: Callable[[np.ndarray, Settings], Any]
+    read: Callable[[np.ndarray, Settings], object]
     draw: Callable[[Any, Settings], Drawing]
     check: Callable[[], Availability] = field(default=lambda: Availability(usable=True))
     reads: tuple[str, ...] = ()
     draws: tuple[str, ...] = ()
     prepare: Callable[[], str] | None = None
-    fetch: Callable[[], None] | None = None
+    fetch: Callable[[], object] | None = None
     source: str = ""
     licence: str = ""
     megabytes: int = 0

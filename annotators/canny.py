@@ -1,4 +1,4 @@
-"""Canny: white edges on black."""
+"""The canny annotator: white edges on black."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def find_edges(
 
     Args:
         rgb: picture (H, W, 3), uint8.
-        low: gradient above which an edge goes on, 0..500.
+        low: gradient above which an edge continues, 0..500.
         high: gradient above which an edge begins, 0..500; swapped with `low` if smaller.
         blur: deviation of the Gaussian that smooths the picture first, in pixels; 0 = none.
         automatic: take both thresholds from the median brightness instead.
@@ -49,14 +49,20 @@ def find_edges(
 
 
 def _read(rgb: np.ndarray, settings: Settings) -> Edges:
-    return find_edges(rgb, **settings)
+    return find_edges(
+        rgb,
+        low=int(settings["low"]),
+        high=int(settings["high"]),
+        blur=float(settings["blur"]),
+        automatic=bool(settings["automatic"]),
+    )
 
 
 def _draw(edges: Edges, settings: Settings) -> Drawing:
     notes = []
     if settings["automatic"]:
         notes.append(f"Automatic thresholds: {edges.low} and {edges.high}.")
-    elif settings["low"] > settings["high"]:
+    elif int(settings["low"]) > int(settings["high"]):
         notes.append(f"The low threshold was above the high one, so they were swapped: {edges.low} and {edges.high}.")
     if not edges.map.any():
         notes.append("No edges were found: lower the thresholds or the blur.")
@@ -70,7 +76,14 @@ CANNY = Annotator(
     help="White edges on black: keeps outlines and inner lines.",
     settings=(
         Setting(
-            "low", "Low threshold", "int", 100, 0, 500, 1, help="An edge goes on while its contrast stays above this."
+            "low",
+            "Low threshold",
+            "int",
+            100,
+            0,
+            500,
+            1,
+            help="An edge continues while its contrast stays above this.",
         ),
         Setting(
             "high", "High threshold", "int", 200, 0, 500, 1, help="An edge begins where its contrast is above this."
@@ -84,7 +97,7 @@ CANNY = Annotator(
             10.0,
             0.1,
             unit="px",
-            help="Smooths texture away before edges are looked for.",
+            help="Smooths texture before edges are detected.",
         ),
         Setting(
             "automatic",

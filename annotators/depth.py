@@ -1,11 +1,11 @@
-"""Depth: near is white, far is black."""
+"""The depth annotator: near is white, far is black."""
 
 from __future__ import annotations
 
 import importlib.util
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
@@ -13,24 +13,25 @@ from annotators.base import Annotator, Availability, Backend, Drawing, Setting, 
 from annotators.starter import backend as starter
 from annotators.starter import figure_row
 from annotators.weights import fetch, hub
-from annotators.weights.hub import Repo
+from annotators.weights.hub import WeightsRepo
 from annotators.weights.loading import once
 
 if TYPE_CHECKING:
     from annotators.starter.figure import Scene
+    from annotators.starter.net import SceneReading
 
-DEPTH_ANYTHING = Repo(
+DEPTH_ANYTHING = WeightsRepo(
     "depth-anything/Depth-Anything-V2-Small-hf",
     ("config.json", "preprocessor_config.json"),
     ("model.safetensors",),
     99,
     "depth-anything",
 )
-MIDAS = Repo("lllyasviel/Annotators", ("dpt_hybrid-midas-501f0c75.pt",), (), 493, "midas")
+MIDAS = WeightsRepo("lllyasviel/Annotators", ("dpt_hybrid-midas-501f0c75.pt",), (), 493, "midas")
 
 _REAL_DEPTH = f"{DEPTH_ANYTHING.id} ({DEPTH_ANYTHING.megabytes} MB): {DEPTH_ANYTHING.command}"
 
-_model_lock = threading.Lock()  # torch modules are shared by threads; one picture at a time keeps memory flat
+_model_lock = threading.Lock()  # torch modules are shared by threads; one picture at a time bounds the memory
 
 
 def _read_depth_anything(rgb: np.ndarray, settings: Settings) -> np.ndarray:
@@ -51,7 +52,7 @@ def _load_depth_anything(folder: Path) -> tuple[Any, Any, str]:
     from transformers import AutoImageProcessor, AutoModelForDepthEstimation
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+    processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)  # type: ignore[no-untyped-call]
     net = AutoModelForDepthEstimation.from_pretrained(folder, local_files_only=True)
     return processor, net.eval().to(device), device
 
@@ -67,15 +68,24 @@ def _read_midas(rgb: np.ndarray, settings: Settings) -> np.ndarray:
     return cv2.resize(grey, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.float32)
 
 
-def _load_midas(folder: Path) -> Any:  # noqa: ANN401 - a detector of an optional package
+class _MidasDetector(Protocol):
+    """The detector of the optional package controlnet_aux, as far as it is used."""
+
+    def __call__(
+        self, rgb: np.ndarray, *, detect_resolution: int, image_resolution: int, output_type: str
+    ) -> np.ndarray:
+        """Return an RGB picture of relative inverse depth."""
+
+
+def _load_midas(folder: Path) -> _MidasDetector:
     import torch
     from controlnet_aux.midas import MidasDetector
 
     detector = MidasDetector.from_pretrained(str(folder), filename=MIDAS.files[0])
-    return detector.to("cuda" if torch.cuda.is_available() else "cpu")
+    return cast(_MidasDetector, detector.to("cuda" if torch.cuda.is_available() else "cpu"))
 
 
-def _check_transformers(repo: Repo) -> Availability:
+def _check_transformers(repo: WeightsRepo) -> Availability:
     for package in ("torch", "transformers"):
         if importlib.util.find_spec(package) is None:
             return Availability(usable=False, reason=f"The package {package} is not installed.")
@@ -111,7 +121,7 @@ def _draw_figure(scene: Scene, settings: Settings) -> Drawing:
     return _draw_near(scene.near, settings)
 
 
-def _draw_starter(reading: Any, settings: Settings) -> Drawing:  # noqa: ANN401 - see starter.read
+def _draw_starter(reading: SceneReading, settings: Settings) -> Drawing:
     return _draw_near(np.asarray(reading.depth, dtype=np.float32), settings)
 
 

@@ -7,6 +7,7 @@ import struct
 import warnings
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
@@ -60,7 +61,7 @@ def load_picture(source: str | Path | bytes | Image.Image) -> Image.Image:
         raise PictureError(f"“{path.name}” cannot be opened ({error.strerror or error}).") from error
 
 
-def _read(file: io.BufferedIOBase, size: int, name: str) -> Image.Image:
+def _read(file: BinaryIO, size: int, name: str) -> Image.Image:
     if size == 0:
         raise PictureError(f"{name} is an empty file: its upload or copy was cut short, try again.")
     Image.init()
@@ -144,7 +145,7 @@ def _drafted(image: Image.Image) -> bool:
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
-        return ImageOps.exif_transpose(image)
+        return ImageOps.exif_transpose(image) or image
     except _DAMAGED:  # broken EXIF says nothing about the pixels, which are fine
         return image
 
@@ -183,7 +184,7 @@ def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if image.mode == "RGB" and "sRGB" in ImageCms.getProfileDescription(source):
             return image
-        return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB") or image
     except (ImageCms.PyCMSError, *_DAMAGED):
         return image
 

@@ -1,9 +1,9 @@
-"""Pose: an OpenPose-18 skeleton of every person found, with hands and face on request."""
+"""The pose annotator: an OpenPose-18 skeleton of every person found, with hands and face on request."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from annotators.poses import dwpose
 from annotators.poses.people import People, Person
 from annotators.starter import backend as starter
 from annotators.weights import fetch
+
+if TYPE_CHECKING:
+    from annotators.starter.net import SceneReading
 
 _MOST_PEOPLE = 8
 
@@ -23,14 +26,14 @@ ALREADY_A_MAP = "No person was found, and this picture looks like a condition pi
 
 
 @dataclass(frozen=True)
-class Reading:
+class PoseReading:
     """The people of a picture; if there is nobody, whether that is because the picture is a map already."""
 
     people: People
     is_map: bool = False
 
 
-def _read_mediapipe(rgb: np.ndarray, settings: Settings) -> Reading:
+def _read_mediapipe(rgb: np.ndarray, settings: Settings) -> PoseReading:
     from annotators.poses.blazepose import find_people
     from annotators.poses.holistic import read_face, read_hand
     from annotators.poses.openpose import body_points
@@ -47,7 +50,7 @@ def _read_mediapipe(rgb: np.ndarray, settings: Settings) -> Reading:
     return _people(rgb, persons)
 
 
-def _read_dwpose(rgb: np.ndarray, settings: Settings) -> Reading:
+def _read_dwpose(rgb: np.ndarray, settings: Settings) -> PoseReading:
     persons = dwpose.find_people(rgb, int(settings["people"]))
     if not settings["hands"]:
         persons = [replace(person, left_hand=None, right_hand=None) for person in persons]
@@ -56,13 +59,13 @@ def _read_dwpose(rgb: np.ndarray, settings: Settings) -> Reading:
     return _people(rgb, persons)
 
 
-def _people(rgb: np.ndarray, persons: list[Person]) -> Reading:
+def _people(rgb: np.ndarray, persons: list[Person]) -> PoseReading:
     height, width = rgb.shape[:2]
     if persons:
-        return Reading(People(tuple(_inside(person, height, width) for person in persons), height, width))
+        return PoseReading(People(tuple(_inside(person, height, width) for person in persons), height, width))
     from annotators.none import looks_like_map
 
-    return Reading(People((), height, width), looks_like_map(rgb) != "")
+    return PoseReading(People((), height, width), looks_like_map(rgb) != "")
 
 
 def _inside(person: Person, height: int, width: int) -> Person:
@@ -110,7 +113,7 @@ def _faces(people: People) -> list[np.ndarray]:
     return [person.face for person in people.persons if person.face is not None]
 
 
-def _draw(reading: Reading, settings: Settings) -> Drawing:
+def _draw(reading: PoseReading, settings: Settings) -> Drawing:
     if not reading.people.persons:
         raise NobodyFound(ALREADY_A_MAP if reading.is_map else NOBODY)
     rgb = draw_people(reading.people, float(settings["confidence"]))
@@ -118,13 +121,13 @@ def _draw(reading: Reading, settings: Settings) -> Drawing:
     return Drawing(rgb, reading.people.to_data(), note)
 
 
-def _draw_starter(reading: Any, settings: Settings) -> Drawing:  # noqa: ANN401 - see starter.read
+def _draw_starter(reading: SceneReading, settings: Settings) -> Drawing:
     bodies = [np.asarray(person, dtype=np.float64) for person in reading.people][: int(settings["people"])]
     if not bodies:
         raise NobodyFound(
             "The starter net found no figure in this picture: it knows only pictures drawn by the starter model."
         )
-    return _draw(Reading(People(tuple(map(Person, bodies)), *reading.parts.shape)), settings)
+    return _draw(PoseReading(People(tuple(map(Person, bodies)), *reading.parts.shape)), settings)
 
 
 POSE = Annotator(

@@ -1,4 +1,4 @@
-"""Segmentation: what everything is, each class in its colour; or where people are."""
+"""The segmentation annotator: a map of classes in their colours, or a mask of people."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ import numpy as np
 from annotators.base import Annotator, Availability, Backend, Drawing, NobodyFound, Setting, Settings
 from annotators.palette import ADE20K, PERSON
 from annotators.starter import backend as starter
-from annotators.starter import figure_row
+from annotators.starter import figure_row, net
 from annotators.weights import fetch, hub
-from annotators.weights.hub import Repo
+from annotators.weights.hub import WeightsRepo
 from annotators.weights.loading import once
 
 if TYPE_CHECKING:
     from annotators.poses.person import PersonMask
     from annotators.starter.figure import Scene
+    from annotators.starter.net import SceneReading
 
-SEGFORMER = Repo(
+SEGFORMER = WeightsRepo(
     "nvidia/segformer-b0-finetuned-ade-512-512",
     ("config.json", "preprocessor_config.json"),
     ("model.safetensors", "pytorch_model.bin"),
     15,
     "segformer",
 )
-UPERNET = Repo(
+UPERNET = WeightsRepo(
     "openmmlab/upernet-convnext-small",
     ("config.json", "preprocessor_config.json"),
     ("model.safetensors", "pytorch_model.bin"),
@@ -52,17 +53,17 @@ class Classes:
     names: tuple[str, ...]
 
 
-def _read_transformers(rgb: np.ndarray, repo: Repo) -> Classes:
+def _read_transformers(rgb: np.ndarray, repo: WeightsRepo) -> Classes:
     import torch
     from PIL import Image
 
-    processor, net, device = once(repo.id, lambda: _load(hub.require(repo)))
+    processor, network, device = once(repo.id, lambda: _load(hub.require(repo)))
     with _model_lock, torch.inference_mode():
         inputs = processor(images=Image.fromarray(rgb), return_tensors="pt").to(device)
-        logits = net(**inputs).logits.float()
+        logits = network(**inputs).logits.float()
         sized = torch.nn.functional.interpolate(logits, rgb.shape[:2], mode="bilinear", align_corners=False)
         ids = sized[0].argmax(dim=0).cpu().numpy().astype(np.uint8)
-    labels = net.config.id2label
+    labels = network.config.id2label
     return Classes(ids, tuple(labels[i] for i in sorted(labels)))
 
 
@@ -71,12 +72,12 @@ def _load(folder: Path) -> tuple[Any, Any, str]:
     from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+    processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)  # type: ignore[no-untyped-call]
     net = AutoModelForSemanticSegmentation.from_pretrained(folder, local_files_only=True)
     return processor, net.eval().to(device), device
 
 
-def _check(repo: Repo) -> Availability:
+def _check(repo: WeightsRepo) -> Availability:
     for package in ("torch", "transformers"):
         if importlib.util.find_spec(package) is None:
             return Availability(usable=False, reason=f"The package {package} is not installed.")
@@ -109,13 +110,11 @@ def _draw_figure(scene: Scene, settings: Settings) -> Drawing:
     from annotators.starter.figure import PARTS
 
     figure_row.require_people(scene)
-    net = starter.module()
     ids = np.array([net.PARTS.index(name) for name in PARTS], np.uint8)[scene.parts]
     return Drawing(np.asarray(net.PARTS_PALETTE, np.uint8)[ids], {"ids": ids, "names": tuple(net.PARTS)})
 
 
-def _draw_starter(reading: Any, settings: Settings) -> Drawing:  # noqa: ANN401 - see starter.read
-    net = starter.module()
+def _draw_starter(reading: SceneReading, settings: Settings) -> Drawing:
     ids = np.asarray(reading.parts, dtype=np.uint8)
     return Drawing(np.asarray(net.PARTS_PALETTE, np.uint8)[ids], {"ids": ids, "names": tuple(net.PARTS)})
 

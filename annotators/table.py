@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from PIL import Image
@@ -19,6 +20,8 @@ from annotators.pictures import load_picture
 from annotators.pose import POSE, draw_people, draw_people_svd
 from annotators.poses.people import People
 from annotators.segmentation import SEGMENTATION
+
+T = TypeVar("T")
 
 ANNOTATORS: Mapping[str, Annotator] = MappingProxyType(
     {row.name: row for row in (CANNY, DEPTH, POSE, SEGMENTATION, NONE)}
@@ -76,9 +79,8 @@ def annotate(
     base = (served.name, *picture)
     fresh: list[str] = []
 
-    def read() -> Any:  # noqa: ANN401 - each backend has its own kind of reading
-        if served.prepare is not None:
-            fresh.append(_prepared(row, served))
+    def read() -> object:
+        fresh.append(_prepared(row, served))
         reading = served.read(_scaled(rgb, resolution), values)
         freeze(reading)
         return reading
@@ -203,7 +205,7 @@ def _chosen(
     for backend in usable:
         if backend.suits is None:
             return backend, backend.caveat
-        if CACHE.get_or_make(("suits", backend.name, *picture), lambda suits=backend.suits: suits(scaled())):
+        if CACHE.get_or_make(("suits", backend.name, *picture), partial(_suits, backend.suits, scaled)):
             return backend, backend.caveat
     usable = [backend for backend in usable if backend.check().usable]  # asking may have shown that one is not
     if not usable:
@@ -211,7 +213,13 @@ def _chosen(
     return usable[0], usable[0].doubt or usable[0].caveat
 
 
+def _suits(test: Callable[[np.ndarray], bool], scaled: Callable[[], np.ndarray]) -> bool:
+    return test(scaled())
+
+
 def _prepared(row: Annotator, backend: Backend) -> str:
+    if backend.prepare is None:
+        return ""
     try:
         return backend.prepare()
     except BackendMissing as error:
@@ -305,10 +313,10 @@ def _scaled(rgb: np.ndarray, resolution: int | None) -> np.ndarray:
     return cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LANCZOS4)
 
 
-def _copied(data: Any) -> Any:  # noqa: ANN401 - plain nested data
+def _copied(data: T) -> T:
     """Copy data for the caller; arrays are shared, since they are read-only."""
     if isinstance(data, dict):
-        return {key: _copied(value) for key, value in data.items()}
+        return cast(T, {key: _copied(value) for key, value in data.items()})
     if isinstance(data, list):
-        return [_copied(value) for value in data]
+        return cast(T, [_copied(value) for value in data])
     return data

@@ -126,7 +126,8 @@ def _read_person(rgb: np.ndarray, find: Detection, *, strict: bool) -> Found | N
 def _crop(centre: np.ndarray, top: np.ndarray) -> Crop:
     """Return the square around the circle with this centre (of the hips) that `top` lies on, grown a little."""
     radius = float(np.hypot(*(top - centre)))
-    return Crop(*centre, 2 * radius, Crop.upright(tuple(centre), tuple(top))).scaled(_CROP_GROWTH)
+    x, y = centre
+    return Crop(float(x), float(y), 2 * radius, Crop.upright((x, y), (top[0], top[1]))).scaled(_CROP_GROWTH)
 
 
 def _read(rgb: np.ndarray, crop: Crop) -> _Reading:

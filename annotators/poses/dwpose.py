@@ -7,19 +7,19 @@ the released SVD adapters were trained with. Models: a YOLOX person detector and
 from __future__ import annotations
 
 import importlib.util
-from typing import Any
+from typing import Any, Protocol, cast
 
 import numpy as np
 
 from annotators.base import Availability
 from annotators.poses.people import Person
 from annotators.weights import hub
-from annotators.weights.hub import Repo
+from annotators.weights.hub import WeightsRepo
 from annotators.weights.loading import once
 
 REPO = "yzd-v/DWPose"
 MEGABYTES = 351
-_FILES = Repo(REPO, ("yolox_l.onnx", "dw-ll_ucoco_384.onnx"), (), MEGABYTES, "dwpose")
+_FILES = WeightsRepo(REPO, ("yolox_l.onnx", "dw-ll_ucoco_384.onnx"), (), MEGABYTES, "dwpose")
 
 _DETECTOR_SIDE = 640
 _PERSON_SCORE = 0.3
@@ -52,24 +52,35 @@ def find_people(rgb: np.ndarray, limit: int) -> list[Person]:
     return [to_person(read_points(pose, rgb, box)) for box in boxes]
 
 
-def _session(name: str) -> Any:  # noqa: ANN401 - an onnxruntime session, whose package is optional
-    def load() -> object:
+class Session(Protocol):
+    """A session of the optional package onnxruntime, as far as it is used."""
+
+    def run(self, outputs: None, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        """Run the model."""
+
+    def get_inputs(self) -> list[Any]:
+        """Return the inputs, each with a `name`."""
+
+
+def _session(name: str) -> Session:
+    def load() -> Session:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1  # the same sums whatever the machine's load
         wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
         providers = [provider for provider in wanted if provider in onnxruntime.get_available_providers()]
-        return onnxruntime.InferenceSession(str(hub.require(_FILES) / name), options, providers=providers)
+        session = onnxruntime.InferenceSession(str(hub.require(_FILES) / name), options, providers=providers)
+        return cast(Session, session)
 
     return once(f"dwpose/{name}", load)
 
 
-def _run(session: Any, batch: np.ndarray) -> list[np.ndarray]:  # noqa: ANN401 - see _session
+def _run(session: Session, batch: np.ndarray) -> list[np.ndarray]:
     return session.run(None, {session.get_inputs()[0].name: np.ascontiguousarray(batch, np.float32)})
 
 
-def detect_people(session: Any, rgb: np.ndarray) -> np.ndarray:  # noqa: ANN401 - see _session
+def detect_people(session: Session, rgb: np.ndarray) -> np.ndarray:
     """Return the boxes (n, 4) of people: x0, y0, x1, y1 in pixels, the surest first."""
     import cv2
 
@@ -86,7 +97,7 @@ def detect_people(session: Any, rgb: np.ndarray) -> np.ndarray:  # noqa: ANN401 
     boxes = np.concatenate([centres - half, centres + half], axis=1) / scale
     kept = np.flatnonzero(scores > _PERSON_SCORE)
     kept = kept[np.argsort(-scores[kept], kind="stable")]
-    return boxes[_without_doubles(boxes[kept], kept)]
+    return np.asarray(boxes[_without_doubles(boxes[kept], kept)])
 
 
 def _grid() -> tuple[np.ndarray, np.ndarray]:
@@ -112,7 +123,7 @@ def _without_doubles(boxes: np.ndarray, indices: np.ndarray) -> np.ndarray:
     return np.array(chosen, dtype=int)
 
 
-def read_points(session: Any, rgb: np.ndarray, box: np.ndarray) -> np.ndarray:  # noqa: ANN401 - see _session
+def read_points(session: Session, rgb: np.ndarray, box: np.ndarray) -> np.ndarray:
     """Return the 133 points (133, 3) of the person in a box: x, y in pixels and confidence."""
     import cv2
 

@@ -1,4 +1,4 @@
-"""MediaPipe's hands and face of a person whose body is known: the body says where to look, two small models refine it.
+"""MediaPipe's hands and face of a person whose body is known: the body locates them and two small models refine them.
 
 Source: the graph `holistic_landmark_cpu` of google-ai-edge/mediapipe 0.10.21 (crops and thresholds); the choice of 68 face
 points among the mesh's 468 follows the iBUG 68-point order.
@@ -62,12 +62,16 @@ def read_hand(rgb: np.ndarray, body: np.ndarray, side: str) -> np.ndarray | None
         return None
     middle = (2 * index[:2] + little[:2]) / 3
     reach = 2 * float(np.hypot(*(middle - wrist[:2])))
-    guess = Crop(*middle, reach, Crop.upright(tuple(wrist[:2]), tuple(middle))).scaled(2.7, -0.1)
+    guess = Crop(float(middle[0]), float(middle[1]), reach, Crop.upright(tuple(wrist[:2]), tuple(middle))).scaled(
+        2.7, -0.1
+    )
     recrop = model("hand_recrop")
     points = recrop(guess.take(rgb, recrop.size) / 255.0)["output_crop"].reshape(2, 2)
     centre, end = guess.places(points, recrop.size)
     radius = float(np.hypot(*(end - centre)))
-    crop = Crop(*centre, 2 * radius, Crop.upright(tuple(end), tuple(centre))).scaled(1.0, -0.1)
+    crop = Crop(float(centre[0]), float(centre[1]), 2 * radius, Crop.upright(tuple(end), tuple(centre))).scaled(
+        1.0, -0.1
+    )
     net = model("hand_landmark_full")
     outputs = net(crop.take(rgb, net.size) / 255.0)
     present = float(outputs["Identity_1"][0])
@@ -112,4 +116,5 @@ def _level(start: np.ndarray, end: np.ndarray) -> float:
 def _around(points: np.ndarray, turn: float) -> Crop:
     """Return the square around points (n, 2), as MediaPipe lays it: bounds along the picture's own axes."""
     low, high = points.min(axis=0), points.max(axis=0)
-    return Crop(*((low + high) / 2), float((high - low).max()), turn)
+    x, y = (low + high) / 2
+    return Crop(float(x), float(y), float((high - low).max()), turn)

@@ -66,9 +66,9 @@ class People:
             AnnotatorError: the data is not of that form.
         """
         try:
-            bodies = [_points(body, BODY_POINTS) for body in data["people"]]
+            bodies = [_required(body, BODY_POINTS) for body in data["people"]]
             pairs = data.get("hands") or [[None, None]] * len(bodies)
-            hands = [tuple(_points(hand, HAND_POINTS) for hand in pair) for pair in pairs]
+            hands = [(_points(left, HAND_POINTS), _points(right, HAND_POINTS)) for left, right in pairs]
             faces = [_points(face) for face in data.get("faces") or [None] * len(bodies)]
             persons = [Person(body, *pair, face) for body, pair, face in zip(bodies, hands, faces, strict=True)]
             return People(tuple(persons), int(data["height"]), int(data["width"]))
@@ -110,7 +110,7 @@ def people_to_json(data: Mapping[str, Any]) -> str:
 
 def people_from_json(
     text: str | bytes | Mapping[str, Any], *, height: int | None = None, width: int | None = None
-) -> dict:
+) -> dict[str, Any]:
     """Read OpenPose JSON into the `data` of a pose annotation, ready for `draw_pose`.
 
     OpenPose's 18- and 25-point bodies are understood, in pixels or as fractions of the canvas; so is a list with one
@@ -189,8 +189,10 @@ def _triples(values: Sequence[float] | None) -> np.ndarray | None:
 
 
 def _points(values: object, count: int | None = None) -> np.ndarray | None:
-    if values is None:
-        return None
+    return None if values is None else _required(values, count)
+
+
+def _required(values: object, count: int | None = None) -> np.ndarray:
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 2 or array.shape[1] != 3 or (count is not None and len(array) != count):
         raise ValueError(f"points have the shape ({count or 'n'}, 3), not {array.shape}")

@@ -1,4 +1,4 @@
-"""Where people are: MediaPipe's selfie mask for people near the camera, BlazePose's masks for people far from it."""
+"""The mask of people: MediaPipe's selfie mask for people near the camera, BlazePose's masks for people far from it."""
 
 from __future__ import annotations
 
@@ -64,4 +64,4 @@ def _along_edges(mask: np.ndarray, rgb: np.ndarray) -> np.ndarray:
     guide_mean, mask_mean = mean(guide), mean(mask)
     slope = (mean(guide * mask) - guide_mean * mask_mean) / (mean(guide * guide) - guide_mean**2 + _EDGE_SMOOTHING)
     offset = mask_mean - slope * guide_mean
-    return np.clip(mean(slope) * guide + mean(offset), 0, 1)
+    return np.asarray(np.clip(mean(slope) * guide + mean(offset), 0, 1))

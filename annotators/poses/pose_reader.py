@@ -59,6 +59,6 @@ class PoseReader:
             self._served.prepare()
         self._ready = True
         try:
-            return self._served.draw(self._served.read(rgb, self._values), self._values).data
+            return self._served.draw(self._served.read(rgb, self._values), self._values).data or {}
         except NobodyFound:
             return {name: [] for name in _EMPTY} | {"height": rgb.shape[0], "width": rgb.shape[1]}

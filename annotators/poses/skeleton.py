@@ -1,6 +1,6 @@
-"""The one drawing of a skeleton: what the world is trained on, what a photo gives, what a video is driven by.
+"""The classic drawing of skeletons, for training, photos and videos alike.
 
-The look is the one ControlNet's pose weights know: seventeen limbs as slim ellipses in the classic rainbow dimmed to 0.6,
+It is the drawing that ControlNet's pose weights expect: seventeen limbs as slim ellipses in the classic rainbow dimmed to 0.6,
 eighteen joints as dots in the full colours, hands as thin rainbow lines, faces as white dots. Widths grow with the picture.
 
 Source: order, limbs and colours of the OpenPose COCO body model as drawn by lllyasviel/ControlNet
@@ -168,15 +168,15 @@ def _points(array: np.ndarray, count: int | None, what: str) -> list[tuple[float
 
 def _inside(canvas: np.ndarray, x: float, y: float) -> bool:
     limit = _FAR * max(canvas.shape[:2])
-    return abs(x) <= limit and abs(y) <= limit
+    return bool(abs(x) <= limit and abs(y) <= limit)
 
 
 def _draw_body(canvas: np.ndarray, points: list[tuple[float, float, bool]], scale: float) -> None:
     shown = [ok and _inside(canvas, x, y) for x, y, ok in points]
     for (a, b), colour in zip(LIMBS, COLOURS, strict=False):
         if shown[a] and shown[b]:
-            dim = tuple(int(LIMB_DIM * value) for value in colour)
-            _ellipse(canvas, points[a][:2], points[b][:2], LIMB_HALF_WIDTH * scale, dim)
+            red, green, blue = (int(LIMB_DIM * value) for value in colour)
+            _ellipse(canvas, points[a][:2], points[b][:2], LIMB_HALF_WIDTH * scale, (red, green, blue))
     for (x, y, _), ok, colour in zip(points, shown, COLOURS, strict=True):
         if ok:
             _dot(canvas, (x, y), JOINT_RADIUS * scale, colour)

@@ -100,7 +100,8 @@ def _part(
 
 
 def _dimmed(colour: Rgb, confidence: float) -> Rgb:
-    return tuple(int(value * confidence) for value in colour)
+    red, green, blue = (int(value * confidence) for value in colour)
+    return red, green, blue
 
 
 def _limb(canvas: np.ndarray, body: _Part, limb: tuple[int, int], colour: Rgb) -> None:
@@ -110,7 +111,7 @@ def _limb(canvas: np.ndarray, body: _Part, limb: tuple[int, int], colour: Rgb) -
         return
     middle, (x, y) = (body.places[a] + body.places[b]) / 2, body.places[a] - body.places[b]
     axes, turn = (int(math.hypot(x, y) / 2), LIMB_HALF_WIDTH), int(math.degrees(math.atan2(y, x)))
-    outline = cv2.ellipse2Poly((int(middle[0]), int(middle[1])), axes, turn, 0, 360, 1)
+    outline = np.asarray(cv2.ellipse2Poly((int(middle[0]), int(middle[1])), axes, turn, 0, 360, 1))
     cv2.fillConvexPoly(canvas, outline, _dimmed(_dimmed(colour, body.sure[a] * body.sure[b]), LIMB_DIM))
 
 

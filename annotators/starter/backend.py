@@ -1,20 +1,16 @@
-"""The starter net as a backend: depth, parts and pose of pictures in the starter model's own world."""
+"""The starter net as a backend: depth, parts and pose of pictures drawn by the starter model."""
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from annotators.assets import STARTER_READER
-from annotators.base import Availability, BackendMissing, Settings
+from annotators.base import Availability, Settings
+from annotators.starter import net
 from annotators.weights import fetch
 from annotators.weights.loading import once
-
-if TYPE_CHECKING:
-    from types import ModuleType
 
 NAME = "starter"
 LABEL = "Starter net"
@@ -27,7 +23,7 @@ _AGREEMENT = 0.75
 
 
 def check() -> Availability:
-    """Say whether the net's code, weights and torch are here."""
+    """Return whether the net's weights and torch are available."""
     if not STARTER_READER.is_file():
         return Availability(
             usable=False, reason="The starter net's weights (assets/starter/annotator) are not in this checkout."
@@ -37,29 +33,16 @@ def check() -> Availability:
     return Availability(usable=True)
 
 
-def module() -> ModuleType:
-    """Return the module of the net, imported on first use.
-
-    Raises:
-        BackendMissing: it is not part of this checkout.
-    """
-    try:
-        return importlib.import_module("annotators.starter.net")
-    except ModuleNotFoundError as error:
-        raise BackendMissing(f"The starter net cannot be used: {error}.") from error
-
-
-def read(rgb: np.ndarray, settings: Settings) -> Any:  # noqa: ANN401 - a `starter_net.Reading`, whose module imports torch
+def read(rgb: np.ndarray, settings: Settings) -> net.SceneReading:
     """Read a picture (H, W, 3) uint8: parts (H, W) uint8, depth (H, W) float32 in [0, 1], people as (18, 3) arrays."""
-    net = once("starter", lambda: module().load())
-    return module().read(net, rgb.copy())  # torch wants an array it could write to
+    return net.read(once("starter", net.load), rgb.copy())  # torch requires a writable array
 
 
 def is_own_world(rgb: np.ndarray) -> bool:
-    """Say whether a picture (H, W, 3) uint8 is of the starter model's own world.
+    """Return whether a picture (H, W, 3) uint8 was drawn by the starter model.
 
-    Two nets are asked where the figure's joints are: MediaPipe, which knows people and drawings alike, and the starter net,
-    which is lost outside its world. Where they agree, the picture is of that world.
+    Both MediaPipe, which reads people and drawings alike, and the starter net, which fails outside its world, locate the
+    figure's joints. Where they agree, the picture is of that world.
     """
     if fetch.missing() or importlib.util.find_spec("ai_edge_litert") is None:
         return False

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from annotators.base import AnnotatorError
-from annotators.starter import backend as starter
+from annotators.starter import net
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -60,11 +60,11 @@ class ColourNames:
             parts: (H, W) indices into the starter net's parts.
             part: name of one.
         """
-        mask = parts == starter.module().PARTS.index(part)
+        mask = parts == net.PARTS.index(part)
         if mask.sum() < MIN_PIXELS * min(1.0, mask.size / _AREA):
             return None
         lab = cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2LAB)
-        return np.median(lab[mask], axis=0)
+        return np.asarray(np.median(lab[mask], axis=0))
 
     def name(self, rgb: np.ndarray, parts: np.ndarray, part: str, sky: str = "") -> str | None:
         """Name the colour of a part under a sky; None where too little of it is seen. Arguments as of `colour`."""
@@ -78,7 +78,7 @@ class ColourNames:
             for key, mean in self.means.items()
             if key[:2] == (part, under)
         }
-        return min(near, key=near.get) if near else None
+        return min(near, key=near.__getitem__) if near else None
 
     def save(self, path: Path = TABLE) -> None:
         """Write what was learned as JSON."""
@@ -116,7 +116,7 @@ def describe_figure(image: Image.Image) -> str:
         data = annotate("segmentation", image).data or {}
     except AnnotatorError:
         return SOMEBODY
-    if tuple(data.get("names", ())) != tuple(starter.module().PARTS):
+    if tuple(data.get("names", ())) != tuple(net.PARTS):
         return SOMEBODY  # a map of other classes, or a mask of people
     return in_words(np.asarray(image.convert("RGB")), np.asarray(data["ids"]), bundled())
 

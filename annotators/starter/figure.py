@@ -8,6 +8,7 @@ the ground rises to a horizon at the height of a camera held at the waist. It is
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -102,7 +103,7 @@ def _without_crumbs(mask: np.ndarray) -> np.ndarray:
         return mask
     areas = stats[:, cv2.CC_STAT_AREA].copy()
     areas[0] = 0
-    return (areas >= _CRUMB * areas.max())[labels] & mask
+    return np.asarray((areas >= _CRUMB * areas.max())[labels] & mask)
 
 
 def _masks(rgb: np.ndarray, people: list[Found]) -> list[np.ndarray]:
@@ -173,7 +174,9 @@ def _parts(person: Found, frame: _Frame, height: int, width: int) -> np.ndarray:
     return cv2.resize(parts, (width, height), interpolation=cv2.INTER_NEAREST) if step > 1 else parts
 
 
-def _claim_head(person: Found, frame: _Frame, xs: np.ndarray, ys: np.ndarray, claim) -> None:  # noqa: ANN001
+def _claim_head(
+    person: Found, frame: _Frame, xs: np.ndarray, ys: np.ndarray, claim: Callable[[str, np.ndarray], None]
+) -> None:
     """Claim face, neck and hair: an oval around eyes and mouth, the way down to the shoulders, and all that is above."""
     points = person.landmarks[:, :2]
     eyes, mouth, ears = points[[2, 5]].mean(axis=0), points[[9, 10]].mean(axis=0), points[[7, 8]]
@@ -197,10 +200,10 @@ def _to_line(xs: np.ndarray, ys: np.ndarray, start: np.ndarray, stop: np.ndarray
     """Return each pixel's distance to the line between two places."""
     way = stop - start
     along = np.clip(((xs - start[0]) * way[0] + (ys - start[1]) * way[1]) / max(float(way @ way), 1e-6), 0, 1)
-    return np.hypot(xs - start[0] - along * way[0], ys - start[1] - along * way[1])
+    return np.asarray(np.hypot(xs - start[0] - along * way[0], ys - start[1] - along * way[1]))
 
 
 def _roundness(mask: np.ndarray, frame: _Frame) -> np.ndarray:
     """Return 1 in the middle of a body falling to 0 at its rim."""
     inner = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3)
-    return np.sqrt(np.clip(inner / (0.3 * frame.torso), 0, 1))
+    return np.asarray(np.sqrt(np.clip(inner / (0.3 * frame.torso), 0, 1)))

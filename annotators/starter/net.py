@@ -57,7 +57,7 @@ PARTS_PALETTE = np.array(
 
 
 @dataclass(frozen=True)
-class Reading:
+class SceneReading:
     """What the network reads in a picture of height H and width W.
 
     `parts` (H, W) uint8 indices into `PARTS`; `depth` (H, W) float32 in [0, 1], 1 = nearest; `people` a list of (18, 3)
@@ -102,7 +102,9 @@ def make_network(width: int = 24, parts: int = len(PARTS)) -> "nn.Module":
             self.maps = nn.Conv2d(2 * w, parts + 1, 1)
 
         def forward(self, x: "Tensor") -> tuple["Tensor", "Tensor", "Tensor"]:
-            grow = lambda t: functional.interpolate(t, scale_factor=2.0, mode="nearest")  # noqa: E731
+            def grow(t: "Tensor") -> "Tensor":
+                return functional.interpolate(t, scale_factor=2.0, mode="nearest")
+
             a = self.enter(x)
             b = self.down1(a)
             c = self.down2(b)
@@ -154,7 +156,7 @@ def _people(heat: np.ndarray, height: int, width: int) -> list[np.ndarray]:
     return [points] if (points[:, 2] > 0.3).sum() >= 4 else []
 
 
-def read_batch(network: "nn.Module", pictures: np.ndarray) -> list[Reading]:
+def read_batch(network: "nn.Module", pictures: np.ndarray) -> list[SceneReading]:
     """Read (B, H, W, 3) uint8 RGB pictures of one size."""
     import torch
     from torch.nn import functional
@@ -165,14 +167,16 @@ def read_batch(network: "nn.Module", pictures: np.ndarray) -> list[Reading]:
         if (height, width) != (SIZE, SIZE):
             x = functional.interpolate(x, (SIZE, SIZE), mode="bilinear", antialias=True)
         parts, depth, heat = network(x.contiguous(memory_format=torch.channels_last))
-        fit = lambda t: functional.interpolate(t.float(), (height, width), mode="bilinear")  # noqa: E731
-        parts, depth, heat = fit(parts).argmax(1), fit(depth.sigmoid())[:, 0], heat.float().sigmoid()
+        parts, depth = (
+            functional.interpolate(maps.float(), (height, width), mode="bilinear") for maps in (parts, depth.sigmoid())
+        )
+        parts, depth, heat = parts.argmax(1), depth[:, 0], heat.float().sigmoid()
     return [
-        Reading(p.numpy().astype(np.uint8), d.numpy(), _people(h.numpy(), height, width))
+        SceneReading(p.numpy().astype(np.uint8), d.numpy(), _people(h.numpy(), height, width))
         for p, d, h in zip(parts, depth, heat, strict=True)
     ]
 
 
-def read(network: "nn.Module", rgb: np.ndarray) -> Reading:
+def read(network: "nn.Module", rgb: np.ndarray) -> SceneReading:
     """Read one (H, W, 3) uint8 RGB picture of the starter's world."""
     return read_batch(network, rgb[None])[0]

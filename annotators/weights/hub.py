@@ -15,7 +15,7 @@ from annotators.weights.fetch import COMMAND, cache_folder
 
 
 @dataclass(frozen=True)
-class Repo:
+class WeightsRepo:
     """A repository and the files of it that are needed.
 
     Attributes:
@@ -38,18 +38,18 @@ class Repo:
         return f"{COMMAND} {self.word}"
 
 
-def find(repo: Repo) -> Path | None:
+def find(repo: WeightsRepo) -> Path | None:
     """Return the folder on the disk that holds the repository's files, or None."""
     candidates = [cache_folder() / "models" / repo.id.replace("/", "--"), *_snapshots(repo)]
     return next((folder for folder in candidates if _complete(folder, repo)), None)
 
 
-def _complete(folder: Path, repo: Repo) -> bool:
+def _complete(folder: Path, repo: WeightsRepo) -> bool:
     has_weights = not repo.weights or any((folder / name).is_file() for name in repo.weights)
     return has_weights and all((folder / name).is_file() for name in repo.files)
 
 
-def _snapshots(repo: Repo) -> list[Path]:
+def _snapshots(repo: WeightsRepo) -> list[Path]:
     """Folders of the repository's snapshots in the hub's cache, the one that `main` points to first."""
     root = hub_cache() / f"models--{repo.id.replace('/', '--')}"
     try:
@@ -68,7 +68,7 @@ def hub_cache() -> Path:
     return Path(os.environ.get("HF_HOME") or f"{cache}/huggingface").expanduser() / "hub"
 
 
-def check(repo: Repo) -> Availability:
+def check(repo: WeightsRepo) -> Availability:
     """Say whether the repository's files are on the disk."""
     if find(repo) is not None:
         return Availability(usable=True)
@@ -78,7 +78,7 @@ def check(repo: Repo) -> Availability:
     )
 
 
-def require(repo: Repo) -> Path:
+def require(repo: WeightsRepo) -> Path:
     """Return the repository's folder.
 
     Raises:
@@ -90,7 +90,7 @@ def require(repo: Repo) -> Path:
     return folder
 
 
-def fetch(repo: Repo) -> None:
+def fetch(repo: WeightsRepo) -> None:
     """Download the repository's files into the hub's cache; only ever called when a person asked for it.
 
     Raises:

@@ -1,4 +1,4 @@
-"""TensorFlow Lite models behind one small door: a picture in, numpy arrays out."""
+"""TensorFlow Lite models: a picture in, numpy arrays out."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class Crop:
     def places(self, points: np.ndarray, side: int) -> np.ndarray:
         """Take places (n, 2) in the crop drawn `side` pixels wide back to the picture."""
         back = cv2.invertAffineTransform(self.matrix(side))
-        return points @ back[:, :2].T + back[:, 2]
+        return np.asarray(points @ back[:, :2].T + back[:, 2])
 
     def paste(self, mask: np.ndarray, height: int, width: int) -> np.ndarray:
         """Take a mask (side, side) float32 back to the picture; zero outside the crop."""
@@ -118,7 +118,7 @@ def whole(rgb: np.ndarray) -> Crop:
 
 def sigmoid(values: np.ndarray) -> np.ndarray:
     """Return 1 / (1 + exp(-values)) without overflow."""
-    return 1.0 / (1.0 + np.exp(-np.clip(values, -80.0, 80.0)))
+    return np.asarray(1.0 / (1.0 + np.exp(-np.clip(values, -80.0, 80.0))))
 
 
 def anchors(side: int, cells: tuple[tuple[int, int], ...]) -> np.ndarray:
@@ -182,4 +182,4 @@ def _overlap(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     inner = np.clip(np.minimum(box[1], boxes[:, 1]) - np.maximum(box[0], boxes[:, 0]), 0, None).prod(axis=1)
     areas = np.clip(boxes[:, 1] - boxes[:, 0], 0, None).prod(axis=1)
     area = np.clip(box[1] - box[0], 0, None).prod()
-    return inner / np.maximum(area + areas - inner, 1e-9)
+    return np.asarray(inner / np.maximum(area + areas - inner, 1e-9))

@@ -1,4 +1,4 @@
-"""Models are loaded once, on first use, by whichever thread comes first, and can all be let go again."""
+"""A registry of loaded models: each is loaded once, on first use, and all can be released."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import threading
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar, cast
 
 from annotators.base import AnnotatorError, BackendMissing
 
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_loaded: dict[str, Any] = {}
+_loaded: dict[str, object] = {}
 _locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)  # one a name: a slow load holds up nobody else
 _guard = threading.Lock()
 
@@ -39,10 +39,10 @@ def once(name: str, load: Callable[[], T]) -> T:
                 raise BackendMissing(
                     f"The model {name} could not be loaded: {reason}. Fetch its files again, or reinstall the package named."
                 ) from error
-        return _loaded[name]
+        return cast(T, _loaded[name])
 
 
 def unload() -> None:
-    """Let go of every loaded model; the next use loads it again."""
+    """Release every loaded model; the next use loads it again."""
     with _guard:
         _loaded.clear()

@@ -1,7 +1,7 @@
-"""How well a picture follows its condition: annotate the result, compare with what was asked.
+"""Adherence scores: how well a picture follows its condition, by comparing the condition with the result's own annotation.
 
-Four small measures, one a kind of condition, all plain numpy and exactly defined, so that the same number can be read on
-the page, in a sweep and in a bench table.
+Four measures, one for each kind of condition, in plain numpy and exactly defined, so that the page, sweeps and benches show
+the same number.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 
 
 def _visible(person: np.ndarray) -> np.ndarray:
-    return np.isfinite(person).all(axis=1) & (person[:, 2] >= VISIBLE)
+    return np.asarray(np.isfinite(person).all(axis=1) & (person[:, 2] >= VISIBLE))
 
 
 def _correct_joints(asked: np.ndarray, found: np.ndarray, alpha: float, height: float | None) -> int:
@@ -207,7 +207,7 @@ def _people(annotation: Annotated, like: Image.Image) -> list[np.ndarray]:
 
 def _colour_codes(image: Image.Image) -> np.ndarray:
     """One integer a pixel, (H, W), for a picture in which a colour is a class."""
-    return np.asarray(image).astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
+    return np.asarray(np.asarray(image).astype(np.int64) @ np.array([1 << 16, 1 << 8, 1]))
 
 
 def _edge_score(asked: Annotated, found: Annotated) -> float:

@@ -21,8 +21,13 @@ condition chunk a control, in the order of the recipe."""
 class Annotated(Protocol):
     """A condition with what is known of it as data, as an annotator returns it."""
 
-    image: Image.Image
-    data: Mapping[str, Any] | None
+    @property
+    def image(self) -> Image.Image:
+        """The picture."""
+
+    @property
+    def data(self) -> Mapping[str, Any] | None:
+        """What is known of it, or None."""
 
 
 class InputError(ControlNeXtError, ValueError):

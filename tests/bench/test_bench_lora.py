@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from annotators.starter.net import Reading
+from annotators.starter.net import SceneReading
 from controlnext.bench.command import BenchError
 from controlnext.bench.quality import lora as bench
 from controlnext.bench.quality import scenes
@@ -50,11 +50,11 @@ def assets(tmp_path, samples, monkeypatch):
         readings = []
         for rgb in pictures:
             truth = known.get(rgb.tobytes())
-            empty = Reading(np.zeros(rgb.shape[:2], np.uint8), np.zeros(rgb.shape[:2], np.float32), [])
+            empty = SceneReading(np.zeros(rgb.shape[:2], np.uint8), np.zeros(rgb.shape[:2], np.float32), [])
             readings.append(
                 empty
                 if truth is None
-                else Reading(truth.picture.parts, truth.picture.depth, list(truth.picture.people))
+                else SceneReading(truth.picture.parts, truth.picture.depth, list(truth.picture.people))
             )
         return readings
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from tiny_models import make_unet
 
-from annotators.starter.net import Reading
+from annotators.starter.net import SceneReading
 from controlnext.bench.command import BenchError
 from controlnext.bench.quality import fine_tune, plug_in, scenes
 from controlnext.starter.train.dataset import make_samples
@@ -45,7 +45,7 @@ def assets(tmp_path, samples, monkeypatch):
 
     def read_batch(network, pictures):
         found = [known[picture.tobytes()].picture for picture in pictures]
-        return [Reading(p.parts, p.depth, list(p.people)) for p in found]
+        return [SceneReading(p.parts, p.depth, list(p.people)) for p in found]
 
     monkeypatch.setattr(plug_in, "pipeline_on", lambda assets, adapter, base: base)
     monkeypatch.setattr(plug_in, "draw", draw)

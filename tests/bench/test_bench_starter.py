@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from annotators.starter.net import PARTS, Reading
+from annotators.starter.net import PARTS, SceneReading
 from controlnext.bench.quality.scenes import Colours, SceneTally, judge
 from controlnext.bench.quality.starter import table
 from controlnext.starter.train.dataset import make_samples
@@ -18,7 +18,7 @@ def samples():
 
 
 def _perfect(sample):
-    return Reading(sample.picture.parts, sample.picture.depth, list(sample.picture.people))
+    return SceneReading(sample.picture.parts, sample.picture.depth, list(sample.picture.people))
 
 
 def test_a_perfect_reading_scores_one(samples, colours):
@@ -43,7 +43,7 @@ def test_another_scenes_picture_scores_low(samples, colours):
 
 def test_nobody_found_counts_as_all_joints_wrong(samples, colours):
     tally = SceneTally()
-    empty = Reading(samples[0].picture.parts, samples[0].picture.depth, [])
+    empty = SceneReading(samples[0].picture.parts, samples[0].picture.depth, [])
     judge(tally, samples[0], samples[0].picture.rgb, empty, colours)
     assert tally.joints > 0
     assert tally.joints_right == 0

@@ -13,7 +13,7 @@ from PIL import Image
 
 from annotators.canny import find_edges
 from annotators.starter.colours import MIN_PIXELS, ColourNames
-from annotators.starter.net import PARTS, Reading, bundled, read_batch
+from annotators.starter.net import PARTS, SceneReading, bundled, read_batch
 from controlnext.adherence.score import depth_rank_correlation, edge_f1
 from controlnext.starter.train.dataset import FIRST_TRAINING_SEED, Sample, make_samples
 from controlnext.starter.world.colours import learn_colours
@@ -110,7 +110,7 @@ def figure_mask(parts: np.ndarray) -> np.ndarray:
     return (parts >= 2) & (parts <= 8)
 
 
-def judge(tally: SceneTally, sample: Sample, rgb: np.ndarray, reading: Reading, colours: Colours | None) -> None:
+def judge(tally: SceneTally, sample: Sample, rgb: np.ndarray, reading: SceneReading, colours: Colours | None) -> None:
     """Add one picture (256, 256, 3) and its reading to a tally; without `colours` the prompt is not judged."""
     truth = sample.picture
     right, joints = joints_right(truth.people[0], reading.people, figure_mask(truth.parts))
