@@ -1,4 +1,4 @@
-"""`python -m annotators`: what there is, and fetching what is missing."""
+"""The command `python -m annotators`: lists annotators and fetches missing model files."""
 
 from __future__ import annotations
 

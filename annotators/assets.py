@@ -1,4 +1,4 @@
-"""Where the bundled weights of the annotators lie, in a checkout and in an installed package."""
+"""Path of the bundled annotator weights, in a checkout and in an installed package."""
 
 from __future__ import annotations
 

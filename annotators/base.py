@@ -24,7 +24,7 @@ class PictureError(AnnotatorError):
 
 
 class BackendMissing(AnnotatorError):
-    """A backend lacks a package or files; the text says which, and where they come from."""
+    """A backend lacks a package or files; the text names them and their source."""
 
 
 class NobodyFound(AnnotatorError):
@@ -41,13 +41,13 @@ class Setting:
         name: keyword of `annotate`.
         label: what people read.
         kind: `int`, `float`, `bool` or `choice`.
-        default: value used when nothing is said.
+        default: value if none is given.
         minimum: smallest number allowed (numbers only).
         maximum: largest number allowed (numbers only).
         step: step of a slider (numbers only).
         choices: the words allowed (choice only).
         unit: unit of the number, such as `px`; empty if it has none.
-        help: one line that says what the setting does.
+        help: one line about the effect of the setting.
     """
 
     name: str
@@ -106,7 +106,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Availability:
-    """Whether a backend can be asked now, and what is missing or about to be fetched if so."""
+    """Whether a backend can be used now, and what is missing or will be fetched."""
 
     usable: bool
     reason: str = ""
@@ -114,7 +114,7 @@ class Availability:
 
 @dataclass(frozen=True)
 class Drawing:
-    """What a backend makes of its reading: RGB picture (H, W, 3) uint8, data for programs, a sentence for people."""
+    """The result of a backend: RGB picture (H, W, 3) uint8, data for programs, a sentence for people."""
 
     rgb: np.ndarray
     data: dict[str, Any] | None = None
@@ -130,17 +130,17 @@ class Backend:
         label: what people read.
         read: (RGB (H, W, 3) uint8, settings) -> a reading; a pure function of both.
         draw: (reading, settings) -> `Drawing` of the same height and width; a pure function of both.
-        check: whether it can be asked now; must be quick and must not import, load or fetch anything.
+        check: whether it can be used now; must be quick and must not import, load or fetch anything.
         reads: names of the settings its reading depends on.
         draws: names of the settings only its drawing depends on, so that moving them reads nothing again.
-        prepare: fetches what may be fetched without asking; returns a sentence if it did, else an empty text.
-        fetch: fetches what a person has asked for explicitly.
+        prepare: fetches files that need no permission; returns a sentence if it did, else an empty text.
+        fetch: fetches its files on a person's explicit request.
         source: where the weights come from: repository id or package.
         licence: licence of the weights.
         megabytes: size of what would be fetched.
         automatic: whether `auto` may choose it.
-        suits: says whether a picture (H, W, 3) uint8 is one it was made for; `auto` passes over it if not. None suits all.
-        caveat: sentence added when `auto` chose it for want of a better one.
+        suits: whether a picture (H, W, 3) uint8 is one it was made for; `auto` skips it otherwise. None suits all.
+        caveat: sentence added when `auto` chose it because no better backend is usable.
         doubt: sentence added when `auto` had to choose it for a picture it does not suit.
     """
 

@@ -1,4 +1,4 @@
-"""A cache by content, so that a live slider and the generation after it never compute the same thing twice."""
+"""A content-addressed cache: a live slider and the generation after it compute each result once."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Cache:
         """Return the result kept under the key, or make it and keep it.
 
         Args:
-            key: says everything the result depends on.
+            key: identifies everything the result depends on.
             make: computes it; what it raises is passed on and nothing is kept.
         """
         while True:
@@ -82,7 +82,7 @@ class Cache:
 
 
 def digest(rgb: np.ndarray) -> str:
-    """Name a picture (H, W, 3) uint8 by its content: the same pixels have the same name."""
+    """Return a hash of a picture (H, W, 3) uint8: equal pixels have equal hashes."""
     name = hashlib.blake2b(f"{rgb.shape}".encode(), digest_size=16)
     name.update(np.ascontiguousarray(rgb).data)
     return name.hexdigest()
@@ -104,7 +104,7 @@ def size_of(value: object) -> int:
 
 
 def freeze(value: object) -> None:
-    """Make every array of a result read-only: what is cached must not change under another caller's hands."""
+    """Make every array of a result read-only: a cached result must not change for other callers."""
     if isinstance(value, np.ndarray):
         value.setflags(write=False)
     elif isinstance(value, Mapping):

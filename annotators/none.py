@@ -1,4 +1,4 @@
-"""None: the upload already is a condition picture and is taken as it is."""
+"""The annotator "none": the upload already is a condition picture."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _MOST = 0.9
 
 
 def looks_like_map(rgb: np.ndarray) -> Literal["", "skeleton", "edges"]:
-    """Say whether a picture (H, W, 3) uint8 looks like a condition picture already.
+    """Return whether a picture (H, W, 3) uint8 looks like a condition picture already.
 
-    People often feed a skeleton to the pose annotator and get an empty picture back; this lets it say why.
+    People often pass a skeleton to the pose annotator, which finds nobody in it; this gives the reason.
     """
     step = max(1, min(rgb.shape[:2]) // 256)
     pixels = rgb[::step, ::step].reshape(-1, 3).astype(np.int16)
@@ -36,7 +36,7 @@ def looks_like_map(rgb: np.ndarray) -> Literal["", "skeleton", "edges"]:
 
 
 def _read(rgb: np.ndarray, settings: Settings) -> np.ndarray:
-    return rgb.copy()  # the reading is kept, the caller's array stays the caller's
+    return rgb.copy()  # the reading is cached and must not share the caller's array
 
 
 def _draw(rgb: np.ndarray, settings: Settings) -> Drawing:

@@ -1,4 +1,4 @@
-"""The table of annotators, and the one function that runs them."""
+"""The table of annotators, and `annotate`, which runs them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SIDES_MULTIPLE = 8
 POSE_DRAWINGS: Mapping[str, Callable[[People], np.ndarray]] = MappingProxyType(
     {"classic": lambda people: draw_people(people, 0.3), "svd": draw_people_svd}
 )
-"""Name of a drawing of poses -> what draws it: the one all pose adapters but the released SVD's know, and theirs."""
+"""Pose style -> its drawing function: `svd` is for the released SVD adapters, `classic` for all other pose adapters."""
 
 CACHE_BYTES = 256 * 2**20
 CACHE = Cache(CACHE_BYTES)
@@ -67,7 +67,7 @@ def annotate(
         The condition picture, with who made it, its data and a note.
 
     Raises:
-        AnnotatorError: something cannot be used; the text is one sentence that says what and what to do.
+        AnnotatorError: something cannot be used; the text is one sentence with the reason and the remedy.
     """
     row = _row(name)
     values = row.check_settings(settings)
@@ -158,7 +158,7 @@ def status() -> list[dict[str, Any]]:
 
 
 def fetch_backend(name: str, backend: str) -> None:
-    """Download what a backend needs; only for when a person has asked for it.
+    """Download what a backend needs; call it only on a person's request.
 
     Raises:
         AnnotatorError: it needs nothing, does not exist, or cannot be fetched.
@@ -207,7 +207,9 @@ def _chosen(
             return backend, backend.caveat
         if CACHE.get_or_make(("suits", backend.name, *picture), partial(_suits, backend.suits, scaled)):
             return backend, backend.caveat
-    usable = [backend for backend in usable if backend.check().usable]  # asking may have shown that one is not
+    usable = [
+        backend for backend in usable if backend.check().usable
+    ]  # the check above may have found one that is not
     if not usable:
         raise BackendMissing(_missing(row))
     return usable[0], usable[0].doubt or usable[0].caveat
@@ -262,7 +264,7 @@ def _backend_status(backend: Backend) -> dict[str, Any]:
 
 
 def _ignored(row: Annotator, backend: Backend, values: Mapping[str, Value]) -> list[str]:
-    """Say which settings were asked for that this backend cannot honour."""
+    """Return a sentence about given settings that this backend does not support."""
     labels = [
         setting.label.lower()
         for setting in row.settings

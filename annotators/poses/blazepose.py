@@ -1,4 +1,4 @@
-"""MediaPipe BlazePose: people in a photo as 33 landmarks each, with a mask; several people by looking again.
+"""MediaPipe BlazePose: 33 landmarks and a mask for every person in a photo.
 
 Source: the graphs `pose_landmark_cpu` and `holistic_landmark_cpu` of google-ai-edge/mediapipe 0.10.21 (constants, crops,
 heatmap refinement). Deliberate differences: MediaPipe's pose solution returns one person; here a person found is painted
@@ -20,10 +20,10 @@ _UPPER_BODY = 17  # the first landmarks: head, shoulders, elbows, wrists
 _DETECTOR_SIDE = 224
 _CENTRES = anchors(_DETECTOR_SIDE, ((8, 2), (16, 2), (32, 6)))
 _FIRST_LOOK = 0.5  # MediaPipe's min_score_thresh
-_NEXT_LOOK = 0.3  # people beside a painted-over person score lower; the landmark model then confirms or refuses
+_NEXT_LOOK = 0.3  # people next to a painted-over person score lower; the landmark model then confirms or refuses
 _PRESENT = 0.5  # the landmark model's own flag (MediaPipe's threshold)
 _SURELY_PRESENT = (
-    0.9  # the same where false finds are likelier: beside painted-over people, and in parts of the picture
+    0.9  # the same where false finds are likelier: next to painted-over people, and in parts of the picture
 )
 _SEEN = 0.3  # mean confidence of the head and arms below which a find is no person
 _SURELY_SEEN = 0.5
@@ -73,7 +73,7 @@ def find_people(rgb: np.ndarray, limit: int) -> list[Found]:
 
 
 def sees_people(rgb: np.ndarray) -> bool:
-    """Say whether the detector alone sees anybody in a picture (H, W, 3) uint8; quicker than finding out where."""
+    """Return whether the detector alone finds anybody in a picture (H, W, 3) uint8; faster than `find_people`."""
     return bool(detect("pose_detection", rgb, whole(rgb), _CENTRES, _FIRST_LOOK))
 
 

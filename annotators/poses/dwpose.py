@@ -34,7 +34,7 @@ _FACE, _LEFT_HAND, _RIGHT_HAND = slice(23, 91), slice(91, 112), slice(112, 133)
 
 
 def check() -> Availability:
-    """Say whether onnxruntime and the two models are here."""
+    """Return whether onnxruntime and the two models are available."""
     if importlib.util.find_spec("onnxruntime") is None:
         return Availability(usable=False, reason="The package onnxruntime is not installed: pip install onnxruntime.")
     return hub.check(_FILES)

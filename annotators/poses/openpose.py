@@ -1,4 +1,4 @@
-"""BlazePose's 33 landmarks as OpenPose's 18 points."""
+"""Conversion of BlazePose's 33 landmarks to OpenPose's 18 points."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def body_points(landmarks: np.ndarray, depths: np.ndarray) -> np.ndarray:
     """Turn BlazePose's landmarks into OpenPose's points.
 
     BlazePose places eyes, nose and ears even where the head hides them, and is sure of them; OpenPose leaves them out, and
-    so do the skeletons that pose adapters are trained on. How far the head is turned tells which ones are hidden.
+    so do the skeletons that pose adapters are trained on. The turn of the head determines which ones are hidden.
 
     Args:
         landmarks: (33, 3) x, y in pixels, confidence.
@@ -55,7 +55,7 @@ def body_points(landmarks: np.ndarray, depths: np.ndarray) -> np.ndarray:
 
 
 def hidden_points(landmarks: np.ndarray, depths: np.ndarray) -> set[str]:
-    """Say which points of a face its own head hides; arguments as of `body_points`."""
+    """Return the points of a face that its own head hides; arguments as of `body_points`."""
     left, right, nose = _SOURCES["left_ear"], _SOURCES["right_ear"], _SOURCES["nose"]
     across = float(np.hypot(*(landmarks[left, :2] - landmarks[right, :2])))
     facing = depths[nose] <= (depths[left] + depths[right]) / 2

@@ -1,4 +1,4 @@
-"""People as data: eighteen body points each, hands and faces where they were read, and OpenPose's JSON in and out."""
+"""People as data: 18 body points each, optional hands and faces, and OpenPose's JSON format."""
 
 from __future__ import annotations
 

@@ -28,8 +28,8 @@ class PersonMask:
 def find_person(rgb: np.ndarray) -> PersonMask:
     """Find where people are.
 
-    The selfie model marks whatever stands in front like a person would, a cat too; whether it is a person is asked of
-    the pose detector.
+    The selfie model marks whatever stands in front like a person would, a cat too; the pose detector
+    decides whether it is a person.
 
     Args:
         rgb: picture (H, W, 3), uint8.

@@ -1,4 +1,4 @@
-"""The pose annotator for clips: frame after frame, chosen once, without a drawing and past the cache of pictures."""
+"""A pose reader for clips: one backend for all frames, no drawing, and no entry in the cache of pictures."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _EMPTY = ("people", "hands", "faces")
 class PoseReader:
     """Reads the people of one frame after another.
 
-    A thousand frames would push everything else out of the cache that live sliders rest on, so a clip keeps its own.
+    A thousand frames would evict everything that live sliders need from the cache, so clips have a cache of their own.
 
     Attributes:
         backend: name of the backend that reads.
-        key: says everything that the reading depends on beside the picture.
+        key: identifies everything besides the picture that the reading depends on.
     """
 
     def __init__(self, backend: str = AUTO, **settings: Value) -> None:
@@ -30,7 +30,7 @@ class PoseReader:
             **settings: the pose annotator's settings.
 
         Raises:
-            AnnotatorError: an unknown setting, or no backend is usable; the text says what to do.
+            AnnotatorError: an unknown setting, or no backend is usable; the text gives the remedy.
         """
         row = ANNOTATORS["pose"]
         self._values = row.check_settings(settings)

@@ -1,11 +1,11 @@
-"""The drawing that the released SVD adapters learned: thin lines, as bright as what they show is sure.
+"""The skeleton drawing of the released SVD adapters: thin lines, dimmed by confidence.
 
-Beside the classic drawing of `annotators.poses.skeleton` its lines are a quarter as wide, every part is dimmed by its confidence
+Compared with the classic drawing of `annotators.poses.skeleton`, its lines are a quarter as wide, every part is dimmed by its confidence
 instead of cut at one, and red and blue are exchanged. It is drawn at a short side of 2160 pixels and brought to size without
 smoothing, so edges are as jagged as those the adapters saw.
 
-Source: Tencent/MimicMotion `mimicmotion/dwpose/util.py`, the same to the pixel; the files beside it are those of
-dvlab-research/ControlNeXt `ControlNeXt-SVD-v2/dwpose`, whose own `util.py` could not be looked at. Deliberate difference: a
+Source: Tencent/MimicMotion `mimicmotion/dwpose/util.py`, the same to the pixel; its neighbouring files are those of
+dvlab-research/ControlNeXt `ControlNeXt-SVD-v2/dwpose`, whose own `util.py` was not available. Deliberate difference: a
 point of confidence 0, which was not read, is left out; there it is black.
 """
 

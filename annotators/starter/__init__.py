@@ -1,1 +1,1 @@
-"""Reading of the starter's own drawn world: parts, depth, joints and colours."""
+"""Readers of the starter's drawn world: parts, depth, joints and colours."""

@@ -1,4 +1,4 @@
-"""Names for the colours of the starter's world, and a figure in the words that the starter's prompts are made of.
+"""Colour names of the starter's world, and the description of a figure in the words of the starter's prompts.
 
 The colours that each name has in pictures, under each sky, were learned from renders (`python -m controlnext.starter colours`).
 """
@@ -26,7 +26,7 @@ MIN_PIXELS = 60
 
 SKY = "sky"
 SOMEBODY = "a person"
-"""What is said of a figure of which nothing could be read."""
+"""Description of a figure of which nothing could be read."""
 
 _AREA = 256 * 256  # pixels of the pictures that `MIN_PIXELS` is meant for
 _PHRASES = {
@@ -101,14 +101,14 @@ def bundled() -> ColourNames:
 
 
 def describe_figure(image: Image.Image) -> str:
-    """Say what a figure looks like in the words that the starter reads.
+    """Describe a figure in the words of the starter's prompts.
 
     Args:
         image: picture of one figure, of the starter's world or a photo.
 
     Returns:
-        A line such as `a person with blond hair in a red shirt and blue trousers on sand at day`; what is not seen is not
-        told. At least `SOMEBODY`.
+        A line such as `a person with blond hair in a red shirt and blue trousers on sand at day`; what is not seen is left
+        out. At least `SOMEBODY`.
     """
     from annotators.table import annotate
 
@@ -122,7 +122,7 @@ def describe_figure(image: Image.Image) -> str:
 
 
 def in_words(rgb: np.ndarray, parts: np.ndarray, names: ColourNames) -> str:
-    """Say what a picture (H, W, 3) uint8 with known parts (H, W) shows; see `describe_figure`."""
+    """Describe a picture (H, W, 3) uint8 with known parts (H, W); see `describe_figure`."""
     sky = names.name(rgb, parts, SKY)
     under = sky or "day"
     found = {part: names.name(rgb, parts, part, under) for part in ("hair", "hat", "shirt", "trousers", "ground")}

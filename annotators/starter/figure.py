@@ -1,8 +1,8 @@
-"""A photo as the starter's world would have it: people's parts in its colours, and a depth, on flat ground under a sky.
+"""A photo redrawn in the starter's world: parts of people and their depth, on flat ground under a sky.
 
-No weights for depth or parts of photos come with any package, but MediaPipe tells where people are and how they stand.
+No weights for depth or parts of photos come with any package, but MediaPipe locates people and their joints.
 From that this draws what the starter's adapters can read: each pixel of a person goes to the nearest part of their body, and
-the ground rises to a horizon at the height of a camera held at the waist. It is a drawing, not a measurement, and says so.
+the ground rises to a horizon at the height of a camera held at the waist. It is a drawing, not a measurement; its notes state that.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _HORIZON_RANGE = (0.3, 0.9)  # of the picture's height, so that there is always 
 _NEAREST = 0.95  # nearness of the nearest person
 _REACH = 3.2  # radii of a body part beyond which a pixel of the mask is no longer the person
 _CRUMB = 0.03  # share of the largest piece below which a piece of a mask is dropped
-_LABEL_SIDE = 256  # parts are told apart at this short side; their outline follows the mask at full size
+_LABEL_SIDE = 256  # parts are separated at this short side; their outline follows the mask at full size
 _ROUND = 0.04  # how much nearer the middle of a body is than its rim
 
 
@@ -80,7 +80,7 @@ def draw_scene(rgb: np.ndarray) -> Scene:
     if not people:
         return Scene(np.zeros((height, width), np.uint8), np.zeros((height, width), np.float32), 0)
     bodies = [(person, mask, _Frame.of(person)) for person, mask in zip(people, _masks(rgb, people), strict=True)]
-    bodies.sort(key=lambda body: body[2].torso)  # the smaller, further ones first
+    bodies.sort(key=lambda body: body[2].torso)  # the smaller, more distant ones first
     nearest = bodies[-1][2]
     horizon = float(np.clip(nearest.horizon, _HORIZON_RANGE[0] * height, _HORIZON_RANGE[1] * height))
     rows = np.arange(height, dtype=np.float32)[:, None]
@@ -97,7 +97,7 @@ def draw_scene(rgb: np.ndarray) -> Scene:
 
 
 def _without_crumbs(mask: np.ndarray) -> np.ndarray:
-    """Drop the pieces of a mask that are tiny beside its largest one."""
+    """Drop the pieces of a mask that are tiny compared with its largest one."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
     if count < 2:
         return mask

@@ -1,4 +1,4 @@
-"""What the depth and segmentation rows share of `figure`, without importing it before it is asked."""
+"""The `figure` backend of the depth and segmentation annotators; it imports `figure` on first use."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def read(rgb: np.ndarray, settings: Settings) -> Scene:
 
 
 def sees_somebody(rgb: np.ndarray) -> bool:
-    """Say whether there is a person in a picture (H, W, 3) uint8; nobody if the models for that cannot be had."""
+    """Return whether there is a person in a picture (H, W, 3) uint8; False if the models are missing."""
     try:
         fetch.ensure()
     except BackendMissing:

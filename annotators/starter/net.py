@@ -1,4 +1,4 @@
-"""One small network that reads pictures of the starter's world: parts, depth and pose.
+"""A small network that reads pictures of the starter's world: parts, depth and pose.
 
 It serves the `starter` backends of the depth, pose and segmentation annotators and so measures how well a generated
 picture follows its control. It was trained on rendered scenes only (`python -m controlnext.starter reader`) and knows

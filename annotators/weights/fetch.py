@@ -1,4 +1,4 @@
-"""MediaPipe's model files: taken out of its wheel by the package client, checked, cached, never installed.
+"""MediaPipe's model files: extracted from its wheel, verified and cached; the wheel is not installed.
 
 The wheel `mediapipe==0.10.21` is the last that carries the TensorFlow Lite files (Apache-2.0). Only the files are wanted, so
 any platform's wheel will do; they run with `ai-edge-litert`, and MediaPipe itself stays off the machine.
@@ -121,7 +121,7 @@ def _has(path: Path, size: int) -> bool:
 
 
 def availability() -> Availability:
-    """Say whether MediaPipe's models can be asked now; looks at the disk only."""
+    """Return whether MediaPipe's models can be used now; only reads the disk."""
     if importlib.util.find_spec("ai_edge_litert") is None:
         return Availability(
             usable=False, reason="The package ai-edge-litert is not installed: pip install ai-edge-litert."
@@ -158,7 +158,7 @@ def ensure() -> str:
 
 
 def fetch_mediapipe(wheel: Path | None = None) -> Path:
-    """Put MediaPipe's files into the cache, from a wheel at hand or through the package client.
+    """Put MediaPipe's files into the cache, from a local wheel or through the package client.
 
     Args:
         wheel: a `mediapipe-0.10.21` wheel already downloaded, for machines without a network.

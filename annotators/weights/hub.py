@@ -1,4 +1,4 @@
-"""Weights from the Hugging Face hub: found on the disk without importing anything, fetched only when a person asks.
+"""Weights from the Hugging Face hub: found on disk without any import, fetched only on request.
 
 A repository is looked for as a plain folder `models/<owner>--<name>` under `fetch.cache_folder()` (for files carried over by
 hand), then in the hub's own cache.
@@ -69,7 +69,7 @@ def hub_cache() -> Path:
 
 
 def check(repo: WeightsRepo) -> Availability:
-    """Say whether the repository's files are on the disk."""
+    """Return whether the repository's files are on disk."""
     if find(repo) is not None:
         return Availability(usable=True)
     return Availability(
@@ -91,7 +91,7 @@ def require(repo: WeightsRepo) -> Path:
 
 
 def fetch(repo: WeightsRepo) -> None:
-    """Download the repository's files into the hub's cache; only ever called when a person asked for it.
+    """Download the repository's files into the hub's cache; call it only on a person's request.
 
     Raises:
         BackendMissing: it could not be downloaded.

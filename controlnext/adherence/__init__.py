@@ -1,1 +1,1 @@
-"""How well a picture follows its control."""
+"""Adherence: how well a picture follows its condition."""

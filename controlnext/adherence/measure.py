@@ -1,4 +1,4 @@
-"""The score of a picture that was just made, with the annotators the studio was given."""
+"""Measurement of adherence: annotates a result and scores it against its condition."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def measure(
     settings = control.annotator_settings if control.annotator == kind else {}
     try:
         return score(kind, asked, annotate(kind, result, **reading_options(kind, settings, backend)))
-    except Exception as error:  # measuring is an extra: whatever fails here, the picture is there
+    except Exception as error:  # a score is an extra: its failure must not lose the picture
         if getattr(error, "found_nothing", False):  # the annotators' own error, which this room does not import
             return 0.0
         log.info("The adherence to %s could not be measured: %s", kind, error)

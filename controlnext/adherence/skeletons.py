@@ -1,7 +1,7 @@
-"""Reading joints back from a drawn skeleton.
+"""Joints read from a drawn skeleton.
 
 A condition picture may come without its keypoints: dropped back into the app, drawn elsewhere, uploaded as it is. The
-drawing itself says where the joints are, since each is a dot in its own colour, brighter than any limb.
+drawing itself shows the joints: each is a dot in its own colour, brighter than any limb.
 """
 
 from __future__ import annotations

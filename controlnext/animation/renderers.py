@@ -191,7 +191,7 @@ class ControlFrames:
 
         Args:
             driving: the poses.
-            leads: whether the reference's own pose comes before them, the clip's first where it has none.
+            leads: whether the reference's own pose comes first; without one, the first pose of the clip.
             pose_style: the `drawing` of a recipe.
         """
         track = driving.track

@@ -1,4 +1,4 @@
-"""The driving clip: frames in and out of files, the poses in them, one person followed, fitted to another figure.
+"""Clips: reading and writing frames, reading poses, following one person, and fitting it to another figure.
 
 Each step is a function on plain arrays, and none of them needs a model:
 

@@ -1,4 +1,4 @@
-"""Scale and place of a clip_reader's figure on the reference's, by the formula of the released video models."""
+"""Alignment of a driver's figure with the reference's: scale and offset by the formula of the released video models."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from controlnext.video.poses import BODY, POINTS, visible
 from controlnext.video.tracks import Track
 
 FIT_JOINTS = (0, 1, 2, 5, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17)
-"""Joints that are compared: all but elbows and wrists, which say what a person does rather than where it stands."""
+"""Joints that are compared: all but elbows and wrists, which show what a person does rather than where it stands."""
 
 NOBODY_IN_REFERENCE = (
     "Nobody was found in the reference picture, so the poses cannot be fitted to it: choose a picture that shows the "
@@ -22,7 +22,7 @@ _ODD = 2.5  # times that the formula's scale may differ from the ratio of the tw
 
 
 class FitError(ControlNeXtError, ValueError):
-    """The poses cannot be fitted to the reference; the text is one sentence that says what to do."""
+    """The poses cannot be fitted to the reference; the text is one sentence with the remedy."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ class Alignment:
 
 
 def align(track: Track, reference: np.ndarray, height: int, width: int) -> Alignment:
-    """Fit the clip_reader's figure to the reference's.
+    """Fit the driver's figure to the reference's.
 
     Args:
-        track: the clip_reader, in pixels of its clip.
+        track: the driver, in pixels of its clip.
         reference: (18, 3) or (128, 3) points of the reference figure, in pixels of the picture to be made.
         height: of the picture to be made, in pixels.
         width: of the picture to be made, in pixels.
@@ -64,31 +64,31 @@ def align(track: Track, reference: np.ndarray, height: int, width: int) -> Align
         bx = mean(x_ref - ax * x).
 
     Raises:
-        FitError: nobody in the reference, or reference and clip_reader show no common part of the body.
+        FitError: nobody in the reference, or reference and driver show no common part of the body.
 
     Source: dvlab-research/ControlNeXt, ControlNeXt-SVD-v2 pose preprocessing, `np.polyfit` over the joints visible in the
-    reference. Deliberate differences: a joint that the clip_reader's frame does not show is left out instead of counting with
+    reference. Deliberate differences: a joint that the driver's frame does not show is left out instead of counting with
     whatever place it has; and where the fit is no sensible scale (a figure upside down or lying), the ratio of sizes is
-    taken instead, and said.
+    taken instead, with a note.
     """
     joints = [joint for joint in FIT_JOINTS if visible(reference[joint])]
     if not visible(reference[BODY]).any():
         raise FitError(NOBODY_IN_REFERENCE)
-    clip_reader = track.points[:, joints]
-    shown = visible(clip_reader)
+    driver = track.points[:, joints]
+    shown = visible(driver)
     common = shown.any(axis=0)
     if common.sum() < _FEWEST:
         raise FitError(
             f"The reference and the clip have {int(common.sum())} joints of head, trunk and legs in common, and {_FEWEST} are "
             "needed to fit one to the other: choose a reference that shows more of the body, or turn “Fit” off."
         )
-    x, y = clip_reader[..., 0][shown] / track.width, clip_reader[..., 1][shown] / track.height
-    target = np.broadcast_to(reference[joints, :2] / (width, height), (*clip_reader.shape[:2], 2))[shown]
+    x, y = driver[..., 0][shown] / track.width, driver[..., 1][shown] / track.height
+    target = np.broadcast_to(reference[joints, :2] / (width, height), (*driver.shape[:2], 2))[shown]
     ay, note = _slope(y, target[:, 1]), ""
-    ratio = _size_ratio(clip_reader, shown, reference[joints]) * track.height / height
+    ratio = _size_ratio(driver, shown, reference[joints]) * track.height / height
     if not ratio / _ODD < ay < ratio * _ODD:
         ay = ratio
-        note = "The clip_reader hardly stands upright as the reference does, so it was scaled by the figures' sizes."
+        note = "The driver hardly stands upright as the reference does, so it was scaled by the figures' sizes."
     ax = ay / ((track.height / track.width) / height * width)
     return Alignment(ax, ay, float((target[:, 0] - ax * x).mean()), float((target[:, 1] - ay * y).mean()), note)
 
@@ -125,10 +125,10 @@ def _slope(x: np.ndarray, y: np.ndarray) -> float:
     return float(((x - x.mean()) * (y - y.mean())).sum() / spread) if spread > 1e-12 else 0.0
 
 
-def _size_ratio(clip_reader: np.ndarray, shown: np.ndarray, reference: np.ndarray) -> float:
-    """Reference's size over the clip_reader's median one in pixels: diagonals of the boxes around the joints that both show."""
+def _size_ratio(driver: np.ndarray, shown: np.ndarray, reference: np.ndarray) -> float:
+    """Reference's size over the driver's median one in pixels: diagonals of the boxes around the joints that both show."""
     ratios = []
-    for points, seen in zip(clip_reader, shown, strict=True):
+    for points, seen in zip(driver, shown, strict=True):
         mine, theirs = (
             float(np.hypot(*np.ptp(one[seen, :2], axis=0))) if seen.any() else 0.0 for one in (points, reference)
         )

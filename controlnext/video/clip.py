@@ -1,4 +1,4 @@
-"""What a clip holds, found out before anything is spent on it: length, tempo, upright size, sound."""
+"""Properties of a clip, read before it is decoded: length, frame rate, upright size, sound."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from controlnext.video.ffmpeg import PICTURES_OUT, FfmpegProcess, VideoError, re
 from controlnext.video.poses import Poses
 
 PICTURES_FPS = 8.0
-"""Tempo of a folder of pictures where nobody says another."""
+"""Frame rate of a folder of pictures, unless another is given."""
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 SQUARE = "scale=w='min(16384,max(1,round(iw*sar)))':h=ih,setsar=1"
@@ -33,7 +33,7 @@ _SOUND = re.compile(r"^  Stream #0:\d+\S*: Audio: ", re.MULTILINE)
 _FPS = re.compile(r"([\d.]+)(k?) fps")
 _TURN = re.compile(r"rotation of (-?[\d.]+) degrees")
 _PROGRESS = re.compile(r"frame=\s*(\d+).*?time=(\d+):(\d\d):(\d\d\.\d+)", re.DOTALL)
-_FASTEST = 240.0  # frames a second; a header that says more means its clock, not its frames
+_FASTEST = 240.0  # frames a second; a higher value in a header is its clock, not its frame rate
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Clip:
         width: pixels, upright and square, as `read_frames` gives them.
         height: pixels.
         fps: frames a second; the mean where the rate varies.
-        seconds: length; 0 where the file does not say it.
+        seconds: length; 0 if the file does not state it.
         frames: estimated number of frames; exact for pictures.
         rotation: degrees that the file asks to be turned by, already applied to width and height.
         has_sound: whether there is sound.
@@ -78,7 +78,7 @@ def open_clip(given: str | Path | Sequence[str | Path]) -> Clip:
             holds poses, as `Poses.to_json` writes them.
 
     Raises:
-        VideoError: it cannot be read, or holds no picture at all; the text says why and what to do.
+        VideoError: it cannot be read, or holds no picture at all; the text gives the reason and the remedy.
     """
     if not isinstance(given, str | Path):
         return _of_pictures(Path(given[0]).parent, [Path(file) for file in given]) if given else _refuse_nothing()
@@ -127,7 +127,7 @@ def _of_poses(path: Path, size: int) -> Clip:
 
 
 def _is_animated(path: Path) -> bool:
-    """Say whether a WebP file has several frames: it may be a picture or a clip, by the same ending."""
+    """Return whether a WebP file has several frames: pictures and clips share this suffix."""
     try:
         with path.open("rb") as file:
             head = file.read(21)
@@ -177,7 +177,7 @@ def _holds_pictures(folder: Path) -> bool:
 
 
 def open_picture(path: Path) -> Image.Image:
-    """Read one picture of a folder, upright, RGB; what is transparent lies on black, where a pose drawing says nothing."""
+    """Read one picture of a folder, upright, RGB; transparency becomes black, the background of pose drawings."""
     from PIL import ImageOps
 
     try:
@@ -252,7 +252,7 @@ def _fps(stream: str) -> float:
 
 
 def _counted(path: Path, seconds: float) -> tuple[int, float, float]:
-    """Count frames without decoding, where the header does not say length and tempo (recordings of a browser)."""
+    """Count frames without decoding, where the header lacks length and frame rate (recordings by a browser)."""
     _, log = run(["-loglevel", "info", *source(path), "-map", "0:V:0", "-c", "copy", "-f", "null", "-"])
     found = _PROGRESS.findall(log)
     if not found:

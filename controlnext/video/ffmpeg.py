@@ -1,4 +1,4 @@
-"""The one file that starts ffmpeg: the binary inside the imageio-ffmpeg wheel, which needs nothing installed."""
+"""The ffmpeg process: its binary, its arguments and its pipes. The binary comes with the imageio-ffmpeg wheel."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from controlnext.errors import ControlNeXtError
 
 CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "gif", "avi", "apng", "webp_anim")
 """Those in which a start can be found exactly, if need be by decoding all before it; a transport stream has no index.
-Older builds of ffmpeg lack animated WebP and say so."""
+Older builds of ffmpeg lack animated WebP and report that."""
 
 SOUND_ONLY = ("mp3", "wav", "ogg", "flac", "aac", "aiff", "caf")
 MAX_PIXELS = 40_000_000
@@ -109,7 +109,7 @@ class FfmpegProcess:
         return self._running.stdout
 
     def wait(self) -> int:
-        """Wait for its end, and pass over what it still has to say; returns its exit status."""
+        """Wait for its end and discard its remaining output; returns its exit status."""
         if self._running.stdin:
             self._running.stdin.close()
         elif self._running.stdout:
@@ -118,7 +118,7 @@ class FfmpegProcess:
         return self._running.wait()
 
     def log(self) -> str:
-        """Return what it said last, at most 64 KB."""
+        """Return the end of its log, at most 64 KB."""
         end = self._log.seek(0, os.SEEK_END)
         self._log.seek(max(0, end - _LOG_TAIL))
         return self._log.read().decode("utf-8", "replace")
@@ -146,7 +146,7 @@ class FfmpegProcess:
 
 
 def run(arguments: Sequence[str]) -> tuple[int, str]:
-    """Run ffmpeg to its end; returns its exit status and what it said."""
+    """Run ffmpeg to its end; returns its exit status and its log."""
     with FfmpegProcess(arguments) as process:
         return process.wait(), process.log()
 
@@ -156,7 +156,7 @@ PICTURES_OUT = ("-f", "image2pipe", "-c:v", "ppm", "-pix_fmt", "rgb24", "-")
 
 
 def read_picture(stream: BinaryIO) -> np.ndarray | None:
-    """Read the next frame of a stream of PPM pictures, each of which says its own size.
+    """Read the next frame of a stream of PPM pictures, each of which states its size.
 
     Returns:
         RGB (H, W, 3) uint8; None at the end, also where the last frame was cut short.
@@ -176,13 +176,13 @@ def read_picture(stream: BinaryIO) -> np.ndarray | None:
     return frame
 
 
-def write_failure(path: Path, said: str | OSError) -> VideoError:
-    """Say why a video could not be written, from ffmpeg's log or the system's error."""
-    words = said.strerror or str(said) if isinstance(said, OSError) else said
+def write_failure(path: Path, reason: str | OSError) -> VideoError:
+    """Return the error of a video that could not be written, from ffmpeg's log or the system's error."""
+    words = reason.strerror or str(reason) if isinstance(reason, OSError) else reason
     lines = [line.strip() for line in words.splitlines() if line.strip()]
     if os.strerror(errno.ENOSPC) in words:
         why = "the disk is full. Free some space, or choose another folder"
-    elif isinstance(said, OSError):
+    elif isinstance(reason, OSError):
         why = f"the system says: {words}. Choose another folder if it stays so"
     else:
         why = f"ffmpeg says: {lines[-1][:200]}" if lines else "ffmpeg ended without a word"

@@ -1,4 +1,4 @@
-"""A clip_reader's poses on the reference's figure: placed, and on request with the reference's own proportions."""
+"""Fitting of a driver's poses to the reference's figure, optionally with the reference's own proportions."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _OUTSIDE = 0.5  # share of a figure's points beyond the edge from which it count
 
 @dataclass(frozen=True)
 class Fitted:
-    """A clip_reader fitted to a reference.
+    """A driver fitted to a reference.
 
     Attributes:
         track: in pixels of the picture to be made.
@@ -51,15 +51,15 @@ class Fitted:
 
 
 def fit(track: Track, reference: np.ndarray, height: int, width: int, *, keep_proportions: bool = False) -> Fitted:
-    """Place a clip_reader's poses on the figure of the reference picture.
+    """Place a driver's poses on the figure of the reference picture.
 
     Args:
-        track: the clip_reader.
+        track: the driver.
         reference: (18, 3) or (128, 3) points of the reference, in pixels of the picture to be made.
         height: of the picture to be made, in pixels.
         width: of the picture to be made, in pixels.
         keep_proportions: whether bones get the reference's lengths too, so that the character keeps its own proportions;
-            directions and foreshortening stay the clip_reader's.
+            directions and foreshortening stay the driver's.
 
     Raises:
         FitError: as `align`.
@@ -74,14 +74,14 @@ def fit(track: Track, reference: np.ndarray, height: int, width: int, *, keep_pr
 
 
 def bone_scales(placed: Track, reference: np.ndarray) -> tuple[float, ...]:
-    """Compare bones of the reference with those of a clip_reader that was placed on it.
+    """Compare bones of the reference with those of a driver that was placed on it.
 
     Args:
-        placed: the clip_reader, after its alignment.
+        placed: the driver, after its alignment.
         reference: points of the reference, in the same pixels.
 
     Returns:
-        Reference's length over the clip_reader's, one for each row of `BONES`; where one of them is not seen, the median of
+        Reference's length over the driver's, one for each row of `BONES`; where one of them is not seen, the median of
         the others.
     """
     body = placed.points[:, BODY]
@@ -99,13 +99,13 @@ def bone_scales(placed: Track, reference: np.ndarray) -> tuple[float, ...]:
 
 
 def retarget(placed: Track, reference: np.ndarray, scales: tuple[float, ...]) -> Track:
-    """Lengthen the bones of a clip_reader, from the neck outwards.
+    """Lengthen the bones of a driver, from the neck outwards.
 
     Where the feet are seen in most frames, the lower one keeps its way up and down, so that a longer or shorter leg neither
     sinks into the ground nor floats over it; the figure as a whole is then placed as the alignment places it.
 
     Args:
-        placed: the clip_reader, after its alignment.
+        placed: the driver, after its alignment.
         reference: points of the reference, in the same pixels.
         scales: one for each row of `BONES`.
 
@@ -118,7 +118,7 @@ def retarget(placed: Track, reference: np.ndarray, scales: tuple[float, ...]) ->
     for pair, scale in zip(BONES, scales, strict=True):
         for near, far in pair:
             hung = new[:, near] + scale * (old[:, far] - old[:, near])
-            # a joint whose bone has no other end in sight stays where the clip_reader has it
+            # a joint whose bone has no other end in sight stays where the driver has it
             new[:, far] = np.where(seen[:, [near]], hung, old[:, far])
     for part, wrist, row in _HAND_ROOTS:
         new[:, part] = new[:, [wrist]] + scales[row] * (old[:, part] - old[:, [wrist]])
@@ -137,7 +137,7 @@ def _lengths(near: np.ndarray, far: np.ndarray) -> list[float]:
 
 
 def _on_the_ground(old: np.ndarray, new: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """How far down (frames,) each frame has to move so that its lower foot goes up and down as the clip_reader's does."""
+    """How far down (frames,) each frame has to move so that its lower foot goes up and down as the driver's does."""
     feet = seen[:, ANKLES].all(axis=1)
     shown = seen[:, BODY].any(axis=1)
     if not feet.any() or feet.sum() < _FEET_SEEN * shown.sum():
@@ -160,11 +160,11 @@ def _note(alignment: Alignment, track: Track) -> str:
     places = track.points[:, BODY, :2]
     beyond = shown & ((places < 0) | (places >= (track.width, track.height))).any(axis=2)
     out = int((beyond.sum(axis=1) > _OUTSIDE * shown.sum(axis=1)).sum())
-    said = (
+    sentence = (
         f"In {out} of {int(shown.any(axis=1).sum())} frames the figure leaves the picture: let the camera follow it, or "
         "choose a wider picture."
     )
-    return " ".join(part for part in (alignment.note, said if out else "") if part)
+    return " ".join(part for part in (alignment.note, sentence if out else "") if part)
 
 
 def with_reference_first(track: Track, reference: np.ndarray) -> Track:

@@ -1,4 +1,4 @@
-"""Frames of a clip, one at a time: the clip is never in memory, however long it is."""
+"""Frames of a clip, decoded one at a time: memory does not depend on the clip's length."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from controlnext.video.clip import SQUARE, Clip, open_picture
 from controlnext.video.ffmpeg import PICTURES_OUT, FfmpegProcess, VideoError, rate, read_picture, source
 from controlnext.video.plan import CutPlan, plan_cut, taken_pictures
 
-# What decoders say of damage; other complaints are about things that hurt no frame.
+# Messages of decoders about damage; their other messages concern no frame.
 _DAMAGE = re.compile(r"error while decoding|Error submitting packet|Invalid NAL|[Cc]orrupt|partial file|Truncat")
 
 _BEFORE = 0.25  # of the time of a frame
@@ -94,7 +94,7 @@ class Frames:
 
     def _arguments(self) -> list[str]:
         cut = self.plan.cut
-        # a little before the frame, lest rounding to microseconds leaves it out
+        # a little before the frame, so that rounding to microseconds cannot skip it
         start = max(0.0, cut.start - _BEFORE / self.clip.fps) if self.clip.sought else 0.0
         filters = [
             *([f"setpts=PTS-{cut.start:.6f}/TB"] if cut.start else []),
@@ -133,7 +133,7 @@ def read_frames(clip: Clip, plan: CutPlan | None = None) -> Frames:
     Returns:
         An iterator of RGB frames (`plan.height`, `plan.width`, 3) uint8 at `plan.fps`, for a `with` block. Frame i is at
         `plan.cut.start + i / plan.fps` seconds of the clip. Variable frame rates become constant ones; broken frames
-        repeat the one before, so that the tempo stays.
+        repeat the one before, so that the timing stays.
 
     Raises:
         VideoError: while iterating, when not one frame can be decoded.

@@ -1,4 +1,4 @@
-"""Which part of a clip is read, and how much work that may be: decided, and said, before it begins."""
+"""The plan of a clip: which part is read at which size, bounded and reported before reading begins."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Cut:
     Attributes:
         start: seconds; a plan moves it to the nearest frame.
         end: seconds; 0 is the clip's end. A plan moves it, too.
-        fps: frames a second to resample to, at the clip's own speed; 0 keeps the clip's own. Pictures have no tempo of
-            their own: for them it is the tempo, and every picture is taken.
-        stride: every how manieth frame is taken after that.
+        fps: frames a second to resample to, at the clip's own speed; 0 keeps the clip's own. Pictures have no frame
+            rate of their own: they get this one, and every picture is taken.
+        stride: keep every n-th frame after that.
         max_side: longer side in pixels to shrink to; 0 leaves it to the bounds.
         max_frames: at most so many frames; 0 leaves it to the bounds.
     """
@@ -34,7 +34,7 @@ class Cut:
     max_frames: int = 0
 
     def __post_init__(self) -> None:
-        """Check every number; `VideoError` says which one is wrong."""
+        """Check every number; `VideoError` names the wrong one."""
         for name, limit in CUT_LIMITS.items():
             try:
                 object.__setattr__(self, name, limit.check(getattr(self, name)))
@@ -48,11 +48,11 @@ class Cut:
 
 @dataclass(frozen=True)
 class Bounds:
-    """How much of a clip is read at most, whatever it is.
+    """Upper bounds of what is read of any clip.
 
     Attributes:
-        frames: frames in all.
-        fps: frames a second of a video file, where no other tempo was asked for.
+        frames: total number of frames.
+        fps: frames a second of a video file, unless another rate was requested.
         pixels: of a frame; more than pose models see (they read at 256 to 640 pixels).
     """
 
@@ -71,10 +71,10 @@ class CutPlan:
     Attributes:
         cut: with every number filled in.
         frames: estimated number of frames; never more than `cut.max_frames`.
-        fps: tempo of the frames read, after the stride.
+        fps: frame rate after the stride.
         width: of the frames read, in pixels.
         height: of the frames read, in pixels.
-        note: a sentence where less is used than there is; else empty.
+        note: a sentence if less is used than the clip holds; else empty.
     """
 
     cut: Cut
@@ -91,12 +91,12 @@ class CutPlan:
 
     @property
     def pixels(self) -> int:
-        """Pixels in all frames together: the work."""
+        """Pixels of all frames together, a measure of the work."""
         return self.frames * self.width * self.height
 
 
 def plan_cut(clip: Clip, cut: Cut | None = None, bounds: Bounds = BOUNDS) -> CutPlan:
-    """Decide what of a clip is read, and say so where that is less than was asked.
+    """Plan which part of a clip is read, with a note if it is less than requested.
 
     Args:
         clip: as `open_clip` found it.

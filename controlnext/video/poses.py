@@ -1,4 +1,4 @@
-"""Poses over time as plain arrays: everyone in every frame, and the JSON they are kept in."""
+"""Poses over time: arrays of everyone in every frame, and their JSON format."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class Poses:
         width: of the frames, in pixels.
         fps: frames a second.
         start: time of the first frame in its clip, in seconds.
-        note: what people should know about how they were read; else empty.
-        smoothed: whether jitter was taken out already; done twice, moves get smaller.
+        note: a sentence about the reading, or empty.
+        smoothed: whether jitter was already removed; twice would shrink moves.
     """
 
     frames: tuple[np.ndarray, ...]
@@ -154,7 +154,7 @@ def people_array(data: Mapping[str, Any]) -> np.ndarray:
 
 
 def visible(points: np.ndarray) -> np.ndarray:
-    """Say which points (..., 3) are sure enough to be shown; returns (...) bool."""
+    """Return which points (..., 3) have enough confidence to be shown, (...) bool."""
     return points[..., 2] >= VISIBLE
 
 

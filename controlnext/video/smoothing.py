@@ -1,4 +1,4 @@
-"""Gaps filled and jitter taken out of one person's points, without a lag and without rounding off quick moves."""
+"""Gap filling and smoothing of one person's points, without lag and without damping quick moves."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def fill_gaps(track: Track, longest: float = LONGEST_GAP) -> Track:
         longest: seconds; longer gaps, and those at the ends, stay open: the person was not there.
 
     Returns:
-        A track in which filled points are just sure enough to be drawn; `confidence` still says what was read.
+        A track in which filled points are just sure enough to be drawn; `confidence` still shows what was read.
     """
     points = track.points.copy()
     most = round(longest * track.fps)
@@ -123,7 +123,7 @@ def _figure(track: Track) -> float:
 
 
 def _filtered(places: np.ndarray, shown: np.ndarray, fps: float, settings: OneEuro) -> np.ndarray:
-    """Run the filter over (frames, points, 2) in one direction; it begins anew wherever a point comes into sight."""
+    """Run the filter over (frames, points, 2) in one direction; it restarts wherever a point comes into sight."""
     filtered = places.copy()
     speed = np.zeros_like(places[0])
     for frame in range(1, len(places)):

@@ -1,4 +1,4 @@
-"""Who is who over time: detections of single frames become persons that can be followed, and one of them is chosen."""
+"""Tracking: people of single frames become tracks through the clip, and one track is chosen."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _NECK, _HIPS = 1, (8, 11)
 
 
 class TrackError(ControlNeXtError, ValueError):
-    """Nobody, or not the one who was asked for, is in the clip; the text is one sentence."""
+    """The clip shows nobody, or not the requested person; the text is one sentence."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Track:
 
     @property
     def prominence(self) -> float:
-        """How much of the clip is this person's: height over all frames, as a share of the frames' own."""
+        """Prominence of the person: sum of heights over all frames, as a share of the frames' size."""
         heights = [_extent(points) for points in self.points[self.shown]]
         return float(sum(heights) / (max(self.height, self.width) * len(self.points)))
 
@@ -106,7 +106,7 @@ def find_tracks(poses: Poses) -> list[Track]:
     """Follow every person through the frames.
 
     In each frame people are given to those followed so far by the least total distance from where each is expected (the
-    Hungarian method); so two who cross keep their names. One who was out of sight for longer joins the one who left if size
+    Hungarian method); so two people who cross keep their identities. One who was out of sight for longer joins the one who left if size
     and place allow it.
 
     Args:
@@ -154,7 +154,7 @@ def choose_person(tracks: Sequence[Track], person: int = 0) -> Track:
 
 
 def _cost(trail: _Trail, points: np.ndarray, frame: int, fps: float) -> float:
-    """How unlikely it is that this is the one; 1 and more is impossible."""
+    """Cost of assigning these points to the trail; 1 and more is impossible."""
     expected = trail.expected(frame, fps)
     one, other = _extent(expected), _extent(points)
     unseen = (frame - trail.last - 1) / fps
@@ -172,7 +172,7 @@ def _assign(costs: np.ndarray, most: float) -> list[tuple[int, int]]:
         from scipy.optimize import linear_sum_assignment
 
         pairs = list(zip(*linear_sum_assignment(capped), strict=True))
-    except ImportError:  # scipy comes with other packages, not by our own wish
+    except ImportError:  # scipy comes with other packages and may be missing
         pairs = _greedy(capped)
     return [(int(row), int(column)) for row, column in pairs if costs[row, column] < most]
 

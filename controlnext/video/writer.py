@@ -1,4 +1,4 @@
-"""Videos out: H.264 that every browser plays, at the clip's tempo, with its sound, and whole or not at all."""
+"""The video writer: H.264 for every browser, at the clip's frame rate, with its sound, written atomically."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class VideoWriter:
     """Writes frames to an MP4 as they come. Left by an error or without `finish`, nothing stays behind.
 
     Any size is kept as it is but for one thing: H.264 as browsers play it (4:2:0) has even sides, so an odd side gets its
-    last line once more. No side is rounded further.
+    last line once more. No side is rounded more.
     """
 
     def __init__(self, path: str | Path, fps: float, *, quality: int = QUALITY) -> None:
@@ -52,7 +52,7 @@ class VideoWriter:
 
         Args:
             path: the MP4; replaced in one step when it is finished.
-            fps: frames a second, as a `CutPlan` says them.
+            fps: frames a second, as in a `CutPlan`.
             quality: x264's constant rate factor, 0 to 51.
         """
         self.path = Path(path)
@@ -99,7 +99,7 @@ class VideoWriter:
         """Close the video, add sound and contents, and move it into place.
 
         Args:
-            sound: put beside the frames, cut to their length.
+            sound: added to the frames, cut to their length.
             contents: JSON object to carry, such as the recipe; read again by `read_contents`.
 
         Returns:
@@ -165,11 +165,11 @@ class VideoWriter:
 
     def _join(self, target: Path, sound: Sound | None, contents: Mapping[str, Any]) -> tuple[int, str]:
         """Put frames, sound and contents into one file, the frames untouched."""
-        told = target.with_suffix(".txt")
+        metadata = target.with_suffix(".txt")
         inputs, maps = ["-i", f"file:{self._silent.absolute()}"], ["-map", "0:v:0"]
         try:
-            told.write_text(metadata_file(contents), encoding="ascii")
-            inputs += ["-f", "ffmetadata", "-i", f"file:{told.absolute()}"]
+            metadata.write_text(metadata_file(contents), encoding="ascii")
+            inputs += ["-f", "ffmetadata", "-i", f"file:{metadata.absolute()}"]
             if sound:
                 inputs += source(sound.clip.path, start=sound.start, seconds=self.frames / self.fps)
                 maps += ["-map", "2:a:0", "-c:a", "aac", "-b:a", _SOUND_BITS]
@@ -177,7 +177,7 @@ class VideoWriter:
             place = ["-movflags", "+faststart", "-f", "mp4", f"file:{target.absolute()}"]
             return run(["-loglevel", "error", *inputs, *maps, "-c:v", "copy", *carried, *place])
         finally:
-            told.unlink(missing_ok=True)
+            metadata.unlink(missing_ok=True)
 
 
 def write_video(

@@ -27,18 +27,18 @@ def dancer(count=12, hands=False):
     return frames
 
 
-def oracle(clip_reader, reference, driver_size, out_size):
+def oracle(driver, reference, driver_size, out_size):
     """The released preprocessing, written anew with loops and normal equations: places as fractions of the picture."""
     (fh, fw), (out_h, out_w) = driver_size, out_size
     joints = [j for j in (0, 1, 2, 5, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17) if reference[j, 2] >= 0.3]
     rows, values = [], []
-    for frame in clip_reader:
+    for frame in driver:
         for joint in joints:
             rows.append([frame[joint, 1] / fh, 1.0])
             values.append(reference[joint, 1] / out_h)
     (ay, by), *_ = np.linalg.lstsq(np.array(rows), np.array(values), rcond=None)
     ax = ay / ((fh / fw) / out_h * out_w)
-    bx = np.mean([reference[j, 0] / out_w - ax * frame[j, 0] / fw for frame in clip_reader for j in joints])
+    bx = np.mean([reference[j, 0] / out_w - ax * frame[j, 0] / fw for frame in driver for j in joints])
     return ax, ay, bx, by
 
 
@@ -140,7 +140,7 @@ def test_the_same_proportions_change_nothing():
 
 
 def test_short_legs_stay_on_the_ground():
-    """A clip_reader who squats and one who jumps: the lower foot of the character does what the clip_reader's does."""
+    """A driver who squats and one who jumps: the lower foot of the character does what the driver's does."""
     frames = []
     for step in range(12):
         one = person(90, 20, 60)
