@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     )
     from controlnext.method.video_pipeline import StableVideoDiffusionControlNeXtPipeline
 
+__version__ = "0.2.0"
+
 __all__ = [
     "VARIANTS",
     "ControlNeXtAdapter",

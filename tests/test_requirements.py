@@ -1,6 +1,7 @@
 """Versions: ranges in the requirement files, pins in `constraints.txt`, and what is imported."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,15 @@ def test_every_pin_is_exact_and_stands_once():
     names = [canonicalize_name(pin.name) for pin in read("constraints.txt")]
     assert len(names) == len(set(names)) > 100
     assert all(re.fullmatch(r"==[0-9][0-9a-z.]*", str(pin.specifier)) for pin in read("constraints.txt"))
+
+
+def test_the_package_asks_for_the_same_as_the_requirement_files():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    needed = [str(row) for row in read("requirements.txt") if row.name != "pytest"]  # which only tests use
+    assert [str(Requirement(row)) for row in project["dependencies"]] == needed
+    assert [str(Requirement(row)) for row in project["optional-dependencies"]["dev"]] == [
+        str(row) for row in read("requirements-dev.txt")
+    ]
 
 
 def test_the_commands_of_the_readme_and_of_the_checks_use_the_pins():

@@ -65,4 +65,12 @@ def _parser() -> argparse.ArgumentParser:
 def _bench(name: str, arguments: Sequence[str]) -> int:
     if name not in BENCHES:
         raise UsageError(f"There is no bench {name!r}; choose one of {', '.join(BENCHES)}.")
-    return importlib.import_module(BENCHES[name].module, "controlnext.bench").main(arguments) or 0
+    try:
+        return importlib.import_module(BENCHES[name].module, "controlnext.bench").main(arguments) or 0
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("controlnext.starter"):
+            raise
+        raise UsageError(
+            f"The bench {name!r} needs the tools that made the starter, which an installed package leaves out: "
+            "run it in a checkout of the project."
+        ) from error

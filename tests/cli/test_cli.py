@@ -119,6 +119,18 @@ def test_bench_hands_its_arguments_on(run, monkeypatch):
     assert seen == [["--quick", "3"]] * len(BENCHES)
 
 
+def test_a_bench_says_what_an_installed_package_leaves_out(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "controlnext.starter", None)  # as if it were not there
+    for name in [
+        name for name in sys.modules if name.startswith(("controlnext.starter.", "controlnext.bench.quality"))
+    ]:
+        monkeypatch.delitem(sys.modules, name)
+    status, out, err = run("bench", "controls")
+    assert (status, out) == (2, "")
+    assert "'controls'" in err
+    assert "checkout" in err
+
+
 def test_settings_are_what_they_look_like():
     pairs = ["low=50", "blur=1.5", "automatic=true", "near=white", "text=[1]", "nothing="]
     assert read_settings(pairs) == {
