@@ -1,14 +1,18 @@
-"""Keep controls between steps and runs: a control depends on the condition and the timestep, not on the latents."""
+"""The control of a condition, computed once and kept: it depends on condition and timestep, not on the latents."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from controlnext.method.gamma import ControlSizeError
+from controlnext.method.variants import Variant
+from controlnext.method.windows import FrameConditions, FrameControls
 
 DEFAULT_BUDGET = 512 * 2**20
 """Bytes; a step in float16 takes 10 MiB with SDXL at 1024x1024, 79 MiB with 14 frames of SVD at 576x1024."""
@@ -108,3 +112,168 @@ class ControlCache:
         self.now += 1
         self._entries[key] = _Kept(control, self.now)
         self._entries.move_to_end(key)
+
+
+class ControlSource:
+    """Computes the control of the condition that is set, and keeps it for the steps and runs that need it again."""
+
+    def __init__(self, module: nn.Module, variant: Variant, cache: ControlCache | None) -> None:
+        """Take the module; there is no condition yet.
+
+        Args:
+            module: Maps (condition, timestep) to the control, usually a `ControlNeXtModel`. Follows the latents' device.
+            variant: Says how strength and reference frames are meant.
+            cache: Where controls are kept while gradients are off; None computes each.
+        """
+        self.module = module
+        self.variant = variant
+        self.cache = cache
+        self.set(None)
+
+    def set(self, condition: Tensor | FrameConditions | None, repeats: int = 1) -> None:
+        """Take another condition, and let go of what was held for the one before; see `Injection.set`.
+
+        Raises:
+            ControlSizeError: The condition is no batch of pictures or clips.
+        """
+        if condition is not None and condition.ndim not in (4, 5):
+            raise ControlSizeError(
+                f"A condition has the shape (batch, 3, height, width) or (batch, frames, 3, height, width), "
+                f"not {tuple(condition.shape)}."
+            )
+        self.condition, self.repeats = condition, repeats
+        self._since = None if self.cache is None else self.cache.now
+        self._fingerprint: tuple[Hashable, str] | None = None
+        self._prepared: tuple[Hashable, Any] | None = None
+        self._frames = FrameControls()
+
+    @property
+    def window(self) -> range | None:
+        """Frames of the window at work; None where the condition is not of a video in windows."""
+        return self.condition.window if isinstance(self.condition, FrameConditions) else None
+
+    def control(self, timestep: Tensor | float, sample: Tensor) -> Tensor:
+        """Return the control of one UNet forward.
+
+        Args:
+            timestep: The UNet's.
+            sample: Latents `(N, C, H, W)` or `(N, F, C, H, W)`; give batch, frames and device.
+
+        Returns:
+            `(N * F, C, h, w)`, or a single row where one condition serves all.
+
+        Raises:
+            ControlSizeError: The condition fits neither the kind nor the number of the latents.
+        """
+        wanted = len(self.window) if self.window else self.condition.shape[1]
+        if sample.ndim != self.condition.ndim or (sample.ndim == 5 and sample.shape[1] != wanted):
+            raise ControlSizeError(
+                f"A condition of shape {tuple(self.condition.shape)} does not fit latents of shape "
+                f"{tuple(sample.shape)}: video needs (batch, frames, 3, height, width) with as many frames."
+            )
+        batch, frames = len(sample), sample.shape[1] if sample.ndim == 5 else 1
+        control = self._control(timestep, batch, sample.device)
+        if 1 < len(control) != batch * frames:  # a single one broadcasts
+            control = self._spread(control.unflatten(0, (-1, frames)), batch).flatten(0, 1)
+        return control
+
+    def strength(self, gamma: Tensor, batch: int, frames: int, device: torch.device) -> Tensor:
+        """Return what multiplies the normalised control.
+
+        Args:
+            gamma: `(1,)` or one a picture.
+            batch: UNet batch, in pictures or clips.
+            frames: frames a clip; 1 for pictures.
+            device: where it is needed.
+
+        Returns:
+            `(N * F or 1, 1, 1, 1)` float32.
+
+        Raises:
+            ControlSizeError: The values of gamma do not divide the batch.
+        """
+        row = self.variant
+        scale = self.module.scale if row.layout.learned_scale else torch.ones(())
+        scale = scale.to(device, torch.float32)
+        pictures = self.condition.shape[0] * self.repeats
+        if not row.control_on_uncond and batch % (2 * pictures) == 0:
+            scale = torch.stack([torch.zeros_like(scale), scale]).repeat_interleave(batch // 2)
+        factor = row.factor * (torch.sigmoid(scale) if row.sigmoid_scale else scale)
+        gamma = gamma.to(device)
+        if batch % len(gamma):
+            raise ControlSizeError(f"{len(gamma)} values of gamma do not divide the UNet's batch of {batch}.")
+        if len(gamma) > 1:
+            gamma = gamma.repeat(batch // len(gamma))
+        strength = (factor * gamma).reshape(-1)
+        return (strength if len(strength) == 1 else strength.repeat_interleave(frames)).view(-1, 1, 1, 1)
+
+    def _control(self, timestep: Tensor | float, batch: int, device: torch.device) -> Tensor:
+        """Return the control of the distinct conditions, `(K * F, C, h, w)`, from the cache if it is there."""
+        if any(parameter.device != device for parameter in self.module.parameters()):
+            self.module.to(device)
+        if isinstance(self.condition, FrameConditions):
+            return self._window_control(timestep, device)
+        self.condition = condition = self.condition.to(device)
+        if torch.as_tensor(timestep).numel() > 1:
+            condition = self._spread(condition, batch)  # each picture is at a time of its own
+        if self.cache is None or torch.is_grad_enabled():
+            return self.module(condition, timestep)
+        times = tuple(torch.as_tensor(timestep).reshape(-1).tolist())
+        content = self._content(device)
+        key = content, times, self.repeats if len(times) > 1 else 1
+        control = self.cache.get(key)
+        if control is None:
+            prepared = self._prepare(condition, content) if len(times) == 1 else None
+            control = self.module(condition, timestep, *(() if prepared is None else (prepared,)))
+            self.cache.put(key, control, self._since)
+        return control
+
+    def _window_control(self, timestep: Tensor | float, device: torch.device) -> Tensor:
+        """Return the control of the window at work, `(F, C, h, w)`; frames that windows share are computed once a step."""
+        times = tuple(torch.as_tensor(timestep).reshape(-1).tolist())
+        if len(times) != 1:
+            raise ControlSizeError(f"A video in windows is at one timestep, not at {len(times)}.")
+        conditions = self.condition
+        return self._frames.get(
+            (times, device),
+            conditions.controlled_by(self.variant.reference_leads),
+            lambda frames: self.module(conditions.take(frames).to(device), timestep),
+        )
+
+    def _prepare(self, condition: Tensor, content: Hashable) -> Any:  # noqa: ANN401 - the module's own
+        """Return what the module makes of the condition before the timestep enters, held for the condition that is set.
+
+        None where the module makes nothing of that kind or it is not worth its memory; not held where it takes too much.
+        """
+        if not getattr(self.module, "worth_preparing", False):
+            return None
+        if self._prepared is None or self._prepared[0] != content:
+            self._prepared = None  # so that the old one is gone before the new one is made
+            prepared = self.module.prepare(condition)
+            if prepared.nbytes > self.cache.prepared_budget:
+                return prepared
+            self._prepared = content, prepared
+        return self._prepared[1]
+
+    def _content(self, device: torch.device) -> Hashable:
+        """Name what a control comes from beside the time: condition, weights, precision and place."""
+        tensors = [self.condition, *self.module.parameters(), *self.module.buffers()]
+        # Content is hashed once per `set`, and again only if something was written to since.
+        versions = tuple((tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors)
+        if self._fingerprint is None or self._fingerprint[0] != versions:
+            if self._fingerprint is not None:
+                self._since = self.cache.now  # what was kept of the old content may go
+            self._fingerprint = versions, fingerprint(tensors)
+        kind = device.type  # the meta device, where only shapes are computed, has no autocast
+        autocast = kind != "meta" and torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind)
+        return self._fingerprint[1], autocast, device
+
+    def _spread(self, rows: Tensor, batch: int) -> Tensor:
+        """Repeat rows `(K, ...)` to the UNet's batch `(N, ...)`: each `repeats` times, then all over again."""
+        rows = rows.repeat_interleave(self.repeats, dim=0)
+        if batch % len(rows):
+            raise ControlSizeError(
+                f"{len(rows)} conditioned pictures do not divide the UNet's batch of {batch}: give one condition, or "
+                f"one for each picture."
+            )
+        return rows.repeat(batch // len(rows), *[1] * (rows.ndim - 1))

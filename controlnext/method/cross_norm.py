@@ -1,11 +1,14 @@
-"""Cross normalisation: the equation that lets a control join a hidden state without zero convolutions."""
+"""Cross normalisation: the equation by which a control joins hidden states without zero convolutions."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
+
+    from controlnext.method.variants import Variant
 
 # A standard deviation below this many units in the last place of the mean is rounding, not signal.
 ROUNDING_ULPS = 16
@@ -34,7 +37,7 @@ def cross_norm(control: Tensor, hidden: Tensor, eps: float = 1e-12) -> Tensor:
         The paper's equation has no shift and divides by the hidden deviation; the released weights were trained with
         the code's form. The treatment of a constant control and the float32 statistics are ours.
     """
-    import torch  # here, so that importing the package costs nothing
+    import torch  # here and below, so that importing the package costs nothing
 
     work = torch.promote_types(hidden.dtype, torch.float32)
     # The coarser of the control's own spacing and that of the sums below tells signal from rounding.
@@ -44,3 +47,40 @@ def cross_norm(control: Tensor, hidden: Tensor, eps: float = 1e-12) -> Tensor:
     target_mean, target_std = (f(target, dim=(1, 2, 3), keepdim=True) for f in (torch.mean, torch.std))
     std = std.masked_fill(std <= spacing * mean.abs(), torch.inf)
     return ((control - mean) * (target_std / (std + eps)) + target_mean).to(hidden.dtype)
+
+
+def add_control(
+    hidden: Tensor, control: Tensor, strength: Tensor, variant: Variant, reference: Tensor | None = None
+) -> Tensor:
+    """Add the cross-normalised control to the hidden states, in the order the variant was trained with.
+
+    Args:
+        hidden: `(N, C, H, W)`; not changed.
+        control: `(N or 1, C, h, w)`, any float dtype.
+        strength: `(N or 1, 1, 1, 1)`, what multiplies the normalised control; where 0, the sample stays bit for bit.
+        variant: Gives eps and the order of pooling and normalising.
+        reference: `(N, C, H, W)`, gives the statistics; None = `hidden`. With several controls, the hidden states before
+            the first.
+
+    Returns:
+        The controlled hidden states `(N, C, H, W)` in the dtype of `hidden`.
+
+    Source:
+        dvlab-research/ControlNeXt, the five lines that differ in each release's forked UNet.
+    """
+    import torch
+
+    size, reference = hidden.shape[-2:], hidden if reference is None else reference
+    if variant.pool_first:
+        aligned = cross_norm(_pool(control, size), reference, variant.eps)
+    else:
+        aligned = _pool(cross_norm(control, reference, variant.eps), size)
+    strength = strength.to(hidden.dtype)
+    return torch.where(strength == 0, hidden, hidden + strength * aligned)
+
+
+def _pool(features: Tensor, size: torch.Size) -> Tensor:
+    """Average features to a size; replicates where they are smaller, as upstream does."""
+    from torch.nn.functional import adaptive_avg_pool2d
+
+    return features if features.shape[-2:] == size else adaptive_avg_pool2d(features, size)

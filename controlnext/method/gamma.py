@@ -1,4 +1,6 @@
-"""Control strength over time: a curve over the fraction of the schedule, written as a short text.
+"""Control strength (gamma): a number, one a picture, or a curve over the fraction of the schedule.
+
+A curve is written as a short text:
 
 `0.7` is constant; `linear 1 to 0` and `cosine 1 to 0` go from the first step to the last; `0:1, 0.5:0.3` are points joined
 by straight lines, constant before the first and after the last.
@@ -9,11 +11,18 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, Union
 
 from controlnext.errors import ControlNeXtError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Strength = Union[float, Sequence[float], "Tensor"]
+"""A number, or one a picture."""
 
 HIGHEST = 4.0
 """Largest value of a curve; the same bound as for gamma itself."""
@@ -26,6 +35,10 @@ EXAMPLES = ("linear 1 to 0", "cosine 1 to 0", "0:1, 0.5:0.3")
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _RAMP = re.compile(rf"(linear|cosine)\s+({_NUMBER})\s+to\s+({_NUMBER})", re.IGNORECASE)
 _POINT = re.compile(rf"({_NUMBER})\s*:\s*({_NUMBER})")
+
+
+class ControlSizeError(ControlNeXtError, ValueError):
+    """Sizes or values of condition, gamma, control and hidden states that do not go together."""
 
 
 class GammaError(ControlNeXtError, ValueError):
@@ -121,3 +134,28 @@ def parse_gamma(text: str) -> GammaCurve:
             "'0:1, 0.5:0.3' (fraction of the steps, then gamma)."
         )
     return GammaCurve(tuple((float(point[1]), float(point[2])) for point in points))
+
+
+def as_gamma(gamma: Strength) -> float | Tensor:
+    """Check gamma.
+
+    Args:
+        gamma: A number, or one per picture.
+
+    Returns:
+        The values, `(1,)` or `(B,)` float32, or the number 0 if all of them are.
+
+    Raises:
+        ControlSizeError: These are not finite numbers.
+    """
+    import torch
+
+    try:
+        values = torch.as_tensor(gamma, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ControlSizeError(f"gamma is a number or one number per picture, not {gamma!r}.") from error
+    if values.ndim > 1 or not values.numel() or not values.isfinite().all():
+        raise ControlSizeError(f"gamma is a finite number or one per picture, not {gamma!r}.")
+    if not values.any() and not values.requires_grad:
+        return 0.0
+    return values.reshape(-1)

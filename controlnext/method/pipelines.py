@@ -26,8 +26,8 @@ from controlnext.errors import ControlNeXtError
 from controlnext.method.adapter import Attachment, ControlNeXtAdapter
 from controlnext.method.control_images import Picture, as_pictures, resized, size_of
 from controlnext.method.families import families_of
-from controlnext.method.gamma import GammaCurve, parse_gamma
-from controlnext.method.injection import ControlSizeError, InjectionError, Strength, as_gamma
+from controlnext.method.gamma import ControlSizeError, GammaCurve, Strength, as_gamma, parse_gamma
+from controlnext.method.injection import InjectionError
 from controlnext.method.windows import FrameConditions
 
 logger = logging.getLogger(__name__)

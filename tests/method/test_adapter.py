@@ -7,7 +7,8 @@ from tiny_models import Counter, make_case, make_module, make_unet
 
 from controlnext import VARIANTS, ControlNeXtAdapter, ControlNeXtModel
 from controlnext.method.adapter import AdapterError
-from controlnext.method.injection import ControlSizeError, InjectionError, attached_injection
+from controlnext.method.gamma import ControlSizeError
+from controlnext.method.injection import InjectionError, attached_injection
 from controlnext.method.variants import VariantError
 from controlnext.method.weights import WeightsError, write_tensors
 

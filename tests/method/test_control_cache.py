@@ -160,9 +160,9 @@ def test_what_was_prepared_is_let_go_of_with_the_condition(case):
     cache = ControlCache()
     with attach(case.unet, case.module, "sdxl", cache=cache) as injection:
         run_schedule(case, injection)
-        assert injection._prepared is not None
+        assert injection.source._prepared is not None
         injection.set(None)
-        assert injection._prepared is None
+        assert injection.source._prepared is None
 
 
 def test_what_was_prepared_has_a_budget_of_its_own(case):
@@ -194,7 +194,7 @@ def test_times_of_their_own_prepare_nothing():
     prepares = Prepares(case.module)
     with attach(case.unet, case.module, "sdxl", case.condition, cache=ControlCache()) as injection:
         case.run(torch.tensor([11, 900]))
-        assert injection._prepared is None
+        assert injection.source._prepared is None
     assert prepares.stems == 1
 
 
@@ -221,7 +221,7 @@ def test_gradients_are_never_cached(case):
         for _ in range(2):
             case.unet(case.sample, 11, **case.others).sample.mean().backward()
         assert (counter.count, len(cache)) == (2, 0)
-        assert attached_injection(case.unet)._prepared is None
+        assert attached_injection(case.unet).source._prepared is None
         case.run()
         case.unet(case.sample, 11, **case.others).sample.mean().backward()
     assert counter.count == 4
@@ -241,7 +241,7 @@ def test_inference_mode_fills_and_reads_the_cache(case):
 def test_of_a_schedule_larger_than_the_budget_the_first_steps_serve_the_next_run(case, monkeypatch):
     counter, hashed = Counter(case.module), []
     monkeypatch.setattr(
-        "controlnext.method.injection.fingerprint", lambda tensors: hashed.append(1) or fingerprint(tensors)
+        "controlnext.method.control_cache.fingerprint", lambda tensors: hashed.append(1) or fingerprint(tensors)
     )
     control = case.module(case.condition, 11)
     counter.count = 0

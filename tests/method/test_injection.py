@@ -8,8 +8,9 @@ import torch
 from tiny_models import Counter, make_case, make_module, make_unet
 
 from controlnext import VARIANTS
-from controlnext.method.entrance import add_control
-from controlnext.method.injection import ControlSizeError, InjectionError, attach, attached_injection
+from controlnext.method.cross_norm import add_control
+from controlnext.method.gamma import ControlSizeError
+from controlnext.method.injection import InjectionError, attach, attached_injection
 
 GAMMA = 0.8
 

@@ -21,7 +21,8 @@ from controlnext import (
 )
 from controlnext.errors import ControlNeXtError
 from controlnext.method.control_images import PictureError, as_pictures, resized
-from controlnext.method.injection import ControlSizeError, InjectionError, attached_injection
+from controlnext.method.gamma import ControlSizeError
+from controlnext.method.injection import InjectionError, attached_injection
 from controlnext.method.pipelines import PipelineError
 from controlnext.method.weights import WeightsError
 

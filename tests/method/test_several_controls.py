@@ -17,15 +17,9 @@ from controlnext import (
     StableDiffusionControlNeXtImg2ImgPipeline,
     StableDiffusionControlNeXtPipeline,
 )
-from controlnext.method.entrance import add_control
-from controlnext.method.gamma import GammaError, parse_gamma
-from controlnext.method.injection import (
-    ControlSizeError,
-    InjectionError,
-    attach,
-    attached_injection,
-    attached_injections,
-)
+from controlnext.method.cross_norm import add_control
+from controlnext.method.gamma import ControlSizeError, GammaError, parse_gamma
+from controlnext.method.injection import InjectionError, attach, attached_injection, attached_injections
 from controlnext.method.pipelines import PipelineError
 from controlnext.method.variants import VARIANTS
 from controlnext.method.weights import UNetPatch
@@ -301,10 +295,10 @@ def test_other_pipelines_share_the_adapters(loaded):
 def test_a_curve_sets_gamma_step_by_step(loaded, monkeypatch):
     seen = {}
     for name, attachment in loaded.controlnexts.items():
-        strength = attachment.injection._strength
+        strength = attachment.injection.source.strength
         monkeypatch.setattr(
-            attachment.injection,
-            "_strength",
+            attachment.injection.source,
+            "strength",
             lambda gamma, *rest, name=name, strength=strength: (
                 seen.setdefault(name, []).append(round(float(gamma), 6)),
                 strength(gamma, *rest),

@@ -11,7 +11,7 @@ from tiny_models import CHANNELS, Counter, make_module, svd_components
 from controlnext import ControlNeXtAdapter, StableVideoDiffusionControlNeXtPipeline
 from controlnext.engine.preview import CleanEstimate, LatentPreview
 from controlnext.method.control_images import PictureError
-from controlnext.method.injection import ControlSizeError
+from controlnext.method.gamma import ControlSizeError
 from controlnext.method.pipelines import PipelineError
 from controlnext.method.video_pipeline import as_frames
 from controlnext.method.windows import WindowError

@@ -6,7 +6,8 @@ import torch
 from tiny_models import VIDEO_WIDTH, make_case
 
 from controlnext.method.control_images import PictureError
-from controlnext.method.injection import ControlSizeError, attach
+from controlnext.method.gamma import ControlSizeError
+from controlnext.method.injection import attach
 from controlnext.method.windows import (
     CONTROLS_AT_ONCE,
     FrameConditions,

@@ -200,7 +200,7 @@ def test_pictures_follow_the_strength_of_the_training_and_leave_no_control_behin
     assert not torch.allclose(draw(gamma=0.0), drawn, atol=1e-3)
     method.gamma = 1.0
     torch.testing.assert_close(draw(gamma=0.5), drawn)
-    assert method.injection._condition is None
+    assert method.injection.source.condition is None
 
 
 @pytest.mark.parametrize("variant", ["sdxl", "svd-v2"])
