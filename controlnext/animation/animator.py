@@ -5,10 +5,10 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -45,37 +45,39 @@ FALLBACK = "starter"
 _UNSET = {"seed": -1, "width": 0, "height": 0}
 
 
+class Host(Protocol):
+    """What an animator takes of its studio: where results go, models in memory, and turns."""
+
+    gallery: Gallery
+    catalogue: Catalogue
+
+    def load(
+        self, preset: Preset, kinds: Sequence[str], report: Callable[[Progress], None], cancel: threading.Event
+    ) -> Engine:
+        """Return the engine of a preset with the adapters of some kinds."""
+
+    def turn(self, report: Callable[[Progress], None], cancel: threading.Event) -> AbstractContextManager[None]:
+        """Wait for other runs of this process to end."""
+
+
 class Animator:
     """Makes videos with a studio's models. Safe to call from several threads; they take turns."""
 
-    def __init__(
-        self,
-        tools: PoseTools,
-        catalogue: Catalogue,
-        gallery: Callable[[], Gallery],
-        load: Callable[..., Engine],
-        turn: Callable[[Callable[[Progress], None], threading.Event], AbstractContextManager],
-    ) -> None:
+    def __init__(self, tools: PoseTools, host: Host) -> None:
         """Connect to a studio; nothing is loaded.
 
         Args:
             tools: the package `annotators`, or something that acts like it.
-            catalogue: of the models.
-            gallery: returns where results are saved.
-            load: `load(preset, kinds, report, cancel)` returns the engine of a preset.
-            turn: waits for other runs of this process to end.
+            host: the studio.
         """
         self.clip_reader = ClipReader(tools)
         self._tools = tools
-        self._catalogue = catalogue
-        self._gallery = gallery
-        self._load = load
-        self._turn = turn
+        self._host = host
         self._paces: dict[tuple, Pace] = {}
 
     def models(self) -> list[dict[str, Any]]:
         """List the models that make videos; see `Catalogue.animators`."""
-        return self._catalogue.animators()
+        return self._host.catalogue.animators()
 
     def resolve(
         self, model: str = DEFAULT_VIDEO_MODEL, reference: Image.Image | None = None, **values: object
@@ -90,7 +92,7 @@ class Animator:
         Raises:
             ControlNeXtError: a value is wrong, or the model lacks a requested feature; one sentence.
         """
-        preset = self._catalogue.preset(model)
+        preset = self._host.catalogue.preset(model)
         given = {
             key: value
             for key, value in values.items()
@@ -98,7 +100,7 @@ class Animator:
         }
         width, height = _size(preset, reference)
         known = VideoRecipe.model_fields
-        defaults = {**self._catalogue.defaults(preset, POSE), **FAMILIES[preset.family].video_defaults}
+        defaults = {**self._host.catalogue.defaults(preset, POSE), **FAMILIES[preset.family].video_defaults}
         defaults["drawing"] = preset.adapters[POSE].drawing
         filled = {"seed": secrets.randbelow(RANDOM_SEEDS), "width": width, "height": height, **defaults}
         recipe = VideoRecipe(
@@ -123,12 +125,12 @@ class Animator:
         Returns:
             The clip's poses, placed in the video. They may be passed to another process.
         """
-        preset = self._catalogue.preset(recipe.model)
+        preset = self._host.catalogue.preset(recipe.model)
         self._check(recipe, preset)
         if reference is None:
             raise RecipeError("There is no reference picture: add one that shows the character.")
         self._require(preset)
-        self._gallery().check()
+        self._host.gallery.check()
         size = (recipe.width, recipe.height)
         return self.clip_reader.drive(reference, clip, choice_of(recipe), size, on_progress=on_progress, cancel=cancel)
 
@@ -163,13 +165,13 @@ class Animator:
         """
         report, cancel = on_progress or (lambda progress: None), cancel or threading.Event()
         begun = time.perf_counter()
-        preset, gallery = self._catalogue.preset(recipe.model), self._gallery()
+        preset, gallery = self._host.catalogue.preset(recipe.model), self._host.gallery
         if driving is None:
             driving = self.read(recipe, reference, clip, on_progress=report, cancel=cancel)
         reference = bounded_reference(reference)
         notes = list(driving.sentences)
-        with self._turn(report, cancel):
-            engine = self._load(preset, [POSE], report, cancel)
+        with self._host.turn(report, cancel):
+            engine = self._host.load(preset, [POSE], report, cancel)
             stop_if(cancel)
             prompted = self._with_prompt(recipe, preset, reference, notes)
             with enough_memory("for the adapter; choose a smaller model, or close other programs"):
@@ -193,7 +195,7 @@ class Animator:
         return replace(result, notes=(*result.notes, *filter(None, advice)))
 
     def _check(self, recipe: VideoRecipe, preset: Preset) -> None:
-        self._catalogue.defaults(preset, POSE)
+        self._host.catalogue.defaults(preset, POSE)
         try:
             preset.sizes.check(recipe.width, recipe.height, preset.title)
         except ValueError as error:
@@ -203,7 +205,7 @@ class Animator:
 
     def _require(self, preset: Preset) -> None:
         try:
-            self._catalogue.require(preset, [POSE], video=True)
+            self._host.catalogue.require(preset, [POSE], video=True)
         except ControlNeXtError as error:
             if preset.name != DEFAULT_VIDEO_MODEL:
                 raise

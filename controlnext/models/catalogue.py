@@ -58,7 +58,7 @@ class Catalogue:
         self._presets: dict[str, Preset] = {}
         self._broken: dict[str, str] = {}
         self._failed: dict[str, Failure] = {}
-        self.half = False  # whether models will run in float16; known once a device was chosen
+        self._half = False
         self._libraries: dict[tuple, LoraLibrary] = {}
         self._conflicts = Conflicts()
 
@@ -195,9 +195,13 @@ class Catalogue:
             f"There is no model {shorten(name)}; choose one of {', '.join(presets) or 'none: no preset was found'}."
         )
 
+    def run_in(self, *, half: bool) -> None:
+        """Say whether models run in float16, which may need other files; known once a device was chosen."""
+        self._half = half
+
     def here(self, preset: Preset) -> bool:
         """Whether all that a preset's base model needs is local, or should be: then loading downloads nothing."""
-        return all(part.path is not None or part.find() for part in parts_of(preset, (), half=self.half))
+        return all(part.path is not None or part.find() for part in parts_of(preset, (), half=self._half))
 
     def require(self, preset: Preset, kinds: Sequence[str] = (), *, video: bool = False) -> None:
         """Look at what is on this disk before anything is downloaded or loaded.
@@ -215,7 +219,7 @@ class Catalogue:
             raise PresetError(video_reason(preset))
         if refused := single_file_reason(preset):
             raise PresetError(refused)
-        for part in parts_of(preset, kinds, half=self.half):
+        for part in parts_of(preset, kinds, half=self._half):
             place = part.find()
             if place is None and part.path is not None:
                 raise PresetError(missing_reason(preset, part))
@@ -228,7 +232,7 @@ class Catalogue:
             Cancelled: stopped; what came so far is kept.
             ControlNeXtError: it cannot be downloaded, or what came does not go together.
         """
-        parts = parts_of(preset, kinds, half=self.half)
+        parts = parts_of(preset, kinds, half=self._half)
         try:
             fetch(preset, parts, report, cancel)
         except DownloadError as error:
@@ -319,7 +323,7 @@ class Catalogue:
 
     def _row(self, preset: Preset, *, video: bool = False) -> dict[str, Any]:
         missing = {kind: _missing_adapter(preset, kind) for kind in preset.adapters}
-        ready = readiness(preset, self._failed.get(preset.name), half=self.half, video=video)
+        ready = readiness(preset, self._failed.get(preset.name), half=self._half, video=video)
         defaults = Recipe().model_dump(
             include={"num_inference_steps", "guidance_scale", "control_start", "control_end"}
         )

@@ -140,10 +140,10 @@ class Studio:
         """
         self._warming = True
         try:
-            with self._turn(lambda progress: None, threading.Event()):
+            with self.turn(lambda progress: None, threading.Event()):
                 preset = self.catalogue.preset(DEFAULT_MODEL)
                 if self.catalogue.here(preset):
-                    self._load(preset)
+                    self.load(preset)
         except ControlNeXtError as error:
             log.warning("%s", error)
         finally:
@@ -181,9 +181,9 @@ class Studio:
         loras = self.catalogue.check(recipe, preset)
         recipe, asked, inputs = _prepared(recipe, Inputs.of(condition), preset)
         self.gallery.check()
-        with self._turn(report, cancel):
+        with self.turn(report, cancel):
             kinds = [control.condition_kind for control in recipe.all_controls]
-            engine = self._load(preset, kinds, report, cancel)
+            engine = self.load(preset, kinds, report, cancel)
             stop_if(cancel)
             with enough_memory("for the adapter and the LoRAs; use fewer of them, or close other programs"):
                 engine.prepare(recipe, loras)
@@ -212,13 +212,13 @@ class Studio:
         """What makes videos, and reads clips for them without a model."""
         from controlnext.animation.animator import Animator
 
-        return Animator(self.annotators, self.catalogue, lambda: self.gallery, self._load, self._turn)
+        return Animator(self.annotators, self)
 
     def animate(self, recipe: VideoRecipe, reference: Image.Image, clip: Source, **options: Any) -> VideoResult:  # noqa: ANN401
         """Make a video of a reference picture and a clip; see `Animator.animate`."""
         return self.animator.animate(recipe, reference, clip, **options)
 
-    def _load(
+    def load(
         self,
         preset: Preset,
         kinds: Sequence[str] = (),
@@ -241,7 +241,7 @@ class Studio:
         if threads and torch.get_num_threads() != threads:
             torch.set_num_threads(threads)  # in each thread that comes by: torch keeps the number by thread
         device = choose_device(self._device_name)
-        self.catalogue.half = device.dtype == torch.float16
+        self.catalogue.run_in(half=device.dtype == torch.float16)
         self.catalogue.fetch(preset, kinds, report, cancel)
         if self._engine is not None and self._engine.preset == preset:
             return self._engine
@@ -266,7 +266,7 @@ class Studio:
         return Clock(recipe.steps_to_run, batches, self._paces.get(_kind_of_run(preset, recipe)))
 
     @contextmanager
-    def _turn(self, report: OnProgress, cancel: threading.Event) -> Iterator[None]:
+    def turn(self, report: OnProgress, cancel: threading.Event) -> Iterator[None]:
         """Wait for the other run of this process to end, and say so."""
         if not _TURN.acquire(blocking=False):
             report(Progress("Loading the model" if self._warming else "Waiting for another run"))

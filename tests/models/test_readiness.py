@@ -115,7 +115,7 @@ def test_warming_up_downloads_nothing(make, tmp_path, monkeypatch, caplog):
     make()
     (tmp_path / "mine.yaml").rename(tmp_path / "starter.yaml")
     studio = Studio(output_dir=tmp_path / "out", presets_dir=tmp_path, device="cpu")
-    monkeypatch.setattr(studio, "_load", lambda *args: pytest.fail("it was loaded"))
+    monkeypatch.setattr(studio, "load", lambda *args: pytest.fail("it was loaded"))
     studio.warm_up()
     assert not studio.ready
     assert caplog.text == ""

@@ -243,14 +243,14 @@ def test_out_of_memory_while_loading_is_a_sentence(studio, models, tmp_path, mon
 def test_a_run_during_the_warm_up_says_what_it_waits_for(models, tmp_path, monkeypatch):
     studio = Studio(output_dir=tmp_path, presets_dir=models, device="cpu", threads=1)
     inside, go_on = threading.Event(), threading.Event()
-    load = studio._load
+    load = studio.load
 
     def slow_load(*arguments):
         inside.set()
         go_on.wait(10)
         return load(*arguments)
 
-    monkeypatch.setattr(studio, "_load", slow_load)
+    monkeypatch.setattr(studio, "load", slow_load)
     warming = threading.Thread(target=studio.warm_up)
     warming.start()
     assert inside.wait(10)
