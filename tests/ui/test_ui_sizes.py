@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from controlnext.ui.image.conditions import map_resolution
+from controlnext.studio.conditions import map_resolution
 from controlnext.ui.sizes import PICTURE, STEP, size_choices, size_of
 
 SMALL = {
