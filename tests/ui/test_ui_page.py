@@ -49,6 +49,12 @@ def test_page_has_private_events_beside_the_endpoints(studio):
     assert public == {"annotate", "generate", "models", "annotators", "loras", "poses", "animate"}
 
 
+def test_every_slider_holds_its_own_value(studio):
+    sliders = [block for block in build_ui(studio).blocks.values() if isinstance(block, gr.Slider)]
+    assert len(sliders) > 30
+    assert not [one.label for one in sliders if not one.minimum <= one.value <= one.maximum]
+
+
 def test_live_conditions_have_a_queue_of_their_own(studio):
     page = build_ui(studio)
     groups = {fn.name: fn.concurrency_id for fn in page.fns.values()}

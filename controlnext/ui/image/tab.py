@@ -12,7 +12,7 @@ from controlnext.method.gamma import EXAMPLES
 from controlnext.recipes.kinds import KINDS, READY_MADE, kind_of
 from controlnext.recipes.limits import LIMITS
 from controlnext.recipes.schedulers import SCHEDULERS
-from controlnext.studio.conditions import map_resolution
+from controlnext.studio.conditions import LARGEST_MAP, SMALLEST_MAP, map_resolution
 from controlnext.ui.examples import example_pictures
 from controlnext.ui.image.conditions import (
     SettingsPanel,
@@ -180,6 +180,8 @@ def _left(annotators: Annotators, map_size: int) -> dict[str, Any]:
     }
     with gr.Row(elem_classes="cnx-settings"):
         resolution = gr.Slider(
+            SMALLEST_MAP,
+            LARGEST_MAP,
             value=map_size,
             step=64,
             label="Map size (px)",
