@@ -1,18 +1,24 @@
-"""Uploads, whatever they are, become upright RGB pictures of a sensible size, or one sentence that says why not."""
+"""Decoding of uploads: an upright RGB picture of a bounded size, or one sentence with the reason why not."""
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import io
 import struct
 import warnings
 import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from annotators.base import PictureError
+from annotators.deep_grey import is_deep, to_grey
+from annotators.jpeg_xl import size_of_jxl
+from annotators.srgb import on_white, png_profile
 
 MIN_SIDE = 16
 """Shorter side in pixels below which there is nothing to annotate."""
@@ -23,18 +29,72 @@ MAX_ASPECT = 10
 MAX_PIXELS = 40_000_000
 """Pixels that are decoded; a JPEG above it is decoded at a half, quarter or eighth, which costs little."""
 
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
-"""Pillow's names of the formats read; the rest are rare, and some start other programs."""
+FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "HEIF", "JXL")
+"""Pillow's names of the formats read; the others are rare, and some of them start other programs."""
 
 _READABLE = "PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF"
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error, zlib.error, MemoryError)
+
+
+@dataclass(frozen=True)
+class _Decoder:
+    """A format that Pillow reads with another package.
+
+    Attributes:
+        title: what people call the format.
+        package: to install.
+        module: to import.
+        matches: whether the first 12 bytes of a file are of this format.
+        register: lets Pillow read it.
+        size: reads width and height from the beginning of a file, where opening it decodes all of it.
+    """
+
+    title: str
+    package: str
+    module: str
+    matches: Callable[[bytes], bool]
+    register: Callable[[], object]
+    size: Callable[[bytes], tuple[int, int] | None] | None = None
+
+
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_JXL = (b"\xff\x0a", b"\0\0\0\x0cJXL ")
+_DECODERS = (
+    _Decoder(
+        "HEIC",
+        "pillow-heif",
+        "pillow_heif",
+        lambda head: head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS,
+        lambda: importlib.import_module("pillow_heif").register_heif_opener(),
+    ),
+    _Decoder(
+        "JPEG XL",
+        "pillow-jxl-plugin",
+        "pillow_jxl",
+        lambda head: head.startswith(_JXL),
+        lambda: importlib.import_module("pillow_jxl"),
+        size_of_jxl,
+    ),
+)
+_DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    TypeError,
+    struct.error,
+    zlib.error,
+    MemoryError,
+    RuntimeError,
+)
+_HEADER = 64 << 10  # bytes in front of a JPEG XL picture, such as its EXIF
 
 
 def load_picture(source: str | Path | bytes | Image.Image) -> Image.Image:
     """Return an upload as an upright RGB picture.
 
-    EXIF turns are applied, transparency lies on white, colour profiles become sRGB, 16 bits become 8, and of an animation
-    the first frame is taken. What people should know about that is in `info["note"]` of the picture returned.
+    EXIF turns are applied, transparency becomes white, colours become sRGB, 16 bits become 8, measured depth is stretched,
+    and of an animation the first frame is taken. `info["note"]` of the picture has a sentence about changes that matter.
 
     Args:
         source: path of a file, its bytes, or a Pillow picture in any mode.
@@ -43,7 +103,7 @@ def load_picture(source: str | Path | bytes | Image.Image) -> Image.Image:
         RGB picture of at most `MAX_PIXELS` pixels, at least `MIN_SIDE` on its short side; `info` holds only `note`.
 
     Raises:
-        PictureError: it is not a picture that can be used; the text says why and what to do.
+        PictureError: the picture cannot be used; the text gives the reason and the remedy.
     """
     if isinstance(source, Image.Image):
         return _finished(source, "The picture")
@@ -65,6 +125,7 @@ def _read(file: BinaryIO, size: int, name: str) -> Image.Image:
     if size == 0:
         raise PictureError(f"{name} is an empty file: its upload or copy was cut short, try again.")
     Image.init()
+    _add_decoder(file, name)
     formats = [known for known in FORMATS if known in Image.OPEN]
     try:
         with warnings.catch_warnings():
@@ -92,10 +153,14 @@ def _finished(image: Image.Image, name: str) -> Image.Image:
     _check_size(image, name)
     try:
         notes += _settle(image, name)
+        profile, grey_bits = _colour_space(image)
         image.load()
-        profile = image.info.get("icc_profile")
         upright = _upright(image)
-        rgb = _to_rgb(upright, profile, name)
+        if is_deep(upright):
+            upright, note = to_grey(upright, name)
+            notes += [note] if note else []
+            profile = None if note else profile
+        rgb = on_white(upright, profile, grey_bits)
     except _DAMAGED as error:
         raise _damaged(name) from error
     _check_size(rgb, name)
@@ -121,16 +186,21 @@ def _settle(image: Image.Image, name: str) -> list[str]:
     if width * height > MAX_PIXELS:
         shrunk = _drafted(image)
         if not shrunk:
-            raise PictureError(
-                f"{name} has {width}×{height} pixels, {_millions(width * height)}; at most {_millions(MAX_PIXELS)} are allowed. "
-                "Make it smaller first."
-            )
+            _check_pixels(width, height, name)
         notes.append(f"The picture of {width}×{height} pixels was read at {image.width}×{image.height}.")
     if image.format != "MPO" and getattr(image, "is_animated", False):
         image.seek(0)
         what = "The file has several pages" if image.format == "TIFF" else "The file is an animation"
         notes.append(f"{what}; the first {'page' if image.format == 'TIFF' else 'frame'} was taken.")
     return notes
+
+
+def _check_pixels(width: int, height: int, name: str) -> None:
+    if width * height > MAX_PIXELS:
+        raise PictureError(
+            f"{name} has {width}×{height} pixels, {_millions(width * height)}; at most {_millions(MAX_PIXELS)} are allowed. "
+            "Make it smaller first."
+        )
 
 
 def _drafted(image: Image.Image) -> bool:
@@ -150,43 +220,42 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _to_rgb(image: Image.Image, profile: bytes | None, name: str) -> Image.Image:
-    if image.mode.startswith(("I", "F")):
-        return _from_deep_grey(image, name)
-    if image.mode in ("RGB", "CMYK") and profile:
-        image = _to_srgb(image, profile)
-    if "A" in image.getbands() or "a" in image.getbands() or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("RGB") if image.mode != "RGB" else image.copy()
+def _colour_space(image: Image.Image) -> tuple[bytes | None, int]:
+    """Return the ICC profile of an opened picture, and how many bits a grey of it has in the file."""
+    profile = image.info.get("icc_profile")
+    if image.format != "PNG":
+        return profile, 8
+    file = getattr(image, "fp", None)
+    declared = png_profile(file) if file is not None and file.seekable() else None
+    tiles = getattr(image, "tile", None)
+    raw = tiles[0].args if tiles else "L"
+    bits = {"1": 1, "L;2": 2, "L;4": 4}.get(str(raw), 8)
+    return declared or profile, bits
 
 
-def _from_deep_grey(image: Image.Image, name: str) -> Image.Image:
-    """Turn 16-bit, 32-bit and float grey into 8-bit RGB, full scale to full scale."""
-    values = np.asarray(image).astype(np.float64)
-    if not np.isfinite(values).all():
-        raise PictureError(f"{name} holds values that are not numbers: export it as an 8-bit picture.")
-    top = (
-        1.0
-        if image.mode == "F" and values.max() <= 1
-        else 255.0
-        if values.max() <= 255 and image.mode != "I;16"
-        else 65535.0
-    )
-    grey = np.rint(np.clip(values / top, 0, 1) * 255).astype(np.uint8)
-    return Image.fromarray(grey).convert("RGB")
+def _add_decoder(file: BinaryIO, name: str) -> None:
+    """Let Pillow read HEIC and JPEG XL if the package for it is installed.
 
-
-def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """Apply a colour profile; a broken one is ignored, as browsers do."""
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if image.mode == "RGB" and "sRGB" in ImageCms.getProfileDescription(source):
-            return image
-        return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB") or image
-    except (ImageCms.PyCMSError, *_DAMAGED):
-        return image
+    Raises:
+        PictureError: the file is such a picture, and the package is missing.
+    """
+    head = file.read(12)
+    file.seek(0)
+    for decoder in _DECODERS:
+        if not decoder.matches(head):
+            continue
+        if importlib.util.find_spec(decoder.module) is None:
+            raise PictureError(
+                f"{name} is a {decoder.title} picture: install the package {decoder.package}, or save it as {_READABLE}."
+            )
+        decoder.register()
+        if decoder.size is not None:
+            head = file.read(_HEADER)
+            file.seek(0)
+            size = decoder.size(head)
+            if size is None:
+                raise _damaged(name)
+            _check_pixels(*size, name)
 
 
 def _millions(pixels: int) -> str:
