@@ -26,7 +26,7 @@ try:
 except ImportError:  # Windows, where temporary folders belong to a user anyway
     fcntl = None  # type: ignore[assignment]
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 60
 """Time between two sweeps of a running process."""
@@ -182,7 +182,7 @@ def touch(path: Path) -> None:
     try:
         os.utime(path)
     except OSError:  # swept meanwhile, or not ours
-        log.debug("cannot touch %s", path)
+        logger.debug("cannot touch %s", path)
 
 
 def _use_and_size(path: Path) -> tuple[float, int]:
@@ -236,7 +236,7 @@ class Sweeper:
             try:
                 self.sweep()
             except OSError as error:
-                log.warning("Temporary files could not be removed: %s", error)
+                logger.warning("Temporary files could not be removed: %s", error)
 
 
 def _names(folder: Path) -> frozenset[str]:

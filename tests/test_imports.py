@@ -105,3 +105,10 @@ def test_every_folder_of_modules_is_a_package_that_git_knows():
     )
     folders = {str(file.parent.relative_to(ROOT)) for file in FILES.values()}
     assert {f"{folder}/__init__.py" for folder in folders} <= set(known.stdout.split())
+
+
+def test_every_logger_has_the_name_of_its_module_and_of_no_other():
+    for name, file in FILES.items():
+        text = file.read_text(encoding="utf-8")
+        if "getLogger" in text and name != "controlnext.cli.app":  # it sets the level of all of ours
+            assert text.count("getLogger") == text.count("logger = logging.getLogger(__name__)"), name

@@ -22,7 +22,7 @@ from uuid import uuid4
 
 from annotators.base import Availability, BackendMissing
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 WHEEL = "mediapipe==0.10.21"
 WHEEL_MEGABYTES = 36
@@ -188,7 +188,7 @@ def _download(folder: Path) -> Path:
         problem = str(error)
     wheels = sorted(folder.glob("*.whl"))
     if problem or not wheels:
-        log.warning("pip could not download %s: %s", WHEEL, problem)
+        logger.warning("pip could not download %s: %s", WHEEL, problem)
         raise BackendMissing(
             f"MediaPipe's model files are missing, and {WHEEL} ({WHEEL_MEGABYTES} MB) could not be fetched from the package "
             f"registry. Connect to a network and run: {COMMAND}."

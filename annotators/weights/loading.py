@@ -10,7 +10,7 @@ from typing import TypeVar, cast
 
 from annotators.base import AnnotatorError, BackendMissing
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ def once(name: str, load: Callable[[], T]) -> T:
             except AnnotatorError:
                 raise
             except Exception as error:
-                log.exception("%s could not be loaded", name)
+                logger.exception("%s could not be loaded", name)
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
                 raise BackendMissing(
                     f"The model {name} could not be loaded: {reason}. Fetch its files again, or reinstall the package named."

@@ -19,7 +19,7 @@ from controlnext.recipes.pictures import fit_box, fit_condition
 if TYPE_CHECKING:
     from controlnext.recipes.recipe import ControlUse
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 Annotate = Callable[..., Annotated]
 
@@ -94,5 +94,5 @@ def measure(
     except Exception as error:  # a score is an extra: its failure must not lose the picture
         if getattr(error, "found_nothing", False):  # the annotators' own error, which this room does not import
             return 0.0
-        log.info("The adherence to %s could not be measured: %s", kind, error)
+        logger.info("The adherence to %s could not be measured: %s", kind, error)
         return None

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from controlnext.method.video_pipeline import FrameStream
     from controlnext.recipes.video_recipe import VideoRecipe
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -59,7 +59,7 @@ class Renderer:
     def _climb(self, batch: int) -> None:
         """Need less memory from here on; called outside of the handler, so that the error holds on to nothing."""
         size = f"{self.recipe.width}x{self.recipe.height}"
-        log.warning("Out of memory with a video of %s", size)
+        logger.warning("Out of memory with a video of %s", size)
         rung = self.engine.climb(self.recipe, batch)
         if rung is None:
             raise StudioError(

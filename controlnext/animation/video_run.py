@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from controlnext.results.gallery import Gallery
     from controlnext.video.extract import FramePoseReader
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class FrameScorer:
             found = [person[BODY] for person in people_array(self.reader(rgb))]
             value = pose_pck(asked, found)
         except Exception as error:  # a score is an extra: its failure must not lose the frame
-            log.info("The adherence could not be measured: %s", error)
+            logger.info("The adherence could not be measured: %s", error)
             self.broken = True
             return
         if np.isfinite(value):
@@ -199,6 +199,6 @@ class VideoRun:
 def _as_sentence(error: Exception) -> ControlNeXtError:
     if isinstance(error, ControlNeXtError):
         return error
-    log.error("A video ended with an unexpected error", exc_info=error)
+    logger.error("A video ended with an unexpected error", exc_info=error)
     reason = " ".join(str(error).split())[:200].rstrip(".")  # GPU drivers write many lines
     return StudioError(f"The video ended early because of an unexpected error ({type(error).__name__}: {reason}).")

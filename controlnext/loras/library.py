@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
     from torch import Tensor
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 NAME_LENGTH = 80
 """Characters of an uploaded file's name that are kept, without its ending."""
@@ -232,7 +232,7 @@ def _tensors(pipeline: DiffusionPipeline, info: LoraInfo) -> dict[str, Tensor]:
     if not tensors:
         raise ValueError("none of its keys names a layer of this model")
     if strangers:
-        log.warning("The LoRA %r has %d layers that this model lacks; they do nothing.", info.name, strangers)
+        logger.warning("The LoRA %r has %d layers that this model lacks; they do nothing.", info.name, strangers)
     return tensors
 
 

@@ -29,7 +29,7 @@ from controlnext.progress import Progress, stop_if
 if TYPE_CHECKING:
     from controlnext.models.presets import Preset
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 SPARE = 200 * 10**6
 """Bytes that stay free on the disk: a full one breaks other programs, and results have to be saved."""
@@ -126,7 +126,7 @@ def _plan(preset: Preset, part: Part) -> list[RemoteFile]:
         try:
             return _files_of(preset, part, repo)
         except DownloadError as error:
-            log.info("%s: %s", repo, error)
+            logger.info("%s: %s", repo, error)
             if error.state == "offline":
                 raise
             errors.append(error)
@@ -246,7 +246,7 @@ def _held(file: RemoteFile, done: int, meter: _Meter, cancel: threading.Event) -
             lock.acquire(timeout=_LOOK)
             waiting = False
         except Timeout:
-            log.info("%s is being downloaded by another program.", file.name)
+            logger.info("%s is being downloaded by another program.", file.name)
         now = file.done()  # what another program fetched meanwhile
         if waiting or now != done:
             meter.add(now - done, waiting=waiting)
@@ -282,7 +282,7 @@ def _fill(preset: Preset, file: RemoteFile, meter: _Meter, cancel: threading.Eve
                 f"The file {file.name} of {file.repo} comes damaged again and again; try later, or a mirror.", "broken"
             )
         if error is not None:
-            log.info("%s broke off at %d of %d bytes: %s", file.name, after, file.size, error)
+            logger.info("%s broke off at %d of %d bytes: %s", file.name, after, file.size, error)
             cancel.wait(_PAUSE)
 
 

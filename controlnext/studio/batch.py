@@ -30,7 +30,7 @@ try:
 except ImportError:  # Windows: each process keeps to its own share, and nobody helps out
     fcntl = None
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.jsonl"
 MAX_ERRORS = 20
@@ -143,7 +143,9 @@ class Ledger:
                 yield False
                 return
             except OSError as error:
-                log.warning("The output folder knows no locks (%s), so processes cannot help each other out.", error)
+                logger.warning(
+                    "The output folder knows no locks (%s), so processes cannot help each other out.", error
+                )
                 self.locks = False
             over = self.done(digest) or self.failed(digest)  # asked again: it may have ended before the lock was ours
             yield not over
@@ -201,7 +203,7 @@ def run_jobs(
     share: tuple[int, int] = (0, 1),
     max_errors: int = MAX_ERRORS,
     cancel: threading.Event | None = None,
-    tell: Callable[[str], None] = log.info,
+    tell: Callable[[str], None] = logger.info,
 ) -> Summary:
     """Run what is left of a list: first this process's own share, then whatever of the others' nobody has taken up.
 
@@ -269,7 +271,7 @@ def _run(job: Job, digest: str, ledger: Ledger, make: Make, summary: Summary, te
         summary.stopped = True
     except Exception as error:  # a batch of a night does not end at one bad row
         if not isinstance(error, ControlNeXtError):
-            log.exception("Unexpected at %s", job.label)
+            logger.exception("Unexpected at %s", job.label)
         reason = str(error) or type(error).__name__
         ledger.fail(job, digest, reason)
         summary.failed.append((job.label, reason))

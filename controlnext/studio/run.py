@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from controlnext.recipes.recipe import Recipe
     from controlnext.results.gallery import Gallery
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -119,7 +119,7 @@ class Run:
             if not is_out_of_memory(error):
                 raise
         # Outside of the handler, so that the error no longer holds on to what filled the memory.
-        log.warning("Out of memory with %d pictures of %dx%d", len(seeds), self.recipe.width, self.recipe.height)
+        logger.warning("Out of memory with %d pictures of %dx%d", len(seeds), self.recipe.width, self.recipe.height)
         rung = self.engine.climb(self.recipe, len(seeds))
         if rung is not None:
             self.climbed.append(rung)

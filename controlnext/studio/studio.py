@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Cancelled", "Progress", "Result", "Studio", "StudioError"]
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 OnProgress = Callable[[Progress], None]
 
@@ -145,7 +145,7 @@ class Studio:
                 if self.catalogue.here(preset):
                     self.load(preset)
         except ControlNeXtError as error:
-            log.warning("%s", error)
+            logger.warning("%s", error)
         finally:
             self._warming = False
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from controlnext.studio.protocols import Annotators
     from controlnext.studio.studio import Progress
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 """Every event of the page itself: no part of the public API, and no spinner of Gradio's over our own progress."""
@@ -57,7 +57,7 @@ def reported_errors(*, page: bool = True) -> Iterator[None]:
     except (ControlNeXtError, AnnotatorError) as error:
         raise gr.Error(_shown(str(error), page), title="That did not work", print_exception=False) from error
     except Exception as error:
-        log.exception("An error that no sentence was written for")
+        logger.exception("An error that no sentence was written for")
         raise gr.Error(_shown(FAILED, page), title="A fault of the app", print_exception=False) from error
 
 

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from controlnext.ui.trust.sentences import FAILED
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 UNKNOWN = "There is no such endpoint or event here: reload the page, or see /gradio_api/info for what there is."
 NO_BODY = (
@@ -40,12 +40,12 @@ def _answer(status: int, sentence: str) -> Response:
 
 def _not_kept(request: Request, error: Exception) -> Response:
     full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-    log.error("A file that could not be kept: %s", error)
+    logger.error("A file that could not be kept: %s", error)
     if "/upload" in request.url.path:  # the page shows the body as it is
         return PlainTextResponse(DISK_FULL if full else NOT_KEPT, status_code=507 if full else 500)
     return _answer(500, FAILED)
 
 
 def _failed(request: Request, error: Exception) -> Response:
-    log.error("A request that could not be answered: %s", type(error).__name__)
+    logger.error("A request that could not be answered: %s", type(error).__name__)
     return _answer(500, FAILED)

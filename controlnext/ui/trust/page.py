@@ -18,7 +18,7 @@ from controlnext.ui.trust.sentences import FAILED, brief, without_paths
 from controlnext.ui.trust.sessions import MOST_SESSIONS, forget_call, forget_closed
 from controlnext.ui.trust.values import check_kind, check_plain
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 MOST_UPLOADED = 2 * 2**30
 """Bytes of one uploaded file."""
@@ -66,7 +66,7 @@ class StudioPage(gr.Blocks):
         except gr.Error:
             raise
         except Exception as error:
-            log.info("A value that Gradio did not take: %s", error)
+            logger.info("A value that Gradio did not take: %s", error)
             raise _said(
                 "A value that was sent does not fit its field: check it, or reload the page.", block_fn
             ) from error
@@ -92,7 +92,7 @@ class StudioPage(gr.Blocks):
             error.message = brief(without_paths(str(error.message), sent=repr(inputs)[:10_000]))
             raise
         except Exception as error:
-            log.exception("An error that no sentence was written for")
+            logger.exception("An error that no sentence was written for")
             raise _said(FAILED, function, title="A fault of the app") from error
         finally:
             if function.api_visibility == "public":
