@@ -19,8 +19,8 @@ FILES = house.files()
 FOLLOWED = tuple(
     f"controlnext.training.{name}"
     for name in (
-        "config", "families", "data.frames", "data.rows", "runs.follow", "runs.report", "runs.run_folder",
-        "runs.runs", "start",
+        "config", "family_defaults", "data.crops", "data.rows", "runs.event_reader", "runs.report", "runs.run_folder",
+        "runs.trainings", "start",
     )
 )  # fmt: skip
 HEAVY = ("torch", "diffusers", "transformers", "gradio", "peft", "mediapipe", "cv2")

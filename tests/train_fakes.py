@@ -13,7 +13,7 @@ from PIL import Image
 
 from controlnext.training.config import TrainConfig, to_yaml
 from controlnext.training.runs.run_folder import RunFolder
-from controlnext.training.runs.runs import ASKED
+from controlnext.training.runs.trainings import ASKED
 
 
 class FakeProcess:
@@ -93,18 +93,20 @@ class FakeLaunch:
         first = int(run.status().get("step") or 0)
         run.set_status("preparing", step=first, steps=config.steps, stage="Preparing rows", done=1, total=2)
         if self.error:
-            run.tell("failed", error=self.error)
+            run.add_event("failed", error=self.error)
             run.set_status("failed", step=first, steps=config.steps, error=self.error)
             return 1
-        run.tell("skipped", name="<b>broken.png", reason="It is damaged.")
-        run.tell("trainable", text="module 1,000 + subset 2,000; the UNet has 9,000 weights", rows=12)
+        run.add_event("skipped", name="<b>broken.png", reason="It is damaged.")
+        run.add_event("trainable", text="module 1,000 + subset 2,000; the UNet has 9,000 weights", rows=12)
         self._pictures(run.validation / "asked", 0, "{}.png")
-        run.tell("asked", rows=[{"name": f"{index}.png", "prompt": f"a <i>square</i> {index}"} for index in range(2)])
+        run.add_event(
+            "asked", rows=[{"name": f"{index}.png", "prompt": f"a <i>square</i> {index}"} for index in range(2)]
+        )
         if first:
-            run.tell("resumed", step=first)
+            run.add_event("resumed", step=first)
         for step in range(first + 1, config.steps + 1):
             time.sleep(self.step_seconds)
-            run.tell("step", step=step, loss=1.0 / step, rate=1e-4, elapsed=0.01 * step)
+            run.add_event("step", step=step, loss=1.0 / step, rate=1e-4, elapsed=0.01 * step)
             told = {
                 "step": step,
                 "steps": config.steps,
@@ -132,7 +134,7 @@ class FakeLaunch:
         run.report.write_text("<p>report</p>")
         preset = {"title": f"Starter, {run.path.name}", "adapters": {config.condition: {"path": str(run.adapter)}}}
         run.preset.write_text(yaml.safe_dump(preset))
-        run.tell(
+        run.add_event(
             "validation", step=step, adherence=min(0.9, step / 100), scores=[0.5, None], measure="F1", held_out_loss=0.2,
             loss_without_control=0.3, seconds=0.1,
         )  # fmt: skip

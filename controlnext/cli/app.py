@@ -25,7 +25,7 @@ from controlnext.scratch import Sweeper, own_scratch
 
 if TYPE_CHECKING:
     from controlnext.studio.studio import Studio
-    from controlnext.training.runs.runs import Trainings
+    from controlnext.training.runs.trainings import Trainings
     from controlnext.ui import Page
 
 ON_ZERO_GPU = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "true", "t")
@@ -127,7 +127,7 @@ def own_temporary_folder() -> Sweeper:
 
 def make_trainings(chosen: argparse.Namespace) -> Trainings | None:
     """Return the trainings of this app; None where strangers may not start any, or a GPU is borrowed for seconds only."""
-    from controlnext.training.runs.runs import Trainings
+    from controlnext.training.runs.trainings import Trainings
 
     if ON_ZERO_GPU or not sharing_of(chosen).may_train:
         return None

@@ -1,7 +1,7 @@
-"""Checkpoints: written whole or not at all, and everything that going on exactly needs.
+"""Checkpoints: written atomically, with everything that an exact resume needs.
 
-A folder a checkpoint: the trained weights and their averages (safetensors), the optimizer (a state dict, read with
-`weights_only`), and the step, the time and the settings (JSON). Random numbers need nothing: they follow from seed and step.
+A checkpoint is a folder: the trained weights and their averages (safetensors), the optimizer (a state dict, read with
+`weights_only`), and the step, the time and the settings (JSON). Random numbers need no state: they follow from seed and step.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from controlnext.method.weights import read_tensors, write_tensors
 from controlnext.training.config import TrainingError
 
 _NAME = re.compile(r"step-(\d{8})")
-_FULL = (OSError, SafetensorError, RuntimeError)  # what the writers of the files raise where there is no room
+_FULL = (OSError, SafetensorError, RuntimeError)  # raised by the writers on a full disk
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint holds.
+    """Content of a checkpoint.
 
     Attributes:
         step: steps done.
@@ -47,7 +47,7 @@ class Checkpoint:
 
 
 def save(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
-    """Write a checkpoint and remove older ones, damaged ones of later steps, and what a kill has left half written.
+    """Write a checkpoint; remove older ones, damaged ones of later steps, and unfinished ones of a killed process.
 
     Args:
         folder: of all checkpoints.
@@ -83,8 +83,8 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
         _clear([partial])
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
         raise TrainingError(
-            f"The checkpoint of step {checkpoint.step} cannot be written to {folder} ({reason}): make room; the training "
-            "goes on from the one before when it is started again."
+            f"The checkpoint of step {checkpoint.step} cannot be written to {folder} ({reason}): make room; started again, "
+            "the training resumes from the one before."
         ) from error
     others = _all(folder)
     place = others.index(target)
@@ -93,7 +93,7 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
 
 
 def latest(folder: Path) -> Checkpoint | None:
-    """Read the newest checkpoint that is whole; None if there is none.
+    """Read the newest undamaged checkpoint; None if there are none.
 
     Raises:
         TrainingError: there are checkpoints, but none can be read.
@@ -110,10 +110,10 @@ def latest(folder: Path) -> Checkpoint | None:
                 optimizer=torch.load(path / "optimizer.pt", weights_only=True, map_location="cpu"),
                 facts=facts,
             )
-        except Exception as error:  # damaged in any way: the one before may be whole
+        except Exception as error:  # damaged in any way: the one before may be sound
             problem = problem or f"{path.name}: {' '.join(str(error).split())[:200]}"
     if problem:
-        raise TrainingError(f"No checkpoint in {folder} can be read ({problem}): remove the folder to begin anew.")
+        raise TrainingError(f"No checkpoint in {folder} can be read ({problem}): remove the folder to start again.")
     return None
 
 
@@ -127,7 +127,7 @@ def _all(folder: Path) -> list[Path]:
 
 
 def _to_disk(path: Path) -> None:
-    """Let the disk have it before the name says it is there."""
+    """Flush a file or folder to the disk before it gets its final name."""
     with suppress(OSError):  # folders cannot be opened everywhere
         handle = os.open(path, os.O_RDONLY)
         try:

@@ -1,7 +1,7 @@
-"""What a training is told: one YAML file, changed by `key=value`, checked before anything is loaded.
+"""The configuration of a training: one YAML file, changed by `key=value`, checked before anything is loaded.
 
-`python -m controlnext train --defaults` prints every field with its default and what it means, from the descriptions here.
-A value of null takes what suits the family; `controlnext.training.families` says what that is.
+`python -m controlnext train --defaults` prints every field with its default and meaning, from the descriptions here.
+A value of null takes the default of the family; see `controlnext.training.family_defaults`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from controlnext.method.variants import get_variant
 from controlnext.recipes.recipe import explain
 from controlnext.recipes.video_recipe import Drawing
 
+CLASSIC: Drawing = "classic"
+"""The drawing of poses where nothing else is chosen."""
+
 Share = Annotated[float, Field(ge=0, le=1)]
 Steps = Annotated[int, Field(ge=1)]
 Size = Annotated[int, Field(ge=64, le=4096, multiple_of=8)]
@@ -34,7 +37,9 @@ class ConfigError(ControlNeXtError, ValueError):
     """A configuration that is wrong; one sentence that names the field."""
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A section of the configuration: frozen, without unknown fields."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
@@ -42,11 +47,13 @@ def _of(default: Any, text: str, **limits: Any) -> Any:  # noqa: ANN401 - as pyd
     return Field(default, description=text, **limits)
 
 
-class DataConfig(_Section):
+class DataConfig(Section):
     """Where the pictures come from and how they are cut."""
 
     folder: Path | None = _of(None, "folder of pictures (for video: of clips), with metadata.jsonl or without")
-    dataset: str | None = _of(None, "instead: a Hugging Face dataset, a folder written by save_to_disk or a hub name")
+    dataset: str | None = _of(
+        None, "instead: a Hugging Face dataset, a folder written by save_to_disk or a name on the hub"
+    )
     split: str = _of("train", "split of the dataset")
     image_column: str = _of("image", "column of the dataset with the picture")
     text_column: str = _of("text", "column with the caption")
@@ -62,7 +69,7 @@ class DataConfig(_Section):
     height: Size | None = _of(None, "height in pixels; null: the family's")
     aspect: Literal["fixed", "buckets"] = _of("fixed", "buckets: keep shapes near each picture's own, of equal area")
     crop: Literal["center", "random"] = _of(
-        "center", "what of a picture that is too long; random needs no cached latents"
+        "center", "which part of a picture that is too long; random needs cache_latents: false"
     )
     flip: bool = _of(
         False, "show each picture mirrored too; wrong for given poses, whose colours tell left from right"
@@ -73,7 +80,7 @@ class DataConfig(_Section):
     max_bad_rows: Annotated[int, Field(ge=0)] = _of(
         20, "rows that cannot be used are named and skipped, up to so many"
     )
-    cache: Path | None = _of(None, "folder of conditions, latents and texts made once; null: `cache` in the output")
+    cache: Path | None = _of(None, "folder of prepared conditions, latents and texts; null: `cache` in the output")
     cache_latents: bool = _of(True, "encode each picture once and keep the latents on disk")
     cache_text: bool = _of(True, "encode each caption once and keep the result on disk")
     memory_mb: Annotated[int, Field(ge=0)] = _of(512, "megabytes of prepared samples kept in memory")
@@ -90,8 +97,8 @@ class DataConfig(_Section):
         return self
 
 
-class TrainableConfig(_Section):
-    """What learns beside the control module."""
+class TrainableConfig(Section):
+    """The weights that learn besides the control module."""
 
     subset: str | None = _of(
         None, "regular expression of the UNet weights that learn, full names; null: the family's; '' none"
@@ -103,7 +110,8 @@ class TrainableConfig(_Section):
         r".*attn[12]\.(to_q|to_k|to_v|to_out\.0)", "regular expression of the layers that get a LoRA"
     )
     start: str | None = _of(
-        None, "adapter to begin from, its folder or model/kind such as starter/depth: another condition's helps"
+        None,
+        "adapter to start from, its folder or model/kind such as starter/depth; one of another condition helps, too",
     )
     kind: Literal["delta", "subset"] = _of("delta", "how UNet weights are saved: differences or full values")
     save_dtype: Literal["float16", "bfloat16", "float32"] = _of("float16", "dtype of the saved adapter")
@@ -118,8 +126,8 @@ class TrainableConfig(_Section):
         return value
 
 
-class OptimizerConfig(_Section):
-    """How the weights move."""
+class OptimizerConfig(Section):
+    """Optimizer, learning rates and averages."""
 
     name: Literal["adamw", "adamw8bit", "adafactor"] | None = _of(
         None, "null: the family's (sdxl: adafactor, else adamw)"
@@ -142,8 +150,8 @@ class OptimizerConfig(_Section):
     )
 
 
-class LearningConfig(_Section):
-    """What a step does."""
+class LearningConfig(Section):
+    """One training step."""
 
     batch: Steps = _of(4, "samples at once in one process")
     accumulation: Steps = _of(1, "batches summed up before the weights move")
@@ -168,12 +176,12 @@ class LearningConfig(_Section):
     threads: Steps | None = _of(None, "CPU threads; null: one on a machine of two cores, else torch's own choice")
 
 
-class ValidationConfig(_Section):
-    """Pictures and scores on the way."""
+class ValidationConfig(Section):
+    """Pictures and scores during the training."""
 
     every: Annotated[int, Field(ge=0)] = _of(200, "steps between validations; 0: only at the end")
     rows: Annotated[int, Field(ge=0, le=64)] = _of(
-        4, "rows held out and drawn each time, learned from too if they are more than a fifth; 0: no validation"
+        4, "rows held out and drawn each time; also learned from if they are more than a fifth; 0: no validation"
     )
     steps: Steps = _of(20, "denoising steps")
     guidance_scale: Annotated[float, Field(ge=1)] | None = _of(None, "null: the family's")
@@ -182,15 +190,15 @@ class ValidationConfig(_Section):
     tensorboard: bool = _of(False, "also write curves and pictures for TensorBoard")
 
 
-class CheckpointConfig(_Section):
-    """How much a power cut costs."""
+class CheckpointConfig(Section):
+    """How often the state is saved."""
 
     every: Steps = _of(200, "steps between checkpoints")
     minutes: Annotated[float, Field(gt=0)] | None = _of(None, "and at the latest after so many minutes")
     keep: Steps = _of(2, "checkpoints kept")
 
 
-class TrainConfig(_Section):
+class TrainConfig(Section):
     """A training."""
 
     family: Literal["starter", "sd15", "sdxl", "svd"] = _of("starter", "base-model family")
@@ -202,11 +210,11 @@ class TrainConfig(_Section):
         None, "base model: a preset, a diffusers folder, a .safetensors file or owner/name; null: the family's preset"
     )
     variant: str | None = _of(None, "key of VARIANTS; null: the family's")
-    steps: Steps = _of(1000, "optimizer steps in all")
+    steps: Steps = _of(1000, "total optimizer steps")
     minutes: Annotated[float, Field(gt=0)] | None = _of(
-        None, "end after so many minutes if that is sooner; resuming counts on"
+        None, "end after so many minutes if that is sooner, over all resumed runs"
     )
-    seed: Annotated[int, Field(ge=0)] = _of(0, "of everything that is drawn")
+    seed: Annotated[int, Field(ge=0)] = _of(0, "of everything random")
     data: DataConfig = _of(DataConfig.model_construct(), "")
     trainable: TrainableConfig = _of(TrainableConfig(), "")
     optimizer: OptimizerConfig = _of(OptimizerConfig(), "")
@@ -268,7 +276,7 @@ def load_config(path: str | Path | None, changes: Sequence[str] = ()) -> TrainCo
 
 
 def as_config(values: Mapping[str, Any]) -> TrainConfig:
-    """Check values that came as plain data, such as from a page.
+    """Check values that are plain data, such as those of the page.
 
     Raises:
         ConfigError: a field is unknown, missing or wrong.
@@ -284,24 +292,24 @@ def as_config(values: Mapping[str, Any]) -> TrainConfig:
 
 
 def to_yaml(config: TrainConfig) -> str:
-    """Write a configuration so that `load_config` reads the same again."""
+    """Write a configuration as YAML that `load_config` reads."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
 def documented_defaults() -> str:
-    """Every field with its default, as YAML with what it means beside it."""
+    """Return every field with its default as YAML, and its meaning as a comment."""
     return "\n".join(_documented(TrainConfig, "")) + "\n"
 
 
 def _meant(where: str) -> str:
-    """Name the fields whose own name is nearest to an unknown one's, those of the same section alone if there are any."""
+    """Return the fields with the name nearest to an unknown one, preferably of the same section."""
     section, _, name = where.rpartition(".")
     places: dict[str, list[str]] = {}
     for place in _places(TrainConfig, ""):
         places.setdefault(place.rpartition(".")[2], []).append(place)
     near = [place for close in get_close_matches(name, places, n=1) for place in places[close]]
-    beside = [place for place in near if place.rpartition(".")[0] == section]
-    return " or ".join(map(repr, beside or near))
+    same = [place for place in near if place.rpartition(".")[0] == section]
+    return " or ".join(map(repr, same or near))
 
 
 def _places(section: type[BaseModel], before: str) -> Iterator[str]:
@@ -313,7 +321,7 @@ def _places(section: type[BaseModel], before: str) -> Iterator[str]:
 
 
 def _is_section(annotation: Any) -> bool:  # noqa: ANN401 - any type
-    return isinstance(annotation, type) and issubclass(annotation, _Section)
+    return isinstance(annotation, type) and issubclass(annotation, Section)
 
 
 def _documented(section: type[BaseModel], indent: str) -> Iterator[str]:
@@ -325,8 +333,8 @@ def _documented(section: type[BaseModel], indent: str) -> Iterator[str]:
         choices = [value for value in _literals(field.annotation) if value is not None]
         shown = "" if field.is_required() else yaml.safe_dump(_plain(field.default), default_flow_style=True)
         shown = shown.removesuffix("...\n").strip()
-        told = f" ({', '.join(map(str, choices))})" if choices else ""
-        yield f"{indent}{name}: {shown}  # {field.description}{told}"
+        listed = f" ({', '.join(map(str, choices))})" if choices else ""
+        yield f"{indent}{name}: {shown}  # {field.description}{listed}"
 
 
 def _literals(annotation: Any) -> tuple[Any, ...]:  # noqa: ANN401 - any type
@@ -362,7 +370,7 @@ def _put(values: dict[str, Any], keys: Sequence[str], value: Any) -> None:  # no
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn `1e-5`, which YAML takes for a text, into a number, and empty sections into default ones."""
+    """Turn `1e-5`, which YAML reads as text, into a number, and empty sections into default ones."""
     made = {}
     for key, value in values.items():
         if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""What a UNet learns to predict: noised latents, timesteps, targets and weights, for both kinds of diffusion here."""
+"""Noise processes and the loss: noised latents, timesteps, targets and weights, for discrete schedules and for SVD."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from controlnext.training.config import TrainingError
 
 @dataclass(frozen=True)
 class Noised:
-    """A question to the UNet and its answer.
+    """Noised latents and what the UNet should predict for them.
 
     Attributes:
-        sample: what the UNet gets, shaped as the latents.
+        sample: input of the UNet, shaped as the latents.
         timestep: `(B,)`.
         target: what it should predict, shaped as the latents.
         weight: `(B,)` weight of each sample in the loss.
@@ -29,7 +29,7 @@ class Noised:
     weight: Tensor
 
 
-class Process(Protocol):
+class NoiseProcess(Protocol):
     """How latents are noised; `share` `(B,)` in [0, 1) decides how much."""
 
     def noised(self, latents: Tensor, noise: Tensor, share: Tensor) -> Noised:
@@ -48,7 +48,7 @@ class DiscreteProcess:
 
         Args:
             scheduler: a stock diffusers scheduler with `alphas_cumprod`.
-            late: draw noisy timesteps more often, with density 2t: there a control has most to decide.
+            late: draw noisy timesteps more often, with density 2t: there the control matters most.
             min_snr: gamma of min-SNR weighting; 0 is off.
 
         Raises:
@@ -65,7 +65,7 @@ class DiscreteProcess:
         self.late, self.min_snr = late, min_snr
 
     def noised(self, latents: Tensor, noise: Tensor, share: Tensor) -> Noised:
-        """See `Process.noised`."""
+        """See `NoiseProcess.noised`."""
         share = share.sqrt() if self.late else share
         t = (share * len(self.signal)).long().clamp(max=len(self.signal) - 1)
         a, s = self.signal.to(latents.device)[t], self.sigma.to(latents.device)[t]
@@ -79,7 +79,7 @@ class DiscreteProcess:
             return torch.ones_like(a)
         snr = (a / s.clamp(min=1e-8)) ** 2
         capped = snr.clamp(max=self.min_snr)
-        # What the loss of each prediction is, in units of the loss of clean latents, whose weight min(snr, gamma) is.
+        # The loss of each prediction in units of the loss of clean latents, whose weight is min(snr, gamma).
         unit = {"epsilon": snr, "v_prediction": snr + 1, "sample": torch.ones_like(snr)}[self.kind]
         return torch.where(unit > 0, capped / unit.clamp(min=1e-20), torch.ones_like(unit))
 
@@ -114,7 +114,7 @@ class ContinuousProcess:
         return -2 * torch.log(torch.tan(first + share * (last - first))) + shift
 
     def noised(self, latents: Tensor, noise: Tensor, share: Tensor) -> Noised:
-        """See `Process.noised`."""
+        """See `NoiseProcess.noised`."""
         sigma = self.sigmas(share).to(latents.device)
         wide = _wide(sigma, latents)
         noisy = latents + wide * noise

@@ -1,7 +1,7 @@
-"""What is trained: ControlNeXt, or any other method that says which weights learn and what the UNet predicts with it.
+"""Methods of control that can be trained: the interface, and ControlNeXt.
 
-The trainer knows a method by `Method` alone, so that other methods (a ControlNet, a T2I-Adapter, another way to add the
-control) are trained by the same loop on the same samples.
+The trainer uses `Method` alone, so that other methods (a ControlNet, a T2I-Adapter, another way to add the control) are
+trained by the same loop on the same samples.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from controlnext.training.config import TrainingError
 from controlnext.training.data.samples import States
 
 _CLIP = {"motion_bucket_id": 128, "decode_chunk_size": 2}
-"""As the training tells the UNet and as the authors decode; diffusers' own are 127, and all frames in memory at once."""
+"""Motion bucket of the training, and the authors' decoding chunk; diffusers' defaults are 127 and all frames at once."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Weights that learn at one rate.
+    """Weights with one learning rate.
 
     Attributes:
         name: `module`, `subset` and so on.
@@ -46,7 +46,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Request:
-    """Pictures to draw with a method, all in one batch.
+    """Pictures to draw with a method in one batch.
 
     Attributes:
         prompts: one a picture.
@@ -70,7 +70,7 @@ class Request:
 
 
 class Method(nn.Module, ABC):
-    """A way to control a UNet, with the weights that learn it. Calling it predicts.
+    """A method of controlling a UNet, with the weights that learn. Calling it predicts.
 
     Attributes:
         name: for curves and tables.
@@ -105,21 +105,21 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def save(self, folder: Path, facts: Mapping[str, str], dtype: torch.dtype) -> None:
-        """Write what was learned, whole or not at all; `facts` go into its metadata."""
+        """Write the trained weights atomically; `facts` go into the metadata."""
 
     def forward(self, noisy: Tensor, timestep: Tensor, states: States, condition: Tensor, keep: Tensor) -> Tensor:
-        """See `predict`; engines for many processes need this name."""
+        """See `predict`; wrappers for several processes call `forward`."""
         return self.predict(noisy, timestep, states, condition, keep)
 
     def describe(self) -> str:
-        """Say how many weights learn."""
+        """Describe how many weights learn."""
         counts = {group.name: subset.count(group.parameters.values()) for group in self.groups()}
         total = sum(parameter.numel() for parameter in unet_parameters(self.unet).values())
         return subset.describe(counts, total)
 
 
 def call_unet(unet: nn.Module, noisy: Tensor, timestep: Tensor, states: States, **more: Any) -> Tensor:  # noqa: ANN401 - UNet arguments
-    """Call a stock UNet with states by name; `more` are further arguments of its own."""
+    """Call a stock UNet with states by name; `more` are other arguments of its own."""
     states = dict(states)
     if "image_latents" in states:
         still = states.pop("image_latents").to(noisy.dtype)
@@ -131,7 +131,7 @@ def call_unet(unet: nn.Module, noisy: Tensor, timestep: Tensor, states: States, 
 
 
 def stock_pictures(pipeline: Any, request: Request, **more: Any) -> list[Image.Image]:  # noqa: ANN401 - a stock pipeline
-    """Run a stock pipeline for a request; `more` are further arguments of its own."""
+    """Run a stock pipeline for a request; `more` are other arguments of its own."""
     generators = [torch.Generator().manual_seed(seed) for seed in request.seeds]
     shared = {"num_inference_steps": request.steps, **request.options, **more}
     height, width = request.conditions.shape[-2:]
@@ -156,7 +156,7 @@ class ControlNeXtMethod(Method):
 
     name = "controlnext"
 
-    def __init__(  # noqa: PLR0913 - a method is what it is told
+    def __init__(  # noqa: PLR0913 - the settings of a method
         self,
         unet: nn.Module,
         variant: str | Variant,
@@ -180,10 +180,10 @@ class ControlNeXtMethod(Method):
             rates: of the module and of the UNet weights.
             gamma: control strength in training.
             kind: how UNet weights are saved, `delta` or `subset`.
-            start: adapter to begin from.
+            start: adapter to start from.
 
         Raises:
-            TrainingError: the pattern matches nothing, or the adapter to begin from does not fit.
+            TrainingError: the pattern matches nothing, or the adapter to start from does not fit.
         """
         super().__init__()
         self.variant = get_variant(variant)
@@ -191,7 +191,7 @@ class ControlNeXtMethod(Method):
         self.module = ControlNeXtModel.from_variant(self.variant) if module is None else module
         unet.requires_grad_(False)
         self.start = None if start is None else str(start)
-        started = self._begin_from(start) if start is not None else {}
+        started = self._load_start(start) if start is not None else {}
         rank, targets = lora
         self.lora = rank > 0
         chosen = {} if self.lora else subset.choose_subset(unet, pattern)
@@ -201,7 +201,7 @@ class ControlNeXtMethod(Method):
                 f"The adapter {start} changes {lost[0]} and {len(lost) - 1} more UNet weights that trainable.subset does "
                 "not name: widen it, so that they are saved again."
             )
-        # Clones, so that on a CPU they do not follow the weights: a difference to oneself is nothing.
+        # Clones: on a CPU they would otherwise share memory with the weights, and every difference would be zero.
         self.originals = {
             name: (started[name] if name in started else parameter.detach().to("cpu", torch.float32, copy=True))
             for name, parameter in (chosen or {name: unet.get_parameter(name) for name in started}).items()
@@ -217,8 +217,8 @@ class ControlNeXtMethod(Method):
         self.module.float()
         self.injection = Injection(unet, self.module, self.variant)
 
-    def _begin_from(self, start: str | Path) -> dict[str, Tensor]:
-        """Take an adapter's weights over; return what the UNet's weights were before, by name."""
+    def _load_start(self, start: str | Path) -> dict[str, Tensor]:
+        """Load an adapter's weights; return the UNet's weights before, by name."""
         adapter = ControlNeXtAdapter.from_pretrained(start, variant=self.variant)
         check_tensors(adapter.module.state_dict(), self.module.state_dict(), what=f"The control module of {start}")
         self.module.load_state_dict(adapter.module.state_dict())
@@ -246,7 +246,7 @@ class ControlNeXtMethod(Method):
         """See `Method.predict`."""
         gamma = self.gamma * keep.float()
         if torch.is_grad_enabled() and not gamma.any():
-            gamma.requires_grad_()  # so that the module takes part: many processes wait for gradients of every weight
+            gamma.requires_grad_()  # the module must take part: several processes wait for gradients of every weight
         self.injection.set(condition, gamma)
         return call_unet(self.unet, noisy, timestep, states)
 
@@ -259,7 +259,7 @@ class ControlNeXtMethod(Method):
             self.injection.set(None)
 
     def unet_weights(self) -> dict[str, Tensor]:
-        """What the UNet learned, by stock names, float32 on the CPU: differences or full values, as `kind` says."""
+        """Return the trained UNet weights by stock names, float32 on the CPU: differences or full values, by `kind`."""
         if self.lora:
             now = {name: value.clone() for name, value in self._deltas_of_start().items()}
             for name, delta in subset.merged_lora(self.unet).items():
@@ -280,7 +280,7 @@ class ControlNeXtMethod(Method):
         return self.originals[name] if name in self.originals else base[name].detach().cpu().float()
 
     def _deltas_of_start(self) -> dict[str, Tensor]:
-        """What the adapter it began from changed, which a LoRA leaves in place."""
+        """Return the differences of the adapter it started from, which stay under a LoRA."""
         base = unet_parameters(self.unet)
         return {name: base[name].detach().cpu().float() - value for name, value in self.originals.items()}
 
@@ -293,6 +293,6 @@ class ControlNeXtMethod(Method):
         folder.mkdir(parents=True, exist_ok=True)
         for file in sorted(
             partial.iterdir(), key=lambda file: file.suffix == ".json"
-        ):  # what names the files comes last
+        ):  # the configuration, which names the files, comes last
             file.replace(folder / file.name)
         partial.rmdir()

@@ -1,4 +1,4 @@
-"""What makes networks train quickly on a CPU: the same results by quicker backward passes."""
+"""Faster training on a CPU: quicker backward passes with the same results."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ class _QuickGroupNorm(nn.GroupNorm):
 
 
 def quicken(model: nn.Module) -> nn.Module:
-    """Swap in the CPU's quick group norm and the plain attention, whose backward is quicker in bfloat16; same results.
+    """Replace group norm and attention by forms whose backward is quicker on a CPU in bfloat16; the results stay the same.
 
-    Only for training on a CPU: the weights and their names stay as they are.
+    Only for training on a CPU. The weights and their names stay.
     """
     for module in model.modules():
         if type(module) is nn.GroupNorm:

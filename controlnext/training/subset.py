@@ -1,4 +1,4 @@
-"""Which weights learn: the control module, and a subset of the UNet or a LoRA on it."""
+"""Trainable UNet weights: a subset chosen by name, or a LoRA."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LORA_NAME = "controlnext"
 
 
 def choose_subset(unet: nn.Module, pattern: str) -> dict[str, nn.Parameter]:
-    """Name the UNet parameters that a regular expression matches from end to end.
+    """Choose the UNet parameters whose whole name matches a regular expression.
 
     Args:
         unet: a stock UNet.
@@ -32,7 +32,7 @@ def choose_subset(unet: nn.Module, pattern: str) -> dict[str, nn.Parameter]:
     if not chosen:
         example = next(name for name, _ in unet.named_parameters() if name.endswith("to_out.0.weight"))
         raise TrainingError(
-            f"No weight of the UNet is named as trainable.subset {pattern!r} says; whole names are matched, such as {example}."
+            f"trainable.subset {pattern!r} matches no weight of the UNet; whole names are matched, such as {example}."
         )
     return chosen
 
@@ -43,12 +43,12 @@ def count(parameters: Iterable[Tensor]) -> int:
 
 
 def describe(groups: Mapping[str, int], total: int) -> str:
-    """Say what learns: `module 3,526,400 + subset 102,483,200 of 2,567,463,684 weights of the UNet`."""
+    """Describe the weights that learn: `module 3,526,400 + subset 102,483,200; the UNet has 2,567,463,684 weights`."""
     return f"{' + '.join(f'{name} {number:,}' for name, number in groups.items())}; the UNet has {total:,} weights"
 
 
 def add_lora(unet: nn.Module, rank: int, pattern: str) -> dict[str, nn.Parameter]:
-    """Put a LoRA on layers of a UNet by PEFT.
+    """Add a LoRA to layers of a UNet by PEFT.
 
     Args:
         unet: a stock UNet; changed.
@@ -76,7 +76,7 @@ def add_lora(unet: nn.Module, rank: int, pattern: str) -> dict[str, nn.Parameter
 
 
 def merged_lora(unet: nn.Module) -> dict[str, Tensor]:
-    """The LoRA's change of each layer as plain differences by stock names, float32 on the CPU."""
+    """Return the LoRA's change of each layer as differences by stock names, float32 on the CPU."""
     return {
         f"{name}.weight": module.get_delta_weight(LORA_NAME).detach().float().cpu()
         for name, module in unet.named_modules()

@@ -5,38 +5,34 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 import accelerate
 import torch
-from accelerate import InitProcessGroupKwargs
-from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object
+from diffusers.training_utils import EMAModel
 from torch import Tensor
 
-from controlnext.device import choose_device
 from controlnext.training import checkpoints
+from controlnext.training.accelerator import make_accelerator
 from controlnext.training.checkpoints import Checkpoint
 from controlnext.training.config import TrainConfig, TrainingError
 from controlnext.training.data.samples import Batch, Data, Dropping, Loader, Order
-from controlnext.training.losses import Process, weighted_error
+from controlnext.training.losses import NoiseProcess, weighted_error
 from controlnext.training.methods import Method
 from controlnext.training.optimizers import make_optimizer, rate_factor
 from controlnext.training.runs.run_folder import RunFolder, seconds_left
 
-_TELL = 1.0  # seconds between two writings of the status
-_RISE = 0.01  # of the peak rate; less is not worth a word
-_PATIENCE = timedelta(hours=12)  # how long processes wait for the one that prepares or draws
+_STATUS_SECONDS = 1.0  # between two writings of the status
+_RISE = 0.01  # of the peak rate; a smaller rise is not mentioned
 
 Validate = Callable[[int], Mapping[str, Any]]
-"""Draws and measures after so many steps; what it returns is told as a `validation` event."""
+"""Draws and measures after so many steps; its result becomes a `validation` event."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +40,7 @@ class Outcome:
     """How a training ended.
 
     Attributes:
-        step: steps done in all.
+        step: total steps done.
         stopped: whether somebody stopped it.
         seconds: it took so far, over all its runs.
     """
@@ -52,33 +48,6 @@ class Outcome:
     step: int
     stopped: bool
     seconds: float
-
-
-def make_accelerator(config: TrainConfig) -> accelerate.Accelerator:
-    """Join the processes that `accelerate launch` started, if any, and choose device and precision.
-
-    Raises:
-        TrainingError: the device cannot do what the configuration asks for.
-        DeviceError: there is no such device.
-    """
-    AcceleratorState._reset_state("RANK" not in os.environ)  # a page trains more than once in one process
-    device = choose_device(config.learning.device).name
-    on_cpu = device == "cpu"
-    if device.startswith("cuda:") and "RANK" not in os.environ:
-        torch.cuda.set_device(device)
-    precision = config.learning.mixed_precision
-    if precision == "auto":
-        precision = "bf16" if _good_at_bfloat16(on_cpu) else "no"
-    if precision == "fp16" and on_cpu:
-        raise TrainingError("learning.mixed_precision=fp16 needs a GPU: take bf16 or no on a CPU.")
-    patience = InitProcessGroupKwargs(timeout=_PATIENCE)
-    return accelerate.Accelerator(cpu=on_cpu, mixed_precision=precision, kwargs_handlers=[patience])
-
-
-def _good_at_bfloat16(on_cpu: bool) -> bool:
-    if not on_cpu:
-        return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    return any(getattr(torch.cpu, name, bool)() for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
 
 
 class Trainer:
@@ -89,13 +58,13 @@ class Trainer:
         config: TrainConfig,
         method: Method,
         data: Data,
-        process: Process,
+        process: NoiseProcess,
         *,
         accelerator: accelerate.Accelerator | None = None,
         dropping: Dropping | None = None,
         validate: Validate | None = None,
     ) -> None:
-        """Get ready, or ready to go on from the last checkpoint in `config.output`.
+        """Prepare a training, or resume from the last checkpoint in `config.output`.
 
         Args:
             config: with every null of the used sections filled in; see `controlnext.training.start.filled`.
@@ -126,7 +95,7 @@ class Trainer:
         self.step, self.elapsed, self.last_loss = 0, 0.0, math.nan
         optimizer = make_optimizer(self.groups, config.optimizer)
         ema = config.optimizer.ema
-        self.averages = {name: value.detach().clone() for name, value in self.parameters.items()} if ema else None
+        self.ema = EMAModel(self.parameters.values(), decay=ema, foreach=True) if ema else None
         self.optimizer = self.accelerator.prepare_optimizer(optimizer)
         self._resume()
         self._begin_together()
@@ -134,11 +103,16 @@ class Trainer:
 
     @property
     def first(self) -> bool:
-        """Whether this process tells and writes for all."""
+        """Whether this process writes and reports for all."""
         return self.accelerator.is_main_process
 
+    @property
+    def averages(self) -> dict[str, Tensor] | None:
+        """Averaged weights by name; None if weights are not averaged."""
+        return None if self.ema is None else dict(zip(self.parameters, self.ema.shadow_params, strict=True))
+
     def run(self, stop: threading.Event | None = None) -> Outcome:
-        """Train until the steps or the minutes are over, or it is stopped; a checkpoint is there at the end.
+        """Train until the steps or the minutes are over, or it is stopped; a checkpoint is written at the end.
 
         Args:
             stop: set it to stop after the current step; so do `RunFolder.request_stop` and a SIGTERM to the command.
@@ -147,12 +121,13 @@ class Trainer:
             How it ended.
 
         Raises:
-            TrainingError: the loss is no number any more, or a checkpoint cannot be written.
+            TrainingError: the loss is NaN or infinite, or a checkpoint cannot be written.
         """
         began, already, first_step = time.monotonic(), self.elapsed, self.step
-        saved, validated, told_at = self.step, -1, 0.0
+        saved, validated, status_at = self.step, -1, 0.0
         saved_at, stopped = self.elapsed, False
         batches = self.loader.steps(self.step, self.config.steps)
+        self.accelerator.init_trackers("tensorboard")  # none, unless the configuration asks for it
         try:
             while not self._over() and not stopped:
                 loss, stopped, self.elapsed = self._agree(
@@ -161,10 +136,13 @@ class Trainer:
                 self._check(loss)
                 if self.first:
                     rate = self.optimizer.param_groups[0]["lr"]
-                    self.run_folder.tell("step", step=self.step, loss=loss, rate=rate, elapsed=round(self.elapsed, 2))
-                    if time.monotonic() - told_at > _TELL:
-                        told_at = time.monotonic()
-                        self._tell("training", self._left(first_step, self.elapsed - already))
+                    self.run_folder.add_event(
+                        "step", step=self.step, loss=loss, rate=rate, elapsed=round(self.elapsed, 2)
+                    )
+                    self.accelerator.log({"loss": loss, "rate": rate}, step=self.step)
+                    if time.monotonic() - status_at > _STATUS_SECONDS:
+                        status_at = time.monotonic()
+                        self._set_status("training", self._left(first_step, self.elapsed - already))
                 ended = stopped or self._over()
                 checkpoint = self.config.checkpoints
                 late = checkpoint.minutes is not None and self.elapsed - saved_at > checkpoint.minutes * 60
@@ -182,6 +160,8 @@ class Trainer:
                 self._validate()
         finally:
             self.loader.close()
+            for tracker in self.accelerator.trackers:
+                tracker.finish()
         return Outcome(self.step, stopped, self.elapsed)
 
     def _over(self) -> bool:
@@ -193,23 +173,23 @@ class Trainer:
         return min(1.0, max(self.step / self.config.steps, by_time))
 
     def _last_factor(self) -> float:
-        """What rates were multiplied by in the last step, which checkpoints keep; 1 if there was none."""
+        """Return the factor of the rates in the last step, which checkpoints keep; 1 if there was none."""
         group = self.optimizer.param_groups[0]
         return group["lr"] / group["peak"]
 
-    def going_on(self) -> str:
-        """Say from where it goes on, and whether rates that have fallen rise again; empty if it begins."""
+    def resume_note(self) -> str:
+        """Describe where it resumes, and whether rates that have fallen rise again; empty if it is new."""
         if not self.step:
             return ""
         if self._over():
-            return f"This training was over after {self.step} steps: give it more `steps` (and `minutes`) to go on."
+            return f"This training was finished after {self.step} steps: give it more `steps` (and `minutes`) to continue."
         config, before = self.config.optimizer, self._last_factor()
         wanted, pace = rate_factor(config, self.step, self._share()), 1 / (config.warm_up or math.inf)
         if wanted - before < max(_RISE, 1.5 * pace):
-            return f"Goes on after step {self.step}."
+            return f"Resumes after step {self.step}."
         how = f"within about {math.ceil((wanted - before) / pace)} steps" if pace else "at once"
         return (
-            f"Goes on after step {self.step} with more time than before: the learning rates, which had fallen to {before:.0%} "
+            f"Resumes after step {self.step} with more time than before: the learning rates, which had fallen to {before:.0%} "
             f"of their peak, rise to {wanted:.0%} {how}, and fall again towards the end."
         )
 
@@ -219,7 +199,9 @@ class Trainer:
 
     def _learn(self, batches: list[Batch]) -> float:
         """Do one step; return its loss in this process."""
-        torch.manual_seed(self.config.seed + 7919 * self.step)  # for a method that draws by itself, such as dropout
+        torch.manual_seed(
+            self.config.seed + 7919 * self.step
+        )  # for a method with random numbers of its own, such as dropout
         factor = rate_factor(self.config.optimizer, self.step, self._share(), self._last_factor())
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * factor
@@ -235,7 +217,8 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.step += 1
-        self._average()
+        if self.ema is not None:
+            self.ema.step(self.parameters.values())
         return total.item()
 
     def loss(self, batch: Batch, model: Callable[..., Tensor] | None = None) -> Tensor:
@@ -253,31 +236,22 @@ class Trainer:
             )
         return weighted_error(predicted, noised, batch.weight)
 
-    @torch.no_grad()
-    def _average(self) -> None:
-        if self.averages is not None:
-            decay = min(self.config.optimizer.ema, (1 + self.step) / (10 + self.step))
-            values = [parameter.detach() for parameter in self.parameters.values()]
-            torch._foreach_lerp_(list(self.averages.values()), values, 1 - decay)
-
     @contextmanager
-    @torch.no_grad()
     def averaged(self) -> Iterator[None]:
-        """Let the method have the averaged weights for a while, if weights are averaged, and evaluate."""
-        kept = None
-        if self.averages is not None:
-            kept = [parameter.detach().clone() for parameter in self.parameters.values()]
-            torch._foreach_copy_(list(self.parameters.values()), list(self.averages.values()))
+        """Give the method the averaged weights inside the block, if weights are averaged, and evaluation mode."""
+        if self.ema is not None:
+            self.ema.store(self.parameters.values())
+            self.ema.copy_to(self.parameters.values())
         self.method.eval()
         try:
             yield
         finally:
             self.method.train()
-            if kept is not None:
-                torch._foreach_copy_(list(self.parameters.values()), kept)
+            if self.ema is not None:
+                self.ema.restore(self.parameters.values())
 
     def _agree(self, loss: float, stop: threading.Event | None, elapsed: float) -> tuple[float, bool, float]:
-        """Return the mean loss, whether any process was told to stop, and the first process's clock."""
+        """Return the mean loss, whether any process was asked to stop, and the first process's clock."""
         asked = (stop is not None and stop.is_set()) or (self.first and self.run_folder.stop_requested())
         world = self.accelerator.num_processes
         if world == 1:
@@ -290,15 +264,15 @@ class Trainer:
     def _check(self, loss: float) -> None:
         self.last_loss = loss
         if not math.isfinite(loss):
-            raise self._no_number(f"The loss is {loss}")
+            raise self._not_finite(f"The loss is {loss}")
 
-    def _no_number(self, what: str) -> TrainingError:
+    def _not_finite(self, what: str) -> TrainingError:
         return TrainingError(
             f"{what} at step {self.step}: lower optimizer.rate or take learning.mixed_precision=no; started again, the "
-            "training goes on from its last checkpoint."
+            "training resumes from its last checkpoint."
         )
 
-    def _tell(self, state: str, left: float | None = None) -> None:
+    def _set_status(self, state: str, left: float | None = None) -> None:
         if self.first:
             self.run_folder.set_status(
                 state, step=self.step, steps=self.config.steps, loss=self.last_loss if math.isfinite(self.last_loss) else None,
@@ -307,21 +281,23 @@ class Trainer:
 
     def _validate(self) -> None:
         if self.validate is not None and self.first:
-            self._tell("validating")
+            self._set_status("validating")
             began = time.monotonic()
             with self.averaged():
                 facts = self.validate(self.step)
-            self.run_folder.tell("validation", step=self.step, seconds=round(time.monotonic() - began, 1), **facts)
+            self.run_folder.add_event(
+                "validation", step=self.step, seconds=round(time.monotonic() - began, 1), **facts
+            )
         self.accelerator.wait_for_everyone()
 
     def save(self) -> None:
         """Write a checkpoint.
 
         Raises:
-            TrainingError: a weight is no number any more, or there is no room on the disk.
+            TrainingError: a weight is NaN or infinite, or the disk is full.
         """
         if not all(bool(parameter.isfinite().all()) for parameter in self.parameters.values()):
-            raise self._no_number("A weight is no number")
+            raise self._not_finite("A weight is NaN or infinite")
         if self.first:
             scaler = getattr(self.accelerator, "scaler", None)
             optimizer = {"optimizer": self.optimizer.state_dict(), "scaler": scaler.state_dict() if scaler else None}
@@ -331,7 +307,7 @@ class Trainer:
                 Checkpoint(self.step, self.parameters, self.averages, optimizer, facts),
                 self.config.checkpoints.keep,
             )
-            self.run_folder.tell("checkpoint", step=self.step, path=path.name)
+            self.run_folder.add_event("checkpoint", step=self.step, path=path.name)
         self.accelerator.wait_for_everyone()
 
     def _resume(self) -> None:
@@ -339,25 +315,27 @@ class Trainer:
         if found is None:
             return
         settings = settings_of(self.config, self.order, self.method)
-        begun = _BEFORE_THERE_WAS | found.facts["settings"]
-        changed = [name for name, value in settings.items() if begun.get(name) != value]
+        before = _EARLIER_DEFAULTS | found.facts["settings"]
+        changed = [name for name, value in settings.items() if before.get(name) != value]
         if changed:
-            before, now = (values.get(changed[0]) for values in (begun, settings))
+            was, now = (values.get(changed[0]) for values in (before, settings))
             raise TrainingError(
-                f"The training in {self.config.output} was begun with another {changed[0]} ({before} instead of {now}): set "
-                "it back to go on, or choose another output to begin anew."
+                f"The training in {self.config.output} was started with another {changed[0]} ({was} instead of {now}): "
+                "set it back to resume, or choose another output for a new training."
             )
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(found.weights[name])
-                if self.averages is not None:
-                    self.averages[name].copy_(found.averages[name])
+            for name, average in (self.averages or {}).items():
+                average.copy_(found.averages[name])
         self.optimizer.load_state_dict(found.optimizer["optimizer"])
         if found.optimizer["scaler"] and getattr(self.accelerator, "scaler", None):
             self.accelerator.scaler.load_state_dict(found.optimizer["scaler"])
         self.step, self.elapsed = found.step, found.facts["elapsed"]
+        if self.ema is not None:
+            self.ema.optimization_step = self.step  # all the state that it has besides the averages
         if self.first:
-            self.run_folder.tell("resumed", step=self.step)
+            self.run_folder.add_event("resumed", step=self.step)
 
     def _begin_together(self) -> None:
         steps = gather_object([self.step]) if self.accelerator.num_processes > 1 else [self.step]
@@ -368,8 +346,8 @@ class Trainer:
             )
 
 
-_BEFORE_THERE_WAS = {"data.drawing": "classic"}
-"""Settings that checkpoints of earlier releases do not name, and what they were."""
+_EARLIER_DEFAULTS = {"data.drawing": "classic"}
+"""Settings that checkpoints of earlier releases do not name, with their values then."""
 
 _FREE = {"output", "steps", "minutes", "validation", "checkpoints"}
 _FREE_DATA = {"cache", "memory_mb", "workers", "max_bad_rows", "cache_latents", "cache_text"}
@@ -377,7 +355,7 @@ _FREE_LEARNING = {"batch", "accumulation", "device", "threads", "gradient_checkp
 
 
 def settings_of(config: TrainConfig, order: Order, method: Method) -> dict[str, Any]:
-    """What must stay as it is for a resumed training to be the same one: plain data by name."""
+    """Return the settings that a resumed training must share with the one before: plain data by name."""
     values = config.model_dump(mode="json", exclude=_FREE)
     settings = {name: value for name, value in values.items() if not isinstance(value, dict)}
     for section, free in (

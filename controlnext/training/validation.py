@@ -1,4 +1,4 @@
-"""Fixed pictures drawn on the way, how well they follow, and the loss with and without control."""
+"""Validation: fixed pictures drawn during the training, their adherence, and the loss with and without control."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -13,15 +14,17 @@ import annotators
 from controlnext.adherence.measure import Asked, fitted, reading_options
 from controlnext.adherence.score import SCORES, score
 from controlnext.recipes.kinds import kind_of
-from controlnext.training.base import CLASSIC, preset_of, write_preset
+from controlnext.training.base_model import base_preset, write_preset
+from controlnext.training.config import CLASSIC
 from controlnext.training.data.encoders import rest
 from controlnext.training.data.row_data import Shown
 from controlnext.training.data.samples import Dropping, draw, stacked
 from controlnext.training.methods import Request
-from controlnext.training.runs.report import HELD_OUT, LEARNED
-from controlnext.training.runs.tensorboard import Board
+from controlnext.training.runs.report import HELD_OUT, LEARNED, facts_of, write_report
 
 if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
     from controlnext.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -52,24 +55,23 @@ class Validation:
     def __init__(
         self,
         trainer: Trainer,
-        pipeline: Any,  # noqa: ANN401 - a stock pipeline
+        pipeline: DiffusionPipeline,
         shown: Sequence[Shown],
         *,
         held_out: bool = True,
     ) -> None:
-        """Write down what is asked for.
+        """Write the fixed rows to the run's folder.
 
         Args:
             trainer: whose method is drawn with.
             pipeline: whose UNet is being trained.
             shown: rows to draw.
-            held_out: whether the training does without them.
+            held_out: whether the training leaves them out.
         """
         self.trainer, self.pipeline, self.shown = trainer, pipeline, shown
         self.config, self.run_folder = trainer.config, trainer.run_folder
         self._loss_name = HELD_OUT if held_out else LEARNED
         self.figures: dict[str, float | None] = {}
-        self.board = Board(self.run_folder) if self.config.validation.tensorboard else None
         if not shown:
             return
         asked = self.run_folder.validation / "asked"
@@ -78,10 +80,10 @@ class Validation:
             row.condition.save(asked / f"{index}.png")
             row.picture.save(asked / f"{index}-picture.png")
         prompts = [{"name": row.name, "prompt": row.prompt} for row in shown]
-        self.run_folder.tell("asked", rows=prompts, held_out=held_out)
+        self.run_folder.add_event("asked", rows=prompts, held_out=held_out)
 
     def __call__(self, step: int) -> dict[str, Any]:
-        """Draw, measure, write the pictures and the adapter so far; return what to tell."""
+        """Draw, measure, write the pictures and the adapter; return the facts of the event."""
         with torch.no_grad():
             pictures = self._draw()
             losses = self._losses()
@@ -94,18 +96,19 @@ class Validation:
         mean = sum(known) / len(known) if known else None
         self.figures = {"adherence": mean, **losses}
         self.save(step)
-        from controlnext.training.runs.report import write_report
-
         facts = {"adherence": mean, "scores": scores, "measure": kind_of(self.config.condition).score, **losses}
         write_report(self.run_folder, {"step": step, **facts})
-        if self.board is not None:
-            self.board.write(step, {"adherence": mean, **losses}, pictures)
+        accelerator = self.trainer.accelerator
+        accelerator.log({name: value for name, value in self.figures.items() if value is not None}, step=step)
+        for tracker in accelerator.trackers:
+            for index, picture in enumerate(pictures):
+                tracker.log_images(
+                    {f"picture {index}": np.asarray(picture.convert("RGB"))[None]}, step, dataformats="NHWC"
+                )
         return facts
 
     def save(self, step: int) -> None:
         """Write the adapter as it is after so many steps."""
-        from controlnext.training.start import facts_of
-
         facts = facts_of(self.config, step, self.trainer.order.size, self.trainer.elapsed, self.figures)
         dtype = getattr(torch, self.config.trainable.save_dtype)
         self.trainer.method.save(self.run_folder.adapter, facts, dtype)
@@ -141,7 +144,7 @@ class Validation:
         ]
 
     def _losses(self) -> dict[str, float | None]:
-        """The loss of the fixed rows, with control and without, at the same noise each time."""
+        """Return the loss of the fixed rows, with control and without, at the same noise each time."""
         if not self.shown:
             return {}
         rows, totals = _Rows(self.shown), {self._loss_name: 0.0, "loss_without_control": 0.0}
@@ -158,12 +161,12 @@ class Validation:
         return totals
 
     def _score(self, row: Shown, picture: Image.Image) -> float | None:
-        """How well a picture follows; None if this kind of condition has no measure or no annotator can read it."""
+        """Return the adherence of a picture; None if the kind has no measure, or no annotator can read the picture."""
         kind, config = self.config.condition, self.config
         if not config.validation.adherence or kind not in SCORES:
             return None
         settings = config.data.annotator_settings if kind == config.data.annotator else {}
-        options = reading_options(kind, settings, preset_of(config).adherence_backend)
+        options = reading_options(kind, settings, base_preset(config).adherence_backend)
         known = None if row.people is None else {"people": row.people}
         if known is None and config.data.drawing not in (None, CLASSIC):
             return None  # joints are read from the classic drawing alone
@@ -172,6 +175,6 @@ class Validation:
             return score(kind, Asked(asked.image, asked.data), annotators.annotate(kind, picture, **options))
         except annotators.NobodyFound:
             return 0.0
-        except Exception as error:  # measuring is an extra: whatever fails here, the training goes on
+        except Exception as error:  # a measure must not end the training
             logger.info("The adherence to %s could not be measured: %s", kind, error)
             return None

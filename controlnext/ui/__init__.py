@@ -31,7 +31,7 @@ from controlnext.ui.worker import Stream, VideoStream, stream_of, video_stream_o
 
 if TYPE_CHECKING:
     from controlnext.studio.studio import Studio
-    from controlnext.training.runs.runs import Trainings
+    from controlnext.training.runs.trainings import Trainings
 
 __all__ = ["Page", "build_ui", "build_video", "launch_options"]
 

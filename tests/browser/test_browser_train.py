@@ -25,7 +25,7 @@ def served(tmp_path_factory, launch):
     """A page whose trainings need no model."""
     from ui_fakes import FakeStudio
 
-    from controlnext.training.runs.runs import Trainings
+    from controlnext.training.runs.trainings import Trainings
     from controlnext.ui import build_ui, launch_options
 
     folder = tmp_path_factory.mktemp("outputs")

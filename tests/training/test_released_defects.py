@@ -11,7 +11,7 @@ from training_parts import PATTERN, RandomData, tiny_config, tiny_method, tiny_t
 from controlnext import ControlNeXtAdapter
 from controlnext.training.config import ConfigError, load_config
 from controlnext.training.data.encoders import PictureEncoder
-from controlnext.training.data.pictures import PictureData
+from controlnext.training.data.picture_data import PictureData
 from controlnext.training.data.rows import Row
 from controlnext.training.data.samples import Dropping, Loader, Order
 from controlnext.training.data.store import Store

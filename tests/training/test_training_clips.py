@@ -19,17 +19,18 @@ from annotators.poses.people import People, Person
 from controlnext import ControlNeXtAdapter
 from controlnext.assets import PRESETS
 from controlnext.models.presets import load_preset
-from controlnext.training.base import write_preset
+from controlnext.training.base_model import write_preset
 from controlnext.training.config import ConfigError, TrainingError
-from controlnext.training.data.clips import TIME_IDS, ClipData
+from controlnext.training.data.clip_data import TIME_IDS, ClipData
 from controlnext.training.data.encoders import ClipEncoder
 from controlnext.training.data.rows import read_rows
 from controlnext.training.data.samples import Dropping, generator_for
 from controlnext.training.data.store import Store
 from controlnext.training.losses import ContinuousProcess
 from controlnext.training.methods import ControlNeXtMethod, Request, stock_pictures
+from controlnext.training.runs.report import facts_of
 from controlnext.training.runs.run_folder import RunFolder
-from controlnext.training.start import facts_of, filled
+from controlnext.training.start import filled
 from controlnext.training.trainer import Trainer
 from controlnext.training.validation import Validation
 
@@ -100,9 +101,9 @@ def test_an_adapter_begun_from_the_released_one_learns_and_gets_its_skeletons(da
         (begun / "config.json").write_text(json.dumps(facts_of(config, 1, 1, 1.0, {})))
     config, data = settled(dancer, tmp_path, pipeline, condition="pose", start=str(begun))
     assert (config.data.drawing, config.data.annotator_settings) == ("svd", {"hands": True, "face": True})
-    picture = data._items[0].frame.scale(Image.open(dancer / "one" / "0.png").convert("RGB"))
+    picture = data._items[0].crop.scale(Image.open(dancer / "one" / "0.png").convert("RGB"))
     read = annotators.annotate("pose", picture, hands=True, face=True)
-    expected = annotators.draw_pose(read.data, drawing="svd").image.crop(data._items[0].frame.box)
+    expected = annotators.draw_pose(read.data, drawing="svd").image.crop(data._items[0].crop.box)
     assert np.array_equal(data._condition(data._items[0], 0), np.asarray(expected))
     shown = data.shown()[0]
     (body,) = shown.people
@@ -206,7 +207,7 @@ def test_given_conditions_must_be_as_long(clips, tmp_path, pipeline):
 
 
 def test_what_clips_do_not_have_is_refused(clips, tmp_path, pipeline):
-    with pytest.raises(TrainingError, match=r"data\.flip=false alone"):
+    with pytest.raises(TrainingError, match=r"data\.flip=false"):
         make(clips, tmp_path, pipeline, flip=True)
 
 

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from controlnext.training.config import ConfigError, TrainConfig, as_config, documented_defaults, load_config, to_yaml
-from controlnext.training.families import FAMILIES
+from controlnext.training.family_defaults import FAMILY_DEFAULTS
 from controlnext.training.start import filled
 
 PRESETS = Path(__file__).parents[2] / "presets" / "training"
@@ -15,13 +15,13 @@ LEAST = ["condition=canny", "output=out", "data.folder=photos"]
 def test_every_training_that_comes_along_can_be_read(file):
     config = load_config(file)
     assert config.family == file.stem
-    assert config.family in FAMILIES
+    assert config.family in FAMILY_DEFAULTS
     full = filled(config)
     assert None not in (full.data.width, full.optimizer.rate, full.optimizer.module_rate, full.learning.nothing)
 
 
 def test_every_family_has_a_training_that_comes_along():
-    assert {file.stem for file in PRESETS.glob("*.yaml")} == set(FAMILIES)
+    assert {file.stem for file in PRESETS.glob("*.yaml")} == set(FAMILY_DEFAULTS)
 
 
 def test_changes_reach_into_sections_and_are_yaml():
@@ -123,7 +123,7 @@ def test_the_module_learns_at_ten_times_a_given_rate():
 
 
 def test_only_variants_without_control_on_the_unconditional_half_learn_it_so():
-    assert {name: row.nothing > 0 for name, row in FAMILIES.items()} == {
+    assert {name: row.nothing > 0 for name, row in FAMILY_DEFAULTS.items()} == {
         "starter": True,
         "sd15": False,
         "sdxl": False,

@@ -11,9 +11,9 @@ from training_parts import tiny_config
 import annotators
 from controlnext.progress import Cancelled
 from controlnext.training.config import TrainingError
+from controlnext.training.data.crops import buckets, crop_for, nearest_bucket
 from controlnext.training.data.encoders import PictureEncoder
-from controlnext.training.data.frames import buckets, frame_for, nearest_bucket
-from controlnext.training.data.pictures import PictureData
+from controlnext.training.data.picture_data import PictureData
 from controlnext.training.data.row_data import check_conditions
 from controlnext.training.data.rows import read_rows
 from controlnext.training.data.samples import generator_for
@@ -119,7 +119,7 @@ def test_bad_rows_are_named_and_skipped_up_to_a_limit(photos, tmp_path, pipeline
 
 def test_no_room_to_keep_what_is_made_is_not_the_rows_fault(photos, tmp_path, pipeline):
     (tmp_path / "cache").write_text("no folder")
-    with pytest.raises(TrainingError, match=r"cannot be kept in .*cache \(.*name another folder as data\.cache"):
+    with pytest.raises(TrainingError, match=r"cache \(.*data\.cache"):
         prepared(photos, tmp_path, pipeline)
 
 
@@ -215,7 +215,7 @@ def test_held_out_rows_are_not_learned_from(photos, tmp_path, pipeline):
 @pytest.mark.parametrize("original", [(100, 50), (50, 100), (64, 64), (1000, 37), (63, 65)])
 def test_a_cut_covers_its_size_and_lies_inside(original):
     for generator in (None, generator_for(1, 2)):
-        frame = frame_for(original, (64, 48), generator=generator)
+        frame = crop_for(original, (64, 48), generator=generator)
         left, top, right, bottom = frame.box
         assert (right - left, bottom - top) == (64, 48)
         assert 0 <= left <= right <= frame.scaled[0]

@@ -11,7 +11,7 @@ from tiny_models import sdxl_components, svd_components
 
 from controlnext import ControlNeXtAdapter
 from controlnext.models.presets import load_preset
-from controlnext.training import base
+from controlnext.training import base_model
 from controlnext.training.config import as_config
 from controlnext.training.runs.run_folder import RunFolder
 from controlnext.training.start import train
@@ -42,7 +42,7 @@ def finished(tmp_path, **values):
             },
         }
     )  # fmt: skip
-    outcome = train(config, tell=lambda text: None)
+    outcome = train(config, log=lambda text: None)
     assert (outcome.step, outcome.stopped) == (3, False)
     run = RunFolder(tmp_path / "run")
     assert run.status()["state"] == "done"
@@ -61,9 +61,9 @@ def finished(tmp_path, **values):
 
 @pytest.mark.slow
 def test_sdxl_learns_from_pictures_of_several_shapes(tmp_path, monkeypatch):
-    presets, broken = base.load_presets()
+    presets, broken = base_model.load_presets()
     own_vae = presets["sdxl"].model_copy(update={"vae": None})  # the preset's other autoencoder is a download
-    monkeypatch.setattr(base, "load_presets", lambda: ({**presets, "sdxl": own_vae}, broken))
+    monkeypatch.setattr(base_model, "load_presets", lambda: ({**presets, "sdxl": own_vae}, broken))
     save_base(tmp_path / "base", StableDiffusionXLPipeline, sdxl_components(), FIRST_BLOCK, 32, 32)
     (tmp_path / "photos").mkdir()
     for number in range(10):

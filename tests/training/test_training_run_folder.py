@@ -15,8 +15,8 @@ def run(tmp_path):
 
 
 def test_events_are_lines_of_json_in_order(run):
-    run.tell("step", step=1, loss=0.5)
-    run.tell("validation", step=1, note="“ü”")
+    run.add_event("step", step=1, loss=0.5)
+    run.add_event("validation", step=1, note="“ü”")
     assert [event["event"] for event in run.events()] == ["step", "validation"]
     assert run.events("validation")[0]["note"] == "“ü”"
     assert len(run.events_file.read_text(encoding="utf-8").splitlines()) == 2
@@ -24,17 +24,17 @@ def test_events_are_lines_of_json_in_order(run):
 
 def test_steps_after_the_checkpoint_that_was_resumed_do_not_count(run):
     for step in (1, 2, 3, 4):
-        run.tell("step", step=step)
-    run.tell("resumed", step=2)
-    run.tell("step", step=3, loss=9)
+        run.add_event("step", step=step)
+    run.add_event("resumed", step=2)
+    run.add_event("step", step=3, loss=9)
     assert [(event["step"], event.get("loss")) for event in run.events("step")] == [(1, None), (2, None), (3, 9)]
 
 
 def test_a_line_cut_off_by_a_kill_spoils_no_other(run):
-    run.tell("step", step=1)
+    run.add_event("step", step=1)
     with run.events_file.open("a") as file:
         file.write('{"event": "step", "st')
-    run.tell("resumed", step=1)
+    run.add_event("resumed", step=1)
     assert [event["event"] for event in run.events()] == ["step", "resumed"]
 
 

@@ -1,4 +1,4 @@
-"""The trainings of an app: one at work, found again, stopped, resumed; and what follows them."""
+"""The trainings of an app: one runs at a time; found again, stopped, resumed, followed."""
 
 import json
 import os
@@ -12,9 +12,9 @@ import pytest
 from train_fakes import FakeLaunch
 
 from controlnext.training.config import TrainingError, as_config, load_config
-from controlnext.training.runs.follow import Follow
+from controlnext.training.runs.event_reader import EventReader
 from controlnext.training.runs.run_folder import RunFolder
-from controlnext.training.runs.runs import ASKED, Trainings
+from controlnext.training.runs.trainings import ASKED, Trainings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -35,7 +35,7 @@ def trainings(tmp_path, launch):
 
 def wait_for(trainings, name, *states, seconds=60):
     until = time.monotonic() + seconds
-    while (standing := trainings.standing(name)).state not in states or (standing.alive and "training" not in states):
+    while (standing := trainings.status_of(name)).state not in states or (standing.alive and "training" not in states):
         assert time.monotonic() < until, standing
         time.sleep(0.01)
     return standing
@@ -46,17 +46,17 @@ def test_a_training_is_started_followed_and_found_by_another_app(trainings, laun
     assert trainings.start(configure(), lambda path: (path / "made").touch()) == "one"
     assert trainings.run("one").path == tmp_path / "training" / "one"
     assert (tmp_path / "training" / "one" / "made").exists()
-    assert trainings.at_work() == "one"
+    assert trainings.running() == "one"
     wait_for(trainings, "one", "training")
     other = Trainings(tmp_path / "training", launch=launch)
-    assert (other.names(), other.at_work()) == (["one"], "one")
-    with pytest.raises(TrainingError, match="The training one is at work, and there is one at a time"):
+    assert (other.names(), other.running()) == (["one"], "one")
+    with pytest.raises(TrainingError, match="The training one is running"):
         other.start(configure("two"))
-    with pytest.raises(TrainingError, match="one at a time"):
+    with pytest.raises(TrainingError, match="one is running"):
         trainings.resume("one")
     assert not (tmp_path / "training" / "two").exists()
     assert wait_for(trainings, "one", "done").step == 30
-    assert trainings.at_work() is None
+    assert trainings.running() is None
     follow = trainings.follow("one")
     follow.look()
     assert [step for step, _ in follow.losses] == list(range(1, 31))
@@ -72,7 +72,7 @@ def test_stop_and_resume_go_on_where_it_was(trainings, launch):
     launch.step_seconds = 0.0
     trainings.resume("one")
     assert wait_for(trainings, "one", "done").step == 30
-    follow = Follow(trainings.run("one"))
+    follow = EventReader(trainings.run("one"))
     follow.look()
     assert [step for step, _ in follow.losses] == list(range(1, 31))
     assert launch.configs[1] == launch.configs[0]
@@ -81,10 +81,10 @@ def test_stop_and_resume_go_on_where_it_was(trainings, launch):
 def test_stop_before_it_begins_ends_it_at_once(trainings, launch):
     launch.starting_seconds = 30
     trainings.start(configure())
-    assert trainings.standing("one").state == "starting"
+    assert trainings.status_of("one").state == "starting"
     trainings.stop("one")
     launch.processes[0].wait()
-    standing = trainings.standing("one")
+    standing = trainings.status_of("one")
     assert (standing.state, standing.alive, standing.error) == ("stopped", False, "")
 
 
@@ -103,10 +103,10 @@ def test_an_app_that_ends_in_order_asks_its_training_to_save(tmp_path):
     code = (
         "import os, signal, sys, time; sys.path[:0] = ['tests', '.']\n"
         "from controlnext.cli import app; from train_fakes import FakeLaunch; from controlnext.training.config import as_config\n"
-        "from controlnext.training.runs.runs import Trainings\n"
+        "from controlnext.training.runs.trainings import Trainings\n"
         f"trainings = Trainings({str(tmp_path)!r}, launch=FakeLaunch(step_seconds=0.05), processes=1)\n"
         "app.launch = lambda *_: (trainings.start(as_config({'condition': 'canny', 'output': 'one', 'data': {'folder': 'x'}})),\n"
-        "    [time.sleep(0.05) for _ in iter(lambda: trainings.standing('one').state == 'training', True)],\n"
+        "    [time.sleep(0.05) for _ in iter(lambda: trainings.status_of('one').state == 'training', True)],\n"
         "    os.kill(os.getpid(), signal.SIGTERM), time.sleep(60))\n"
         "app.run(app.options([]))"
     )
@@ -127,7 +127,7 @@ def test_one_that_is_done_goes_on_for_the_minutes_given(trainings, launch):
     assert config.steps == 60
     assert load_config(trainings.run("one").path / ASKED).minutes == config.minutes
     wait_for(trainings, "one", "done")
-    before = trainings.standing("one").facts["elapsed"] / 60
+    before = trainings.status_of("one").facts["elapsed"] / 60
     trainings.resume("one")  # as long as at first, and not as long as all so far
     config = launch.configs[-1][0]
     assert (config.minutes - before, config.steps) == (pytest.approx(20), 90)
@@ -136,7 +136,7 @@ def test_one_that_is_done_goes_on_for_the_minutes_given(trainings, launch):
 @pytest.mark.parametrize(
     ("fault", "state", "says"),
     [
-        ({"die_at": 3}, "killed", "ended with status -9 without a word.*Killed"),
+        ({"die_at": 3}, "killed", "status -9.*Killed"),
         ({"error": "The loss is nan."}, "failed", "The loss is nan"),
         ({"crash": True}, "failed", "with status 1.*ImportError: no torch"),
     ],
@@ -146,7 +146,7 @@ def test_how_it_broke_off_is_said_and_it_can_be_resumed(trainings, launch, fault
         setattr(launch, name, value)
     trainings.start(configure())
     launch.processes[0].wait()
-    standing = trainings.standing("one")
+    standing = trainings.status_of("one")
     assert (standing.state, standing.alive) == (state, False)
     assert re.search(says, standing.error)
     launch.die_at, launch.error, launch.crash = None, "", False
@@ -183,12 +183,12 @@ def test_the_newest_is_named_first_and_other_folders_are_not(trainings, tmp_path
         os.utime(trainings.folder / name / ASKED, (number, number))
     (trainings.folder / "other").mkdir()
     assert trainings.names() == ["c", "b", "a"]
-    assert trainings.standing("b").state == "new"
+    assert trainings.status_of("b").state == "new"
 
 
 @pytest.mark.parametrize(("cores", "batch", "split"), [(2, 16, (8, 2)), (2, 5, (5, 1)), (1, 16, (16, 1))])
 def test_the_starter_is_shared_by_two_processes_of_a_processor(tmp_path, launch, monkeypatch, cores, batch, split):
-    monkeypatch.setattr("controlnext.training.runs.runs._cores", lambda: cores)
+    monkeypatch.setattr("controlnext.training.runs.trainings._cores", lambda: cores)
     trainings = Trainings(tmp_path / "training", device="cpu", launch=launch)
     trainings.start(configure(learning={"batch": batch}))
     config, processes = launch.configs[0]
@@ -201,11 +201,11 @@ def test_the_starter_is_shared_by_two_processes_of_a_processor(tmp_path, launch,
 
 def test_follow_reads_each_event_once_and_forgets_what_was_taken_back(tmp_path):
     run = RunFolder(tmp_path)
-    follow = Follow(run)
+    follow = EventReader(run)
     assert follow.look() == 0
     for step in range(1, 6):
-        run.tell("step", step=step, loss=1.0)
-    run.tell("validation", step=5, adherence=0.5)
+        run.add_event("step", step=step, loss=1.0)
+    run.add_event("validation", step=5, adherence=0.5)
     version = follow.look()
     assert (len(follow.losses), len(follow.validations)) == (5, 1)
     assert follow.look() == version
@@ -216,7 +216,7 @@ def test_follow_reads_each_event_once_and_forgets_what_was_taken_back(tmp_path):
         file.write('ep": 6, "loss": 0.5}\nno json\n')
     assert follow.look() > version
     assert follow.losses[-1] == (6, 0.5)
-    run.tell("resumed", step=3)
+    run.add_event("resumed", step=3)
     follow.look()
     assert [step for step, _ in follow.losses] == [1, 2, 3]
     assert follow.validations == []

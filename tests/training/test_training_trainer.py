@@ -57,14 +57,14 @@ def test_twenty_steps_equal_ten_and_ten_resumed(tmp_path, name):
     straight = trained(tmp_path / "straight", steps=20, **changes)
     trainer = tiny_trainer(tiny_config(tmp_path / "parts", steps=20, **changes))
     stop = threading.Event()
-    tell = trainer.run_folder.tell
+    add_event = trainer.run_folder.add_event
 
-    def tell_and_stop(event, **facts):
-        tell(event, **facts)
+    def add_and_stop(event, **facts):
+        add_event(event, **facts)
         if facts.get("step") == 9 and event == "step":
             stop.set()
 
-    object.__setattr__(trainer.run_folder, "tell", tell_and_stop)
+    object.__setattr__(trainer.run_folder, "add_event", add_and_stop)
     assert trainer.run(stop).stopped
     assert trainer.step == 10
     resumed = tiny_trainer(tiny_config(tmp_path / "parts", steps=20, **changes))
@@ -81,21 +81,21 @@ def test_a_longer_training_warms_up_again_and_resumes_exactly(tmp_path):
     for name, parts in (("straight", (10, 30)), ("parts", (10, 12, 30))):
         assert (
             trained(tmp_path / name, steps=10, **changes)
-            .going_on()
-            .startswith("This training was over after 10 steps")
+            .resume_note()
+            .startswith("This training was finished after 10 steps")
         )
         for number, last in enumerate(parts[1:]):
             trainer = tiny_trainer(tiny_config(tmp_path / name, steps=30, **changes))
             text = "the learning rates, which had fallen to 15% of their peak, rise to 100% within about 4 steps, and fall"
-            assert (text in trainer.going_on()) is (number == 0)
-            stop, tell = threading.Event(), trainer.run_folder.tell
+            assert (text in trainer.resume_note()) is (number == 0)
+            stop, add_event = threading.Event(), trainer.run_folder.add_event
 
-            def tell_and_stop(event, last=last, stop=stop, tell=tell, **facts):
-                tell(event, **facts)
+            def add_and_stop(event, last=last, stop=stop, add_event=add_event, **facts):
+                add_event(event, **facts)
                 if event == "step" and facts["step"] == last - 1 < 29:
                     stop.set()
 
-            object.__setattr__(trainer.run_folder, "tell", tell_and_stop)
+            object.__setattr__(trainer.run_folder, "add_event", add_and_stop)
             trainer.run(stop)
             assert trainer.step == last
         runs.append(trainer)
@@ -133,7 +133,7 @@ def test_minutes_end_a_training(tmp_path):
 
 def test_resuming_with_other_settings_is_refused(tmp_path):
     trained(tmp_path, steps=2)
-    with pytest.raises(TrainingError, match=r"begun with another optimizer\.rate \(0\.001 instead of 0\.5\)"):
+    with pytest.raises(TrainingError, match=r"optimizer\.rate \(0\.001 instead of 0\.5\)"):
         tiny_trainer(tiny_config(tmp_path, optimizer={"rate": 0.5}))
     with pytest.raises(TrainingError, match="number of samples a step"):
         tiny_trainer(tiny_config(tmp_path, learning={"batch": 3}))
@@ -144,7 +144,7 @@ def test_a_loss_that_is_no_number_ends_with_a_sentence(tmp_path):
     trainer = tiny_trainer(tiny_config(tmp_path))
     with torch.no_grad():
         trainer.method.module.mid_convs[1].weight.fill_(float("nan"))
-    with pytest.raises(TrainingError, match=r"loss is nan at step 1: lower optimizer\.rate"):
+    with pytest.raises(TrainingError, match=r"nan at step 1: .*optimizer\.rate"):
         trainer.run()
     assert latest(tmp_path / "checkpoints") is None
 
@@ -167,7 +167,7 @@ def test_a_full_disk_is_one_sentence_and_keeps_the_checkpoint_before(tmp_path):
         trainer.step += 1
         resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
         try:
-            with pytest.raises(TrainingError, match=r"cannot be written to .*: make room; the training goes on"):
+            with pytest.raises(TrainingError, match="checkpoint of step"):
                 trainer.save()
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)

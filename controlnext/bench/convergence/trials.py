@@ -42,7 +42,7 @@ from controlnext.starter.train.dataset import (
 )
 from controlnext.starter.world.conditions import CONDITIONS, condition
 from controlnext.training.data import samples as training
-from controlnext.training.families import FAMILIES
+from controlnext.training.family_defaults import FAMILY_DEFAULTS
 from controlnext.training.losses import DiscreteProcess, weighted_error
 from controlnext.training.methods import Method, Request
 from controlnext.training.quick import quicken
@@ -53,7 +53,7 @@ POINTS = (0.0, 0.05, 0.1, 0.15, 0.3, 0.5, 0.75, 1.0)
 """Shares of the steps at which to measure, more of them early, where curves bend. Floats, as on the command line: a run's name
 depends on how they are written."""
 BETAS, WEIGHT_DECAY, CLIP = (0.9, 0.99), 1e-3, 1.0
-_STARTER = FAMILIES["starter"]
+_STARTER = FAMILY_DEFAULTS["starter"]
 _HELD_OUT = 99  # names the noise of the held-out loss, the same in every run
 _AT_ONCE = 8  # pictures read, encoded or drawn at once
 _SAME_LATENTS = 0.15  # mean difference: rounding of the encoder's precision is far below, another encoder far above

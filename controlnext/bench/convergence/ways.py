@@ -25,12 +25,12 @@ from controlnext.method.variants import Variant, get_variant
 from controlnext.method.weights import write_tensors
 from controlnext.training.config import TrainingError
 from controlnext.training.data.samples import States
-from controlnext.training.families import FAMILIES
+from controlnext.training.family_defaults import FAMILY_DEFAULTS
 from controlnext.training.methods import ControlNeXtMethod, Group, Method, Request, call_unet, stock_pictures
 from controlnext.training.quick import quicken
 
 WEIGHTS_FILE = "weights.safetensors"
-_STARTER = FAMILIES["starter"]
+_STARTER = FAMILY_DEFAULTS["starter"]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The frozen parts of a base model that turn pictures into latents, and captions or reference pictures into states."""
+"""Encoders of a base model: pictures to latents, captions or reference pictures to states."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _Encoder:
     """Latents by a pipeline's autoencoder.
 
     Attributes:
-        picture_name: names the autoencoder by its weights.
+        picture_name: fingerprint of the autoencoder's weights.
     """
 
     def __init__(self, pipeline: Any, device: torch.device, autocast_dtype: torch.dtype | None = None) -> None:  # noqa: ANN401 - a stock pipeline
@@ -42,12 +42,12 @@ class _Encoder:
     def latents(self, pictures: Sequence[np.ndarray]) -> Tensor:
         """Encode RGB pictures `(H, W, 3)` uint8 of one size to `(B, 4, h, w)` float16 latents in the UNet's units.
 
-        The middle of what the autoencoder says is taken, nothing is drawn: the same picture has the same latents.
+        The mean of the autoencoder's distribution is taken, so the same picture has the same latents.
         """
         return (self._mean(as_pixels(pictures)) * self.pipeline.vae.config.scaling_factor).half().cpu()
 
     def rest(self) -> None:
-        """Give the device's memory back until the parts are needed again."""
+        """Move the parts to main memory until they are needed again."""
         rest(self.pipeline)
 
     def _mean(self, pixels: Tensor) -> Tensor:
@@ -65,7 +65,7 @@ class PictureEncoder(_Encoder):
     """Latents and text states by the parts of a stock SD or SDXL pipeline.
 
     Attributes:
-        text_name: names the text encoders by their weights.
+        text_name: fingerprint of the text encoders' weights.
     """
 
     def __init__(self, pipeline: Any, device: torch.device, autocast_dtype: torch.dtype | None = None) -> None:  # noqa: ANN401 - a stock pipeline
@@ -77,7 +77,7 @@ class PictureEncoder(_Encoder):
 
     @torch.no_grad()
     def states(self, captions: Sequence[str]) -> list[dict[str, Tensor]]:
-        """Encode captions to what the UNet is given of them, without a batch: float16 on the CPU."""
+        """Encode captions to states of the UNet without a batch dimension, float16 on the CPU."""
         with self._lock:
             for part in self._texts:
                 part.to(self.device)
@@ -103,11 +103,10 @@ class ClipEncoder(_Encoder):
         """Encode the `F` frames `(H, W, 3)` uint8 of a clip; all float16 on the CPU.
 
         Returns:
-            `latents` `(F, 4, h, w)` in the UNet's units; `stills` `(F, 4, h, w)` as what is added to the input where a
-            frame is the reference: unscaled, of the frame with a little noise, as the pipeline has it; `embeddings`
-            `(F, 1, D)` of each frame.
+            `latents` `(F, 4, h, w)` in the UNet's units; `stills` `(F, 4, h, w)` of the frame as the reference: unscaled,
+            with a little noise, as in the pipeline; `embeddings` `(F, 1, D)` of each frame.
         """
-        noise = torch.Generator().manual_seed(0)  # the same each time, so that what is kept can be made again
+        noise = torch.Generator().manual_seed(0)  # the same each time, so that cached values can be reproduced
         parts = []
         for start in range(0, len(frames), _FRAMES_AT_ONCE):
             some = frames[start : start + _FRAMES_AT_ONCE]
@@ -130,7 +129,7 @@ def as_pixels(pictures: Sequence[np.ndarray]) -> Tensor:
 
 
 def rest(pipeline: Any) -> None:  # noqa: ANN401 - a stock pipeline
-    """Let every part of a pipeline but its UNet wait in main memory."""
+    """Move every part of a pipeline but its UNet to main memory."""
     for name, part in pipeline.components.items():
         if name != "unet" and isinstance(part, torch.nn.Module):
             part.to("cpu")

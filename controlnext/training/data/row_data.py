@@ -1,4 +1,4 @@
-"""What data of rows have in common: every row is looked at once, bad ones are left out, some are held out."""
+"""Data sets of rows: preparation, unusable rows, and rows held out for validation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from controlnext.training.data.samples import Sample, States
 from controlnext.training.data.store import Store
 
 Report = Callable[[str, int, int], None]
-"""Told what is being done, how many are done, of how many."""
+"""Receives the stage of the preparation, how many items are done, and their total."""
 
 _BAD = (AnnotatorError, ControlNeXtError, OSError, ValueError, SyntaxError)
 _FATAL = (TrainingError, Cancelled)
@@ -31,17 +31,17 @@ _FATAL = (TrainingError, Cancelled)
 
 @dataclass(frozen=True)
 class Shown:
-    """A fixed row, to be drawn in each validation.
+    """A fixed row that each validation draws.
 
     Attributes:
         name: of the row.
         prompt: its caption.
-        condition: what is asked for; of a clip one frame's.
-        picture: the picture it was taken from.
-        sample: the same as a sample, for a loss that can be compared.
-        start: for a clip its reference picture.
-        frame: for a clip which frame `condition` and `picture` are.
-        people: those of `condition`, (18, 3) points each in its pixels, where they are not to be read from its drawing.
+        condition: of the picture; of a clip that of one frame.
+        picture: the original.
+        sample: the row as a sample, for a loss that can be compared.
+        start: reference picture of a clip.
+        frame: number of the frame of a clip that `condition` and `picture` show.
+        people: of `condition`, (18, 3) points each in its pixels; None where they can be read from the drawing.
     """
 
     name: str
@@ -55,11 +55,11 @@ class Shown:
 
 
 class RowData(ABC):
-    """A `controlnext.training.data.samples.Data` of rows; `prepare` and then `settle` come first.
+    """A `controlnext.training.data.samples.Data` of rows; call `prepare` and then `settle` first.
 
     Attributes:
         empty: states of a sample without prompt.
-        held_out: whether what is shown is not learned from; False where rows are few.
+        held_out: whether shown rows are left out of the training; False where rows are few.
     """
 
     def __init__(self, config: TrainConfig, rows: Sequence[Row], store: Store) -> None:
@@ -68,7 +68,7 @@ class RowData(ABC):
         Args:
             config: with every null filled in.
             rows: from `read_rows`, passed by `check_conditions`.
-            store: keeps what is made.
+            store: caches conditions, latents and texts.
         """
         self.config, self.rows, self.store = config, list(rows), store
         self.empty: States = {}
@@ -78,15 +78,15 @@ class RowData(ABC):
 
     @abstractmethod
     def look(self, row: Row) -> list[Any]:
-        """Return the ways in which a row is shown, each with a `size`; raises what is wrong with it."""
+        """Return the items of a row, such as its crops, each with a `size`; raises what is wrong with the row."""
 
     @abstractmethod
     def make_condition(self, item: Any) -> None:  # noqa: ANN401 - what `look` returns
-        """Make and keep the condition of a way to show a row; raises what is wrong with it."""
+        """Make and cache the condition of an item; raises what is wrong with it."""
 
     @abstractmethod
     def make_rest(self, items: Sequence[Any], report: Report, stop: threading.Event) -> None:
-        """Make and keep whatever else does not change."""
+        """Make and cache everything else that does not change."""
 
     @abstractmethod
     def make_empty(self) -> States:
@@ -97,7 +97,7 @@ class RowData(ABC):
         """Return a fixed row."""
 
     def __len__(self) -> int:
-        """Return how many ways to show rows there are."""
+        """Return the number of items."""
         return len(self._items)
 
     def shape(self, index: int) -> Hashable:
@@ -107,16 +107,16 @@ class RowData(ABC):
     def prepare(
         self, report: Report, stop: threading.Event, share: tuple[int, int] = (0, 1), known: Sequence[BadRow] = ()
     ) -> list[BadRow]:
-        """Look at every row once, and make what is kept of it.
+        """Prepare and cache every row.
 
         Args:
-            report: told how far it is.
+            report: receives the progress.
             stop: ends it between two rows.
             share: this process's number and how many there are; each makes its share.
-            known: rows that are known to be of no use; they count against the limit.
+            known: rows that are already known to be unusable; they count against the limit.
 
         Returns:
-            Further rows that cannot be used.
+            More rows that cannot be used.
 
         Raises:
             TrainingError: there are more of them than allowed.
@@ -127,7 +127,7 @@ class RowData(ABC):
         mine = self.rows[share[0] :: share[1]]
         for number, row in enumerate(mine):
             report("Preparing rows", number, len(mine))
-            go_on(stop)
+            check_stop(stop)
             try:
                 found = self.look(row)
                 for item in found:
@@ -142,10 +142,10 @@ class RowData(ABC):
         return bad
 
     def settle(self, bad: Sequence[BadRow]) -> None:
-        """Leave out the rows that some process could not use, and hold some out for validation if there are enough.
+        """Leave out unusable rows, and hold some rows out for validation if there are enough.
 
         Raises:
-            TrainingError: there are too many of them, or no others.
+            TrainingError: too many rows are unusable, or all.
         """
         refuse_too_many(bad, self.config.data.max_bad_rows)
         names = {row.name for row in bad}
@@ -159,14 +159,14 @@ class RowData(ABC):
         self.empty = self.make_empty()
 
     def shown(self) -> list[Shown]:
-        """The fixed rows."""
+        """Return the fixed rows."""
         return [self.show(item) for item in self._shown]
 
 
-def go_on(stop: threading.Event) -> None:
-    """Raise `Cancelled` if somebody asked to stop."""
+def check_stop(stop: threading.Event) -> None:
+    """Raise `Cancelled` if a stop was requested."""
     if stop.is_set():
-        raise Cancelled("The training was stopped while it was prepared; what was made is kept.")
+        raise Cancelled("The training was stopped during its preparation; the prepared rows are kept.")
 
 
 def as_condition(rgb: np.ndarray) -> Tensor:
@@ -175,7 +175,7 @@ def as_condition(rgb: np.ndarray) -> Tensor:
 
 
 def check_conditions(config: TrainConfig, rows: Sequence[Row]) -> None:
-    """Raise a `TrainingError` if rows lack conditions and nothing can make them as the configuration asks, naming a row."""
+    """Raise a `TrainingError` that names a row if conditions are missing and the annotator cannot make them."""
     row = next((row.name for row in rows if row.condition is None), None)
     if row is None:
         return
@@ -189,4 +189,4 @@ def check_conditions(config: TrainConfig, rows: Sequence[Row]) -> None:
     try:
         annotators.check(name, **config.data.annotator_settings)
     except AnnotatorError as error:
-        raise TrainingError(f"{error} That is asked for by data.annotator_settings.") from error
+        raise TrainingError(f"{error} It comes from data.annotator_settings.") from error

@@ -1,4 +1,4 @@
-"""Rows of a data set: pictures with captions and, where given, conditions; every row that cannot be used has a reason."""
+"""Rows of a data set: pictures or clips with captions and, optionally, conditions; unusable rows with the reason."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ UNREAD_PICTURES = frozenset(
     {".gif", ".heic", ".heif", ".jxl", ".jp2", ".jfif", ".svg", ".psd", ".ico", ".tga", ".ppm", ".exr", ".hdr",
      ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"}
 )  # fmt: skip
-"""Endings of pictures, too, but of none that is learned from: said of a folder, not of a file that `metadata.jsonl` names."""
+"""Suffixes of pictures that are not read from a folder; `metadata.jsonl` may still name such files."""
 UNREAD_CLIPS = frozenset({".m4v", ".wmv", ".flv", ".mpg", ".mpeg", ".3gp", ".ts", ".ogv"})
 METADATA = "metadata.jsonl"
-_NAMED = 3  # unread files that are named
+_NAMED = 3  # unread files named in the reason
 
 Source = Path | Callable[[], Image.Image]
 """A file (or for a clip a folder of frames), or a function that gives a picture."""
@@ -33,11 +33,11 @@ class Row:
     """One row.
 
     Attributes:
-        name: how messages name it: the file's name, or `row 7`.
-        key: names its content, for what is kept of it.
-        picture: what to learn to draw.
+        name: in messages: the file's name, or `row 7`.
+        key: cache key of its content.
+        picture: picture or clip.
         text: its caption.
-        condition: what steers it; None lets an annotator make it.
+        condition: its condition; None lets an annotator make it.
     """
 
     name: str
@@ -66,7 +66,7 @@ def read_rows(config: DataConfig, *, video: bool = False) -> tuple[list[Row], li
         The rows in order, and those that cannot be used.
 
     Raises:
-        TrainingError: there is no such data, nothing in it, or too much of it cannot be used.
+        TrainingError: the data are missing, empty, or have too many unusable rows.
     """
     if config.dataset is not None:
         found = list(_of_dataset(config))
@@ -114,7 +114,7 @@ def _of_folder(folder: Path, caption: str, video: bool) -> Iterator[Row | BadRow
                 yield BadRow(path.name, f"Its caption {text.name} is not UTF-8 text: save it as UTF-8 text.")
             except OSError as error:
                 yield BadRow(path.name, _unopened(error))
-    if unread:  # counts as one row: photos for the web often lie beside those as the phone made them
+    if unread:  # counts as one row: folders often hold both the phone's originals and copies for the web
         more = f" and {len(unread) - _NAMED} more" if len(unread) > _NAMED else ""
         files = "1 file" if len(unread) == 1 else f"{len(unread)} files"
         reason = f"An ending such as {Path(unread[0]).suffix} is not read ({', '.join(unread[:_NAMED])}{more}): save as {saved}."
@@ -122,7 +122,7 @@ def _of_folder(folder: Path, caption: str, video: bool) -> Iterator[Row | BadRow
 
 
 def _read_caption(file: Path) -> str:
-    """Read UTF-8, or the UTF-16 with a byte order mark that some editors call Unicode."""
+    """Read UTF-8, or UTF-16 with a byte order mark, which some editors call Unicode."""
     raw = file.read_bytes()
     wide = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     return raw.decode("utf-16" if wide else "utf-8-sig").strip()
@@ -133,7 +133,7 @@ def _unopened(error: OSError) -> str:
 
 
 def _is_text(value: Any) -> bool:  # noqa: ANN401 - any JSON value
-    """Whether it is text that can be written: halves of an emoji that was cut in two cannot."""
+    """Return whether a value is text that can be encoded: a lone half of a surrogate pair cannot."""
     return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
@@ -172,7 +172,7 @@ def _of_metadata(folder: Path, config: DataConfig) -> Iterator[Row | BadRow]:
         if missing is not None:
             yield BadRow(name, f"There is no file {missing.name}.")
             continue
-        # A picture may come with several conditions; one that cannot be used must not take the others with it.
+        # A picture may have several conditions; an unusable one must not exclude the others.
         title = f"{values['file_name']} (line {number})" if values["file_name"] in seen else values["file_name"]
         seen.add(values["file_name"])
         yield Row(title, key, picture, config.caption if text is None else text, condition)
@@ -183,7 +183,7 @@ def _of_dataset(config: DataConfig) -> Iterator[Row | BadRow]:
         import datasets
     except ImportError:
         raise TrainingError(
-            "data.dataset needs a package that is not here: pip install datasets, or give the pictures as data.folder."
+            "data.dataset needs a package that is missing: pip install datasets, or give the pictures as data.folder."
         ) from None
     place = Path(config.dataset).expanduser()
     try:
@@ -192,7 +192,7 @@ def _of_dataset(config: DataConfig) -> Iterator[Row | BadRow]:
             found = found[config.split] if isinstance(found, datasets.DatasetDict) else found
         else:
             found = datasets.load_dataset(config.dataset, split=config.split)
-    except Exception as error:  # the package has many of its own, which have nothing in common
+    except Exception as error:  # the package's many errors share no base class
         reason = " ".join(str(error).split())[:200]
         raise TrainingError(
             f"The dataset {config.dataset!r} cannot be opened ({reason}): correct data.dataset."
@@ -223,7 +223,7 @@ def _cell(found: Any, index: int, column: str) -> Callable[[], Image.Image]:  # 
 
 
 def key_of(*paths: Path | None) -> str:
-    """Name files by path, size and time, which is quick for many large ones."""
+    """Return a cache key of files from path, size and time, which is quick for many large ones."""
     parts = []
     for path in paths:
         if path is not None:
@@ -233,10 +233,10 @@ def key_of(*paths: Path | None) -> str:
 
 
 def split(rows: Sequence[int], held_out: int, seed: int) -> tuple[list[int], list[int]]:
-    """Hold rows out for validation, unless that would take more than a fifth: then they are learned from, too.
+    """Hold rows out for validation, unless they are more than a fifth: then they are also learned from.
 
     Returns:
-        What is learned from, and what is drawn.
+        Rows to learn from, and rows to draw.
     """
     import numpy as np
 

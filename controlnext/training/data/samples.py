@@ -1,7 +1,7 @@
-"""What is learned from, and which of it at which step.
+"""Samples, their order over the steps, and batches.
 
-Everything random is drawn from a generator that is named by the seed and the number of the sample, counted through the whole
-training. So a training that is resumed, split over processes or accumulated draws exactly the same, with no state to keep.
+The generator of everything random is seeded by the training's seed and the number of the sample, counted over the whole
+training. A training that is resumed, split over processes or accumulated therefore draws the same numbers without saved state.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ import torch
 from torch import Tensor
 
 States = Mapping[str, Tensor]
-"""What a UNet is given beside latents and timestep, by name: `encoder_hidden_states`, and `text_embeds`, `time_ids` (SDXL), or
+"""Inputs of a UNet besides latents and timestep, by name: `encoder_hidden_states`, and `text_embeds`, `time_ids` (SDXL), or
 `image_latents`, `added_time_ids` (video). See `controlnext.training.methods.call_unet`."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One thing to learn from.
+    """One sample of a data set.
 
     Attributes:
         latents: `(4, h, w)`, or `(F, 4, h, w)` for a clip, in the UNet's units, float32.
         condition: RGB in [0, 1], `(3, H, W)` or `(F, 3, H, W)`, float32.
-        states: what the UNet is given beside, without the batch.
-        weight: `(1, h, w)` weight of each cell in the loss; None weighs all alike.
+        states: other inputs of the UNet, without the batch dimension.
+        weight: `(1, h, w)` weight of each cell in the loss; None weighs all equally.
     """
 
     latents: Tensor
@@ -38,10 +38,10 @@ class Sample:
 
 
 class Data(Protocol):
-    """Samples to learn from; equal arguments give equal samples.
+    """A data set; equal arguments give equal samples.
 
     Attributes:
-        empty: the states of a sample without prompt: those that differ.
+        empty: states of a sample without prompt, as far as they differ.
     """
 
     empty: States
@@ -50,15 +50,15 @@ class Data(Protocol):
         """Return how many samples there are."""
 
     def shape(self, index: int) -> Hashable:
-        """Return what samples have in common that can be in one batch, such as their size."""
+        """Return a key, such as the size, that samples of one batch must share."""
 
     def sample(self, index: int, generator: torch.Generator) -> Sample:
-        """Return a sample; what is drawn about it, such as a crop, comes from the generator."""
+        """Return a sample; everything random about it, such as a crop, comes from the generator."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples of a step with what was drawn for them.
+    """Samples of a step with their random numbers.
 
     Attributes:
         latents: `(B, ...)`.
@@ -79,7 +79,7 @@ class Batch:
     weight: Tensor | None
 
     def to(self, device: torch.device) -> Batch:
-        """Return the batch on a device; on a CPU pictures lie channels last, which is quicker there."""
+        """Return the batch on a device; on a CPU pictures are channels last, which is quicker there."""
         return Batch(**{row.name: _moved(getattr(self, row.name), device) for row in fields(self)})
 
 
@@ -95,9 +95,9 @@ def _moved(value: Tensor | States | None, device: torch.device) -> Tensor | Stat
 
 @dataclass(frozen=True)
 class Dropping:
-    """How often a sample loses its prompt, or prompt and control.
+    """Shares of samples without prompt, or without prompt and control.
 
-    The share `nothing` teaches the half that guidance leads away from, where a variant gives that half no control.
+    The share `nothing` trains the unconditional half of guidance for variants that give that half no control.
 
     Attributes:
         prompt: share without prompt but with control.
@@ -108,7 +108,7 @@ class Dropping:
     nothing: float = 0.0
 
     def __call__(self, states: States, empty: States, share: float) -> tuple[States, float]:
-        """Return the states that are left, and 1 for control or 0 for none.
+        """Return the remaining states, and 1 for control or 0 for none.
 
         For video, picture embedding and picture latents are dropped by one number, each with the share `prompt`, and
         both together with the share `nothing`, as in the authors' training.
@@ -124,16 +124,16 @@ class Dropping:
 
 
 def generator_for(*numbers: int) -> torch.Generator:
-    """A generator on the CPU that is named by numbers."""
+    """Return a CPU generator that is seeded by numbers."""
     seed = int(np.random.SeedSequence([number & 0xFFFFFFFF for number in numbers]).generate_state(1, np.uint64)[0])
     return torch.Generator().manual_seed(seed >> 1)
 
 
 class Order:
-    """Which samples make up which step: every sample once an epoch, those of one shape together.
+    """The samples of each step: every sample once an epoch, those of one shape together.
 
     Args:
-        data: what is learned from.
+        data: the data set.
         size: samples of a step over all processes.
         seed: of the order.
     """
@@ -149,7 +149,7 @@ class Order:
         self._epoch: tuple[int, list[list[int]]] = (-1, [])
 
     def __call__(self, step: int) -> Sequence[int]:
-        """Return the indices of the `size` samples of a step; a group's last step is filled up from its beginning."""
+        """Return the indices of the `size` samples of a step; a group's last step is filled up from its first samples."""
         epoch, place = divmod(step, self.steps)
         if self._epoch[0] != epoch:
             self._epoch = epoch, self._shuffled(epoch)
@@ -167,15 +167,15 @@ class Order:
 
 
 class Loader:
-    """Batches of one process, prepared ahead by threads if asked.
+    """Batches of one process, prepared ahead by threads if there are any.
 
     Args:
-        data: what is learned from.
-        order: which samples a step has.
+        data: the data set.
+        order: samples of each step.
         dropping: how often prompts and control are left out.
         batch: samples at once.
         share: this process's number and how many there are.
-        workers: threads; 0 prepares each batch when it is needed.
+        workers: threads; 0 prepares each batch on demand.
     """
 
     def __init__(
@@ -214,7 +214,7 @@ class Loader:
             self._threads.shutdown(cancel_futures=True)
 
     def _make(self, step: int, part: int) -> Batch:
-        # Parts of a step come one after the other, and in each the processes: where a sample falls does not change it.
+        # First by part of the step, then by process: the split does not change a sample.
         first = (part * self.world + self.rank) * self.batch
         places = range(first, first + self.batch)
         indices = self.order(step)
@@ -227,7 +227,7 @@ class Loader:
 
 
 def draw(data: Data, index: int, dropping: Dropping, seed: int, number: int) -> Batch:
-    """Draw one sample with all that is random about it, as a batch of one without the batch's dimension."""
+    """Return one sample with its random numbers, as a batch without the batch dimension."""
     generator = generator_for(seed, number)
     share, drop = torch.rand(2, generator=generator).tolist()
     sample = data.sample(index, generator)
@@ -239,7 +239,7 @@ def draw(data: Data, index: int, dropping: Dropping, seed: int, number: int) -> 
 
 
 def stacked(rows: Sequence[Batch]) -> Batch:
-    """Put batches without a batch dimension together."""
+    """Stack batches that have no batch dimension."""
     return Batch(
         latents=torch.stack([row.latents for row in rows]),
         condition=torch.stack([row.condition for row in rows]),

@@ -1,4 +1,4 @@
-"""What is made once and kept: conditions, latents and texts on the disk, and lately used ones in memory."""
+"""Cache of conditions, latents and texts: on the disk, and recently used ones in memory."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ class Store:
     """Tensors by key, in memory up to a budget and on the disk; safe for threads and processes that share the folder."""
 
     def __init__(self, folder: Path, memory_mb: int) -> None:
-        """Name the folder; nothing is made before something is kept."""
+        """Set the folder, which is created on the first write."""
         self.folder = folder
         self._budget, self._used = memory_mb * 2**20, 0
         self._memory: OrderedDict[str, Mapping[str, Tensor]] = OrderedDict()
         self._lock = threading.Lock()
 
     def path(self, kind: str, key: str, suffix: str) -> Path:
-        """Where something is kept on the disk."""
+        """Return the file of a cached value."""
         name = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
         return self.folder / kind / name[:2] / f"{name}{suffix}"
 
     def tensors(
         self, kind: str, key: str, make: Callable[[], Mapping[str, Tensor]], *, on_disk: bool = True
     ) -> Mapping[str, Tensor]:
-        """Return what is kept under a key, or make it and keep it.
+        """Return the value of a key; make and cache it if it is missing.
 
         Args:
-            kind: `latents` or `texts`: a folder.
-            key: says everything it depends on.
-            make: makes it.
-            on_disk: whether to keep it there, too.
+            kind: folder: `latents` or `texts`.
+            key: names everything that the value depends on.
+            make: makes the value.
+            on_disk: whether to cache it on the disk as well.
         """
         name = f"{kind}:{key}"
         with self._lock:
@@ -61,11 +61,11 @@ class Store:
         return value
 
     def has(self, kind: str, key: str, suffix: str = ".safetensors") -> bool:
-        """Whether something is on the disk."""
+        """Return whether a value is on the disk."""
         return self.path(kind, key, suffix).exists()
 
     def picture(self, key: str, make: Callable[[], Image.Image]) -> np.ndarray:
-        """Return a condition `(H, W, 3)` uint8 that is kept as a PNG, or make it and keep it."""
+        """Return a condition `(H, W, 3)` uint8 that is cached as a PNG; make it if it is missing."""
 
         def read() -> dict[str, Tensor]:
             file = self.path("conditions", key, ".png")
@@ -92,12 +92,12 @@ class Store:
             file.parent.mkdir(parents=True, exist_ok=True)
             write(partial)
             partial.replace(file)
-        except (OSError, SafetensorError) as error:  # not the row's fault, which would be passed over for it
+        except (OSError, SafetensorError) as error:  # not the fault of the row, which would be skipped
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
             reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
             raise TrainingError(
-                f"What is prepared cannot be kept in {self.folder} ({reason}): make room, or name another folder as data.cache."
+                f"Prepared data cannot be written to {self.folder} ({reason}): make room, or name another folder as data.cache."
             ) from error
 
     def _remember(self, name: str, value: Mapping[str, Tensor]) -> None:

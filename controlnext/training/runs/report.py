@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file with its curves and pictures inside, that needs nothing else."""
+"""The report of a run, one HTML file with curves and pictures inside; and the facts in an adapter's metadata."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from typing import Any
 
 from PIL import Image
 
+from controlnext.training.config import CLASSIC, TrainConfig
+from controlnext.training.family_defaults import FAMILY_DEFAULTS
 from controlnext.training.runs.run_folder import RunFolder
 
-_MOST_STEPS = 30  # validations whose pictures are shown; of more, evenly chosen ones
+_MOST_STEPS = 30  # validations whose pictures are shown; of more, evenly spaced ones
 _SIDE = 256  # pixels of a picture's longer side
 _QUALITY = 82
 _CURVE = (640, 220)  # width and height of a curve, in units of its drawing
@@ -23,14 +25,14 @@ _POINTS = 400  # a curve of more points is averaged to so many
 _COLOURS = ("#2563eb", "#d97706", "#059669")
 
 HELD_OUT, LEARNED = "held_out_loss", "learned_loss"
-"""What the loss of the fixed rows is called in events and adapters: where they are held out, and where they are learned from, too."""
-LEARNED_TOO = "With so few rows none are held out: the fixed ones are learned from, too, and their figures say little about new ones."
+"""Names of the loss of the fixed rows in events and adapters: where they are held out, and where they are also learned from."""
+LEARNED_TOO = "With so few rows none are held out: the fixed ones are also learned from, and their figures say little about new ones."
 
 Points = Sequence[tuple[float, float]]
 
 
 def write_report(run: RunFolder, latest: Mapping[str, Any] | None = None) -> Path:
-    """Write the report of a run as far as it is.
+    """Write the report of a run.
 
     Args:
         run: its folder.
@@ -46,13 +48,41 @@ def write_report(run: RunFolder, latest: Mapping[str, Any] | None = None) -> Pat
     return run.report
 
 
+def facts_of(
+    config: TrainConfig, step: int, samples: int, seconds: float, figures: Mapping[str, float | None]
+) -> dict[str, str]:
+    """Return what an adapter's metadata says of its training.
+
+    Args:
+        config: filled in.
+        step: steps done.
+        samples: of a step, over all processes.
+        seconds: of the whole training.
+        figures: of the last validation by name; None is left out.
+    """
+    rank, drawing = config.trainable.lora_rank, config.data.drawing
+    facts = {
+        "annotator": config.condition,
+        "gamma": f"{config.learning.gamma:g}",
+        "base": config.base or FAMILY_DEFAULTS[config.family].preset,
+        "steps": str(step),
+        "minutes": f"{seconds / 60:.1f}",
+        "samples": str(samples),
+        "size": f"{config.data.width}x{config.data.height}",
+        "trained": f"LoRA of rank {rank}" if rank else config.trainable.subset or "",
+    }
+    if drawing not in (None, CLASSIC):
+        facts["drawing"] = drawing
+    return facts | {name: f"{value:.4f}" for name, value in figures.items() if value is not None}
+
+
 def curve(title: str, lines: Mapping[str, Points], size: tuple[int, int] = _CURVE) -> str:
     """Draw lines over the steps as SVG.
 
     Args:
         title: above it.
         lines: points (step, value) by name.
-        size: width and height of the drawing, in its own units; it fills what it is put into.
+        size: width and height of the drawing, in its own units; it fills its container.
 
     Returns:
         The drawing; empty if there is nothing to draw.
@@ -115,7 +145,7 @@ def _page(run: RunFolder, validations: Sequence[Mapping[str, Any]]) -> str:
             "Loss of the fixed rows",
             {
                 "held out, with control": _line(validations, HELD_OUT),
-                "learned from too, with control": _line(validations, LEARNED),
+                "also learned from, with control": _line(validations, LEARNED),
                 "without control": _line(validations, "loss_without_control"),
             },
         ),
@@ -152,7 +182,7 @@ def _chosen(steps: Sequence[int]) -> list[int]:
 
 
 def _strip(run: RunFolder, index: int, row: Mapping[str, str], steps: Sequence[int]) -> str:
-    """A row of the table: what was asked, what was drawn at each step, and the picture it came from."""
+    """Return a row of the table: the condition, what was drawn at each step, and the original picture."""
     drawn = [embedded(run.validation / f"step-{step:08d}" / f"{index}.png") for step in steps]
     asked = run.validation / "asked"
     return (
@@ -164,7 +194,7 @@ def _strip(run: RunFolder, index: int, row: Mapping[str, str], steps: Sequence[i
 
 
 def embedded(source: Path | Image.Image) -> str:
-    """A picture as the source of an <img> that needs nothing else; empty for a file that is not there."""
+    """Return a picture as the source of an <img>, data included; empty for a missing file."""
     try:
         with source if isinstance(source, Image.Image) else Image.open(source) as image:
             image = image.convert("RGB")

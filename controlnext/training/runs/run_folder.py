@@ -1,8 +1,8 @@
-"""The folder of a run: what it tells others while it runs, and how they stop it.
+"""The folder of a run: status, events, the request to stop, and the paths of its results.
 
     run = RunFolder("runs/mine")
     run.status()            # {"state": "training", "step": 120, "steps": 1000, "loss": 0.08, "seconds_left": 310, ...}
-    run.events()            # every step and validation so far
+    run.events()            # every step and validation
     run.request_stop()      # it saves a checkpoint and ends
 
 Reading imports nothing heavy, so that a page can follow a run in another process or thread.
@@ -21,13 +21,13 @@ from typing import IO, Any
 
 try:
     import fcntl
-except ImportError:  # Windows: two trainings of one folder are not told apart
+except ImportError:  # Windows: two trainings in one folder are not detected
     fcntl = None
 
 STATES = ("preparing", "training", "validating", "stopped", "done", "failed")
-"""What a status may say; a run that was killed has one of the first three and is not `alive`."""
+"""States of a status; a killed run has one of the first three and is not `alive`."""
 
-_GLANCE = 0.5  # seconds; a page that looks whether a folder is claimed holds the lock, shared, far shorter than that
+_GLANCE = 0.5  # seconds; a page that checks a lock holds it, shared, for far less
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,12 @@ class RunFolder:
     path: Path
 
     def __init__(self, path: str | Path) -> None:
-        """Name the folder; nothing is made."""
+        """Set the path; nothing is created."""
         object.__setattr__(self, "path", Path(path))
 
     @property
     def config_file(self) -> Path:
-        """The configuration the run was begun with, every field in it."""
+        """The complete configuration of the run."""
         return self.path / "config.yaml"
 
     @property
@@ -61,7 +61,7 @@ class RunFolder:
 
     @property
     def preset(self) -> Path:
-        """A preset with the base model and the result: copied into `presets/`, it is a model of the page and the command line."""
+        """A preset with the base model and the result; copied into `presets/`, it is a model of the page and the command line."""
         return self.path / "preset.yaml"
 
     @property
@@ -79,24 +79,24 @@ class RunFolder:
         """Every event, a JSON object a line."""
         return self.path / "events.jsonl"
 
-    def tell(self, event: str, **facts: Any) -> None:  # noqa: ANN401 - plain JSON values
-        """Add an event; one line, written at once."""
+    def add_event(self, event: str, **facts: Any) -> None:  # noqa: ANN401 - plain JSON values
+        """Append an event as one line."""
         line = json.dumps({"event": event, "time": round(time.time(), 2), **facts}, ensure_ascii=False)
         with self.events_file.open("ab+") as file:
             if file.tell():
                 file.seek(-1, os.SEEK_END)
-                line = line if file.read(1) == b"\n" else f"\n{line}"  # the power went while a line was written
+                line = line if file.read(1) == b"\n" else f"\n{line}"  # the process was killed while it wrote a line
             file.write(f"{line}\n".encode())
 
     def events(self, *names: str) -> list[dict[str, Any]]:
-        """Read the events of some names, all by default, that still hold.
+        """Read the valid events of some names, all by default.
 
-        A run that was killed is resumed before its last steps; what it told of them before is left out.
+        A killed run resumes before its last steps; its earlier events of those steps are left out.
         """
         found: list[dict[str, Any]] = []
         with suppress(OSError):
             for line in self.events_file.read_text(encoding="utf-8").splitlines():
-                with suppress(ValueError):  # a line that was being written when the power went
+                with suppress(ValueError):  # a line that was never finished
                     event = json.loads(line)
                     if event["event"] == "resumed":
                         found = [old for old in found if old.get("step", 0) <= event["step"]]
@@ -104,9 +104,9 @@ class RunFolder:
         return [event for event in found if not names or event["event"] in names]
 
     def set_status(self, state: str, **facts: Any) -> None:  # noqa: ANN401 - plain JSON values
-        """Say where the run stands; readers see the old status or the new one, never half of it.
+        """Write the status atomically.
 
-        `step` and `elapsed` stay as they were where nothing new is said of them, such as while it prepares or when it fails.
+        `step` and `elapsed` keep their values if they are not given, such as during the preparation or after a failure.
         """
         before = self._read_status()
         kept = {name: before[name] for name in ("step", "elapsed") if name in before}
@@ -116,7 +116,7 @@ class RunFolder:
         partial.replace(self.path / "status.json")
 
     def status(self) -> dict[str, Any]:
-        """Read where the run stands; empty if it never began. `alive` says whether a process is at it."""
+        """Read the status; empty if the run never started. `alive` is whether a process is running it."""
         status = self._read_status()
         return {**status, "alive": self.locked()} if status else {}
 
@@ -126,19 +126,19 @@ class RunFolder:
         return {}
 
     def request_stop(self) -> None:
-        """Ask the run to save and end."""
+        """Ask the run to save and stop."""
         if self.path.is_dir():
             (self.path / "stop").touch()
 
     def stop_requested(self) -> bool:
-        """Whether somebody asked it to end."""
+        """Return whether a stop was requested."""
         return (self.path / "stop").exists()
 
     def forget_stop(self) -> None:
-        """Take the request back."""
+        """Withdraw the request to stop."""
         (self.path / "stop").unlink(missing_ok=True)
 
-    def lock(self) -> object | None:
+    def lock(self) -> IO[str] | None:
         """Claim the folder for this process until the returned object is closed; None if another has it."""
         self.path.mkdir(parents=True, exist_ok=True)
         file = (self.path / "lock").open("a")
@@ -151,11 +151,11 @@ class RunFolder:
         return file
 
     def locked(self) -> bool:
-        """Whether a training is at work in it; asking takes the folder from nobody."""
+        """Return whether a training is running in it; a running one is not disturbed."""
         try:
             with (self.path / "lock").open("rb") as file:
                 return not _claimed(file, exclusive=False)
-        except OSError:  # there is none, or it is another user's
+        except OSError:  # there is no lock, or it belongs to another user
             return False
 
 
@@ -172,14 +172,14 @@ def _claimed(file: IO[Any], *, exclusive: bool) -> bool:
 def seconds_left(
     step: int, steps: int, first: int, seconds: float, budget: Mapping[str, float | None]
 ) -> float | None:
-    """Guess how long a run still takes.
+    """Estimate the seconds that a run still takes; None before its first step.
 
     Args:
         step: steps done.
-        steps: steps in all.
-        first: step it went on from.
-        seconds: seconds since then.
-        budget: `elapsed` seconds of the whole run, and `minutes` it may take or None.
+        steps: total steps.
+        first: step from which it resumed.
+        seconds: since then.
+        budget: `elapsed` seconds of the whole run, and the `minutes` it may take or None.
     """
     if step <= first:
         return None

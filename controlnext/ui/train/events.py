@@ -15,14 +15,14 @@ from controlnext.training.data.rows import BadRow
 from controlnext.ui.image.events import LIVE
 from controlnext.ui.shared import PRIVATE, Data, Updates, note_html, reported_errors, served, waiting_html
 from controlnext.ui.train.form import FIELDS, NO_START, OWN, config_of, defaults, preset, safe_name, starts
-from controlnext.ui.train.parts import curves_html, facts_html, frames_html, looked_html, samples_html, standing_html
+from controlnext.ui.train.parts import curves_html, facts_html, frames_html, looked_html, samples_html, status_html
 from controlnext.ui.train.pictures import LEAST, look_over, put_together, rows_of
 from controlnext.ui.train.tab import START, TrainTab, learner_info
 
 if TYPE_CHECKING:
     from controlnext.studio.studio import Studio
     from controlnext.training.config import TrainConfig
-    from controlnext.training.runs.runs import Trainings
+    from controlnext.training.runs.trainings import Trainings
 
 
 PICTURES = "pictures"
@@ -140,7 +140,7 @@ class TrainEvents:
                 }
                 name = self._begin(data)
         except gr.Error:
-            name = self.trainings.at_work() or data.get(tab.shown)
+            name = self.trainings.running() or data.get(tab.shown)
             yield self.view(name) if name else {
                 tab.train: gr.update(value=tab.train.value, interactive=True), tab.progress: "",
             }  # fmt: skip
@@ -149,8 +149,8 @@ class TrainEvents:
 
     def _begin(self, data: Data) -> str:
         tab, trainings = self.tab, self.trainings
-        if (at_work := trainings.at_work()) is not None:
-            raise TrainingError(f"The training {at_work} is at work, and there is one at a time: stop it first.")
+        if (running := trainings.running()) is not None:
+            raise TrainingError(f"The training {running} is at work, and there is one at a time: stop it first.")
         folder, uploads = self._folder(data), data[tab.files] or []
         if folder is None and not uploads:
             raise TrainingError("There are no pictures to learn from yet: add some first.")
@@ -195,7 +195,7 @@ class TrainEvents:
         """Show the training at work, else the one that was shown, else the newest."""
         with reported_errors():
             names = self.trainings.names()
-            name = self.trainings.at_work() or (name if name in names else next(iter(names), ""))
+            name = self.trainings.running() or (name if name in names else next(iter(names), ""))
             return self.view(name) if name else {self.tab.shown: ""}
 
     def come_back(self, name: str) -> Updates:
@@ -204,7 +204,7 @@ class TrainEvents:
         That one stays as it is: this answer may come after a training was begun here.
         """
         with reported_errors():
-            if not name or self.trainings.at_work():
+            if not name or self.trainings.running():
                 return self.opened(name)
             return {self.tab.run: gr.update(choices=self.trainings.names())}
 
@@ -234,7 +234,7 @@ class TrainEvents:
             place: number of the validation whose pictures are shown.
         """
         tab, run, follow = self.tab, self.trainings.run(name), self.trainings.follow(name)
-        standing, version = self.trainings.standing(name), follow.look()
+        standing, version = self.trainings.status_of(name), follow.look()
         count, facts = len(follow.validations), f"{standing.state} {standing.alive} {standing.facts.get('time')}"
         key = f"{name}|{facts}|{version}|{count}"
         if key == seen:
@@ -242,7 +242,7 @@ class TrainEvents:
         _, facts_before, version_before, count_before = seen.split("|") if seen else ("", "", "", "0")
         updates: Updates = {tab.seen: key}
         if facts != facts_before:
-            updates |= {tab.progress: standing_html(standing)}
+            updates |= {tab.progress: status_html(standing)}
         if facts.split()[:2] != facts_before.split()[:2] or not seen:
             updates |= self._buttons(standing.alive)
         if str(version) != version_before or not seen:

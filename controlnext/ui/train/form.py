@@ -10,7 +10,7 @@ from typing import Any
 
 from controlnext.assets import TRAINING_PRESETS
 from controlnext.training.config import TrainConfig, TrainingError, as_config, load_config
-from controlnext.training.families import FAMILIES
+from controlnext.training.family_defaults import FAMILY_DEFAULTS
 from controlnext.training.start import filled
 
 OWN = "own"
@@ -37,7 +37,7 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
 def families(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Name the families of the studio's models that the page trains: those of pictures, the starter first."""
     there = {row["name"] for row in rows}
-    return [name for name, row in FAMILIES.items() if not row.video and row.preset in there]
+    return [name for name, row in FAMILY_DEFAULTS.items() if not row.video and row.preset in there]
 
 
 def starts(rows: Sequence[Mapping[str, Any]], family: str) -> list[str]:
@@ -75,7 +75,7 @@ def config_of(values: Mapping[str, Any], folder: Path, *, settings: Mapping[str,
         TrainingError: a field is missing.
     """
     family = values["family"]
-    if family not in FAMILIES or FAMILIES[family].video:
+    if family not in FAMILY_DEFAULTS or FAMILY_DEFAULTS[family].video:
         raise TrainingError(f"The page does not train {str(family)[:40]!r}: choose another base model.")
     made = preset(family).model_dump(exclude_unset=True)
     own = values["kind"] == OWN

@@ -12,8 +12,8 @@ from controlnext.ui.train.pictures import LEAST, Looked, Pair
 
 if TYPE_CHECKING:
     from controlnext.training.data.rows import BadRow
-    from controlnext.training.runs.follow import Follow
-    from controlnext.training.runs.runs import Standing
+    from controlnext.training.runs.event_reader import EventReader
+    from controlnext.training.runs.trainings import TrainingStatus
 
 NAMED = 60
 """Pictures that cannot be used are named up to so many."""
@@ -72,7 +72,7 @@ def bad_html(rows: Sequence[BadRow], what: str = "cannot be used") -> str:
     return f"<details class='cnx-bad' open><summary>{len(rows)} {what}</summary><ul>{lines}{more}</ul></details>"
 
 
-def standing_html(standing: Standing) -> str:
+def status_html(standing: TrainingStatus) -> str:
     """Return where a training stands: a bar while it is at work, else a sentence."""
     facts, step = standing.facts, standing.step
     if not standing.alive:
@@ -97,7 +97,7 @@ def standing_html(standing: Standing) -> str:
     return bar_html(f"{words} {step:,}{loss}", right, min(1.0, part))
 
 
-def facts_html(follow: Follow) -> str:
+def facts_html(follow: EventReader) -> str:
     """Return what learns and from how many pictures, and the rows that were skipped."""
     from controlnext.training.data.rows import BadRow
 
@@ -108,7 +108,7 @@ def facts_html(follow: Follow) -> str:
     return note_html(f"{rows}{follow.trainable}.") + bad_html(skipped, "skipped")
 
 
-def curves_html(follow: Follow) -> str:
+def curves_html(follow: EventReader) -> str:
     """Return the curves so far: how well the fixed pictures follow, and the losses."""
     from controlnext.training.runs.report import HELD_OUT, LEARNED, LEARNED_TOO, curve, thinned
 
@@ -132,7 +132,7 @@ def curves_html(follow: Follow) -> str:
     return f"<div class='cnx-curves'>{''.join(drawn)}</div>{note}"
 
 
-def frames_html(follow: Follow, place: int) -> str:
+def frames_html(follow: EventReader, place: int) -> str:
     """Return the fixed pictures of one validation, below what was asked for.
 
     Args:

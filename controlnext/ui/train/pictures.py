@@ -175,14 +175,14 @@ def look_over(annotators: Annotators, rows: Sequence[Row], config: TrainConfig) 
 
 
 def _pair(annotators: Annotators, row: Row, config: TrainConfig) -> tuple[Pair, str]:
-    """Cut a picture and make its condition, as `controlnext.training.data.pictures.PictureData` does."""
-    from controlnext.training.data.frames import buckets, frame_for, nearest_bucket
+    """Cut a picture and make its condition, as `controlnext.training.data.picture_data.PictureData` does."""
+    from controlnext.training.data.crops import buckets, crop_for, nearest_bucket
 
     data, picture = config.data, annotators.load_picture(row.picture)
     size = (data.width, data.height)
     if data.aspect == "buckets":
         size = nearest_bucket(picture.size, buckets(*size))
-    frame = frame_for(picture.size, size)
+    frame = crop_for(picture.size, size)
     scaled, note = frame.scale(picture), ""
     if row.condition is not None:
         condition = fit_condition(annotators.load_picture(row.condition), *frame.scaled, config.condition)

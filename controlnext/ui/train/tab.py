@@ -154,23 +154,23 @@ def _pictures(annotators: Annotators, local: bool) -> dict[str, Any]:
 
 def learner_info(rows: Sequence[Mapping[str, Any]], family: str) -> str:
     """Return the line at the base model: what learns of it, and what is in its way."""
-    from controlnext.training.families import FAMILIES
+    from controlnext.training.family_defaults import FAMILY_DEFAULTS
 
-    missing = {"reason": f"There is no preset {FAMILIES[family].preset}."}
-    row = next((row for row in rows if row["name"] == FAMILIES[family].preset), missing)
-    learns = f"The control module learns, and {FAMILIES[family].trained:,} weights of the UNet."
+    missing = {"reason": f"There is no preset {FAMILY_DEFAULTS[family].preset}."}
+    row = next((row for row in rows if row["name"] == FAMILY_DEFAULTS[family].preset), missing)
+    learns = f"The control module learns, and {FAMILY_DEFAULTS[family].trained:,} weights of the UNet."
     return " ".join(part for part in (row["reason"], learns) if part)
 
 
 def _learner(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    from controlnext.training.families import FAMILIES
+    from controlnext.training.family_defaults import FAMILY_DEFAULTS
 
     heading(3, "What learns")
     names = families(rows) or [FIRST]
     family, labels = names[0], {name: label for label, name in model_choices(rows)}
     values = defaults(family)
     base = gr.Dropdown(
-        [(labels.get(FAMILIES[name].preset, name), name) for name in names], value=family, label="Base model",
+        [(labels.get(FAMILY_DEFAULTS[name].preset, name), name) for name in names], value=family, label="Base model",
         info=learner_info(rows, family), elem_id="cnx-train-family",
     )  # fmt: skip
     choices, wanted = starts(rows, family), preset(family).trainable.start

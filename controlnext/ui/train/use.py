@@ -15,7 +15,7 @@ from controlnext.ui.shared import PRIVATE, Updates, note_html, reported_errors, 
 if TYPE_CHECKING:
     from controlnext.studio.studio import Studio
     from controlnext.training.runs.run_folder import RunFolder
-    from controlnext.training.runs.runs import Trainings
+    from controlnext.training.runs.trainings import Trainings
     from controlnext.ui.image.events import ImageEvents
     from controlnext.ui.train.tab import TrainTab
 
@@ -62,7 +62,7 @@ class UseEvents:
         with reported_errors():
             run = self._finished(name)
             config = self.trainings.config(name)
-            step = self.trainings.standing(name).step
+            step = self.trainings.status_of(name).step
             model = self.studio.catalogue.add_model(run.preset, name, f"After {step:,} steps.")
             updates = dict(
                 zip(self.image.model_outputs(), self.image.model_defaults(model, config.condition), strict=True)

@@ -65,7 +65,7 @@ def page(tmp_path_factory, outputs):
 
     import annotators
     from controlnext.studio.studio import Studio
-    from controlnext.training.runs.runs import Trainings
+    from controlnext.training.runs.trainings import Trainings
 
     folder = tmp_path_factory.mktemp("trust")
     studio = Studio(

@@ -1,4 +1,4 @@
-"""The base model of a training: found, loaded, and named in the preset that comes with the result."""
+"""The base model of a training: finding and loading it, and the preset that is written with the result."""
 
 from __future__ import annotations
 
@@ -15,30 +15,26 @@ from controlnext.models.hub import Repo
 from controlnext.models.presets import Base, Place, Preset, load_presets
 from controlnext.models.sources import adapter_of, parts_of
 from controlnext.recipes.video_recipe import Drawing
-from controlnext.training.config import TrainingError
-from controlnext.training.families import FAMILIES
+from controlnext.training.config import CLASSIC, TrainConfig, TrainingError
+from controlnext.training.family_defaults import FAMILY_DEFAULTS
 
 if TYPE_CHECKING:
     import torch
+    from diffusers import DiffusionPipeline
 
-    from controlnext.training.config import TrainConfig
-
-
-CLASSIC: Drawing = "classic"
-"""The drawing where nobody says another."""
 
 WHOLE_BODY: Mapping[str, bool] = MappingProxyType({"hands": True, "face": True})
-"""Settings of the pose annotator that belong to the drawing of the released SVD adapters, as videos are driven by it, too."""
+"""Settings of the pose annotator for the drawing of the released SVD adapters."""
 
 
-def preset_of(config: TrainConfig) -> Preset:
-    """The preset of the base model that a training names.
+def base_preset(config: TrainConfig) -> Preset:
+    """Return the preset of the base model that a training names.
 
     Raises:
         TrainingError: it is no preset, folder, checkpoint file or hub repository, or of another family.
     """
     presets, _ = load_presets()
-    row = FAMILIES[config.family]
+    row = FAMILY_DEFAULTS[config.family]
     preset = presets[row.preset]
     if config.base is None:
         return preset
@@ -65,31 +61,33 @@ def preset_of(config: TrainConfig) -> Preset:
     return preset.model_copy(update={"base": base, "title": config.base})
 
 
-def load_base(config: TrainConfig, dtype: torch.dtype, tell: Callable[[str], None], cancel: threading.Event) -> Any:  # noqa: ANN401 - a stock pipeline
+def load_base(
+    config: TrainConfig, dtype: torch.dtype, log: Callable[[str], None], cancel: threading.Event
+) -> DiffusionPipeline:
     """Load the pipeline that a training starts from; a base that is not on this disk is downloaded first.
 
     Args:
         config: names the base.
         dtype: of the frozen weights.
-        tell: gets a line of progress now and then.
+        log: receives lines of progress.
         cancel: stops a download.
 
     Returns:
         A stock diffusers pipeline on the CPU.
 
     Raises:
-        ControlNeXtError: the base cannot be had or loaded.
+        ControlNeXtError: the base cannot be found, downloaded or loaded.
     """
     from controlnext.engine import loading
     from controlnext.models import downloads  # loading imports torch
     from controlnext.models import mismatch as families
 
-    preset = preset_of(config)
+    preset = base_preset(config)
     parts = parts_of(preset, (), half=str(dtype) == "torch.float16")
-    downloads.fetch(preset, parts, lambda progress: tell(f"{progress.stage} {progress.counted}"), cancel)
+    downloads.fetch(preset, parts, lambda progress: log(f"{progress.stage} {progress.counted}"), cancel)
     place, vae = [*(part.find() for part in parts), None][:2]
     if place is None:
-        raise TrainingError(f"The base model {parts[0].path} is not there or not complete: correct `base`.")
+        raise TrainingError(f"The base model {parts[0].path} is missing or incomplete: correct `base`.")
     families.check_base(preset, place)
     try:
         pipeline = loading.load_pipeline(preset, place, vae, dtype, lambda: None)
@@ -102,8 +100,10 @@ def load_base(config: TrainConfig, dtype: torch.dtype, tell: Callable[[str], Non
     return pipeline
 
 
-def start_of(config: TrainConfig) -> Path | None:
-    """The adapter a training begins from: a folder, or `model/kind` of a preset, such as `starter/depth`.
+def start_adapter(config: TrainConfig) -> Path | None:
+    """Return the folder of the adapter that a training starts from; None if it starts from none.
+
+    The configuration names a folder, or `model/kind` of a preset, such as `starter/depth`.
 
     Raises:
         TrainingError: there is no such adapter on this disk.
@@ -122,16 +122,16 @@ def start_of(config: TrainConfig) -> Path | None:
     return found
 
 
-def drawing_of(config: TrainConfig) -> Drawing:
-    """How the poses of clips are drawn: as the configuration says, or as the adapter it begins from learned them."""
+def pose_drawing(config: TrainConfig) -> Drawing:
+    """Return how poses of clips are drawn: as the configuration says, or as the adapter it starts from learned them."""
     given = config.trainable.start
-    drawn = FAMILIES[config.family].video and config.condition == "pose"
-    if config.data.drawing is not None or given is None or not drawn:
+    poses = FAMILY_DEFAULTS[config.family].video and config.condition == "pose"
+    if config.data.drawing is not None or given is None or not poses:
         return config.data.drawing or CLASSIC
     folder = Path(given).expanduser()
     if folder.exists():
-        told = read_facts(folder).get("drawing")
-        return told if told in get_args(Drawing) else CLASSIC
+        drawing = read_facts(folder).get("drawing")
+        return drawing if drawing in get_args(Drawing) else CLASSIC
     model, _, kind = given.partition("/")
     preset = load_presets()[0].get(model)
     row = None if preset is None else preset.adapters.get(kind)
@@ -139,7 +139,7 @@ def drawing_of(config: TrainConfig) -> Drawing:
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """Read what an adapter's configuration says of its training; empty if there is none, or it cannot be read."""
+    """Read the facts of an adapter's training from its configuration; empty if it is missing or cannot be read."""
     try:
         facts = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -155,15 +155,15 @@ def write_preset(config: TrainConfig, adapter: Path, file: Path) -> None:
         adapter: folder of the result.
         file: YAML file to write.
     """
-    preset = preset_of(config)
+    preset = base_preset(config)
     row = {"path": str(adapter.resolve()), "gamma": config.learning.gamma}
-    if (drawing := drawing_of(config)) != CLASSIC:
+    if (drawing := pose_drawing(config)) != CLASSIC:
         row["drawing"] = drawing
     values = {
         "title": f"{preset.title}, {config.output.name}",
         "description": f"Trained on {config.condition} by this installation.",
         "variant": config.variant,
-        "base": _told(preset, preset.base),
+        "base": _place_values(preset, preset.base),
         "sizes": preset.sizes.model_dump(mode="json"),
         "defaults": preset.defaults.values(),
         "adapters": {config.condition: row},
@@ -172,13 +172,13 @@ def write_preset(config: TrainConfig, adapter: Path, file: Path) -> None:
         "precision": preset.precision,
     }
     if preset.vae is not None:
-        values["vae"] = _told(preset, preset.vae)
+        values["vae"] = _place_values(preset, preset.vae)
     partial = file.with_suffix(".partial")
     partial.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
     partial.replace(file)
 
 
-def _told(preset: Preset, place: Place) -> dict[str, Any]:
-    """What a preset says of a place, with absolute paths, so that the file may be moved."""
+def _place_values(preset: Preset, place: Place) -> dict[str, Any]:
+    """Return the values of a place in a preset, with absolute paths, so that the file can be moved."""
     values = place.model_dump(mode="json", exclude_defaults=True) | {"licence": place.licence}
     return values | {name: str(preset.resolve_path(values[name])) for name in {"path", "config"} & values.keys()}

@@ -1,11 +1,10 @@
-"""Pictures with captions and conditions as samples; conditions, latents and texts are made once and kept."""
+"""Samples for image models: pictures with captions and conditions; conditions, latents and texts are cached."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,10 +14,10 @@ from torch import Tensor
 import annotators
 from controlnext.recipes.pictures import fit_condition
 from controlnext.training.config import TrainConfig
+from controlnext.training.data.crops import Crop, buckets, crop_for, nearest_bucket
 from controlnext.training.data.encoders import PictureEncoder
-from controlnext.training.data.frames import Frame, buckets, frame_for, nearest_bucket
-from controlnext.training.data.row_data import Report, RowData, Shown, as_condition, go_on
-from controlnext.training.data.rows import Row
+from controlnext.training.data.row_data import Report, RowData, Shown, as_condition, check_stop
+from controlnext.training.data.rows import Row, Source
 from controlnext.training.data.samples import Sample, States
 from controlnext.training.data.store import Store
 
@@ -27,15 +26,15 @@ _ENCODED_AT_ONCE = 8
 
 @dataclass(frozen=True)
 class Item:
-    """A row as it is shown: cut and mirrored in one way."""
+    """A row with one crop of its picture."""
 
     row: Row
-    frame: Frame
+    crop: Crop
 
     @property
     def size(self) -> tuple[int, int]:
         """Width and height in pixels."""
-        return self.frame.size
+        return self.crop.size
 
 
 class PictureData(RowData):
@@ -54,7 +53,7 @@ class PictureData(RowData):
         if data.aspect == "buckets":
             wanted = nearest_bucket(size, buckets(*wanted))
         return [
-            Item(row, frame_for(size, wanted, mirrored=mirrored))
+            Item(row, crop_for(size, wanted, mirrored=mirrored))
             for mirrored in ((False, True) if data.flip else (False,))
         ]
 
@@ -70,7 +69,7 @@ class PictureData(RowData):
             captions = sorted({item.row.text for item in items} | {""})
             for number, caption in enumerate(captions):
                 report("Encoding captions", number, len(captions))
-                go_on(stop)
+                check_stop(stop)
                 self._states(caption)
 
     def make_empty(self) -> States:
@@ -81,8 +80,8 @@ class PictureData(RowData):
         """See `controlnext.training.data.samples.Data.sample`."""
         item = self._items[index]
         if self.config.data.crop == "random":
-            frame = item.frame
-            item = Item(item.row, frame_for(frame.original, frame.size, mirrored=frame.mirrored, generator=generator))
+            crop = item.crop
+            item = Item(item.row, crop_for(crop.original, crop.size, mirrored=crop.mirrored, generator=generator))
         return self._sample(item)
 
     def show(self, item: Item) -> Shown:
@@ -97,31 +96,31 @@ class PictureData(RowData):
         return tuple(self.store.tensors("sizes", row.key, measure)["size"].tolist())
 
     def _picture(self, item: Item) -> Image.Image:
-        return item.frame.scale(_open(item.row.picture)).crop(item.frame.box)
+        return item.crop.cut(_open(item.row.picture))
 
     def _condition(self, item: Item) -> np.ndarray:
-        """The condition of the whole scaled picture, `(H, W, 3)` uint8."""
-        frame, kind = item.frame, self.config.condition
+        """Return the condition of the whole scaled picture, `(H, W, 3)` uint8."""
+        crop, kind = item.crop, self.config.condition
         data = self.config.data
         how = f"{data.annotator}{sorted(data.annotator_settings.items())}" if item.row.condition is None else "given"
 
         def make() -> Image.Image:
             if item.row.condition is not None:
                 given = _open(item.row.condition)
-                if frame.mirrored:
+                if crop.mirrored:
                     given = given.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-                return fit_condition(given, *frame.scaled, kind)
-            picture = frame.scale(_open(item.row.picture))
+                return fit_condition(given, *crop.scaled, kind)
+            picture = crop.scale(_open(item.row.picture))
             return annotators.annotate(data.annotator, picture, **data.annotator_settings).image
 
-        return self.store.picture(f"{item.row.key}:{frame.scaled}{frame.mirrored}:{kind}:{how}", make)
+        return self.store.picture(f"{item.row.key}:{crop.scaled}{crop.mirrored}:{kind}:{how}", make)
 
     def _cut(self, item: Item) -> np.ndarray:
-        left, top, right, bottom = item.frame.box
+        left, top, right, bottom = item.crop.box
         return self._condition(item)[top:bottom, left:right]
 
     def _latents_key(self, item: Item) -> str:
-        return f"{item.row.key}:{item.frame.key}:{self.encoder.picture_name}"
+        return f"{item.row.key}:{item.crop.key}:{self.encoder.picture_name}"
 
     def _latents(self, item: Item) -> Tensor:
         def make() -> dict[str, Tensor]:
@@ -132,12 +131,12 @@ class PictureData(RowData):
         return self.store.tensors("latents", self._latents_key(item), make)["latents"]
 
     def _encode_all(self, items: Sequence[Item], report: Report, stop: threading.Event) -> None:
-        """Encode what is not kept yet, several pictures of one size at once."""
+        """Encode pictures that are not cached yet, several of one size at once."""
         missing = [item for item in items if not self.store.has("latents", self._latents_key(item))]
         done = 0
         for group in _groups(missing):
             report("Encoding pictures", done, len(missing))
-            go_on(stop)
+            check_stop(stop)
             encoded = self.encoder.latents([np.asarray(self._picture(item)) for item in group])
             for item, latents in zip(group, encoded, strict=True):
                 self.store.tensors(
@@ -156,19 +155,19 @@ class PictureData(RowData):
     def _sample(self, item: Item) -> Sample:
         states = dict(self._states(item.row.text))
         if "text_embeds" in states:
-            states["time_ids"] = item.frame.time_ids()
+            states["time_ids"] = item.crop.time_ids()
         return Sample(self._latents(item).float(), as_condition(self._cut(item)), states)
 
 
-def _open(source: Any) -> Image.Image:  # noqa: ANN401 - a Source
-    """Open a picture upright and in RGB, however it is given."""
+def _open(source: Source) -> Image.Image:
+    """Open a picture upright and in RGB."""
     return annotators.load_picture(source() if callable(source) else source)
 
 
 def _groups(items: Sequence[Item]) -> Iterator[list[Item]]:
     by_size: dict[tuple[int, int], list[Item]] = {}
     for item in items:
-        by_size.setdefault(item.frame.size, []).append(item)
+        by_size.setdefault(item.crop.size, []).append(item)
     for group in by_size.values():
         for start in range(0, len(group), _ENCODED_AT_ONCE):
             yield group[start : start + _ENCODED_AT_ONCE]

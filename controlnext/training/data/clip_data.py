@@ -1,4 +1,4 @@
-"""Clips with poses (or another condition a frame) as samples for video models."""
+"""Samples for video models: clips with a condition, such as a pose, for each frame."""
 
 from __future__ import annotations
 
@@ -13,51 +13,51 @@ from torch import Tensor
 
 import annotators
 from controlnext.recipes.pictures import fit_condition
-from controlnext.training.base import CLASSIC
+from controlnext.training.base_model import CLASSIC
 from controlnext.training.config import TrainConfig, TrainingError
+from controlnext.training.data.crops import Crop, crop_for
 from controlnext.training.data.encoders import ClipEncoder
-from controlnext.training.data.frames import Frame, frame_for
-from controlnext.training.data.row_data import Report, RowData, Shown, as_condition, go_on
+from controlnext.training.data.row_data import Report, RowData, Shown, as_condition, check_stop
 from controlnext.training.data.rows import Row, Source
 from controlnext.training.data.samples import Sample, States
 from controlnext.training.data.store import Store
 from controlnext.video import Cut, VideoError, open_clip, plan_cut, read_frames
 
 TIME_IDS = (6.0, 128.0, 0.02)
-"""Frames a second less one, motion bucket, noise on the reference: the authors' training and inference always say these."""
+"""Frames a second minus one, motion bucket, noise on the reference: fixed in the authors' training and inference."""
 MOST_FRAMES = 240
-"""Frames read of a clip, after the stride; as many as the authors' inference takes."""
-_NOBODY = 0.5  # share of frames in which nobody is found from which on a clip is of no use
+"""Frames read of a clip, after the stride; the limit of the authors' inference."""
+_NOBODY = 0.5  # a clip is unusable if nobody is found in more than this share of its frames
 
 
 @dataclass(frozen=True)
 class ClipItem:
-    """A clip as it is shown.
+    """A clip and its crop.
 
     Attributes:
         row: the row.
-        frame: the cut of every frame.
-        count: frames in all.
+        crop: the crop of every frame.
+        count: number of frames.
     """
 
     row: Row
-    frame: Frame
+    crop: Crop
     count: int
 
     @property
     def size(self) -> tuple[int, int]:
         """Width and height in pixels."""
-        return self.frame.size
+        return self.crop.size
 
 
 class ClipData(RowData):
-    """A `controlnext.training.data.samples.Data` of clips: some frames in a row, and any frame as the reference."""
+    """A `controlnext.training.data.samples.Data` of clips: consecutive frames, and any frame as the reference."""
 
     def __init__(self, config: TrainConfig, rows: Sequence[Row], encoder: ClipEncoder, store: Store) -> None:
         """Take rows; see `RowData`. The encoder is the base model's.
 
         Raises:
-            TrainingError: the configuration asks for what clips do not have.
+            TrainingError: the configuration asks for something that clips do not support.
         """
         super().__init__(config, rows, store)
         self.encoder = encoder
@@ -66,7 +66,7 @@ class ClipData(RowData):
             ("cache_latents", data.cache_latents, True), ("flip", data.flip, False), ("aspect", data.aspect, "fixed")
         ):  # fmt: skip
             if given != needed:
-                raise TrainingError(f"Clips are trained with data.{name}={str(needed).lower()} alone: set it so.")
+                raise TrainingError(f"Clips are trained only with data.{name}={str(needed).lower()}: set it.")
 
     def look(self, row: Row) -> list[ClipItem]:
         """See `RowData.look`."""
@@ -81,10 +81,10 @@ class ClipData(RowData):
             raise ValueError(
                 f"It has {count} frames at data.stride={data.stride}, fewer than data.frames={data.frames}."
             )
-        return [ClipItem(row, frame_for((width, height), (data.width, data.height)), count)]
+        return [ClipItem(row, crop_for((width, height), (data.width, data.height)), count)]
 
     def make_condition(self, item: ClipItem) -> None:
-        """Make the condition of every frame; one in which nobody is found asks for nothing."""
+        """Make the condition of every frame; a frame in which nobody is found has an empty one."""
         missing = [index for index in range(item.count) if not self._has_condition(item, index)]
         if not missing:
             return
@@ -95,14 +95,14 @@ class ClipData(RowData):
                 raise ValueError(f"The clip of its conditions is longer than its {item.count} frames.")
             picture = Image.fromarray(frame)
             if item.row.condition is not None:
-                made = fit_condition(picture, *item.frame.scaled, self.config.condition)
+                made = fit_condition(picture, *item.crop.scaled, self.config.condition)
             else:
                 try:
-                    made = self._annotated(item.frame.scale(picture)).image
+                    made = self._annotated(item.crop.scale(picture)).image
                 except annotators.NobodyFound:
-                    made = Image.new("RGB", item.frame.scaled)
+                    made = Image.new("RGB", item.crop.scaled)
                     nobody += 1
-            self.store.picture(self._key(item, index), lambda made=made: made.crop(item.frame.box))
+            self.store.picture(self._key(item, index), lambda made=made: made.crop(item.crop.box))
         if index + 1 < item.count:
             raise ValueError(f"The clip of its conditions has {index + 1} frames for {item.count}.")
         if nobody > _NOBODY * item.count:
@@ -112,11 +112,11 @@ class ClipData(RowData):
         """Encode the frames."""
         for number, item in enumerate(items):
             report("Encoding clips", number, len(items))
-            go_on(stop)
+            check_stop(stop)
             self._encoded(item)
 
     def make_empty(self) -> States:
-        """Zeros, as the pipeline gives the unconditional half."""
+        """Return zeros, as the pipeline has for the unconditional half."""
         if not self._items:
             return {}
         encoded = self._encoded(self._items[0])
@@ -126,30 +126,30 @@ class ClipData(RowData):
         }
 
     def sample(self, index: int, generator: torch.Generator) -> Sample:
-        """Draw where the frames begin, and which frame is the reference."""
+        """Choose the first frame and the reference frame at random."""
         item = self._items[index]
         start = int(torch.randint(item.count - self.config.data.frames + 1, (), generator=generator))
         return self._sample(item, start, int(torch.randint(item.count, (), generator=generator)))
 
     def show(self, item: ClipItem) -> Shown:
-        """The first frames, with the first as the reference; one in the middle stands for all."""
+        """Return the first frames, with the first as the reference; the middle frame is shown."""
         frames = list(self._read(item.row.picture))
         middle = self.config.data.frames // 2
-        pictures = [item.frame.scale(Image.fromarray(frames[index])).crop(item.frame.box) for index in (0, middle)]
+        pictures = [item.crop.cut(Image.fromarray(frames[index])) for index in (0, middle)]
         return Shown(
             item.row.name, item.row.text, Image.fromarray(self._condition(item, middle)), pictures[1],
             self._sample(item, 0, 0), start=pictures[0], frame=middle, people=self._people(item, frames[middle]),
         )  # fmt: skip
 
     def _people(self, item: ClipItem, frame: np.ndarray) -> list[np.ndarray] | None:
-        """The people of a condition, in its pixels, where its drawing does not tell them and they are known."""
+        """Return the people of a condition, in its pixels; None where they can be read from the drawing or are not known."""
         if self._classic or item.row.condition is not None:
             return None
         try:
-            found = self._annotated(item.frame.scale(Image.fromarray(frame))).data["people"]
+            found = self._annotated(item.crop.scale(Image.fromarray(frame))).data["people"]
         except annotators.NobodyFound:
             return []
-        return [np.asarray(person) - (*item.frame.corner, 0.0) for person in found]
+        return [np.asarray(person) - (*item.crop.corner, 0.0) for person in found]
 
     def _sample(self, item: ClipItem, start: int, reference: int) -> Sample:
         encoded = self._encoded(item)
@@ -183,23 +183,21 @@ class ClipData(RowData):
         data = self.config.data
         drawn = "" if self._classic else data.drawing
         how = "given" if item.row.condition else f"{data.annotator}{sorted(data.annotator_settings.items())}{drawn}"
-        return f"{item.row.key}:{data.stride}:{index}:{item.frame.key}:{self.config.condition}:{how}"
+        return f"{item.row.key}:{data.stride}:{index}:{item.crop.key}:{self.config.condition}:{how}"
 
     def _has_condition(self, item: ClipItem, index: int) -> bool:
         return self.store.has("conditions", self._key(item, index), ".png")
 
     def _condition(self, item: ClipItem, index: int) -> np.ndarray:
         def gone() -> Image.Image:
-            raise TrainingError(f"A condition of {item.row.name} is gone from the cache: start the training again.")
+            raise TrainingError(f"A condition of {item.row.name} is missing from the cache: start the training again.")
 
         return self.store.picture(self._key(item, index), gone)
 
     def _encoded(self, item: ClipItem) -> dict[str, Tensor]:
         def make() -> dict[str, Tensor]:
-            frames = (
-                item.frame.scale(Image.fromarray(frame)).crop(item.frame.box) for frame in self._read(item.row.picture)
-            )
+            frames = (item.crop.cut(Image.fromarray(frame)) for frame in self._read(item.row.picture))
             return self.encoder.frames([np.asarray(frame) for frame in frames])
 
-        key = f"{item.row.key}:{self.config.data.stride}:{item.frame.key}:{self.encoder.picture_name}"
+        key = f"{item.row.key}:{self.config.data.stride}:{item.crop.key}:{self.encoder.picture_name}"
         return dict(self.store.tensors("clips", key, make))

@@ -1,7 +1,7 @@
-"""The trainings of one app: at most one at work, each in a folder of its own, found again after a restart.
+"""The trainings of one app: at most one runs at a time; each has its own folder and is found again after a restart.
 
-A training is a process of its own. Closing a page leaves it alone; ending the app asks it to save a checkpoint and stop, and
-an app that was killed leaves it at work, to be followed by the next one.
+A training is its own process. Closing a page does not affect it; ending the app asks it to save a checkpoint and stop. If the
+app is killed, the training continues and the next app follows it.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from controlnext.training.config import TrainingError
-from controlnext.training.runs.follow import Follow
+from controlnext.training.runs.event_reader import EventReader
 from controlnext.training.runs.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from controlnext.training.config import TrainConfig
 
 ASKED = "asked.yaml"
-"""What `start_process` was asked for; a training is resumed with it."""
+"""The configuration given to `start_process`; a training is resumed with it."""
 
-AT_WORK = ("starting", "preparing", "training", "validating")
+RUNNING = ("starting", "preparing", "training", "validating")
 _STARTED = "started.json"
 _NAME = re.compile(r"[\w-]{1,60}")
 _SHARED_FAMILY = "starter"  # its base is small enough to be in memory twice
@@ -38,8 +38,8 @@ _COMPLAINT = re.compile(r"(\[rank\d+\]:\s*)?(?P<text>[\w.]*(Error|Exception|Kill
 _GOOD_ENDS = (0, 130)
 
 
-class Process(Protocol):
-    """What a launched training is, as `subprocess.Popen`."""
+class LaunchedTraining(Protocol):
+    """The process of a training, such as a `subprocess.Popen`."""
 
     returncode: int | None
 
@@ -47,22 +47,22 @@ class Process(Protocol):
         """Return the exit status, or None while it runs."""
 
     def terminate(self) -> None:
-        """Ask it to end."""
+        """Ask the process to end."""
 
 
-Launch = Callable[["TrainConfig", int], Process]
-"""Starts a training in so many processes; `controlnext.training.start.start_process` is the usual one."""
+Launch = Callable[["TrainConfig", int], LaunchedTraining]
+"""Starts a training in a number of processes, as `controlnext.training.start.start_process` does."""
 
 
 @dataclass(frozen=True)
-class Standing:
-    """Where a training stands.
+class TrainingStatus:
+    """State of a training.
 
     Attributes:
-        state: one of `controlnext.training.runs.run_folder.STATES`, or `starting`, `killed`, or `new` where nothing began.
-        alive: whether a process is at it.
+        state: one of `controlnext.training.runs.run_folder.STATES`, or `starting`, `killed`, or `new` where nothing has started.
+        alive: whether a process is running it.
         facts: its status, see `RunFolder.status`.
-        error: why it failed or was killed; else empty.
+        error: why it failed or was killed; otherwise empty.
     """
 
     state: str
@@ -77,7 +77,7 @@ class Standing:
 
 
 class Trainings:
-    """The folder of all trainings, and the one at work. Safe to call from several threads."""
+    """The folder of all trainings, and the running one. Safe for several threads."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class Trainings:
         launch: Launch | None = None,
         processes: int | None = None,
     ) -> None:
-        """Name the folder; nothing is made or started.
+        """Set the folder; nothing is created or started.
 
         Args:
             folder: where each training gets a folder of its own.
@@ -100,12 +100,10 @@ class Trainings:
         self._launch, self._processes = launch, processes
         self._starting, self._lock = threading.Lock(), threading.Lock()
         self._name, self._process, self._since, self._stopped = "", None, 0.0, False
-        self._followed: dict[str, Follow] = {}
-
-    # What there is
+        self._followed: dict[str, EventReader] = {}
 
     def names(self) -> list[str]:
-        """Name the trainings, the newest first."""
+        """Return the names of the trainings, the newest first."""
         found = []
         with suppress(OSError):
             for entry in self.folder.iterdir():
@@ -118,7 +116,7 @@ class Trainings:
         """Return the folder of a training.
 
         Raises:
-            TrainingError: that is no name of one.
+            TrainingError: the name is not valid.
         """
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise TrainingError(
@@ -127,32 +125,32 @@ class Trainings:
         return RunFolder(self.folder / name)
 
     def free_name(self, wanted: str) -> str:
-        """Return a name like the wanted one that no training has yet."""
+        """Return the wanted name, with a number if it is taken."""
         name, number = wanted, 1
         while (self.folder / name).exists():
             number += 1
             name = f"{wanted}-{number}"
         return name
 
-    def follow(self, name: str) -> Follow:
-        """Return what a training has told so far; ask `look` for news."""
+    def follow(self, name: str) -> EventReader:
+        """Return the reader of a training's events."""
         run = self.run(name)
         with self._lock:
             if name not in self._followed:
                 self._followed = dict(list(self._followed.items())[-3:])
-                self._followed[name] = Follow(run)
+                self._followed[name] = EventReader(run)
             return self._followed[name]
 
-    def at_work(self) -> str | None:
-        """Name the training that is at work in this folder, also one that an earlier app has started."""
+    def running(self) -> str | None:
+        """Return the name of the running training, which an earlier app may have started; None if none runs."""
         with self._lock:
             name, process = self._name, self._process
         if process is not None and process.poll() is None:
             return name
         return next((name for name in self.names() if self.run(name).locked()), None)
 
-    def standing(self, name: str) -> Standing:
-        """Tell where a training stands; quick enough to be asked every second."""
+    def status_of(self, name: str) -> TrainingStatus:
+        """Return the state of a training; quick enough for once a second."""
         run = self.run(name)
         with self._lock:
             mine = self._process if self._name == name else None
@@ -161,45 +159,43 @@ class Trainings:
         status = run.status()
         running, fresh = mine is not None and code is None, status.get("time", 0.0) >= since
         if running and not fresh:
-            return Standing("starting", True, status)
+            return TrainingStatus("starting", True, status)
         alive = running or bool(status.get("alive"))
-        if not alive and status.get("state") in AT_WORK:
-            status = run.status()  # it may have ended between what was read and the look for its process
+        if not alive and status.get("state") in RUNNING:
+            status = run.status()  # it may have ended between the two checks
         state, error = status.get("state", "new"), str(status.get("error", ""))
         if mine is not None and not alive and not fresh:
             if stopped:
                 state, error = "stopped", ""
             elif code not in _GOOD_ENDS:
                 state, error = "failed", _last_words(run, code)
-        elif not alive and state in AT_WORK:
+        elif not alive and state in RUNNING:
             state, error = "killed", _last_words(run, code)
-        return Standing(state, alive, status, error)
+        return TrainingStatus(state, alive, status, error)
 
     def config(self, name: str) -> TrainConfig:
-        """Read what a training was asked for.
+        """Read the configuration of a training.
 
         Raises:
-            ControlNeXtError: it is not there or damaged.
+            ControlNeXtError: it is missing or damaged.
         """
         from controlnext.training.config import load_config
 
         run = self.run(name)
         return load_config(run.path / ASKED).model_copy(update={"output": run.path})
 
-    # What can be done
-
     def start(self, config: TrainConfig, prepare: Callable[[Path], None] | None = None) -> str:
         """Start a training in a new folder, which `config.output` names inside of this one.
 
         Args:
-            config: what to train; its batch is split where several processes share the work.
-            prepare: called with the new folder before the training is started; what it raises takes the folder back.
+            config: what to train; its batch is split between processes.
+            prepare: called with the new folder before the start; the folder is removed if it raises.
 
         Returns:
             Its name.
 
         Raises:
-            TrainingError: one is at work, the name is taken, or the folder cannot be written.
+            TrainingError: one is running, the name is taken, or the folder cannot be written.
         """
         name = config.output.name
         path = self.run(name).path
@@ -228,17 +224,17 @@ class Trainings:
         return name
 
     def resume(self, name: str, minutes: float | None = None) -> None:
-        """Go on with a training exactly where it was; one that is done goes on beyond its end.
+        """Resume a training exactly where it stopped; a finished one continues beyond its end.
 
         Args:
             name: of the training.
-            minutes: how long one that is done goes on; None as long as it was asked to take at first.
+            minutes: how long a finished one continues; None takes its first limit again.
 
         Raises:
-            ControlNeXtError: one is at work, or this one's files are not there or damaged.
+            ControlNeXtError: one is running, or this one's files are missing or damaged.
         """
         with self._only_one():
-            config, standing = self.config(name), self.standing(name)
+            config, standing = self.config(name), self.status_of(name)
             started: dict[str, Any] = {"processes": 1, "steps": config.steps, "minutes": config.minutes}
             with suppress(OSError, ValueError, TypeError):
                 started |= json.loads((self.run(name).path / _STARTED).read_text(encoding="utf-8"))
@@ -258,17 +254,17 @@ class Trainings:
                 raise _unwritable(self.run(name).path, error) from error
 
     def stop(self, name: str) -> None:
-        """Ask a training to save and end; one that has not begun ends at once."""
+        """Ask a training to save and stop; one that is still starting ends at once."""
         with self._lock:
             mine = self._process if self._name == name else None
-        if mine is not None and self.standing(name).state == "starting":
+        if mine is not None and self.status_of(name).state == "starting":
             self._stopped = True
-            mine.terminate()  # what is asked of the folder before a training begins is forgotten
+            mine.terminate()  # a starting training withdraws requests to stop
         else:
             self.run(name).request_stop()
 
     def close(self) -> None:
-        """Ask the training that this app has started to save and end; called when the app ends."""
+        """Ask the training that this app has started to save and stop; called when the app ends."""
         if self._process is not None and self._process.poll() is None:
             self.stop(self._name)
 
@@ -286,16 +282,16 @@ class Trainings:
     @contextmanager
     def _only_one(self) -> Iterator[None]:
         if not self._starting.acquire(blocking=False):
-            raise TrainingError("Another training is being started, and there is one at a time: follow that one.")
+            raise TrainingError("Another training is starting, and only one runs at a time: follow that one.")
         try:
-            if (at_work := self.at_work()) is not None:
-                raise TrainingError(f"The training {at_work} is at work, and there is one at a time: stop it first.")
+            if (running := self.running()) is not None:
+                raise TrainingError(f"The training {running} is running, and only one runs at a time: stop it first.")
             yield
         finally:
             self._starting.release()
 
     def _split(self, config: TrainConfig) -> tuple[TrainConfig, int]:
-        """Put the training on its device, and share its batch between processes."""
+        """Set the device, and split the batch between processes."""
         learning = config.learning.model_copy(update={"device": self.device or config.learning.device})
         processes = self._processes
         if processes is None:
@@ -313,7 +309,7 @@ def _cores() -> int:
 
 
 def _last_words(run: RunFolder, code: int | None) -> str:
-    """Say how a process ended that could not say so itself."""
+    """Describe the end of a process that left no error."""
     lines: list[str] = []
     with suppress(OSError), (run.path / "log.txt").open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - 20_000))
@@ -322,7 +318,7 @@ def _last_words(run: RunFolder, code: int | None) -> str:
     said = found[-1]["text"] if found else ""
     status = "" if code is None else f" with status {code}"
     last = f"; its log says: {said[:200]}" if said else ""
-    return f"The training ended{status} without a word, killed or crashed{last}"
+    return f"The training ended{status} without an error, killed or crashed{last}"
 
 
 def _unwritable(path: Path, error: OSError) -> TrainingError:

@@ -1,31 +1,31 @@
-"""What a run has told so far, read bit by bit: asking for news costs as much as there is news."""
+"""Incremental reading of a run's events: a look costs only as much as there are new events."""
 
 from __future__ import annotations
 
 import json
 import os
 import threading
-from typing import Any
+from typing import Any, BinaryIO
 
 from controlnext.training.runs.run_folder import RunFolder
 
 
-class Follow:
-    """Reads the events of a run, each once. Safe to ask from several threads.
+class EventReader:
+    """Reads each event of a run once. Safe for several threads.
 
     Attributes:
         run: whose events.
-        version: grows whenever there was news.
+        version: grows with every new event.
         losses: step and loss of each step.
         validations: `validation` events.
         asked: rows that are drawn each time, with `name` and `prompt`.
-        skipped: why rows were left out, by their names.
-        trainable: what learns, in words; empty until it is known.
-        rows: rows that are learned from; 0 until it is known.
+        skipped: reasons of skipped rows by their names.
+        trainable: description of the weights that learn; empty until it is known.
+        rows: number of rows to learn from; 0 until it is known.
     """
 
     def __init__(self, run: RunFolder) -> None:
-        """Read nothing yet."""
+        """Set the run; nothing is read."""
         self.run, self.version = run, 0
         self._lock = threading.Lock()
         self._forget()
@@ -39,7 +39,7 @@ class Follow:
         self.trainable, self.rows = "", 0
 
     def look(self) -> int:
-        """Read what is new; return the version."""
+        """Read new events; return the version."""
         with self._lock:
             try:
                 with self.run.events_file.open("rb") as file:
@@ -50,7 +50,7 @@ class Follow:
                     self.version += 1
             return self.version
 
-    def _read(self, file: Any) -> None:  # noqa: ANN401 - a binary file
+    def _read(self, file: BinaryIO) -> None:
         status = os.fstat(file.fileno())
         if status.st_size < self._place or self._identity not in (0, status.st_ino):
             self._forget()
@@ -59,13 +59,13 @@ class Follow:
             return
         file.seek(self._place)
         new = file.read()
-        whole = new[: new.rfind(b"\n") + 1]  # the last line may be in the middle of being written
+        whole = new[: new.rfind(b"\n") + 1]  # the last line may be unfinished
         self._place += len(whole)
         for line in whole.splitlines():
             try:
                 event = json.loads(line)
                 self._take(event["event"], event)
-            except (ValueError, KeyError, TypeError):  # a line that was being written when the power went
+            except (ValueError, KeyError, TypeError):  # a line that was never finished
                 continue
         self.version += bool(whole)
 

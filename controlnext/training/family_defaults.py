@@ -1,4 +1,4 @@
-"""What suits each base-model family when it is trained, one row a family."""
+"""Default settings of a training, one row a base-model family."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from controlnext.method.families import FAMILIES
+
 
 @dataclass(frozen=True)
-class Family:
-    """What a training of a family takes where its configuration says nothing.
+class FamilyDefaults:
+    """Values that a training of a family takes where its configuration says null.
 
     Attributes:
         name: of the family.
         preset: whose base model is trained on.
         variant: key of `VARIANTS`.
         subset: regular expression of the UNet weights that learn; matched against the whole name.
-        trained: how many weights that names in the real UNet, counted; 0 where it was not.
+        trained: number of weights that `subset` names in the real UNet.
         size: width and height in pixels.
         optimizer: name.
         rate: learning rate of the UNet subset.
@@ -28,7 +30,6 @@ class Family:
         nothing: share of samples with neither prompt nor control.
         timesteps: `uniform` or `late`.
         guidance_scale: for validation pictures.
-        video: whether a sample is a clip.
         source: where the values come from.
     """
 
@@ -48,12 +49,16 @@ class Family:
     nothing: float = 0.0
     timesteps: str = "uniform"
     guidance_scale: float = 7.5
-    video: bool = False
     source: str = ""
+
+    @property
+    def video(self) -> bool:
+        """Whether a sample is a clip."""
+        return FAMILIES[self.name].video
 
 
 _ROWS = (
-    Family(
+    FamilyDefaults(
         name="starter",
         preset="starter",
         variant="starter",
@@ -72,7 +77,7 @@ _ROWS = (
         guidance_scale=3.0,
         source="this project's training of the bundled adapters",
     ),
-    Family(
+    FamilyDefaults(
         name="sd15",
         preset="sd15",
         variant="sd15-train",
@@ -81,7 +86,7 @@ _ROWS = (
         size=(512, 512),
         source="ControlNeXt-SD1.5-Training: names with to_out, its example's rates",
     ),
-    Family(
+    FamilyDefaults(
         name="sdxl",
         preset="sdxl",
         variant="sdxl",
@@ -92,7 +97,7 @@ _ROWS = (
         guidance_scale=5.0,
         source="ControlNeXt-SDXL-Training: its defaults",
     ),
-    Family(
+    FamilyDefaults(
         name="svd",
         preset="svd-v2",
         variant="svd-v2",
@@ -102,8 +107,7 @@ _ROWS = (
         empty_prompts=0.2,
         nothing=0.1,
         guidance_scale=3.0,
-        video=True,
         source="ControlNeXt-SVD-v2-Training: its drop rates; the subset is the smaller one of the paper",
     ),
 )
-FAMILIES: Mapping[str, Family] = MappingProxyType({row.name: row for row in _ROWS})
+FAMILY_DEFAULTS: Mapping[str, FamilyDefaults] = MappingProxyType({row.name: row for row in _ROWS})
