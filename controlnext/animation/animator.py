@@ -21,7 +21,7 @@ from controlnext.animation.reference import bounded_reference, pack_reference
 from controlnext.animation.renderers import FrameRenderer, SequenceRenderer
 from controlnext.animation.video_run import FrameScorer, VideoResult, VideoRun
 from controlnext.device import enough_memory
-from controlnext.engine.memory_ladder import told
+from controlnext.engine.memory_savings import savings_note
 from controlnext.errors import ControlNeXtError, add_sentence
 from controlnext.method.families import FAMILIES
 from controlnext.models.catalogue import RANDOM_SEEDS, Catalogue
@@ -191,7 +191,7 @@ class Animator:
             result = VideoRun(gallery, renderer, final, driving, scorer, packed, begun, (beside, poses)).run(notes)
             if renderer.pace is not None:
                 self._paces[kind] = renderer.pace
-        advice = [*conversion_advice(preset, [POSE]), told(renderer.climbed)]
+        advice = [*conversion_advice(preset, [POSE]), savings_note(renderer.saved_by)]
         return replace(result, notes=(*result.notes, *filter(None, advice)))
 
     def _check(self, recipe: VideoRecipe, preset: Preset) -> None:

@@ -23,7 +23,7 @@ from controlnext.video.fitting import with_reference_first
 if TYPE_CHECKING:
     from controlnext.animation.driving_clip import DrivingClip
     from controlnext.engine.engine import Engine
-    from controlnext.engine.memory_ladder import Rung
+    from controlnext.engine.memory_savings import Saving
     from controlnext.engine.video_engine import VideoEngine
     from controlnext.method.video_pipeline import FrameStream
     from controlnext.recipes.video_recipe import VideoRecipe
@@ -42,7 +42,7 @@ class Renderer:
         report: called after every step.
         cancel: stops once it is set.
         pace: how fast an earlier run of this kind was, if there was one; after the run, how fast this one was.
-        climbed: rungs of the memory ladder taken on the way.
+        saved_by: memory savings that were needed on the way.
     """
 
     frames_stand_alone: ClassVar[bool] = False
@@ -54,19 +54,19 @@ class Renderer:
     report: Callable[[Progress], None]
     cancel: threading.Event
     pace: Pace | None = None
-    climbed: list[Rung] = field(default_factory=list)
+    saved_by: list[Saving] = field(default_factory=list)
 
-    def _climb(self, batch: int) -> None:
+    def _save_memory(self, batch: int) -> None:
         """Need less memory from here on; called outside of the handler, so that the error holds on to nothing."""
         size = f"{self.recipe.width}x{self.recipe.height}"
         logger.warning("Out of memory with a video of %s", size)
-        rung = self.engine.climb(self.recipe, batch)
-        if rung is None:
+        saving = self.engine.save_memory(self.recipe, batch)
+        if saving is None:
             raise StudioError(
                 f"There is not enough memory for a video of {size} and {len(self.driving)} frames; make it smaller or "
                 "shorter, or close other programs."
             )
-        self.climbed.append(rung)
+        self.saved_by.append(saving)
 
 
 class FrameRenderer(Renderer):
@@ -83,10 +83,10 @@ class FrameRenderer(Renderer):
         """
         picture, pixels = self.recipe.picture(self.recipe.prompt), self.recipe.width * self.recipe.height
         count, done = len(self.driving), 0
-        most = self.engine.ladder.most(pixels, self.engine.preset.batch)
+        most = self.engine.savings.most(pixels, self.engine.preset.batch)
         clock = Clock(picture.steps_to_run, -(-count // most), self.pace)
         while done < count:
-            most = self.engine.ladder.most(pixels, self.engine.preset.batch)
+            most = self.engine.savings.most(pixels, self.engine.preset.batch)
             some = range(done, min(done + most, count))
             numbers = f"frame {done + 1}" if len(some) == 1 else f"frames {done + 1} to {some.stop}"
             stage = f"Drawing {numbers} of {count}"
@@ -107,8 +107,8 @@ class FrameRenderer(Renderer):
                     raise
                 images = None
             if images is None:
-                self._climb(len(some))
-                clock.replan(-(-(count - done) // self.engine.ladder.most(pixels, self.engine.preset.batch)))
+                self._save_memory(len(some))
+                clock.replan(-(-(count - done) // self.engine.savings.most(pixels, self.engine.preset.batch)))
                 continue
             yield from images
             done += len(images)
@@ -131,7 +131,7 @@ class SequenceRenderer(Renderer):
                 if not is_out_of_memory(error):
                     raise
             if frames is None:
-                self._climb(1)
+                self._save_memory(1)
         count = len(self.driving)
         clock = Clock(count, 1)
         try:

@@ -1,1 +1,1 @@
-"""A model in memory and what runs on it."""
+"""The loaded base model: loading, running, previews and memory savings."""

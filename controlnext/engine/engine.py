@@ -1,4 +1,4 @@
-"""One base model in memory, and everything that is put on it and taken off again between pictures.
+"""The engine: one base model in memory, with the adapters, LoRAs and sampler that a recipe needs.
 
 This is the only file of the studio that knows torch and diffusers; it is imported when a model is first needed.
 """
@@ -15,7 +15,15 @@ from PIL import Image
 
 from controlnext.device import Device, is_out_of_memory, release_memory
 from controlnext.engine.loading import load_pipeline
-from controlnext.engine.memory_ladder import ACCELERATORS, RUNGS, Ladder, Rung, lift, put_on, tile
+from controlnext.engine.memory_savings import (
+    ACCELERATORS,
+    SAVINGS,
+    Saving,
+    SavingsTaken,
+    apply_saving,
+    tile,
+    undo_offload,
+)
 from controlnext.engine.preview import CleanEstimate, LatentPreview
 from controlnext.engine.start_from import keep_unmasked, start_of
 from controlnext.errors import ControlNeXtError
@@ -51,12 +59,12 @@ class Engine:
         pipeline: Any,  # noqa: ANN401 - a mixin of two classes
         cache: ControlCache,
         device: Device,
-        ladder: Ladder,
+        savings: SavingsTaken,
     ) -> None:
         """Take a loaded pipeline; see `load`."""
         self.preset = preset
         self.pipeline = pipeline
-        self.ladder = ladder
+        self.savings = savings
         self._cache = cache
         self._device = device
         self._base_scheduler = pipeline.scheduler
@@ -88,13 +96,13 @@ class Engine:
         base, *others = parts_of(preset, (), half=device.dtype == torch.float16)
         places = [_found(preset, part) for part in (base, *others)]
         families.check_base(preset, places[0])
-        ladder = Ladder(device.name.split(":")[0])
+        savings = SavingsTaken(device.name.split(":")[0])
         try:
             pipeline = load_pipeline(preset, places[0], places[1] if others else None, dtype, stop)
-            _place(pipeline, device, ladder)
+            _place(pipeline, device, savings)
         except ControlNeXtError:
             raise
-        except Exception as error:  # anything may be wrong with files a person put there
+        except Exception as error:  # files that a person supplied may fail in any way
             if is_out_of_memory(error):
                 raise
             reason = " ".join(str(error).split())[:300]
@@ -105,23 +113,23 @@ class Engine:
         pipeline.set_progress_bar_config(disable=True)
         if hasattr(pipeline.vae, "use_slicing"):
             pipeline.vae.enable_slicing()  # one picture is decoded after the other: the batch takes no more memory
-        return cls(preset, pipeline, cache, device, ladder)
+        return cls(preset, pipeline, cache, device, savings)
 
     def prepare(self, recipe: Recipe, loras: Sequence[tuple[LoraInfo, float]]) -> None:
-        """Put on what the recipe asks for, and take off what it does not: scheduler, adapter, LoRAs.
+        """Set what the recipe needs and remove what it does not: scheduler, adapters, LoRAs.
 
         Raises:
             ControlNeXtError: an adapter or LoRA is missing, damaged or does not fit.
         """
-        waiting = next((rung for rung in RUNGS if rung.name == self.ladder.offloaded), None)
+        waiting = next((saving for saving in SAVINGS if saving.name == self.savings.offloaded), None)
         if waiting:
-            lift(self.pipeline)  # weights that wait elsewhere cannot be changed
+            undo_offload(self.pipeline)  # weights that wait elsewhere cannot be changed
         self.pipeline.scheduler = self._scheduler(recipe.scheduler)
         self._attach(tuple(control.condition_kind for control in recipe.all_controls))
         self._take_loras(loras)
         if waiting:
             self._apply_alphas(recipe)
-            put_on(self.pipeline, waiting, self._device.name)
+            apply_saving(self.pipeline, waiting, self._device.name)
 
     def run(self, recipe: Recipe, seeds: Sequence[int], inputs: Inputs, on_step: StepCallback) -> list[Image.Image]:
         """Make pictures of one batch; the control is computed once for all of them.
@@ -171,12 +179,12 @@ class Engine:
         return [keep_unmasked(image, inputs) for image in images]
 
     def warm(self) -> None:
-        """Do now what the first picture would otherwise wait for."""
+        """Do the work in advance that the first picture would otherwise wait for."""
         if self._preview is None:
             self._preview = LatentPreview.fit(self.pipeline.vae)
 
     def unread_words(self, prompt: str) -> str:
-        """Return the end of a prompt that the text encoder does not see; empty if it sees all."""
+        """Return the end of a prompt that the text encoder cuts off; empty if it reads all of it."""
         tokenizer = self.pipeline.tokenizer
         ids = tokenizer(prompt, truncation=False, verbose=False)["input_ids"]
         return tokenizer.decode(ids[tokenizer.model_max_length - 1 : -1]).strip()
@@ -191,20 +199,20 @@ class Engine:
         places |= {f"lora:{info.name}": info.path for info, _ in loras}
         return {name: weights_digest(place) for name, place in places.items()}
 
-    def climb(self, recipe: Recipe, batch: int) -> Rung | None:
-        """Need less memory than a batch of a recipe took that did not fit; None when nothing more can be done."""
+    def save_memory(self, recipe: Recipe, batch: int) -> Saving | None:
+        """Take the next memory saving after a batch of a recipe did not fit; None when there is none left."""
         self.free()
-        rung = self.ladder.climb(recipe.width * recipe.height, batch)
-        if rung is None:
+        saving = self.savings.take_next(recipe.width * recipe.height, batch)
+        if saving is None:
             return None
-        if rung.name == self.ladder.offloaded:
-            lift(self.pipeline)
+        if saving.name == self.savings.offloaded:
+            undo_offload(self.pipeline)
             self._apply_alphas(recipe)
-        put_on(self.pipeline, rung, self._device.name)
-        return rung
+        apply_saving(self.pipeline, saving, self._device.name)
+        return saving
 
     def free(self) -> None:
-        """Give memory back that nothing needs: cached controls, what torch holds in reserve."""
+        """Free memory that nothing needs: cached controls, and what torch holds in reserve."""
         self._cache.clear()
         release_memory()
 
@@ -220,7 +228,7 @@ class Engine:
         load_loras(self.pipeline, loras)
 
     def _attach(self, kinds: tuple[str, ...]) -> None:
-        """Have the adapters of these kinds on the model, in this order, and no others."""
+        """Load the adapters of these kinds into the model, in this order, and no others."""
         if kinds == self._attached:
             return
         self.pipeline.unload_controlnext()
@@ -249,7 +257,7 @@ class Engine:
         return self._preview.draw(latents, recipe.width, recipe.height)
 
     def _apply_alphas(self, recipe: Recipe) -> None:
-        """Bring the adapters' weights to their shares while they can be written; the call finds them there."""
+        """Apply the adapters' weights with their alphas while they can be written; the call finds them in place."""
         for control in recipe.all_controls:
             if control.condition_kind in self.pipeline.controlnexts:
                 self.pipeline.controlnexts[control.condition_kind].alpha = control.alpha
@@ -288,17 +296,17 @@ def _found(preset: Preset, part: Part) -> Path:
     return place
 
 
-def _place(pipeline: Any, device: Device, ladder: Ladder) -> None:  # noqa: ANN401 - any diffusers pipeline
+def _place(pipeline: Any, device: Device, savings: SavingsTaken) -> None:  # noqa: ANN401 - any diffusers pipeline
     """Move a pipeline to its device; one too large for it leaves its parts in main memory until they are needed."""
     try:
         pipeline.to(device.name)
         return
     except Exception as error:
-        if not is_out_of_memory(error) or ladder.device not in ACCELERATORS:
+        if not is_out_of_memory(error) or savings.device not in ACCELERATORS:
             raise
     pipeline.to("cpu", silence_dtype_warnings=True)
     release_memory()
-    rung = next(rung for rung in RUNGS if rung.name == "offload")
-    ladder.taken += ["tiling", "offload"]
+    saving = next(saving for saving in SAVINGS if saving.name == "offload")
+    savings.taken += ["tiling", "offload"]
     tile(pipeline)
-    put_on(pipeline, rung, device.name)
+    apply_saving(pipeline, saving, device.name)

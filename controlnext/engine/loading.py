@@ -1,4 +1,4 @@
-"""Base models from the disk into memory: diffusers folders and single checkpoint files, component by component, offline.
+"""Loading base models: diffusers folders and single checkpoint files, component by component, offline.
 
 Every path here is local: what has to be downloaded was downloaded before (`downloads.py`), so a damaged or foreign file is
 told apart from a bad network, and a person can stop between two components.

@@ -1,4 +1,4 @@
-"""A look at the picture while it is made, at next to no cost: latents to RGB by one small matrix.
+"""Previews of a picture while it is made: latents to RGB by one small matrix, at almost no cost.
 
 Decoding each step would double the time of a picture. An autoencoder's latents are close to a linear code of the local
 colour, so a 5x3 matrix, fitted once to the loaded autoencoder itself, shows colours and shapes well enough to decide
@@ -77,7 +77,7 @@ class LatentPreview:
 
 
 class CleanEstimate:
-    """Where the latents are heading, from two successive states of the denoising.
+    """Estimate of the clean latents from two successive states of the denoising.
 
     Along a deterministic sampler's step the noise estimate is constant: both states are a * x0 + s * noise with known a and
     s, two equations for x0. Exact for DDIM, close for other solvers; samplers that add fresh noise show the state itself.

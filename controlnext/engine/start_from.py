@@ -1,4 +1,4 @@
-"""Where a run starts: from noise, from a start picture, or from a start picture whose masked part is repainted.
+"""Start modes of a run: from noise, from a start picture, or inpainting under a mask.
 
 All three share the loaded model: each is another pipeline class on the same components, made by `from_pipe`.
 """

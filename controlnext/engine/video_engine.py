@@ -1,4 +1,4 @@
-"""A video model in memory: the same engine as for pictures, running a pipeline that moves a reference along control frames."""
+"""The engine of video models: a pipeline that moves a reference picture along control frames."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class VideoEngine(Engine):
     """A loaded video model."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - those of `Engine`
-        """Take a loaded pipeline; its decoder has no tiles, so that rung of the memory ladder is passed over."""
+        """Take a loaded pipeline; its decoder has no tiles, so that saving is skipped."""
         super().__init__(*arguments, **options)
-        if "tiling" not in self.ladder.taken:
-            self.ladder.taken.append("tiling")
+        if "tiling" not in self.savings.taken:
+            self.savings.taken.append("tiling")
 
     @property
     def reference_leads(self) -> bool:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from controlnext.adherence.measure import Annotate, Asked
     from controlnext.engine.engine import Engine
-    from controlnext.engine.memory_ladder import Rung
+    from controlnext.engine.memory_savings import Saving
     from controlnext.recipes.inputs import Inputs
     from controlnext.recipes.recipe import Recipe
     from controlnext.results.gallery import Gallery
@@ -48,7 +48,7 @@ class Run:
         adherence: score of each; with several controls, that of the first.
         adherences: scores of each by kind of control.
         stopped: whether it was stopped before all were made.
-        climbed: rungs of the memory ladder taken on the way.
+        saved_by: memory savings that were needed on the way.
     """
 
     engine: Engine
@@ -66,10 +66,10 @@ class Run:
     adherence: list[float | None] = field(default_factory=list)
     adherences: dict[str, list[float | None]] = field(default_factory=dict)
     stopped: bool = False
-    climbed: list[Rung] = field(default_factory=list)
+    saved_by: list[Saving] = field(default_factory=list)
 
     def __call__(self) -> None:
-        """Make all pictures; where the memory is too small, the engine climbs its ladder and the batch is made again.
+        """Make all pictures; where the memory is too small, the engine saves memory and makes the batch again.
 
         Raises:
             Cancelled: stopped before a picture was finished; later, `stopped` is set instead.
@@ -98,7 +98,7 @@ class Run:
 
     def _size(self) -> int:
         """Pictures to make at once."""
-        return self.engine.ladder.most(self.recipe.width * self.recipe.height, self.engine.preset.batch)
+        return self.engine.savings.most(self.recipe.width * self.recipe.height, self.engine.preset.batch)
 
     def _batch(self, seeds: Sequence[int]) -> list[Image.Image] | None:
         """Make one batch; None if it did not fit into the memory and another try may."""
@@ -120,9 +120,9 @@ class Run:
                 raise
         # Outside of the handler, so that the error no longer holds on to what filled the memory.
         logger.warning("Out of memory with %d pictures of %dx%d", len(seeds), self.recipe.width, self.recipe.height)
-        rung = self.engine.climb(self.recipe, len(seeds))
-        if rung is not None:
-            self.climbed.append(rung)
+        saving = self.engine.save_memory(self.recipe, len(seeds))
+        if saving is not None:
+            self.saved_by.append(saving)
             return None
         raise StudioError(
             f"There is not enough memory for a picture of {self.recipe.width}x{self.recipe.height}; "

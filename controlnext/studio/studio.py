@@ -21,7 +21,7 @@ from PIL import Image
 
 from controlnext.adherence.measure import Asked, fitted
 from controlnext.device import enough_memory
-from controlnext.engine.memory_ladder import told
+from controlnext.engine.memory_savings import savings_note
 from controlnext.errors import ControlNeXtError, StudioError, shorten
 from controlnext.models.catalogue import Catalogue
 from controlnext.models.presets import DEFAULT_MODEL, Preset
@@ -203,7 +203,7 @@ class Studio:
             adherence_name=kind_of(recipe.condition_kind).score if asked else "",
             seconds=time.perf_counter() - begun,
             stopped=run.stopped,
-            notes=(*notes, *conversion_advice(preset, kinds), *filter(None, [told(run.climbed)])),
+            notes=(*notes, *conversion_advice(preset, kinds), *filter(None, [savings_note(run.saved_by)])),
             adherences=run.adherences,
         )
 

@@ -11,7 +11,7 @@ from controlnext.animation import read_reference, read_video_recipe
 from controlnext.animation.video_files import VideoFiles
 from controlnext.assets import PRESETS
 from controlnext.engine.engine import Engine
-from controlnext.engine.memory_ladder import RUNGS
+from controlnext.engine.memory_savings import SAVINGS
 from controlnext.engine.video_engine import VideoEngine
 from controlnext.errors import ControlNeXtError, StudioError
 from controlnext.models.presets import PresetError
@@ -199,9 +199,9 @@ def test_a_video_model_that_did_not_fit_begins_again_with_less(studio, reference
             raise MemoryError
         return frames
 
-    offload = next(rung for rung in RUNGS if rung.name == "offload")
+    offload = next(saving for saving in SAVINGS if saving.name == "offload")
     monkeypatch.setattr(VideoEngine, "animate", first_too_large)
-    monkeypatch.setattr(VideoEngine, "climb", lambda self, recipe, batch: offload)
+    monkeypatch.setattr(VideoEngine, "save_memory", lambda self, recipe, batch: offload)
     made = animate(studio, reference, dance, "starter-video")
     assert len(tries) == 2
     assert any(offload.says in note for note in made.notes)
@@ -434,4 +434,4 @@ def test_too_little_memory_makes_fewer_frames_at_once(studio, reference, dance, 
     monkeypatch.setattr(Engine, "run", lambda *given: (_ for _ in ()).throw(MemoryError))
     with pytest.raises(StudioError, match="not enough memory for a video of 64x64 and 3 frames"):
         animate(studio, reference, dance)
-    studio._engine.ladder.batches.clear()
+    studio._engine.savings.batches.clear()

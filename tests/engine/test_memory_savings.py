@@ -5,12 +5,12 @@ import torch
 from tiny_studio import picture
 
 from controlnext.engine.engine import Engine
-from controlnext.engine.memory_ladder import RUNGS, Ladder, told
+from controlnext.engine.memory_savings import SAVINGS, SavingsTaken, savings_note
 from controlnext.studio.studio import Studio, StudioError
 
 
 @pytest.mark.parametrize(
-    ("device", "batch", "rungs"),
+    ("device", "batch", "wanted"),
     [
         ("cpu", 1, ["tiling"]),
         ("cpu", 5, ["tiling", "batch 2", "batch 1"]),
@@ -19,24 +19,24 @@ from controlnext.studio.studio import Studio, StudioError
         ("mps", 2, ["tiling", "batch 1", "offload", "sequential"]),
     ],
 )
-def test_the_ladder_of_each_device(device, batch, rungs):
-    ladder, climbed = Ladder(device), []
-    while (rung := ladder.climb(4096, ladder.most(4096, batch))) is not None:
-        climbed.append(f"batch {ladder.most(4096, batch)}" if rung.name == "batch" else rung.name)
-    assert climbed == rungs
-    assert ladder.offloaded == ("sequential" if "sequential" in rungs else None)
+def test_the_savings_of_each_device(device, batch, wanted):
+    savings, saved_by = SavingsTaken(device), []
+    while (saving := savings.take_next(4096, savings.most(4096, batch))) is not None:
+        saved_by.append(f"batch {savings.most(4096, batch)}" if saving.name == "batch" else saving.name)
+    assert saved_by == wanted
+    assert savings.offloaded == ("sequential" if "sequential" in wanted else None)
 
 
 def test_a_smaller_batch_holds_for_pictures_at_least_as_large():
-    ladder = Ladder("cpu", taken=["tiling"])
-    ladder.climb(1000, 4)
-    assert ladder.most(1000, 4) == ladder.most(5000, 4) == 2
-    assert ladder.most(999, 4) == 4
+    savings = SavingsTaken("cpu", taken=["tiling"])
+    savings.take_next(1000, 4)
+    assert savings.most(1000, 4) == savings.most(5000, 4) == 2
+    assert savings.most(999, 4) == 4
 
 
 def test_what_was_done_is_told_once():
-    assert told([]) == ""
-    sentence = told([RUNGS[0], RUNGS[1], RUNGS[1]])
+    assert savings_note([]) == ""
+    sentence = savings_note([SAVINGS[0], SAVINGS[1], SAVINGS[1]])
     assert sentence.startswith("There was not enough memory, so large pictures are decoded in tiles; fewer pictures")
     assert sentence.count("fewer") == 1
 
@@ -60,7 +60,7 @@ def fail_times(monkeypatch, count):
     return tries
 
 
-def test_a_run_climbs_by_itself_and_says_so(studio, monkeypatch):
+def test_a_run_saves_memory_by_itself_and_says_so(studio, monkeypatch):
     tries = fail_times(monkeypatch, 2)
     recipe = studio.catalogue.resolve("starter", "canny", prompt="x", seed=3, num_images=3, num_inference_steps=2)
     result = studio.generate(recipe, picture())
@@ -87,20 +87,20 @@ def by_layers(pipeline):
             accelerate.cpu_offload(component, torch.device("cpu"), offload_buffers=len(component._parameters) > 0)
 
 
-@pytest.mark.parametrize("rung", ["offload", "sequential"])
-def test_offloaded_weights_are_changed_and_restored_all_the_same(studio, monkeypatch, rung):
-    """The rungs of a card, with the CPU in its place: weights that wait elsewhere are fetched, changed and put back."""
+@pytest.mark.parametrize("saving", ["offload", "sequential"])
+def test_offloaded_weights_are_changed_and_restored_all_the_same(studio, monkeypatch, saving):
+    """The savings of a GPU, with the CPU in its place: weights that wait elsewhere are fetched, changed and put back."""
     recipe = studio.catalogue.resolve("starter", "canny", prompt="x", seed=3, num_inference_steps=2, loras=["one"])
     plain = studio.catalogue.resolve("starter", prompt="x", seed=3, num_inference_steps=2)
     before = [
         np.asarray(studio.generate(one, picture() if one is recipe else None).images[0]) for one in (recipe, plain)
     ]
     engine = studio._engine
-    engine.ladder.device = "cuda"
+    engine.savings.device = "cuda"
     engine.pipeline.enable_sequential_cpu_offload = lambda device: by_layers(engine.pipeline)
-    engine.ladder.taken = ["tiling"] if rung == "offload" else ["tiling", "offload"]
-    assert engine.climb(recipe, 1).name == rung
-    if rung == "sequential":
+    engine.savings.taken = ["tiling"] if saving == "offload" else ["tiling", "offload"]
+    assert engine.save_memory(recipe, 1).name == saving
+    if saving == "sequential":
         assert next(engine.pipeline.unet.parameters()).is_meta
     after = [
         np.asarray(studio.generate(one, picture() if one is recipe else None).images[0]) for one in (recipe, plain)
@@ -127,13 +127,13 @@ def test_a_model_too_large_for_the_card_is_offloaded_while_it_is_loaded(monkeypa
         def __getattr__(self, name):
             return lambda **options: self.calls.append((name, *options.values()))
 
-    pipeline, ladder = Pipeline(), Ladder("cuda")
-    _place(pipeline, Device("cuda:1", torch.float16), ladder)
-    assert ladder.offloaded == "offload"
+    pipeline, savings = Pipeline(), SavingsTaken("cuda")
+    _place(pipeline, Device("cuda:1", torch.float16), savings)
+    assert savings.offloaded == "offload"
     assert ("enable_tiling",) in pipeline.calls
     assert pipeline.calls[-1] == ("enable_model_cpu_offload", "cuda:1")
     with pytest.raises(torch.OutOfMemoryError):
-        _place(Pipeline(), Device("cuda:1", torch.float32), Ladder("cpu"))
+        _place(Pipeline(), Device("cuda:1", torch.float32), SavingsTaken("cpu"))
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
-"""The memory ladder: what to do, one rung after the other, when a model does not fit.
+"""Memory savings: tiles, smaller batches and offloading, taken one after the other when a model does not fit.
 
-Each rung costs more time than the one before. A rung taken stays taken for the model, since what did not fit once will not
-fit the next time, and every rung is told to the person who waits for the picture.
+Each saving costs more time than the one before. A saving stays in place for the model, since what did not fit once will
+not fit the next time, and the person who waits for the picture is shown every one.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ Name = Literal["tiling", "batch", "offload", "sequential"]
 
 
 @dataclass(frozen=True)
-class Rung:
+class Saving:
     """One way to need less memory.
 
     Attributes:
-        name: of the rung.
+        name: what the engine calls it.
         devices: kinds of device on which it makes sense.
         says: what was done, after "There was not enough memory, so".
     """
@@ -28,23 +28,25 @@ class Rung:
 
 
 ACCELERATORS = ("cuda", "mps")
-RUNGS = (
-    Rung("tiling", (*ACCELERATORS, "cpu"), "large pictures are decoded in tiles"),
-    Rung("batch", (*ACCELERATORS, "cpu"), "fewer pictures are made at once"),
+SAVINGS = (
+    Saving("tiling", (*ACCELERATORS, "cpu"), "large pictures are decoded in tiles"),
+    Saving("batch", (*ACCELERATORS, "cpu"), "fewer pictures are made at once"),
     # On the CPU the weights are in its memory already: there is nowhere to put them.
-    Rung("offload", ACCELERATORS, "the parts of the model wait in main memory until they are needed, which is slower"),
-    Rung("sequential", ACCELERATORS, "the model is fetched layer by layer, which is much slower"),
+    Saving(
+        "offload", ACCELERATORS, "the parts of the model wait in main memory until they are needed, which is slower"
+    ),
+    Saving("sequential", ACCELERATORS, "the model is fetched layer by layer, which is much slower"),
 )
-"""From the cheapest to the dearest; the model resident on the device is the ground below them."""
+"""From the cheapest in time to the most expensive."""
 
 
 @dataclass
-class Ladder:
-    """How far up a model has climbed on its device.
+class SavingsTaken:
+    """The savings that a model on a device has taken so far.
 
     Attributes:
         device: kind of device: `cuda`, `mps` or `cpu`.
-        taken: rungs taken, in order, except the smaller batches.
+        taken: names in order, except the smaller batches.
         batches: pixels of a picture -> most pictures of that size at once.
     """
 
@@ -61,42 +63,42 @@ class Ladder:
         """How many pictures of a size to make at once, of at most `batch`."""
         return min([batch, *(most for size, most in self.batches.items() if size <= pixels)])
 
-    def climb(self, pixels: int, batch: int) -> Rung | None:
-        """Take the next rung.
+    def take_next(self, pixels: int, batch: int) -> Saving | None:
+        """Take the next saving.
 
         Args:
             pixels: of a picture that did not fit.
             batch: how many were made at once.
 
         Returns:
-            The rung, or None when there is none left.
+            The saving, or None when there is none left.
         """
-        for rung in RUNGS:
-            if self.device not in rung.devices or rung.name in self.taken:
+        for saving in SAVINGS:
+            if self.device not in saving.devices or saving.name in self.taken:
                 continue
-            if rung.name == "batch":
+            if saving.name == "batch":
                 if batch <= 1:
                     continue
                 self.batches[pixels] = batch // 2
             else:
-                self.taken.append(rung.name)
-            return rung
+                self.taken.append(saving.name)
+            return saving
         return None
 
 
-def put_on(pipeline: Any, rung: Rung, device: str) -> None:  # noqa: ANN401 - any diffusers pipeline
-    """Make a pipeline do what a rung says; the smaller batch is the caller's.
+def apply_saving(pipeline: Any, saving: Saving, device: str) -> None:  # noqa: ANN401 - any diffusers pipeline
+    """Make a pipeline do what a saving says; the smaller batch is the caller's.
 
     Args:
         pipeline: on its device, or offloaded.
-        rung: a rung taken.
+        saving: a saving taken.
         device: name of the device, such as `cuda:0`.
     """
-    if rung.name == "tiling":
+    if saving.name == "tiling":
         tile(pipeline)
-    elif rung.name in _OFFLOADS:
-        lift(pipeline)
-        getattr(pipeline, _OFFLOADS[rung.name])(device=device)
+    elif saving.name in _OFFLOADS:
+        undo_offload(pipeline)
+        getattr(pipeline, _OFFLOADS[saving.name])(device=device)
 
 
 def tile(pipeline: Any) -> None:  # noqa: ANN401
@@ -108,15 +110,15 @@ def tile(pipeline: Any) -> None:  # noqa: ANN401
 _OFFLOADS = {"offload": "enable_model_cpu_offload", "sequential": "enable_sequential_cpu_offload"}
 
 
-def lift(pipeline: Any) -> None:  # noqa: ANN401
+def undo_offload(pipeline: Any) -> None:  # noqa: ANN401
     """Bring an offloaded pipeline's weights back to main memory, where they can be changed; no hooks stay."""
     pipeline.remove_all_hooks()
     pipeline.to("cpu", silence_dtype_warnings=True)
 
 
-def told(rungs: list[Rung]) -> str:
-    """One sentence about rungs taken; empty for none."""
-    if not rungs:
+def savings_note(savings: list[Saving]) -> str:
+    """One sentence about savings; empty for none."""
+    if not savings:
         return ""
-    done = list(dict.fromkeys(rung.says for rung in rungs))
+    done = list(dict.fromkeys(saving.says for saving in savings))
     return f"There was not enough memory, so {'; '.join(done)}. This stays so until another model is loaded."
