@@ -10,7 +10,8 @@ from pathlib import Path, PurePath
 
 from PIL import Image
 
-from controlnext.video.ffmpeg import PICTURES_OUT, FfmpegProcess, VideoError, read_picture, run, source
+from controlnext.video.colour import VideoColour, colour_of
+from controlnext.video.ffmpeg import PICTURES_OUT, SOUGHT, FfmpegProcess, VideoError, read_picture, run, source
 from controlnext.video.poses import Poses
 
 PICTURES_FPS = 8.0
@@ -25,14 +26,14 @@ POSES_SUFFIX = ".json"
 _LARGEST_POSES = 1 << 30  # bytes; an hour of one person with hands and face takes a tenth
 _NAMED = 3  # folders named in a sentence
 _READABLE = "MP4, MOV, WebM or GIF"
-_UNSOUGHT = "webp_anim"  # the one container that ffmpeg reads from its beginning alone
+_INPUT = re.compile(r"^Input #0, (.*), from ", re.MULTILINE)
 _ANIMATED = 0x02  # bit of the flags in a WebP file's first chunk
 _DURATION = re.compile(r"^  Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)", re.MULTILINE)
 _VIDEO = re.compile(r"^  Stream #0:\d+\S*: Video: (?!.*\(attached pic\))(.*)$", re.MULTILINE)
 _SOUND = re.compile(r"^  Stream #0:\d+\S*: Audio: ", re.MULTILINE)
 _FPS = re.compile(r"([\d.]+)(k?) fps")
 _TURN = re.compile(r"rotation of (-?[\d.]+) degrees")
-_PROGRESS = re.compile(r"frame=\s*(\d+).*?time=(\d+):(\d\d):(\d\d\.\d+)", re.DOTALL)
+_PROGRESS = re.compile(r"frame=\s*(\d+).*?time=(?:N/A|(\d+):(\d\d):(\d\d\.\d+))", re.DOTALL)
 _FASTEST = 240.0  # frames a second; a higher value in a header is its clock, not its frame rate
 
 
@@ -53,6 +54,7 @@ class Clip:
         pictures: files of a folder of pictures in natural order; empty for a video file.
         sought: whether a time in it can be gone to; else everything before that time is decoded, too.
         poses: who moves, where the file holds poses and no pictures; its frames are black then.
+        colour: colour space of its frames, as stored.
     """
 
     path: Path
@@ -67,13 +69,14 @@ class Clip:
     pictures: tuple[Path, ...] = ()
     sought: bool = True
     poses: Poses | None = field(default=None, compare=False, repr=False)
+    colour: VideoColour = field(default_factory=VideoColour)
 
 
 def open_clip(given: str | Path | Sequence[str | Path]) -> Clip:
     """Find out what a clip holds; its first frame is decoded, so that what is returned can be read.
 
     Args:
-        given: a video file (MP4, MOV, WebM, GIF, animated WebP and more), a folder of pictures, or a list of picture files, which is put
+        given: a video file (MP4, MOV, WebM, MPEG-TS, GIF, animated WebP and more), a folder of pictures, or a list of picture files, which is put
             into natural order: `2.png` comes before `10.png`, and where names come twice, one folder before the other. Ready-made pose frames are frames as any others. A `.json` file
             holds poses, as `Poses.to_json` writes them.
 
@@ -210,7 +213,7 @@ def _of_file(path: Path) -> Clip:
     seconds, fps = _seconds(_DURATION.search(header)), _fps(stream[1])
     frames = round(seconds * fps)
     if not frames or not 0 < fps <= _FASTEST:
-        frames, seconds, fps = _counted(path, seconds)
+        frames, seconds, fps = _counted(path, seconds, fps)
     turn = _TURN.search(header)
     return Clip(
         path=path,
@@ -222,7 +225,8 @@ def _of_file(path: Path) -> Clip:
         frames=max(1, frames),
         rotation=round(float(turn[1])) if turn else 0,
         has_sound=_SOUND.search(header) is not None,
-        sought=f"Input #0, {_UNSOUGHT}" not in header,
+        sought=(found := _INPUT.search(header)) is not None and found[1] in SOUGHT,
+        colour=colour_of(stream[1]),
     )
 
 
@@ -251,14 +255,17 @@ def _fps(stream: str) -> float:
     return float(match[1]) * (1000 if match[2] else 1) if match else 0.0
 
 
-def _counted(path: Path, seconds: float) -> tuple[int, float, float]:
+def _counted(path: Path, seconds: float, fps: float) -> tuple[int, float, float]:
     """Count frames without decoding, where the header lacks length and frame rate (recordings by a browser)."""
     _, log = run(["-loglevel", "info", *source(path), "-map", "0:V:0", "-c", "copy", "-f", "null", "-"])
     found = _PROGRESS.findall(log)
     if not found:
         return 1, seconds, PICTURES_FPS
     frames = int(found[-1][0])
-    end = int(found[-1][1]) * 3600 + int(found[-1][2]) * 60 + float(found[-1][3])
-    seconds = end or seconds
-    fps = frames / seconds if seconds else 0.0
+    hours, minutes, rest = (float(part or 0) for part in found[-1][1:])
+    seconds = hours * 3600 + minutes * 60 + rest or seconds
+    if seconds:
+        fps = frames / seconds
+    elif 0 < fps <= _FASTEST:  # a bare stream of frames has no times
+        seconds = frames / fps
     return frames, seconds, min(fps, _FASTEST) if fps > 0 else PICTURES_FPS

@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -15,17 +16,39 @@ import numpy as np
 
 from controlnext.errors import ControlNeXtError
 
-CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "gif", "avi", "apng", "webp_anim")
-"""Those in which a start can be found exactly, if need be by decoding all before it; a transport stream has no index.
-Older builds of ffmpeg lack animated WebP and report that."""
+SOUGHT = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "gif", "avi", "apng")
+"""Containers in which a start is found exactly."""
 
-SOUND_ONLY = ("mp3", "wav", "ogg", "flac", "aac", "aiff", "caf")
+DECODED = (
+    *(
+        "webp_anim",
+        "mpegts",
+        "mpeg",
+        "mpegvideo",
+        "m4v",
+        "h264",
+        "hevc",
+        "obu",
+        "ivf",
+        "flv",
+        "asf",
+        "mxf",
+        "gxf",
+        "lxf",
+        "dv",
+    ),
+    *("nut", "ogg", "rm", "wtv", "vc1", "vc1test", "dirac", "cavsvideo", "dhav", "nsv", "pva", "swf", "yuv4mpegpipe"),
+)
+"""Containers without a reliable index: a start is found by decoding everything before it. Playlists, image sequences and manifests
+are missing on purpose: they make ffmpeg open other files. Older builds of ffmpeg lack some of these and report that."""
+
+SOUND_ONLY = ("mp3", "wav", "flac", "aac", "aiff", "caf")
 MAX_PIXELS = 40_000_000
 """Pixels of a frame that is decoded: above 8K; a crafted header could ask for far more memory than there is."""
 
 # An upload may be a playlist under another name that makes ffmpeg open other files or addresses: only containers that
 # hold their own frames are opened, and only as files.
-_SAFE = ("-protocol_whitelist", "file", "-format_whitelist", ",".join((*CONTAINERS, *SOUND_ONLY)))
+_SAFE = ("-protocol_whitelist", "file", "-format_whitelist", ",".join((*SOUGHT, *DECODED, *SOUND_ONLY)))
 _DECODE = ("-max_pixels", str(MAX_PIXELS))
 _LOG_TAIL = 64 << 10
 _PIPE_BUFFER = 1 << 20
@@ -149,6 +172,13 @@ def run(arguments: Sequence[str]) -> tuple[int, str]:
     """Run ffmpeg to its end; returns its exit status and its log."""
     with FfmpegProcess(arguments) as process:
         return process.wait(), process.log()
+
+
+@cache
+def filters() -> frozenset[str]:
+    """Return the names of the filters of this build of ffmpeg."""
+    with FfmpegProcess(["-loglevel", "error", "-filters"]) as process:
+        return frozenset(process.stdout.read().decode("ascii", "replace").split())
 
 
 PICTURES_OUT = ("-f", "image2pipe", "-c:v", "ppm", "-pix_fmt", "rgb24", "-")

@@ -97,12 +97,14 @@ class Frames:
         # a little before the frame, so that rounding to microseconds cannot skip it
         start = max(0.0, cut.start - _BEFORE / self.clip.fps) if self.clip.sought else 0.0
         filters = [
+            *self.clip.colour.first,
             *([f"setpts=PTS-{cut.start:.6f}/TB"] if cut.start else []),
             # from the cut's own start, so that sound cut alike stays in step; `pass` keeps a clip of one frame
             f"fps=fps={rate(cut.fps)}:start_time=0:eof_action=pass",
             *([f"select='not(mod(n\\,{cut.stride}))'"] if cut.stride > 1 else []),
             SQUARE,
             f"scale={self.plan.width}:{self.plan.height}:flags=area",
+            *self.clip.colour.last,
         ]
         return [
             # else times would begin at the seek, rounded to the hundredths of a GIF

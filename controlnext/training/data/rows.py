@@ -14,7 +14,26 @@ from PIL import Image
 from controlnext.training.config import DataConfig, TrainingError
 
 PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif"})
-CLIPS = frozenset({".mp4", ".webm", ".mov", ".mkv", ".avi", ".gif"})
+CLIPS = frozenset(
+    {
+        ".mp4",
+        ".m4v",
+        ".webm",
+        ".mov",
+        ".mkv",
+        ".avi",
+        ".gif",
+        ".ts",
+        ".mts",
+        ".m2ts",
+        ".mpg",
+        ".mpeg",
+        ".wmv",
+        ".flv",
+        ".ogv",
+        ".3gp",
+    }
+)
 UNREAD_PICTURES = frozenset(
     {".gif", ".heic", ".heif", ".jxl", ".jp2", ".jfif", ".svg", ".psd", ".ico", ".tga", ".ppm", ".exr", ".hdr",
      ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"}

@@ -25,7 +25,27 @@ if TYPE_CHECKING:
 
     from controlnext.animation.clip_reader import ClipReader
 
-NOT_PLAYED = (".gif", ".webp", ".apng", ".avi")
+NOT_PLAYED = (
+    *(
+        ".gif",
+        ".webp",
+        ".apng",
+        ".avi",
+        ".ts",
+        ".mts",
+        ".m2ts",
+        ".mpg",
+        ".mpeg",
+        ".vob",
+        ".mxf",
+        ".nut",
+        ".flv",
+        ".wmv",
+        ".asf",
+        ".dv",
+    ),
+    *(".h264", ".hevc", ".ivf", ".y4m"),
+)
 """Endings of clips that `open_clip` reads and `<video>` does not play."""
 
 PACKED = ".zip"
