@@ -46,6 +46,7 @@ CACHE = Cache(CACHE_BYTES)
 def annotate(
     name: str,
     image: Image.Image | np.ndarray,
+    /,
     *,
     backend: str = AUTO,
     resolution: int | None = None,

@@ -38,6 +38,7 @@ BENCHES: dict[str, Bench] = {
         ".quality.starter_video", "how well the bundled video model moves its reference along the poses of a clip"
     ),
     "startup": Bench(".cost.startup", "seconds from `python app.py` to the page and to the first picture"),
+    "trust": Bench(".trust.malformed", "malformed requests to a running app: refused in one short sentence, or not"),
     "video": Bench(".cost.long_video", "memory and time of a video in windows, by its length"),
 }
 """Every bench by name."""

@@ -6,6 +6,7 @@ Nothing but the header is read, so a folder of gigabytes is listed at once, and 
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,13 @@ from controlnext.method.families import FAMILIES, TEXT_FAMILIES
 PICKLES = (".pt", ".pth", ".ckpt", ".bin")
 """Endings of pickled files: opening one runs whatever code it carries, so they are listed and never opened."""
 
+_METADATA = "__metadata__"
+_ITEM_BITS = {
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0"), 8),
+    **dict.fromkeys(("U16", "I16", "F16", "BF16"), 16), **dict.fromkeys(("U32", "I32", "F32"), 32),
+    **dict.fromkeys(("U64", "I64", "F64", "C64"), 64), "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
+}  # fmt: skip
+"""Bits of one value of a safetensors type. Source: huggingface/safetensors, `safetensors/src/tensor.rs`."""
 _HEADER_LIMIT = 64 << 20  # bytes; the header of the largest models stays far below
 _STYLES = (
     ("lycoris", (".hada_w1", ".lokr_w", ".oft_", ".glora_")),
@@ -134,7 +142,7 @@ def inspect_lora(path: str | Path, name: str | None = None) -> LoraInfo:
     except (OSError, ValueError, RecursionError) as error:
         problem = f"The file is damaged ({error}); get it again."
         return LoraInfo(name, path, title=name, size=_size(path), problem=problem)
-    metadata = header.pop("__metadata__", None) or {}
+    metadata = header.pop(_METADATA, None) or {}
     shapes = {key: entry["shape"] for key, entry in header.items()}
     style = next((style for style, marks in _STYLES if any(mark in key for mark in marks for key in shapes)), "")
     down = {name: shapes[keys["down"]] for name, keys in layers_of(shapes).items() if len(shapes[keys["down"]]) > 1}
@@ -178,18 +186,40 @@ def _read_header(path: Path) -> dict[str, Any]:
         header = json.loads(file.read(length))
     if not isinstance(header, dict):
         raise ValueError("its header is no table of tensors")
-    ends = [0]
-    for key, entry in header.items():
-        if key == "__metadata__" and isinstance(entry, dict):
-            continue
-        try:
-            entry["shape"] = tuple(int(length) for length in entry["shape"])
-            ends.append(int(entry["data_offsets"][1]))
-        except (TypeError, LookupError):
-            raise ValueError(f"its header does not describe the tensor {key!r}") from None
-    if 8 + length + max(ends) != size:
-        raise ValueError(f"it should have {8 + length + max(ends):,} bytes and has {size:,}")
+    end = max((_checked_entry(key, entry) for key, entry in header.items() if key != _METADATA), default=0)
+    if not isinstance(header.get(_METADATA, {}), dict):
+        raise ValueError("its header's metadata is no table of texts")
+    if 8 + length + end != size:
+        raise ValueError(f"it should have {8 + length + end:,} bytes and has {size:,}")
     return header
+
+
+def _checked_entry(key: str, entry: object) -> int:
+    """Check what a header says of one tensor, put its shape as a tuple, and return where its bytes end.
+
+    Raises:
+        ValueError: type, shape and place do not describe a tensor.
+    """
+    wrong = ValueError(f"its header does not describe the tensor {shorten(key, width=60, placeholder=' ...')!r}")
+    if not isinstance(entry, dict):
+        raise wrong
+    dtype, shape, place = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
+    if (
+        not isinstance(dtype, str)
+        or dtype not in _ITEM_BITS
+        or not _sizes(shape)
+        or not _sizes(place)
+        or len(place) != 2
+    ):
+        raise wrong
+    if 8 * (place[1] - place[0]) != math.prod(shape) * _ITEM_BITS[dtype]:
+        raise wrong
+    entry["shape"] = tuple(shape)
+    return place[1]
+
+
+def _sizes(value: object) -> bool:
+    return isinstance(value, list) and all(type(one) is int and 0 <= one < 2**48 for one in value)
 
 
 def _problem(shapes: Mapping[str, tuple[int, ...]], style: str) -> str:
@@ -199,8 +229,12 @@ def _problem(shapes: Mapping[str, tuple[int, ...]], style: str) -> str:
         return "It is a LyCORIS file (LoHa, LoKr, OFT or GLoRA), which is not supported; convert it to a plain LoRA."
     if any(key.endswith((".dora_scale", ".lora_magnitude_vector")) for key in shapes):
         return "It is a DoRA file, whose magnitudes are not supported; get it as a plain LoRA."
+    if any(".lora_mid." in key for key in shapes):
+        return "It is a LoCon with a Tucker (CP) middle, which is not supported; get it as a plain LoRA."
     if not style:
         return "It holds no LoRA layers; it may be a whole model or another kind of adapter."
+    if not layers_of(shapes):
+        return "It holds halves of layers alone: each needs its down and its up matrix; get the file again."
     return ""
 
 

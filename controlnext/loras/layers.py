@@ -51,6 +51,7 @@ _ORIGINAL_ENDS = {
     "label_emb_0_0": "add_embedding_linear_1",
     "label_emb_0_2": "add_embedding_linear_2",
 }
+_COMFY = "diffusion_model."  # beginning of a key that names the layer as the original code does, with dots
 _METADATA = "lora_adapter_metadata"  # where diffusers keeps PEFT's configuration
 
 
@@ -106,6 +107,8 @@ def read_key(key: str) -> tuple[LayerName, str] | None:
             flat = stem.removeprefix(start)
             return LayerName(component, _of_original(flat) if component == "unet" else flat), part
     stem = stem.removeprefix("base_model.model.").replace(".processor.", ".")
+    if stem.startswith(_COMFY):
+        return LayerName("unet", _of_original(flattened(stem.removeprefix(_COMFY)))), part
     for start, component in _DOTTED:
         if stem.startswith(start):
             stem = stem.removeprefix(start) if component in start else stem
@@ -160,7 +163,7 @@ def read_layers(path: str | Path, wanted: Callable[[LayerName], bool] | None = N
         The layers, on the CPU.
 
     Raises:
-        LoraFileError: the file is missing or damaged.
+        LoraFileError: the file is missing or damaged, or an alpha is no number.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -171,6 +174,10 @@ def read_layers(path: str | Path, wanted: Callable[[LayerName], bool] | None = N
                 if wanted is None or wanted(name):
                     down, up = file.get_tensor(keys["down"]), file.get_tensor(keys["up"])
                     alpha = float(file.get_tensor(keys["alpha"])) if "alpha" in keys else None
+                    if alpha is not None and not math.isfinite(alpha):
+                        raise LoraFileError(
+                            f"The LoRA file {Path(path).name} gives the layer {name.flat} an alpha of {alpha}; get it again."
+                        )
                     yield LoraLayer(name, down, up, _scale(name, len(down), alpha, declared))
     except (SafetensorError, OSError, RuntimeError) as error:
         raise LoraFileError(f"The LoRA file {Path(path).name} cannot be read ({error}); get it again.") from error

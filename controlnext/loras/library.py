@@ -15,6 +15,7 @@ import threading
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from controlnext.errors import ControlNeXtError
@@ -149,7 +150,7 @@ class LoraLibrary:
             except OSError as error:
                 partial.unlink(missing_ok=True)
                 raise LoraError(
-                    f"{called.name!r} could not be copied to {folder}: {error.strerror or error}; make room or choose "
+                    f"{called.name!r} could not be copied to the folder of LoRAs ({error.strerror or error}): make room, or choose "
                     "another folder with --loras DIR."
                 ) from error
         return self._info(target, free)
@@ -209,7 +210,10 @@ def _load(pipeline: DiffusionPipeline, info: LoraInfo, handle: str) -> None:
         raise
     except (ValueError, RuntimeError, KeyError, IndexError, AttributeError, OSError) as error:
         pipeline.unload_lora_weights()
-        reason = " ".join(str(error).split())[:300]
+        reason = " ".join(str(error).split())
+        reason = (
+            "its layers have other sizes" if "size mismatch" in reason else shorten(reason, 120, placeholder=" ...")
+        )
         raise LoraError(f"The LoRA {info.name!r} does not fit this model: {reason}.") from error
 
 

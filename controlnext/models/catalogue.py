@@ -31,7 +31,7 @@ from controlnext.models.download_errors import DownloadError
 from controlnext.models.downloads import fetch
 from controlnext.models.hub import token
 from controlnext.models.mismatch import check_adapter, check_base
-from controlnext.models.presets import DEFAULT_MODEL, Preset, PresetError, load_preset, load_presets
+from controlnext.models.presets import DEFAULT_MODEL, Preset, PresetError, load_preset, load_presets, stamp_of
 from controlnext.models.readiness import Failure, missing_reason, readiness, single_file_reason, video_reason
 from controlnext.models.sources import adapter_of, parts_of
 from controlnext.progress import Progress
@@ -354,8 +354,7 @@ class Catalogue:
 
     def _read(self) -> dict[str, Preset]:
         """The presets as they are on disk now."""
-        files = sorted(self.presets_dir.glob("*.y*ml"))
-        stamp = tuple((file.name, file.stat().st_mtime_ns) for file in files)
+        stamp = stamp_of(self.presets_dir)
         if stamp != self._stamp:
             self._presets, self._broken = load_presets(self.presets_dir)
             self._stamp, self._failed = stamp, {}

@@ -7,7 +7,9 @@ that nothing reads is an error that names the file, since a misspelt default wou
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, Literal
 
 import yaml
@@ -24,6 +26,8 @@ from controlnext.recipes.schedulers import SCHEDULERS
 from controlnext.recipes.video_recipe import Drawing
 
 DEFAULT_MODEL = "starter"
+LARGEST_PRESET = 1_000_000
+"""Bytes of a preset file that are read; those of this project have some thousand."""
 
 
 class PresetError(ControlNeXtError, ValueError):
@@ -268,10 +272,12 @@ def load_preset(path: str | Path) -> Preset:
     """
     path = Path(path)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise PresetError(f"The preset {path.name} cannot be read: {reason}.") from None
+        values = _read_yaml(path)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
+        raise PresetError(
+            f"The preset {path.name} cannot be read: {shorten(str(reason), 160, placeholder=' ...')}."
+        ) from None
     if not isinstance(values, Mapping) or not all(isinstance(key, str) for key in values):
         raise PresetError(f"The preset {path.name} must be a list of `key: value` lines; see presets/starter.yaml.")
     for key in ("name", "folder"):
@@ -281,8 +287,30 @@ def load_preset(path: str | Path) -> Preset:
         return Preset(**values, name=path.stem, folder=path.resolve().parent)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
+        key = shorten(".".join(str(part) for part in first["loc"]), 60, placeholder=" ...")
         raise PresetError(f"The preset {path.name} is wrong at {key!r}: {explain(error, 'preset')}") from None
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise PresetError(
+            f"The preset {path.name} holds values that no preset has: compare it with presets/starter.yaml."
+        ) from error
+
+
+def stamp_of(folder: Path) -> tuple[tuple[str, int], ...]:
+    """Return name and time of change of every preset of a folder; empty where there is no such folder."""
+    stamps = []
+    for path in folder.glob("*.y*ml"):
+        with suppress(FileNotFoundError):  # removed meanwhile
+            stamps.append((path.name, path.stat().st_mtime_ns))
+    return tuple(sorted(stamps))
+
+
+def _read_yaml(path: Path) -> object:
+    """Read a file of YAML that is no larger than a preset can be."""
+    with path.open("rb") as file:
+        data = file.read(LARGEST_PRESET + 1)
+    if len(data) > LARGEST_PRESET:
+        raise ValueError(f"it is larger than {LARGEST_PRESET:,} bytes")
+    return yaml.safe_load(data.decode())
 
 
 def load_presets(folder: str | Path | None = None) -> tuple[dict[str, Preset], dict[str, str]]:

@@ -95,6 +95,8 @@ class Controlled(_Checked):
         for name, setting in value.items():
             if isinstance(setting, float) and not math.isfinite(setting):
                 fail(f"The annotator setting {shorten(name)} is not a finite number.")
+            if isinstance(setting, int) and not -(2**63) <= setting < 2**63:
+                fail(f"The annotator setting {shorten(name)} is {shorten(setting)}, which no annotator takes.")
         return value
 
     @model_validator(mode="after")
@@ -354,6 +356,7 @@ def explain(error: ValidationError, what: str) -> str:
     """Turn pydantic's first complaint into a sentence: our own text where there is one, else field and reason."""
     first = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"])
+    where = where if len(where) <= 60 else f"{where[:57]}..."
     if first["type"] == "extra_forbidden":
         return f"The {what} has an unknown field {where!r}; remove it or correct its name."
     if first["type"] == "missing":

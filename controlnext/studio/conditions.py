@@ -83,12 +83,14 @@ def make_condition(
 
     Raises:
         AnnotatorError: the picture, the annotator or a setting is not usable; the text says why.
-        ConditionRequestError: `settings` is no mapping.
+        ConditionRequestError: `settings` is no mapping, or names the resolution.
     """
     if settings is not None and not isinstance(settings, Mapping):
         raise ConditionRequestError(
             f'The settings of an annotator are pairs of name and value, such as {{"low": 80}}; got {settings!r:.80}.'
         )
+    if "resolution" in (settings or {}):
+        raise ConditionRequestError("The resolution is no setting of an annotator; give it as a value of its own.")
     side = None if name == READY_MADE else resolution
     begun = time.perf_counter()
     annotation = annotators.annotate(name, picture, resolution=side, **(settings or {}))

@@ -15,6 +15,8 @@ KEYS = [
     ("lora_unet_output_blocks_2_2_conv.lora_down.weight", "unet", "up_blocks_0_upsamplers_0_conv", "down"),
     ("lora_unet_middle_block_1_transformer_blocks_9_attn1_to_v.lora_down.weight", "unet", "mid_block_attentions_0_transformer_blocks_9_attn1_to_v", "down"),
     ("lora_unet_middle_block_2_emb_layers_1.lora_down.weight", "unet", "mid_block_resnets_1_time_emb_proj", "down"),
+    ("diffusion_model.input_blocks.4.1.transformer_blocks.0.attn2.to_out.0.lora_B.weight", "unet", "down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_out_0", "up"),
+    ("diffusion_model.input_blocks.1.0.in_layers.2.lora_down.weight", "unet", "down_blocks_0_resnets_0_conv1", "down"),
     ("lora_unet_input_blocks_0_0.lora_down.weight", "unet", "conv_in", "down"),
     ("lora_unet_label_emb_0_2.lora_up.weight", "unet", "add_embedding_linear_2", "up"),
     ("lora_te1_text_model_encoder_layers_0_self_attn_q_proj.lora_down.weight", "text_encoder", "text_model_encoder_layers_0_self_attn_q_proj", "down"),
@@ -82,3 +84,11 @@ def test_a_damaged_file_is_a_sentence(tmp_path):
     (tmp_path / "a.safetensors").write_bytes(b"rubbish")
     with pytest.raises(LoraFileError, match=r"a\.safetensors cannot be read"):
         list(read_layers(tmp_path / "a.safetensors"))
+
+
+def test_an_alpha_that_is_no_number_is_refused(tmp_path):
+    layer = "lora_unet_conv_in"
+    tensors = {f"{layer}.lora_down.weight": torch.ones(2, 4), f"{layer}.lora_up.weight": torch.ones(4, 2)}
+    save_file(tensors | {f"{layer}.alpha": torch.tensor(float("nan"))}, tmp_path / "x.safetensors")
+    with pytest.raises(LoraFileError, match="conv_in"):
+        list(read_layers(tmp_path / "x.safetensors"))

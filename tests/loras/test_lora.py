@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from tiny_studio import TEXT_WIDTH, save_adapter, save_base, save_lora
 
 from controlnext import ControlNeXtAdapter, StableDiffusionControlNeXtPipeline
+from controlnext.bench.trust.files import bad_loras
 from controlnext.loras.file import BaseShape, inspect_lora
 from controlnext.loras.library import NAME_LENGTH, LoraError, LoraLibrary, load_loras, safe_name
 
@@ -138,19 +139,47 @@ def header(entries):
         (struct.pack("<Q", 4) + b"{{{{", "damaged"),
         (header({"a": {"shape": [2]}}), "does not describe the tensor 'a'"),
         (header({"a": 3}), "does not describe the tensor 'a'"),
-        (header({"a": {"shape": [2], "data_offsets": [0, 8]}}), "it should have"),
-        (header({"a": {"shape": [0], "data_offsets": [0, 0], "dtype": "F32"}}), "holds no LoRA layers"),
-        (header({"x.hada_w1_a": {"shape": [0], "data_offsets": [0, 0]}}), "LyCORIS"),
-        (header({"transformer.x.lora_A.weight": {"shape": [0], "data_offsets": [0, 0]}}), "FLUX"),
-        (header({"lora_unet_double_blocks_0_x.lora_down.weight": {"shape": [0], "data_offsets": [0, 0]}}), "FLUX"),
-        (header({"diffusion_model.blocks.0.x.lora_A.weight": {"shape": [0], "data_offsets": [0, 0]}}), "FLUX"),
-        (header({"lora_unet_x.dora_scale": {"shape": [0], "data_offsets": [0, 0]}}), "DoRA"),
+        (header({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}), "it should have"),
+        (header({"a": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}), "holds no LoRA layers"),
+        (header({"unet.x.lora_A.weight": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}), "halves"),
+        (header({"lora_unet_x.lora_mid.weight": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}), "Tucker"),
+        (header({"x.hada_w1_a": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}), "LyCORIS"),
+        (header({"transformer.x.lora_A.weight": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}), "FLUX"),
+        (
+            header(
+                {
+                    "lora_unet_double_blocks_0_x.lora_down.weight": {
+                        "dtype": "F32",
+                        "shape": [0],
+                        "data_offsets": [0, 0],
+                    }
+                }
+            ),
+            "FLUX",
+        ),
+        (
+            header(
+                {"diffusion_model.blocks.0.x.lora_A.weight": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}
+            ),
+            "FLUX",
+        ),
+        (header({"lora_unet_x.dora_scale": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}), "DoRA"),
     ],
 )
 def test_a_file_that_is_no_lora_says_why(tmp_path, content, says):
     path = tmp_path / "x.safetensors"
     path.write_bytes(content)
     assert says in inspect_lora(path).problem
+
+
+@pytest.mark.parametrize("name", bad_loras())
+def test_a_damaged_lora_in_the_folder_is_a_row_that_says_why(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(bad_loras()[name])
+    rows = LoraLibrary([tmp_path]).rows(TINY, "Tiny")
+    assert [row["usable"] for row in rows] == [False]
+    assert 0 < len(rows[0]["reason"]) <= 300
+    assert str(tmp_path) not in rows[0]["reason"]
 
 
 @pytest.mark.parametrize("ending", [".pt", ".ckpt", ".bin"])
@@ -363,8 +392,12 @@ def test_a_new_file_is_copied_under_a_free_name(tmp_path, folder):
         ("x.pt", b"cos\nsystem", "'x.pt' was not added. It is a pickled file"),
         ("x.png", b"picture", "'x.png' is no LoRA file"),
         ("x.safetensors", b"rubbish, but long enough for a header", "damaged"),
-        ("x.safetensors", header({"x.lokr_w1": {"shape": [0], "data_offsets": [0, 0]}}), "LyCORIS"),
-        ("x.safetensors", header({"transformer.x.lora_A.weight": {"shape": [0], "data_offsets": [0, 0]}}), "FLUX"),
+        ("x.safetensors", header({"x.lokr_w1": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}), "LyCORIS"),
+        (
+            "x.safetensors",
+            header({"transformer.x.lora_A.weight": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}),
+            "FLUX",
+        ),
         ("x.safetensors", None, "text features 2048 wide; Tiny has 32"),
     ],
 )
@@ -384,7 +417,7 @@ def test_a_file_that_cannot_be_copied_leaves_nothing_behind(tmp_path, folder, mo
 
     monkeypatch.setattr("controlnext.loras.library.shutil.copyfile", full)
     library = LoraLibrary([tmp_path / "mine"])
-    with pytest.raises(LoraError, match=r"could not be copied to .*mine: No space left"):
+    with pytest.raises(LoraError, match=r"could not be copied.*No space left"):
         library.add(folder / "loras" / "one.safetensors", TINY, "Tiny")
     assert list((tmp_path / "mine").iterdir()) == []
     with pytest.raises(LoraError, match="no folder for LoRAs"):

@@ -4,6 +4,7 @@ from typing import get_args
 import pytest
 
 from controlnext.assets import PRESETS
+from controlnext.bench.trust.files import bad_presets
 from controlnext.models.presets import PresetError, load_preset, load_presets
 from controlnext.recipes.recipe import Recipe
 from controlnext.recipes.video_recipe import Drawing
@@ -123,3 +124,13 @@ def test_sizes_of_a_model_narrow_those_of_a_recipe():
     sizes.check(256, 256, "Starter")
     with pytest.raises(ValueError, match=r"The height must be .* but it is 2048\. Starter draws 256x256 best\."):
         sizes.check(256, 2048, "Starter")
+
+
+@pytest.mark.parametrize("what", bad_presets())
+def test_a_damaged_preset_is_left_out_with_a_sentence(tmp_path, what):
+    (tmp_path / "broken.yaml").write_text(bad_presets()[what])
+    presets, broken = load_presets(tmp_path)
+    assert not presets
+    assert 0 < len(broken["broken"]) <= 300
+    assert "broken.yaml" in broken["broken"]
+    assert str(tmp_path) not in broken["broken"]

@@ -10,6 +10,7 @@ import gradio as gr
 from gradio.components.api_component import Api
 
 from controlnext.errors import ControlNeXtError, shorten
+from controlnext.ui.trust.gate import is_file
 
 LONGEST_TEXT = 100_000
 """Characters of a text that is taken at all; each field has its own, smaller limit."""
@@ -82,7 +83,7 @@ def _check_choice(value: Any, component: gr.Radio | gr.Dropdown, name: str) -> N
             known = ", ".join(map(str, choices[:6])) or "none"
             more = "" if len(choices) <= 6 else " ..."
             raise ValueSentError(
-                f"{_called(name)} has no choice {shorten(one)}: take one of {shorten_list(known)}{more}"
+                f"{_called(name)} has no choice {shorten(one)}: take one of {shorten_list(known)}{more}."
             )
 
 
@@ -117,7 +118,11 @@ def _one(value: object) -> bool:
 
 
 def _files(value: object) -> bool:
-    return isinstance(value, Mapping) or (isinstance(value, list) and all(isinstance(one, Mapping) for one in value))
+    return is_file(value) or (isinstance(value, list) and bool(value) and all(map(is_file, value)))
+
+
+def _objects(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(one, Mapping) for one in value)
 
 
 def _text(value: object) -> bool:
@@ -140,8 +145,10 @@ _COMPONENTS: tuple[tuple[Any, Callable[[Any], bool], str], ...] = (
         lambda value: _one(value) or (isinstance(value, list) and all(map(_one, value))),
         "one of its choices",
     ),
-    (gr.File | gr.UploadButton | gr.Gallery, _files, A_FILE),
-    (gr.Image | gr.Video | gr.ImageEditor, lambda value: isinstance(value, Mapping), A_FILE),
+    (gr.File | gr.UploadButton, _files, A_FILE),
+    (gr.Image | gr.Video, is_file, A_FILE),
+    (gr.ImageEditor, lambda value: isinstance(value, Mapping), A_FILE),
+    (gr.Gallery, _objects, A_FILE),
 )
 
 _PARAMETERS: Mapping[str, tuple[Callable[[Any], bool], str]] = {

@@ -77,7 +77,7 @@ def generate(image=None, init=None, mask=None, controls=None) -> list:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_annotate_takes_no_file_that_was_not_uploaded(poster, named, way):
-    assert poster.call("annotate", named[way], "none", 512, None) == (False, REFUSED)
+    assert poster.ask("annotate", named[way], "none", 512, None) == (False, REFUSED)
 
 
 @pytest.mark.parametrize("way", ["no meta", "meta", "missing", "text file", "link in the upload folder"])
@@ -88,15 +88,15 @@ def test_generate_takes_no_file_that_was_not_uploaded(poster, named, sent, way, 
     values = {"controls": further} if place == "controls" else {place: bad}
     if place == "deep":
         values = {"controls": [{"annotator": "canny", "settings": {"x": [[{"y": bad}]]}}]}
-    assert poster.call("generate", *generate(**{"image": sent} | values)) == (False, REFUSED)
+    assert poster.ask("generate", *generate(**{"image": sent} | values)) == (False, REFUSED)
 
 
 @pytest.mark.parametrize("way", ["no meta", "meta", "missing", "text file", "link in the upload folder"])
 def test_videos_take_no_file_that_was_not_uploaded(poster, named, sent, way):
     bad, rest = named[way], ["starter-video", None, None, None, -1, 0, 0, 0.0, 0.0, 0, True, True]
-    assert poster.call("animate", bad, sent, *rest) == (False, REFUSED)
-    assert poster.call("animate", sent, bad, *rest) == (False, REFUSED)
-    assert poster.call("poses", bad, 0.0, 0.0, 0, 0) == (False, REFUSED)
+    assert poster.ask("animate", bad, sent, *rest) == (False, REFUSED)
+    assert poster.ask("animate", sent, bad, *rest) == (False, REFUSED)
+    assert poster.ask("poses", bad, 0.0, 0.0, 0, 0) == (False, REFUSED)
 
 
 def test_every_event_of_the_page_refuses_files_that_were_not_uploaded(page, poster, named):
@@ -122,9 +122,9 @@ def test_every_event_of_the_page_refuses_files_that_were_not_uploaded(page, post
 
 def test_an_upload_is_taken_with_and_without_its_mark(poster, sent):
     for file in (sent, {"path": sent["path"]}):
-        worked, values = poster.call("annotate", file, "canny", 64, None)
+        worked, values = poster.ask("annotate", file, "canny", 64, None)
         assert worked, values
-    worked, values = poster.call(
+    worked, values = poster.ask(
         "generate", *generate(sent, controls=[{"annotator": "canny", "image": {"path": sent["path"]}}])
     )
     assert not worked
@@ -132,7 +132,7 @@ def test_an_upload_is_taken_with_and_without_its_mark(poster, sent):
 
 
 def test_results_are_not_served_by_the_path_they_were_saved_at(poster, sent, outputs, tmp_path):
-    worked, (pictures, recipe) = poster.call("generate", *generate(sent))
+    worked, (pictures, recipe) = poster.ask("generate", *generate(sent))
     assert worked
     saved = next(outputs.rglob("*.png"))
     for path in (saved, tmp_path / "x.png", Path("/etc/hostname")):
@@ -172,7 +172,7 @@ def counting():
 def test_addresses_of_this_machine_and_its_network_are_refused(poster, counting, address):
     port, asked = counting
     address = address.format(port)
-    assert poster.call("annotate", {"path": address, "meta": META}, "none", 512, None) == (False, NOT_FETCHED)
+    assert poster.ask("annotate", {"path": address, "meta": META}, "none", 512, None) == (False, NOT_FETCHED)
     assert not asked
 
 

@@ -10,8 +10,8 @@ from controlnext.ui.trust.sessions import CLOSED_SECONDS, MOST_SESSIONS, forget_
 def test_calls_of_the_api_leave_no_session(page, poster, sent):
     before = len(page.state_holder.session_data)
     for _ in range(5):
-        assert poster.call("annotate", sent, "canny", 64, None)[0]
-        assert not poster.call("annotate", {"path": "/etc/hostname"}, "canny", 64, None)[0]
+        assert poster.ask("annotate", sent, "canny", 64, None)[0]
+        assert not poster.ask("annotate", {"path": "/etc/hostname"}, "canny", 64, None)[0]
     assert len(page.state_holder.session_data) == before
 
 

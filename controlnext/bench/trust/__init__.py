@@ -1,0 +1,1 @@
+"""Benches of trust: malformed requests, load over time, and broken machines."""
