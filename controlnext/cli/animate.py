@@ -15,6 +15,7 @@ from controlnext.cli.terminal import UsageError, clear_progress, note, print_lin
 
 if TYPE_CHECKING:
     from controlnext.animation import VideoRecipe, VideoResult
+    from controlnext.cli.options import Commands
 
 _OPTIONS = (
     ("start", float, "seconds of the clip at which the part begins"),
@@ -50,7 +51,7 @@ _SWITCHES = (
 )
 
 
-def add_parser(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the type of its sub-parsers to itself
+def add_parser(commands: Commands) -> None:
     """Add the command to the others."""
     parser = commands.add_parser("animate", help="move the character of a picture as somebody in a clip does")
     parser.add_argument("reference", type=Path, metavar="REFERENCE", help="picture of the character")

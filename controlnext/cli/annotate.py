@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from controlnext.cli.options import add_settings_option, read_settings
 from controlnext.cli.terminal import UsageError, note, print_line
 
+if TYPE_CHECKING:
+    from controlnext.cli.options import Commands
 
-def add_parser(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the type of its sub-parsers to itself
+
+def add_parser(commands: Commands) -> None:
     """Add the command to the others."""
     parser = commands.add_parser("annotate", help="turn a picture into a condition picture")
     parser.add_argument("--image", type=Path, required=True)

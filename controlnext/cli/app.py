@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from controlnext.cli.options import LORAS, OUTPUTS
 from controlnext.cli.sharing import Sharing, read_auth
@@ -24,6 +24,7 @@ from controlnext.errors import ControlNeXtError
 from controlnext.scratch import Sweeper, own_scratch
 
 if TYPE_CHECKING:
+    from controlnext.cli.options import Commands
     from controlnext.studio.studio import Studio
     from controlnext.training.runs.trainings import Trainings
     from controlnext.ui import Page
@@ -39,7 +40,7 @@ ENDING_SECONDS = 10
 logger = logging.getLogger("controlnext")
 
 
-def add_parser(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the type of its sub-parsers to itself
+def add_parser(commands: Commands) -> None:
     """Add the command to the others."""
     parser = commands.add_parser("app", help="serve the page: controlled pictures in the browser")
     add_options(parser, Path())

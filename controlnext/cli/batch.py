@@ -22,6 +22,7 @@ from controlnext.studio.batch_jobs import BatchError, Job, read_jobs
 if TYPE_CHECKING:
     import threading
 
+    from controlnext.cli.options import Commands
     from controlnext.studio.studio import Studio
 
 _NOT_SHARED = {"version", "condition_sha256", "weights", "seed"}
@@ -47,7 +48,7 @@ class ProcessRank:
     wait: Callable[[], None] = lambda: None
 
 
-def add_parser(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the type of its sub-parsers to itself
+def add_parser(commands: Commands) -> None:
     """Add the command to the others."""
     parser = commands.add_parser(
         "batch", help="make pictures from a folder or a list, and resume where it was stopped"

@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from controlnext.cli.options import Commands
 
 
-def add_parser(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the type of its sub-parsers to itself
+def add_parser(commands: Commands) -> None:
     """Add the command to the others."""
     parser = commands.add_parser("convert", help="write a pickled weight file (.bin, .pt) as safetensors")
     parser.add_argument("source", type=Path, metavar="FILE", help="file to read; code in it is never run")

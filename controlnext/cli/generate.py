@@ -7,7 +7,7 @@ import json
 import signal
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from controlnext.cli import pictures
 from controlnext.cli.options import add_picture_options, add_settings_option, given_values
@@ -15,11 +15,12 @@ from controlnext.cli.terminal import UsageError, clear_progress, note, print_lin
 from controlnext.recipes.inputs import Inputs
 
 if TYPE_CHECKING:
+    from controlnext.cli.options import Commands
     from controlnext.recipes.recipe import Recipe
     from controlnext.studio.studio import Result, Studio
 
 
-def add_parser(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the type of its sub-parsers to itself
+def add_parser(commands: Commands) -> None:
     """Add the command to the others."""
     parser = commands.add_parser("generate", help="make pictures that follow a picture and a prompt")
     parser.add_argument("--image", type=Path, help="picture to take the condition from")

@@ -12,10 +12,11 @@ from controlnext.cli.options import LORAS, OUTPUTS
 from controlnext.cli.terminal import print_line
 
 if TYPE_CHECKING:
+    from controlnext.cli.options import Commands
     from controlnext.studio.studio import Studio
 
 
-def add_parser(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the type of its sub-parsers to itself
+def add_parser(commands: Commands) -> None:
     """Add both commands to the others."""
     models = commands.add_parser("models", help="list models, adapters and LoRAs, and what is missing")
     models.add_argument("--json", action="store_true", help="print everything as JSON")

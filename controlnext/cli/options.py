@@ -6,10 +6,13 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from controlnext.cli.pictures import ExtraControl, gamma_values
 from controlnext.cli.terminal import UsageError
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # argparse keeps this type to itself
 
 OUTPUTS = Path("outputs")
 LORAS = Path("loras")

@@ -12,12 +12,15 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from controlnext.cli.terminal import UsageError, stoppable
 
+if TYPE_CHECKING:
+    from controlnext.cli.options import Commands
 
-def add_parser(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the type of its sub-parsers to itself
+
+def add_parser(commands: Commands) -> None:
     """Add the command to the others."""
     parser = commands.add_parser(
         "train", help="train a ControlNeXt on a condition of yours",

@@ -38,6 +38,9 @@ from controlnext.models.sources import Part, adapter_of, parts_of
 from controlnext.recipes.schedulers import SCHEDULERS
 
 if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline, SchedulerMixin
+    from torch import Tensor
+
     from controlnext.loras.file import LoraInfo
     from controlnext.models.presets import Preset
     from controlnext.recipes.inputs import Inputs
@@ -56,7 +59,7 @@ class Engine:
     def __init__(
         self,
         preset: Preset,
-        pipeline: Any,  # noqa: ANN401 - a mixin of two classes
+        pipeline: DiffusionPipeline,
         cache: ControlCache,
         device: Device,
         savings: SavingsTaken,
@@ -148,7 +151,9 @@ class Engine:
         """
         estimate: CleanEstimate | None = None
 
-        def after_step(pipeline: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401
+        def after_step(
+            pipeline: DiffusionPipeline, step: int, timestep: Tensor | int, tensors: dict[str, Any]
+        ) -> dict[str, Any]:
             nonlocal estimate
             estimate = estimate or CleanEstimate(pipeline.scheduler, pipeline.num_timesteps)
             latents = tensors["latents"]
@@ -216,7 +221,7 @@ class Engine:
         self._cache.clear()
         release_memory()
 
-    def _scheduler(self, name: str | None) -> Any:  # noqa: ANN401 - diffusers' schedulers share no public base
+    def _scheduler(self, name: str | None) -> SchedulerMixin:
         """A fresh sampler on the base model's noise schedule; None is the base model's own."""
         own = self._base_scheduler
         if name is None:
@@ -296,7 +301,7 @@ def _found(preset: Preset, part: Part) -> Path:
     return place
 
 
-def _place(pipeline: Any, device: Device, savings: SavingsTaken) -> None:  # noqa: ANN401 - any diffusers pipeline
+def _place(pipeline: DiffusionPipeline, device: Device, savings: SavingsTaken) -> None:
     """Move a pipeline to its device; one too large for it leaves its parts in main memory until they are needed."""
     try:
         pipeline.to(device.name)

@@ -23,6 +23,7 @@ from controlnext.models.sources import INDEX_FILE, WEIGHTED, weight_variant
 from controlnext.quiet import quiet_loading
 
 if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
     from transformers import CLIPTokenizer
 
     from controlnext.models.presets import Preset
@@ -33,7 +34,9 @@ _PADS = {"tokenizer": "<|endoftext|>", "tokenizer_2": "!"}  # SDXL's second text
 _LENGTH = 77  # tokens a CLIP text encoder reads
 
 
-def load_pipeline(preset: Preset, base: Path, vae: Path | None, dtype: torch.dtype, stop: Callable[[], None]) -> Any:  # noqa: ANN401 - a mixin of two classes
+def load_pipeline(
+    preset: Preset, base: Path, vae: Path | None, dtype: torch.dtype, stop: Callable[[], None]
+) -> DiffusionPipeline:
     """Load a base model into main memory.
 
     Args:

@@ -7,7 +7,11 @@ not fit the next time, and the person who waits for the picture is shown every o
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
 
 Name = Literal["tiling", "batch", "offload", "sequential"]
 
@@ -86,7 +90,7 @@ class SavingsTaken:
         return None
 
 
-def apply_saving(pipeline: Any, saving: Saving, device: str) -> None:  # noqa: ANN401 - any diffusers pipeline
+def apply_saving(pipeline: DiffusionPipeline, saving: Saving, device: str) -> None:
     """Make a pipeline do what a saving says; the smaller batch is the caller's.
 
     Args:
@@ -101,7 +105,7 @@ def apply_saving(pipeline: Any, saving: Saving, device: str) -> None:  # noqa: A
         getattr(pipeline, _OFFLOADS[saving.name])(device=device)
 
 
-def tile(pipeline: Any) -> None:  # noqa: ANN401
+def tile(pipeline: DiffusionPipeline) -> None:
     """Let the autoencoder decode in tiles, where it can; those of video models cannot."""
     if hasattr(pipeline.vae, "use_tiling"):
         pipeline.vae.enable_tiling()
@@ -110,7 +114,7 @@ def tile(pipeline: Any) -> None:  # noqa: ANN401
 _OFFLOADS = {"offload": "enable_model_cpu_offload", "sequential": "enable_sequential_cpu_offload"}
 
 
-def undo_offload(pipeline: Any) -> None:  # noqa: ANN401
+def undo_offload(pipeline: DiffusionPipeline) -> None:
     """Bring an offloaded pipeline's weights back to main memory, where they can be changed; no hooks stay."""
     pipeline.remove_all_hooks()
     pipeline.to("cpu", silence_dtype_warnings=True)

@@ -7,7 +7,7 @@ whether to wait or to stop. And instead of the noisy latents, the page sees wher
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ from PIL import Image
 from controlnext.recipes.schedulers import SCHEDULERS
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKL
+    from diffusers import AutoencoderKL, SchedulerMixin
 
 _CHART_SIZE = 128  # pixels of a colour chart's side
 _FLAT_PATCHES = 8  # patches a side of a chart of flat colours
@@ -83,7 +83,7 @@ class CleanEstimate:
     s, two equations for x0. Exact for DDIM, close for other solvers; samplers that add fresh noise show the state itself.
     """
 
-    def __init__(self, scheduler: Any, steps: int | None = None) -> None:  # noqa: ANN401 - diffusers' share no base
+    def __init__(self, scheduler: SchedulerMixin, steps: int | None = None) -> None:
         """Take the scheduler of the run, after `set_timesteps`.
 
         Args:

@@ -14,11 +14,15 @@ from controlnext.method.families import FAMILIES
 from controlnext.quiet import quiet_loading
 
 if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
     from controlnext.recipes.inputs import Inputs
     from controlnext.recipes.recipe import Recipe
 
 
-def start_of(pipeline: Any, family: str, recipe: Recipe, inputs: Inputs) -> tuple[Any, dict[str, Any]]:  # noqa: ANN401 - diffusers' pipelines
+def start_of(
+    pipeline: DiffusionPipeline, family: str, recipe: Recipe, inputs: Inputs
+) -> tuple[DiffusionPipeline, dict[str, Any]]:
     """Choose the pipeline for what a run starts from.
 
     Args:

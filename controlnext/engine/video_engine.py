@@ -11,6 +11,9 @@ from PIL import Image
 from controlnext.engine.engine import Engine, EngineError, StepCallback, control_strength
 
 if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+    from torch import Tensor
+
     from controlnext.engine.preview import CleanEstimate
     from controlnext.loras.file import LoraInfo
     from controlnext.method.video_pipeline import FrameStream
@@ -24,7 +27,7 @@ _DECODED = 4  # frames at once: of 576x1024 they take about 3 GB, and more at on
 class VideoEngine(Engine):
     """A loaded video model."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - those of `Engine`
+    def __init__(self, *arguments: Any, **options: Any) -> None:
         """Take a loaded pipeline; its decoder has no tiles, so that saving is skipped."""
         super().__init__(*arguments, **options)
         if "tiling" not in self.savings.taken:
@@ -65,7 +68,9 @@ class VideoEngine(Engine):
         (control,) = recipe.all_controls
         estimate: CleanEstimate | None = None
 
-        def after_step(pipeline: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401
+        def after_step(
+            pipeline: DiffusionPipeline, step: int, timestep: Tensor | int, tensors: dict[str, Any]
+        ) -> dict[str, Any]:
             nonlocal estimate
             estimate = estimate or CleanEstimate(pipeline.scheduler)
             latents = tensors["latents"]

@@ -199,7 +199,7 @@ class ControlNeXtAdapter:
         dtype: torch.dtype | None = None,
         subfolder: str = "",
         revision: str | None = None,
-        **layout: Any,  # noqa: ANN401 - fields of Layout, whose types differ
+        **layout: Any,
     ) -> Self:
         """Load an adapter from a folder, a control file, or a hub repository, looked for in that order.
 

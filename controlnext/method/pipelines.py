@@ -54,7 +54,7 @@ class ControlNeXtMixin:
         self,
         adapter: ControlNeXtAdapter | str | os.PathLike[str],
         name: str = ONLY,
-        **options: Any,  # noqa: ANN401 - passed on
+        **options: Any,
     ) -> None:
         """Attach an adapter to the pipeline's UNet until `unload_controlnext`.
 
@@ -100,7 +100,7 @@ class ControlNeXtMixin:
         return self._controlnexts
 
     @classmethod
-    def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs: Any) -> Self:  # noqa: ANN401 - diffusers' signature
+    def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs: Any) -> Self:
         """Build this pipeline on the components of another, keeping its dtype and its loaded adapters.
 
         Args:
@@ -119,13 +119,13 @@ class ControlNeXtMixin:
 
     def __call__(
         self,
-        *args: Any,  # noqa: ANN401 - the stock call's
+        *args: Any,
         control_image: Picture | Sequence[Picture | Sequence[Picture] | None] | None = None,
         gamma: Strengths | Sequence[Strengths | None] | None = None,
         alpha: float | Sequence[float] = 1.0,
         control_start: float | Sequence[float] = 0.0,
         control_end: float | Sequence[float] = 1.0,
-        **kwargs: Any,  # noqa: ANN401 - the stock call's
+        **kwargs: Any,
     ) -> Any:  # noqa: ANN401 - what the stock call returns
         """Run the stock call with control.
 
@@ -184,7 +184,7 @@ class ControlNeXtMixin:
             for attachment in attachments.values():
                 attachment.set(None)
 
-    def _rows(self, **arguments: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - as a call takes them
+    def _rows(self, **arguments: Any) -> list[dict[str, Any]]:
         """Take the arguments of a call apart: one row for each loaded adapter."""
         count = len(self.controlnexts)
         if count == 1:
@@ -244,7 +244,7 @@ class ControlNeXtMixin:
 
     def _prepare_condition(
         self,
-        control_image: Any,  # noqa: ANN401 - as given
+        control_image: Picture | Sequence[Picture],
         arguments: dict[str, Any],
         parameters: Mapping[str, Any],
     ) -> Tensor | FrameConditions:

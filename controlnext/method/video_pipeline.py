@@ -33,13 +33,13 @@ class StableVideoDiffusionControlNeXtPipeline(ControlNeXtMixin, StableVideoDiffu
 
     def __call__(
         self,
-        *args: Any,  # noqa: ANN401 - the stock call's
+        *args: Any,
         window: int | None = None,
         overlap: int = OVERLAP,
         micro_conditioning: bool = True,
         shared_noise: float = 0.0,
         on_window: OnWindow | None = None,
-        **kwargs: Any,  # noqa: ANN401 - the stock call's, and the control's
+        **kwargs: Any,
     ) -> Any:  # noqa: ANN401 - what the stock call returns
         """Run the stock call with control, in windows over time.
 
@@ -93,7 +93,7 @@ class StableVideoDiffusionControlNeXtPipeline(ControlNeXtMixin, StableVideoDiffu
             vars(self)["unet"] = windows.unet
             self._micro_conditioning, self._shared_noise = True, 0.0
 
-    def stream(self, *args: Any, **kwargs: Any) -> FrameStream:  # noqa: ANN401 - those of the call
+    def stream(self, *args: Any, **kwargs: Any) -> FrameStream:
         """Denoise a video and return its frames one by one, decoded a few at a time.
 
         Args:
@@ -122,7 +122,7 @@ class StableVideoDiffusionControlNeXtPipeline(ControlNeXtMixin, StableVideoDiffu
         """Whether the UNet runs on both halves; for a video of one frame diffusers forgets it on the way."""
         return self._guided
 
-    def prepare_latents(self, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401 - the stock method's
+    def prepare_latents(self, *args: Any, **kwargs: Any) -> Tensor:
         """Draw the starting noise `(1, F, C, h, w)`, some of it the same in each frame."""
         names = inspect.signature(super().prepare_latents).bind(*args, **kwargs).arguments
         own = super().prepare_latents(*args, **kwargs)
@@ -149,7 +149,7 @@ class StableVideoDiffusionControlNeXtPipeline(ControlNeXtMixin, StableVideoDiffu
         names = ("min_guidance_scale", "max_guidance_scale")
         return Guidance(*(arguments.get(name, parameters[name].default) for name in names))
 
-    def _get_add_time_ids(self, fps: int, motion_bucket_id: int, noise_aug_strength: float, *rest: Any) -> Tensor:  # noqa: ANN401
+    def _get_add_time_ids(self, fps: int, motion_bucket_id: int, noise_aug_strength: float, *rest: Any) -> Tensor:
         """Say what the UNet is told about the video: what was asked for, or what the authors' pipelines say."""
         ids = (fps, motion_bucket_id, noise_aug_strength) if self._micro_conditioning else RELEASED_TIME_IDS
         return super()._get_add_time_ids(*ids, *rest)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from controlnext.errors import ControlNeXtError
 from controlnext.method.control_images import Picture, PictureError, as_pictures, resized
@@ -89,7 +89,7 @@ class Windows:
 
     def __init__(
         self,
-        unet: Any,  # noqa: ANN401 - a UNet, compiled or not
+        unet: nn.Module,
         window: int | None,
         overlap: int = 0,
         *,

@@ -66,7 +66,7 @@ def filled_control(preset: Preset, value: Mapping[str, Any] | ControlUse) -> Con
     return ControlUse(**{name: part for name, part in values.items() if name in ControlUse.model_fields} | given)
 
 
-def control_list(value: Any) -> list[Mapping[str, Any] | ControlUse]:  # noqa: ANN401 - whatever a person or a client sent
+def control_list(value: object) -> list[Mapping[str, Any] | ControlUse]:
     """Check that further controls are a list of objects."""
     listed = isinstance(value, Sequence) and not isinstance(value, str | bytes)
     if not listed or not all(isinstance(one, Mapping | ControlUse) for one in value):
@@ -77,7 +77,7 @@ def control_list(value: Any) -> list[Mapping[str, Any] | ControlUse]:  # noqa: A
     return list(value)
 
 
-def lora_uses(value: Any) -> list[LoraUse]:  # noqa: ANN401 - whatever a person or a client sent
+def lora_uses(value: object) -> list[LoraUse]:
     """Understand LoRAs in any of the ways they are named."""
     if isinstance(value, Mapping):
         value = [{"name": name, "weight": weight} for name, weight in value.items()]

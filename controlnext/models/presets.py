@@ -13,7 +13,7 @@ from textwrap import shorten
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from controlnext.assets import PRESETS
 from controlnext.errors import ControlNeXtError, fail
@@ -108,7 +108,7 @@ class Defaults(_Row):
 
     @field_validator("num_inference_steps", "guidance_scale", "gamma", "alpha", "control_start", "control_end")
     @classmethod
-    def _in_range(cls, value: float | None, info: Any) -> float | None:  # noqa: ANN401 - pydantic's own type
+    def _in_range(cls, value: float | None, info: ValidationInfo) -> float | None:
         return None if value is None else LIMITS[info.field_name].check(value)
 
     @field_validator("scheduler")
@@ -216,7 +216,7 @@ class Preset(_Row):
 
     @field_validator("base", "vae")
     @classmethod
-    def _one_base(cls, value: Base | None, info: Any) -> Base | None:  # noqa: ANN401 - pydantic's own type
+    def _one_base(cls, value: Base | None, info: ValidationInfo) -> Base | None:
         if value is not None:
             _one_place(value, info.field_name)
         return value

@@ -12,7 +12,17 @@ import math
 from types import MappingProxyType
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Strict, ValidationError, field_validator, model_serializer, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    Strict,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from controlnext.errors import ControlNeXtError, fail, shorten
 from controlnext.method.gamma import parse_gamma
@@ -50,7 +60,7 @@ class _Checked(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    def __init__(self, **values: Any) -> None:  # noqa: ANN401 - pydantic checks every value by its field
+    def __init__(self, **values: Any) -> None:
         try:
             super().__init__(**values)
         except ValidationError as error:
@@ -74,7 +84,7 @@ class Controlled(_Checked):
 
     @field_validator("gamma", "alpha", "control_start", "control_end", mode="before", check_fields=False)
     @classmethod
-    def _control_number_in_range(cls, value: object, info: Any) -> float | int:  # noqa: ANN401 - pydantic's own type
+    def _control_number_in_range(cls, value: object, info: ValidationInfo) -> float | int:
         return LIMITS[info.field_name].check(value)
 
     @field_validator("gamma_curve", check_fields=False)
@@ -135,7 +145,7 @@ class ControlUse(Controlled):
     resolution: int | None = None
 
     @model_serializer(mode="wrap")
-    def _without_a_default_resolution(self, handler: Any) -> dict[str, Any]:  # noqa: ANN401 - pydantic's own type
+    def _without_a_default_resolution(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return {key: value for key, value in handler(self).items() if key != "resolution" or value is not None}
 
     @model_validator(mode="after")
@@ -157,7 +167,7 @@ class SavedRecipe(Controlled):
 
     @field_validator("prompt", "negative_prompt", check_fields=False)
     @classmethod
-    def _readable_text(cls, value: str, info: Any) -> str:  # noqa: ANN401 - pydantic's own type
+    def _readable_text(cls, value: str, info: ValidationInfo) -> str:
         label = "The prompt" if info.field_name == "prompt" else "The negative prompt"
         if len(value) > PROMPT_LENGTH:
             fail(f"{label} has {len(value):,} characters; shorten it to at most {PROMPT_LENGTH:,}.")
@@ -265,7 +275,7 @@ class Recipe(SavedRecipe):
 
     @field_validator(*(LIMITS.keys() - ControlUse.model_fields.keys()), mode="before")
     @classmethod
-    def _number_in_range(cls, value: object, info: Any) -> float | int:  # noqa: ANN401 - pydantic's own type
+    def _number_in_range(cls, value: object, info: ValidationInfo) -> float | int:
         return LIMITS[info.field_name].check(value)
 
     @field_validator("loras")
@@ -313,7 +323,7 @@ class Recipe(SavedRecipe):
         return self
 
     @model_serializer(mode="wrap")
-    def _without_what_says_nothing(self, handler: Any) -> dict[str, Any]:  # noqa: ANN401 - pydantic's own type
+    def _without_what_says_nothing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return {
             key: value
             for key, value in handler(self).items()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from controlnext.errors import fail, shorten
 from controlnext.recipes.kinds import AUTO, POSE
@@ -119,12 +119,12 @@ class VideoRecipe(SavedRecipe):
 
     @field_validator(*VIDEO_LIMITS, mode="before")
     @classmethod
-    def _number_in_range(cls, value: object, info: Any) -> float | int:  # noqa: ANN401 - pydantic's own type
+    def _number_in_range(cls, value: object, info: ValidationInfo) -> float | int:
         return VIDEO_LIMITS[info.field_name].check(value)
 
     @field_validator("model", "reader")
     @classmethod
-    def _a_name(cls, value: str, info: Any) -> str:  # noqa: ANN401 - pydantic's own type
+    def _a_name(cls, value: str, info: ValidationInfo) -> str:
         if not value or len(value) > 100:
             fail(f"The {info.field_name} of a video is named by a short word, not {shorten(value)}.")
         return value

@@ -214,7 +214,7 @@ class Studio:
 
         return Animator(self.annotators, self)
 
-    def animate(self, recipe: VideoRecipe, reference: Image.Image, clip: Source, **options: Any) -> VideoResult:  # noqa: ANN401
+    def animate(self, recipe: VideoRecipe, reference: Image.Image, clip: Source, **options: Any) -> VideoResult:
         """Make a video of a reference picture and a clip; see `Animator.animate`."""
         return self.animator.animate(recipe, reference, clip, **options)
 

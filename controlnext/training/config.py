@@ -320,7 +320,7 @@ def _places(section: type[BaseModel], before: str) -> Iterator[str]:
             yield before + name
 
 
-def _is_section(annotation: Any) -> bool:  # noqa: ANN401 - any type
+def _is_section(annotation: object) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, Section)
 
 
@@ -337,7 +337,7 @@ def _documented(section: type[BaseModel], indent: str) -> Iterator[str]:
         yield f"{indent}{name}: {shown}  # {field.description}{listed}"
 
 
-def _literals(annotation: Any) -> tuple[Any, ...]:  # noqa: ANN401 - any type
+def _literals(annotation: object) -> tuple[Any, ...]:
     if getattr(annotation, "__origin__", None) is Literal:
         return get_args(annotation)
     if isinstance(annotation, UnionType):
@@ -361,7 +361,7 @@ def _read(path: Path) -> dict[str, Any]:
     return values
 
 
-def _put(values: dict[str, Any], keys: Sequence[str], value: Any) -> None:  # noqa: ANN401 - any YAML value
+def _put(values: dict[str, Any], keys: Sequence[str], value: object) -> None:
     for key in keys[:-1]:
         inner = values.get(key)
         values[key] = inner = dict(inner) if isinstance(inner, Mapping) else {}

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
 from controlnext.training.config import TrainingError
+
+if TYPE_CHECKING:
+    from diffusers import SchedulerMixin
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ def _wide(values: Tensor, like: Tensor) -> Tensor:
 class DiscreteProcess:
     """The forward process of a schedule with alphas, for noise, v and clean-latent prediction."""
 
-    def __init__(self, scheduler: Any, *, late: bool = False, min_snr: float = 0.0) -> None:  # noqa: ANN401 - any stock scheduler
+    def __init__(self, scheduler: SchedulerMixin, *, late: bool = False, min_snr: float = 0.0) -> None:
         """Read a schedule.
 
         Args:

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
@@ -24,6 +24,10 @@ from controlnext.method.weights import check_tensors, unet_parameters
 from controlnext.training import subset
 from controlnext.training.config import TrainingError
 from controlnext.training.data.samples import States
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
 
 _CLIP = {"motion_bucket_id": 128, "decode_chunk_size": 2}
 """Motion bucket of the training, and the authors' decoding chunk; diffusers' defaults are 127 and all frames at once."""
@@ -100,7 +104,7 @@ class Method(nn.Module, ABC):
         """
 
     @abstractmethod
-    def pictures(self, pipeline: Any, request: Request) -> list[Image.Image]:  # noqa: ANN401 - a stock pipeline
+    def pictures(self, pipeline: DiffusionPipeline, request: Request) -> list[Image.Image]:
         """Draw pictures with the pipeline whose UNet is being trained; for a clip its frames."""
 
     @abstractmethod
@@ -118,7 +122,7 @@ class Method(nn.Module, ABC):
         return subset.describe(counts, total)
 
 
-def call_unet(unet: nn.Module, noisy: Tensor, timestep: Tensor, states: States, **more: Any) -> Tensor:  # noqa: ANN401 - UNet arguments
+def call_unet(unet: nn.Module, noisy: Tensor, timestep: Tensor, states: States, **more: Any) -> Tensor:
     """Call a stock UNet with states by name; `more` are other arguments of its own."""
     states = dict(states)
     if "image_latents" in states:
@@ -130,7 +134,7 @@ def call_unet(unet: nn.Module, noisy: Tensor, timestep: Tensor, states: States, 
     return unet(noisy, timestep, **states, **more).sample
 
 
-def stock_pictures(pipeline: Any, request: Request, **more: Any) -> list[Image.Image]:  # noqa: ANN401 - a stock pipeline
+def stock_pictures(pipeline: DiffusionPipeline, request: Request, **more: Any) -> list[Image.Image]:
     """Run a stock pipeline for a request; `more` are other arguments of its own."""
     generators = [torch.Generator().manual_seed(seed) for seed in request.seeds]
     shared = {"num_inference_steps": request.steps, **request.options, **more}
@@ -250,7 +254,7 @@ class ControlNeXtMethod(Method):
         self.injection.set(condition, gamma)
         return call_unet(self.unet, noisy, timestep, states)
 
-    def pictures(self, pipeline: Any, request: Request) -> list[Image.Image]:  # noqa: ANN401 - a stock pipeline
+    def pictures(self, pipeline: DiffusionPipeline, request: Request) -> list[Image.Image]:
         """See `Method.pictures`."""
         self.injection.set(request.conditions, self.gamma * request.gamma)
         try:

@@ -33,6 +33,9 @@ PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden
 Data = Mapping[gr.blocks.Block, Any]
 """Values of an event's inputs, by component."""
 
+Update = dict[str, Any]
+"""What `gr.update` returns."""
+
 Updates = dict[gr.blocks.Block, Any]
 """New values of an event's outputs, by component; what is missing stays."""
 
@@ -80,7 +83,7 @@ _PictureInput = ABCMeta.__new__(
 )
 
 
-def picture_input(**options: Any) -> gr.Image:  # noqa: ANN401 - options of gr.Image, passed on
+def picture_input(**options: Any) -> gr.Image:
     """Return a `gr.Image` that hands over the path of the uploaded file, whatever the file is.
 
     Gradio opens an upload before the event sees it and fails there without a sentence on a corrupt, huge or renamed file;

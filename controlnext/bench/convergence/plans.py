@@ -104,7 +104,7 @@ def _trial(
     condition: str,
     seed: int,
     rate: float,
-    **changes: Any,  # noqa: ANN401 - fields of Budget
+    **changes: Any,
 ) -> Trial:
     from controlnext.bench.convergence.trials import Budget, Scenery, Trial
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from diffusers import ControlNetModel, T2IAdapter
@@ -28,6 +28,10 @@ from controlnext.training.data.samples import States
 from controlnext.training.family_defaults import FAMILY_DEFAULTS
 from controlnext.training.methods import ControlNeXtMethod, Group, Method, Request, call_unet, stock_pictures
 from controlnext.training.quick import quicken
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
 
 WEIGHTS_FILE = "weights.safetensors"
 _STARTER = FAMILY_DEFAULTS["starter"]
@@ -270,7 +274,7 @@ class AddedMethod(ControlNeXtMethod):
 
     name = "added"
 
-    def __init__(self, unet: nn.Module, variant: str | Variant, **options: Any) -> None:  # noqa: ANN401 - those of ControlNeXtMethod
+    def __init__(self, unet: nn.Module, variant: str | Variant, **options: Any) -> None:
         """Build as `ControlNeXtMethod` does, and add the control."""
         super().__init__(unet, variant, **options)
         self.injection.detach()
@@ -306,7 +310,7 @@ class SteeredMethod(Method):
         self.steering.set(condition, keep)
         return call_unet(self.unet, noisy, timestep, states)
 
-    def pictures(self, pipeline: Any, request: Request) -> list[Image.Image]:  # noqa: ANN401 - a stock pipeline
+    def pictures(self, pipeline: DiffusionPipeline, request: Request) -> list[Image.Image]:
         """See `Method.pictures`."""
         self.steering.set(request.conditions, request.gamma)
         try:

@@ -28,6 +28,8 @@ from controlnext.bench.cost.base_models import SIZE_STEP
 from controlnext.bench.tables import markdown
 
 if TYPE_CHECKING:
+    import torch
+
     from controlnext.method.video_pipeline import StableVideoDiffusionControlNeXtPipeline
 
 BAR = 1.05
@@ -150,7 +152,7 @@ def measure_once(options: argparse.Namespace, frames: int) -> VideoCost:
     pipe, device = load(options), torch.device(choose_device(options.device).name)
     watch = Stopwatch(next(iter(pipe.controlnexts.values())).adapter.module, device)
 
-    def begin(count: int, steps: int) -> Any:  # noqa: ANN401 - a stream
+    def begin(count: int, steps: int) -> object:
         return pipe.stream(
             Image.new("RGB", (options.size, options.size), "grey"),
             control_image=Dancer(count, options.size),
@@ -192,7 +194,7 @@ def measure_once(options: argparse.Namespace, frames: int) -> VideoCost:
 class Stopwatch:
     """Adds up the seconds spent in a module."""
 
-    def __init__(self, module: Any, device: Any) -> None:  # noqa: ANN401 - torch's, which is not imported here
+    def __init__(self, module: torch.nn.Module, device: torch.device) -> None:
         """Hook a module on a device."""
         self.seconds, self._begun, self._device = 0.0, 0.0, device
         module.register_forward_pre_hook(self._start)

@@ -167,18 +167,18 @@ class Rig:
         self.injection.cache = None
         self.injection.set(torch.cat([self.condition] * HALVES))
 
-    def _forward(self, unet: nn.Module | None = None, time: float = TIMES[0], **more: Any) -> Any:  # noqa: ANN401 - the UNet's
+    def _forward(self, unet: nn.Module | None = None, time: float = TIMES[0], **more: Any) -> object:
         return (unet or self.unet)(self._sample, time, **self._others, **more)
 
-    def _forward_later(self, unet: nn.Module | None = None) -> Any:  # noqa: ANN401 - the UNet's
+    def _forward_later(self, unet: nn.Module | None = None) -> object:
         return self._forward(unet, TIMES[1])
 
-    def _with_branch(self, branch: nn.Module) -> Any:  # noqa: ANN401 - the UNet's
+    def _with_branch(self, branch: nn.Module) -> object:
         condition = torch.cat([self.condition] * HALVES)
         down, middle = branch(self._sample, TIMES[0], controlnet_cond=condition, return_dict=False, **self._others)
         return self._forward(down_block_additional_residuals=down, mid_block_additional_residual=middle)
 
-    def _with_features(self, features: list[Tensor]) -> Any:  # noqa: ANN401 - the UNet's
+    def _with_features(self, features: list[Tensor]) -> object:
         doubled = [torch.cat([feature] * HALVES) for feature in features]
         return self._forward(down_intrablock_additional_residuals=doubled)
 

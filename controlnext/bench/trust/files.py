@@ -52,7 +52,7 @@ def safetensors(header: object, data: bytes = b"", length: int | None = None) ->
     return struct.pack("<Q", len(text) if length is None else length) + text + data
 
 
-def packed(files: Mapping[str, bytes], **lies: Any) -> bytes:  # noqa: ANN401 - fields of `zipfile.ZipInfo`
+def packed(files: Mapping[str, bytes], **lies: Any) -> bytes:
     """Return a ZIP of some files."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,6 +12,10 @@ from PIL import Image
 from torch import Tensor
 
 from controlnext.method.control_cache import fingerprint
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
 
 NOISE_ON_REFERENCE = 0.02
 """How much noise Stable Video Diffusion gets on its reference picture, in pixel values of [-1, 1]."""
@@ -25,7 +29,9 @@ class _Encoder:
         picture_name: fingerprint of the autoencoder's weights.
     """
 
-    def __init__(self, pipeline: Any, device: torch.device, autocast_dtype: torch.dtype | None = None) -> None:  # noqa: ANN401 - a stock pipeline
+    def __init__(
+        self, pipeline: DiffusionPipeline, device: torch.device, autocast_dtype: torch.dtype | None = None
+    ) -> None:
         """Freeze the parts.
 
         Args:
@@ -68,7 +74,9 @@ class PictureEncoder(_Encoder):
         text_name: fingerprint of the text encoders' weights.
     """
 
-    def __init__(self, pipeline: Any, device: torch.device, autocast_dtype: torch.dtype | None = None) -> None:  # noqa: ANN401 - a stock pipeline
+    def __init__(
+        self, pipeline: DiffusionPipeline, device: torch.device, autocast_dtype: torch.dtype | None = None
+    ) -> None:
         """Freeze the parts; see `_Encoder`."""
         super().__init__(pipeline, device, autocast_dtype)
         parts = (pipeline.text_encoder, getattr(pipeline, "text_encoder_2", None))
@@ -93,7 +101,9 @@ class PictureEncoder(_Encoder):
 class ClipEncoder(_Encoder):
     """Latents of frames, and of frames as reference pictures, by the parts of a stock SVD pipeline."""
 
-    def __init__(self, pipeline: Any, device: torch.device, autocast_dtype: torch.dtype | None = None) -> None:  # noqa: ANN401 - a stock pipeline
+    def __init__(
+        self, pipeline: DiffusionPipeline, device: torch.device, autocast_dtype: torch.dtype | None = None
+    ) -> None:
         """Freeze the parts; see `_Encoder`."""
         super().__init__(pipeline, device, autocast_dtype)
         pipeline.image_encoder.requires_grad_(False).eval()
@@ -128,7 +138,7 @@ def as_pixels(pictures: Sequence[np.ndarray]) -> Tensor:
     return batch.contiguous(memory_format=torch.channels_last)
 
 
-def rest(pipeline: Any) -> None:  # noqa: ANN401 - a stock pipeline
+def rest(pipeline: DiffusionPipeline) -> None:
     """Move every part of a pipeline but its UNet to main memory."""
     for name, part in pipeline.components.items():
         if name != "unet" and isinstance(part, torch.nn.Module):

@@ -151,7 +151,7 @@ def _unopened(error: OSError) -> str:
     return f"{Path(error.filename or '').name[:80]} cannot be opened ({error.strerror})."
 
 
-def _is_text(value: Any) -> bool:  # noqa: ANN401 - any JSON value
+def _is_text(value: object) -> bool:
     """Return whether a value is text that can be encoded: a lone half of a surrogate pair cannot."""
     return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
 

@@ -79,7 +79,7 @@ class RunFolder:
         """Every event, a JSON object a line."""
         return self.path / "events.jsonl"
 
-    def add_event(self, event: str, **facts: Any) -> None:  # noqa: ANN401 - plain JSON values
+    def add_event(self, event: str, **facts: Any) -> None:
         """Append an event as one line."""
         line = json.dumps({"event": event, "time": round(time.time(), 2), **facts}, ensure_ascii=False)
         with self.events_file.open("ab+") as file:
@@ -103,7 +103,7 @@ class RunFolder:
                     found.append(event)
         return [event for event in found if not names or event["event"] in names]
 
-    def set_status(self, state: str, **facts: Any) -> None:  # noqa: ANN401 - plain JSON values
+    def set_status(self, state: str, **facts: Any) -> None:
         """Write the status atomically.
 
         `step` and `elapsed` keep their values if they are not given, such as during the preparation or after a failure.

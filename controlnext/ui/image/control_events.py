@@ -17,6 +17,7 @@ from controlnext.ui.shared import PRIVATE, Data, Updates, reported_errors
 if TYPE_CHECKING:
     from controlnext.studio.studio import Studio
     from controlnext.ui.image.tab import ImageTab
+    from controlnext.ui.shared import Update
 
 
 class ControlEvents:
@@ -101,7 +102,7 @@ class ControlEvents:
         """Hide a row and forget its picture."""
         return [gr.update(visible=False), OFF, None, False, gr.update(visible=True)]
 
-    def default_gamma(self, model: str, kind: str) -> Any:  # noqa: ANN401
+    def default_gamma(self, model: str, kind: str) -> Update:
         """Put gamma to what the adapter of a kind was made for."""
         if kind == OFF:
             return gr.skip()

@@ -15,6 +15,8 @@ from controlnext.ui.image.conditions import open_condition
 from controlnext.ui.shared import Data, open_picture, picture_input
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from controlnext.recipes.recipe import ControlUse, Recipe
     from controlnext.studio.protocols import Annotators
 
@@ -86,7 +88,7 @@ class ControlRow:
             return None
         return open_condition(annotators, path, READY_MADE if ready else data[self.kind], resolution, {})
 
-    def updates(self, control: ControlUse | None, condition: Any) -> dict[gr.components.Component, Any]:  # noqa: ANN401 - a picture
+    def updates(self, control: ControlUse | None, condition: Image.Image | None) -> dict[gr.components.Component, Any]:
         """Return the values that show a restored control, or hide the row."""
         if control is None:
             return {self.group: gr.update(visible=False), self.kind: OFF, self.picture: None, self.ready_map: False}

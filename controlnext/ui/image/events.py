@@ -39,6 +39,7 @@ from controlnext.ui.worker import Runs, Stream
 if TYPE_CHECKING:
     from controlnext.recipes.recipe import Recipe
     from controlnext.studio.studio import Result, Studio
+    from controlnext.ui.shared import Update
 
 LIVE = {"concurrency_id": "live", "concurrency_limit": 2}
 """Live conditions have a queue of their own, so that a running generation never holds them up."""
@@ -145,7 +146,7 @@ class ImageEvents:
 
     # The defaults
 
-    def control_default(self, model: str, annotator: str) -> Any:  # noqa: ANN401
+    def control_default(self, model: str, annotator: str) -> Update:
         """Put gamma back to what the adapter of this annotator was made for."""
         with reported_errors():
             gamma = self.studio.catalogue.resolve(model, annotator).gamma
@@ -157,7 +158,7 @@ class ImageEvents:
         names = [name for name, _ in tab.loras]
         return [tab.annotator, tab.model, tab.gamma, tab.steps, tab.guidance, tab.shape, tab.resolution, *names]
 
-    def model_choices(self) -> Any:  # noqa: ANN401
+    def model_choices(self) -> Update:
         """List the models as they are now."""
         with reported_errors():
             return gr.update(choices=model_choices(self.studio.catalogue.models()))

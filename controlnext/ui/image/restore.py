@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from html import escape
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
@@ -28,6 +28,7 @@ from controlnext.ui.sizes import named, size_choices
 
 if TYPE_CHECKING:
     from controlnext.studio.studio import Studio
+    from controlnext.ui.shared import Update
 
 
 class Restore:
@@ -54,7 +55,7 @@ class Restore:
         if tab.examples is not None:
             tab.examples.select(self.example, None, [tab.picture, tab.ready_map, tab.prompt, tab.restored], **PRIVATE)
 
-    def uploaded(self, path: str, restored: bool) -> Any:  # noqa: ANN401
+    def uploaded(self, path: str, restored: bool) -> Update:
         """Restore what was dropped into the picture if it carries a recipe; any other picture is just that."""
         with reported_errors():
             recipe = read_png(path)
@@ -163,6 +164,6 @@ def warn(text: str) -> None:
     gr.Warning(escape(text, quote=False))  # shown as HTML
 
 
-def stretched(value: float, maximum: float) -> Any:  # noqa: ANN401
+def stretched(value: float, maximum: float) -> Update:
     """Return an update of a slider that makes room for a value beyond its usual end."""
     return gr.update(value=value, maximum=max(maximum, value))

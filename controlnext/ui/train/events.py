@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from controlnext.studio.studio import Studio
     from controlnext.training.config import TrainConfig
     from controlnext.training.runs.trainings import Trainings
+    from controlnext.ui.shared import Update
 
 
 PICTURES = "pictures"
@@ -213,7 +214,7 @@ class TrainEvents:
         with reported_errors():
             return self.view(name) | {self.tab.used: ""}
 
-    def tick(self, name: str, seen: str, place: float) -> Updates | Any:  # noqa: ANN401
+    def tick(self, name: str, seen: str, place: float) -> Updates | Update:
         """Show what is new of the training at work; nothing is sent where nothing is."""
         with reported_errors():
             updates = self.news(name, seen, place) if name else {self.tab.timer: gr.Timer(active=False)}

@@ -193,7 +193,7 @@ def _learner(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _more(values: Mapping[str, Any]) -> dict[str, gr.components.Component]:
-    def number(name: str, label: str, info: str, **options: Any) -> gr.Number:  # noqa: ANN401 - options of gr.Number
+    def number(name: str, label: str, info: str, **options: Any) -> gr.Number:
         return gr.Number(
             values[name],
             label=label,

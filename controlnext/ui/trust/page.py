@@ -75,8 +75,8 @@ class StudioPage(gr.Blocks):
         self,
         block_fn: BlockFunction | int,
         inputs: list[Any],
-        *args: Any,  # noqa: ANN401 - Gradio's, passed on
-        **options: Any,  # noqa: ANN401
+        *args: Any,
+        **options: Any,
     ) -> dict[str, Any]:
         """Run an event; whatever goes wrong comes out as one short sentence that names no path of this machine.
 

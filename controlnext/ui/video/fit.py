@@ -29,11 +29,15 @@ from controlnext.ui.worker import Runs, in_thread
 from controlnext.video.extract import Recent, clip_digest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from PIL import Image
 
     from controlnext.animation.choice import ClipUse
     from controlnext.animation.driving_clip import DrivingClip
+    from controlnext.progress import Progress
     from controlnext.studio.studio import Studio
+    from controlnext.ui.shared import Update
     from controlnext.ui.video.restore import VideoRestore
 
 
@@ -219,7 +223,7 @@ class FitEvents:
         zoom = max(1.0, OVERLAY_SIDE / max(width, height))
         large = (round(width * zoom), round(height * zoom))
 
-        def make(report: Any) -> tuple[DrivingClip, Choice]:  # noqa: ANN401 - takes a Progress
+        def make(report: Callable[[Progress], None]) -> tuple[DrivingClip, Choice]:
             tracks = clip_reader.tracks(source, choice, on_progress=report, cancel=cancel)
             known = choice if choice.person < len(tracks) else replace(choice, person=0)
             return clip_reader.drive(reference, source, known, large, on_progress=report, cancel=cancel), known
@@ -270,7 +274,7 @@ class FitEvents:
             tab.people: gr.update(visible=False, value=[]), tab.person: gr.update(visible=False),
         }  # fmt: skip
 
-    def _strip(self, source: str, seconds: float, choice: Choice, use: ClipUse) -> Any:  # noqa: ANN401
+    def _strip(self, source: str, seconds: float, choice: Choice, use: ClipUse) -> Update:
         pictures = self.strips.get(source)
         return gr.skip() if pictures is None else strip_html(pictures, seconds, choice.start, use.seconds)
 

@@ -34,7 +34,7 @@ _VideoFile = ABCMeta.__new__(
 )
 
 
-def video_file(**options: Any) -> gr.Video:  # noqa: ANN401 - options of gr.Video, passed on
+def video_file(**options: Any) -> gr.Video:
     """Return a `gr.Video` for files that `controlnext.video` reads and writes.
 
     Gradio would probe and convert files with a program of its own, which loses the recipe inside and fails without a
@@ -58,6 +58,6 @@ _FreeSlider = ABCMeta.__new__(
 )
 
 
-def free_slider(minimum: float, maximum: float, **options: Any) -> gr.Slider:  # noqa: ANN401 - options of gr.Slider, passed on
+def free_slider(minimum: float, maximum: float, **options: Any) -> gr.Slider:
     """Return a `gr.Slider` that hands over a value beyond its ends, too."""
     return _FreeSlider(minimum, maximum, **options)
