@@ -27,12 +27,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     start_processes()
-    lines = {}
+    kept = options.runs / "channels" / "figures.json"
+    lines = {int(k): v for k, v in json.loads(kept.read_text()).items()} if kept.exists() else {}
     for channels in options.channels:
         out = options.runs / "channels" / str(channels)
         plan = Plan(options.minutes, warm_up=30, ema=0.98, checkpoint=1e9, clock="cpu")
         lines[channels] = train(options.runs / "data", out, plan, start=STARTER / "base" / "vae", channels=channels)
-        (options.runs / "channels" / "figures.json").write_text(json.dumps(lines, indent=1) + "\n")
+        kept.write_text(json.dumps(lines, indent=1) + "\n")
     for channels, found in lines.items():
         sys.stdout.write(
             f"{channels} channels: {found['psnr']:.2f} dB, heads {found['heads']:.2f} dB, {found['step']} steps\n"

@@ -35,17 +35,20 @@ def make_vae(channels: int = LATENT_CHANNELS) -> AutoencoderKL:
 
 
 def make_unet(channels: int = LATENT_CHANNELS) -> UNet2DConditionModel:
-    """Return the untrained UNet; no attention at its top resolution."""
+    """Return the untrained UNet; no attention at its top resolution.
+
+    Its widths are the bundled one's: then that one's weights are a start, and all files together stay below 80 MB.
+    """
     return UNet2DConditionModel(
         sample_size=LATENT_SIZE,
         in_channels=channels,
         out_channels=channels,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        block_out_channels=(64, 128, 192),
+        block_out_channels=(64, 128, 128),
         layers_per_block=1,
         cross_attention_dim=TEXT_WIDTH,
-        attention_head_dim=(2, 4, 6),
+        attention_head_dim=(2, 4, 4),
         norm_num_groups=16,
     )
 

@@ -12,15 +12,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from annotators.starter.net import HEATMAP_SIZE, KEYPOINTS
+from controlnext.starter.remake.compute import CPU, Compute
 from controlnext.starter.remake.networks import make_reader
 from controlnext.starter.scenes.palette import PARTS
 from controlnext.starter.scenes.shards import Archive, make_example
 from controlnext.starter.train.dataset import to_tensor
 from controlnext.starter.train.loop import Loop, Plan, rank
-from controlnext.training.quick import quicken
 
 logger = logging.getLogger(__name__)
 WEIGHTS = "reader.safetensors"
+_MIRRORED = [0, 1, 5, 6, 7, 2, 3, 4, 11, 12, 13, 8, 9, 10, 15, 14, 17, 16]
+HELD_OUT = 24
+"""Pictures that a report measures."""
 
 
 def heatmaps(people: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -61,42 +64,45 @@ def _loss(found: tuple[Tensor, Tensor, Tensor], parts: Tensor, depth: Tensor, he
     )
 
 
-def train(data: Path, out: Path, plan: Plan, *, rate: float = 2e-3, batch: int = 8) -> dict[str, float]:
+def train(
+    data: Path, out: Path, plan: Plan, *, rate: float = 2e-3, batch: int = 8, compute: Compute = CPU
+) -> dict[str, float]:
     """Train the reader on the shards of `data`; write `reader.safetensors` to `out`.
 
     Returns:
         Mean IoU of held-out parts that occur, and the mean absolute error of depth.
     """
     torch.manual_seed(0)
-    network, archive = quicken(make_reader()).train(), Archive(data)
+    network, archive = compute.prepare(make_reader()).train(), Archive(data)
     loop = Loop(out, {"reader": network}, [(list(network.parameters()), rate)], plan)
-    rng = np.random.default_rng([rank(), loop.step, 3])
-    examples, figures = [make_example(seed) for seed in range(24)], {}
+    examples, figures = [make_example(seed) for seed in range(HELD_OUT)], {}
+
+    def make(rng: np.random.Generator) -> tuple[Tensor, ...]:
+        chosen = archive.draw(rng, batch * compute.batches)
+        rgb = np.stack([archive.array("rgb", i) for i in chosen])
+        noise = rng.normal(0, 0.05 * rng.random(), (len(rgb), 3, *rgb.shape[1:3])).astype(np.float32)
+        x = to_tensor(rgb) + torch.from_numpy(noise)
+        parts = torch.from_numpy(np.stack([archive.array("parts", i)[::2, ::2] for i in chosen])).long()
+        depth = np.stack([archive.array("depth", i)[::2, ::2] for i in chosen]).astype(np.float32) / 65535
+        heat = np.stack([heatmaps(archive.array("people", i), *rgb.shape[1:3]) for i in chosen])
+        targets = [parts, torch.from_numpy(depth), torch.from_numpy(heat)]
+        if rng.random() < 0.5:  # the joints of a mirror image have the other side's names
+            x, *targets = (v.flip(-1) for v in (x, *targets))
+            targets[2] = targets[2][:, _MIRRORED]
+        return x, *targets
+
+    drawn = compute.stream(make, rank(), loop.step, 3)
 
     def loss(step: int) -> Tensor:
         if step % 100 == 99:
             archive.refresh()
-        drawn = archive.draw(rng, batch)
-        rgb = np.stack([archive.array("rgb", i) for i in drawn])
-        x = to_tensor(rgb) + 0.05 * rng.random() * torch.randn(len(rgb), 3, *rgb.shape[1:3])
-        parts = torch.from_numpy(np.stack([archive.array("parts", i)[::2, ::2] for i in drawn])).long()
-        depth = torch.from_numpy(
-            np.stack([archive.array("depth", i)[::2, ::2] for i in drawn]).astype(np.float32) / 65535
-        )
-        heat = torch.from_numpy(np.stack([heatmaps(archive.array("people", i), *rgb.shape[1:3]) for i in drawn]))
-        if rng.random() < 0.5:  # parts and depth alone: the joints of a mirror image have other names
-            x, parts, depth, heat = (
-                x.flip(-1),
-                parts.flip(-1),
-                depth.flip(-1),
-                heat.flip(-1)[:, [0, 1, 5, 6, 7, 2, 3, 4, 11, 12, 13, 8, 9, 10, 15, 14, 17, 16]],
-            )
-        with torch.autocast("cpu", torch.bfloat16):
+        x, parts, depth, heat = next(drawn)
+        with compute.autocast():
             found = network(x.contiguous(memory_format=torch.channels_last))
         return _loss(found, parts, depth, heat)
 
     def report() -> None:
-        averaged = loop.averaged()["reader"]
+        averaged = loop.averaged()["reader"].cpu()
         save_file({name: value.half().contiguous() for name, value in averaged.state_dict().items()}, out / WEIGHTS)
         inter, union = np.zeros(len(PARTS)), np.zeros(len(PARTS))
         errors = []

@@ -15,9 +15,9 @@ MAX_TOKENS = 64
 _KIND = MappingProxyType(
     {
         "woman": ("woman", "lady", "female", "girl"),
-        "man": ("man", "guy", "gentleman", "male", "boy"),
+        "man": ("man", "guy", "businessman", "gentleman", "male", "boy"),
         "girl": ("girl", "little girl", "kid", "child", "young girl"),
-        "boy": ("boy", "little boy", "kid", "child", "young boy"),
+        "boy": ("boy", "little boy", "kid", "toddler", "child", "young boy"),
     }
 )
 _SHOT = MappingProxyType(
@@ -40,7 +40,7 @@ _TOPS = MappingProxyType(
     }
 )
 _BOTTOMS = MappingProxyType(
-    {"trousers": ("trousers", "pants", "jeans", "leggings"), "shorts": ("shorts",), "skirt": ("skirt",)}
+    {"trousers": ("trousers", "pants", "jeans", "denim jeans", "leggings"), "shorts": ("shorts",), "skirt": ("skirt",)}
 )
 _HAIR = MappingProxyType(
     {
@@ -65,8 +65,8 @@ _HATS = MappingProxyType(
 )
 _EXPRESSIONS = MappingProxyType(
     {
-        "smiling": ("smiling", "happy", "with a smile", "smiling at the camera", "cheerful"),
-        "laughing": ("laughing", "happy", "with a big smile", "joyful"),
+        "smiling": ("smiling", "happy", "smiles", "with a smile", "smiling at the camera", "cheerful"),
+        "laughing": ("laughing", "happy", "laughs", "with a big smile", "joyful"),
         "sad": ("sad", "crying", "with a sad face", "unhappy"),
         "surprised": ("surprised", "shocked", "with open mouth", "amazed"),
         "angry": ("angry", "serious", "mad", "frowning"),
@@ -75,17 +75,17 @@ _EXPRESSIONS = MappingProxyType(
 )
 _ACTIONS = MappingProxyType(
     {
-        "standing": ("standing", "posing"),
-        "waving": ("waving", "waving hello", "raising a hand"),
-        "walking": ("walking", "strolling"),
-        "running": ("running", "jogging"),
-        "dancing": ("dancing",),
+        "standing": ("standing", "posing", "stands"),
+        "waving": ("waving", "waving hello", "raising a hand", "waves"),
+        "walking": ("walking", "strolling", "walks"),
+        "running": ("running", "jogging", "runs"),
+        "dancing": ("dancing", "dances"),
         "cheering": ("cheering", "with arms raised", "celebrating"),
-        "pointing": ("pointing",),
-        "kicking": ("kicking", "playing football", "doing martial arts"),
-        "jumping": ("jumping", "leaping"),
+        "pointing": ("pointing", "points"),
+        "kicking": ("kicking", "playing football", "doing martial arts", "kicks"),
+        "jumping": ("jumping", "leaping", "jumps"),
         "gesturing": ("gesturing", "talking"),
-        "sitting": ("sitting", "seated"),
+        "sitting": ("sitting", "seated", "sits"),
         "posing": ("posing", "with hands on hips", "standing"),
         "thinking": ("thinking", "with hand on chin"),
         "crossing arms": ("with crossed arms", "with arms crossed", "standing"),
@@ -209,7 +209,8 @@ _OTHER_WORDS = (
     "wearing dressed clothes outfit with without and or no not looking camera left right side front back view behind profile towards away hand hands arm arms leg legs eyes eye "
     "face head nose mouth ears body full half upper lower background foreground blurred bright dark light warm cold sun sunny sky cloud blue-eyed style photo image picture portrait "
     "photograph photography shot scene pose fashion model casual business formal summer winter spring autumn fall day night morning evening beautiful handsome pretty attractive asian "
-    "european indian latin elegant simple plain wall floor ground grass window door painting large small big tall short long wide two three four one group woman's man's"
+    "european indian latin he she him as through can be same men women kids children clear vivid detail clean modern viewer directly middle-aged aged middle alone depth shallow holds wear wears smiles texture confident gentle kind cozy stylish "
+    "distance seen faces colors lake cafe oil fantasy elegant simple plain wall floor ground grass window door painting large small big tall short long wide two three four one group woman's man's"
 )
 
 
@@ -260,14 +261,14 @@ class _Teller:
         words += self._head(who, sees)
         worn = self._worn(who, sees)
         if worn:
-            words.append(f"{self.say(('in', 'wearing', 'dressed in'), 0.5)} {' and '.join(worn)}")
+            words.append(f"{self.say(('in', 'wearing', 'dressed in', 'wears'), 0.5)} {' and '.join(worn)}")
         if sees("face", 0.012) and (who.expression != "neutral" or self.rng is not None) and self.keep(0.6):
             words.append(self.say(_EXPRESSIONS[who.expression], 0.6))
         arms = sees("limb", 0.004) or sees("shirt", 0.06) or sees("coat", 0.06)
         if (sees("trousers") or arms) and self.keep(0.65):
             words.append(self.say(_ACTIONS[who.posture.action], 0.65))
         if who.held != "nothing" and sees("thing", 0.002) and self.keep(0.85):
-            words.append("holding " + self.say(_HELD[who.held]).format(who.second))
+            words.append(self.say(("holding", "holds", "with")) + " " + self.say(_HELD[who.held]).format(who.second))
         return " ".join(words)
 
     def _head(self, who: Character, sees: object) -> list[str]:
@@ -339,6 +340,9 @@ def describe(shot: Shot, sight: Sight, rng: np.random.Generator | None = None) -
     if rng is not None and rng.random() < 0.25:
         count = int(rng.integers(1, 4))
         text += "".join(", " + _PRAISE[int(i)] for i in rng.integers(0, len(_PRAISE), count))
+    if rng is not None and rng.random() < 0.1:  # words that mean nothing here must do nothing, too
+        others = _OTHER_WORDS.split()
+        text += " " + " ".join(others[int(i)] for i in rng.integers(0, len(others), int(rng.integers(1, 4))))
     return text
 
 

@@ -45,8 +45,8 @@ class Diffusion:
         share = torch.rand(len(latents))
         t = ((share.sqrt() if self.late else share) * len(self.signal)).long()
         noise = torch.randn_like(latents)
-        a, b = (level[t].view(-1, *[1] * (latents.dim() - 1)) for level in (self.signal, self.noise))
-        return a * latents + b * noise, t, a * noise - b * latents
+        a, b = (level[t].view(-1, *[1] * (latents.dim() - 1)).to(latents) for level in (self.signal, self.noise))
+        return a * latents + b * noise, t.to(latents.device), a * noise - b * latents
 
 
 class Batches:

@@ -15,6 +15,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 logger = logging.getLogger(__name__)
+LIGHT = "light.pt"
+"""Name of a light checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class Plan:
 
     `minutes` of wall clock; `warm_up` steps; the learning rate is constant for the share `hold` of the time and then
     falls to zero along a cosine; `ema` is the decay of the averaged weights; a checkpoint every `checkpoint` seconds of wall
-    clock. With `clock` "cpu" the minutes are of this process's CPU time, which other work on the machine does not use up.
+    clock, and a report (samples, measures) with the first one after `report` seconds, 0 with each.
+    A `light` plan also writes `light.pt`, the averaged weights alone in float16, and resumes from it where there is no checkpoint. With `clock` "cpu" the minutes are of this process's CPU time, which other work on the machine does not use up.
     """
 
     minutes: float
@@ -32,6 +35,8 @@ class Plan:
     ema: float = 0.998
     clip: float = 1.0
     checkpoint: float = 420.0
+    report: float = 0.0
+    light: bool = False
     clock: Literal["wall", "cpu"] = "wall"
 
     def now(self) -> float:
@@ -91,8 +96,10 @@ class Loop:
 
     def _resume(self) -> None:
         if not self.checkpoint.exists():
+            if self.plan.light:
+                self._resume_light()
             return
-        state = torch.load(self.checkpoint, weights_only=True)
+        state = torch.load(self.checkpoint, weights_only=True, map_location="cpu")
         for parameter, value, average, saved in zip(
             self.parameters, state["parameters"], self.averages, state["averages"], strict=True
         ):
@@ -105,8 +112,22 @@ class Loop:
             torch.set_rng_state(state["rng"])
         logger.info("resumed at step %d after %.1f minutes", self.step, self.elapsed / 60)
 
+    def _resume_light(self) -> None:
+        path = self.folder / LIGHT
+        if not path.exists():
+            return
+        state = torch.load(path, weights_only=True, map_location="cpu")
+        for parameter, average, saved in zip(self.parameters, self.averages, state["averages"], strict=True):
+            parameter.data.copy_(saved)
+            average.copy_(saved)
+        self.step, self.elapsed = state["step"], state["elapsed"]
+        torch.manual_seed(100 + rank() + 1000 * self.step)
+
     def save(self) -> None:
         """Write the checkpoint atomically."""
+        if self.plan.light:
+            halves = [average.half() for average in self.averages]
+            torch.save({"averages": halves, "step": self.step, "elapsed": self.elapsed}, self.folder / LIGHT)
         state = {
             "parameters": [p.detach() for p in self.parameters],
             "averages": self.averages,
@@ -157,10 +178,11 @@ class Loop:
 
         Args:
             loss: Gets the step, returns a scalar to minimise.
-            on_checkpoint: Called by process 0 after every checkpoint and at the end, e.g. to draw samples.
+            on_checkpoint: Called by process 0 after a checkpoint, as often as the plan says, and at the end, e.g. to draw samples.
         """
         started, already = self.plan.now(), self.elapsed
         next_save, next_log, recent = time.monotonic() + self.plan.checkpoint, self.elapsed + 30, []
+        next_report = time.monotonic() + self.plan.report
         while self.elapsed < self.plan.minutes * 60:
             self._set_rates()
             value = loss(self.step)
@@ -183,8 +205,9 @@ class Loop:
             if rank() == 0 and time.monotonic() > next_save:
                 next_save = time.monotonic() + self.plan.checkpoint
                 self.save()
-                if on_checkpoint:
+                if on_checkpoint and time.monotonic() > next_report:
                     on_checkpoint()
+                    next_report = time.monotonic() + self.plan.report
         if rank() == 0:
             self.save()
             if on_checkpoint:

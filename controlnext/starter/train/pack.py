@@ -31,12 +31,12 @@ def pack(runs: Path, assets: Path = STARTER) -> None:
     shutil.rmtree(assets / "base", ignore_errors=True)
     with tempfile.TemporaryDirectory() as made:
         save_pipeline(pipeline, Path(made) / "base")
-        _make_portable(Path(made) / "base")
-        _copy_tree(Path(made) / "base", assets / "base")
+        make_portable(Path(made) / "base")
+        copy_tree(Path(made) / "base", assets / "base")
     for name in CONDITIONS:
         source = runs / "adapters" / name / "adapter"
         if source.exists():
-            _copy_tree(source, assets / "adapters" / name)
+            copy_tree(source, assets / "adapters" / name)
     if (runs / "video" / "unet").exists():
         pack_video(runs, assets / "video")
     for source, target in ((runs / "reader", assets / "annotator"), (runs / "loras", assets / "loras")):
@@ -58,17 +58,17 @@ def pack_video(runs: Path, assets: Path) -> None:
     shutil.rmtree(assets / "base", ignore_errors=True)
     with tempfile.TemporaryDirectory() as made:
         save_pipeline(pipeline, Path(made) / "base")
-        _make_portable(Path(made) / "base")
-        _copy_tree(Path(made) / "base", assets / "base")
-    _copy_tree(runs / "video" / "adapter", assets / "adapters" / "pose")
+        make_portable(Path(made) / "base")
+        copy_tree(Path(made) / "base", assets / "base")
+    copy_tree(runs / "video" / "adapter", assets / "adapters" / "pose")
 
 
-def _copy_tree(source: Path, target: Path) -> None:
+def copy_tree(source: Path, target: Path) -> None:
     """Copy contents alone: safetensors writes files that only their owner may read, and everybody is to read these."""
     shutil.copytree(source, target, dirs_exist_ok=True, copy_function=shutil.copyfile)
 
 
-def _make_portable(folder: Path) -> None:
+def make_portable(folder: Path) -> None:
     """Take the paths of this machine out of the configurations, and let every part load in float32 by default.
 
     The text encoder's configuration names the precision of its file, which transformers would keep; diffusers loads the

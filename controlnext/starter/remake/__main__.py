@@ -1,0 +1,172 @@
+"""Make the next starter: `python -m controlnext.starter.remake --runs FOLDER`. Run it again to resume where it was stopped.
+
+Goes through the steps of `STEPS` one after the other, each in a process of its own at the lowest priority and on one thread; a step
+that is done is not done again. With a name of a stage it runs that stage alone. Minutes are CPU minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: the stage, how much of it (CPU minutes, or shards for `scenes`), which kind of adapter, whether the rate falls at its end."""
+
+    stage: str
+    amount: float = 0.0
+    kind: str = ""
+    final: bool = True
+
+    @property
+    def name(self) -> str:
+        """What the step is called in `done.json`."""
+        return "-".join(
+            str(part) for part in (self.stage, self.kind, f"{self.amount:g}" if self.amount else "") if part
+        )
+
+
+STEPS = (
+    Step("scenes", 12),
+    Step("autoencoder", 40),
+    Step("latents"),
+    Step("base", 60, final=False),
+    Step("scenes", 64),
+    Step("latents"),
+    Step("adapter", 20, "pose", final=False),
+    Step("reader", 30),
+    Step("decoder", 45),
+    Step("base", 240, final=False),
+    Step("scenes", 160),
+    Step("latents"),
+    Step("base", 600),
+    Step("adapter", 60, "pose"),
+    Step("adapter", 45, "canny"),
+    Step("adapter", 45, "depth"),
+    Step("adapter", 45, "segmentation"),
+    Step("adapter", 45, "scribble"),
+    Step("adapter", 45, "normal"),
+    Step("decoder", 120),
+    Step("pack"),
+)
+"""What is done, in this order. About 26 hours of one core."""
+
+STAGES = tuple(dict.fromkeys(step.stage for step in STEPS))
+
+
+def run_stage(step: Step, runs: Path) -> dict[str, float]:
+    """Run one stage in this process; return its figures."""
+    from controlnext.assets import STARTER
+    from controlnext.starter.train.loop import Plan, start_processes
+
+    start_processes()
+    data = runs / "data"
+    plan = Plan(step.amount, hold=0.6 if step.final else 1.0, checkpoint=300, report=1500, clock="cpu")
+    if step.stage == "scenes":
+        from controlnext.starter.scenes.shards import write_shard
+
+        data.mkdir(parents=True, exist_ok=True)
+        return {"written": sum(write_shard(data, index) for index in range(int(step.amount)))}
+    if step.stage == "reader":
+        from controlnext.starter.remake import reader
+
+        return reader.train(data, runs / "reader", plan)
+    if step.stage == "autoencoder":
+        from controlnext.starter.remake import autoencoder
+        from controlnext.starter.remake.networks import LATENT_CHANNELS
+
+        compared, out = runs / "channels" / str(LATENT_CHANNELS) / "checkpoint.pt", runs / "autoencoder"
+        if compared.exists() and not (out / "checkpoint.pt").exists():  # the comparison has trained the first minutes
+            out.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(compared, out / "checkpoint.pt")
+        return autoencoder.train(data, out, plan, start=STARTER / "base" / "vae")
+    if step.stage == "decoder":
+        from controlnext.starter.remake import autoencoder
+
+        return autoencoder.sharpen(data, runs / "autoencoder", runs / "reader", runs / "decoder", plan)
+    if step.stage == "latents":
+        from controlnext.starter.remake.latents import encode_shards
+
+        return {"encoded": encode_shards(data, runs / "autoencoder")}
+    if step.stage == "base":
+        from controlnext.starter.remake import base
+
+        return base.train(data, runs / "autoencoder", runs / "base", plan, start=STARTER / "base")
+    if step.stage == "adapter":
+        from controlnext.starter.remake import adapters
+
+        first = runs / "adapters" / "pose" / "adapter"
+        start = STARTER / "adapters" / "pose" if step.kind == "pose" else first
+        out = runs / "adapters" / step.kind
+        return adapters.train(
+            data, runs / "base" / "pipeline", out, plan, kind=step.kind, start=start if start.exists() else None
+        )
+    from controlnext.starter.remake.packing import pack
+
+    return pack(runs, runs / "starter")
+
+
+def _append(runs: Path, line: dict[str, object]) -> None:
+    with (runs / "progress.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def supervise(runs: Path, steps: Sequence[Step] = STEPS) -> int:
+    """Run the steps that are not done, each in its own process; return the first exit code that is not 0."""
+    runs.mkdir(parents=True, exist_ok=True)
+    done_file = runs / "done.json"
+    done = json.loads(done_file.read_text()) if done_file.exists() else []
+    for number, step in enumerate(steps):
+        key = f"{number:02d}-{step.name}"
+        if key in done:
+            continue
+        logger.info("step %d of %d: %s", number + 1, len(steps), step.name)
+        command = [sys.executable, "-m", "controlnext.starter.remake", step.stage, "--runs", str(runs)]
+        command += ["--amount", str(step.amount)] + (["--kind", step.kind] if step.kind else [])
+        command += [] if step.final else ["--not-final"]
+        started = time.time()
+        status = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False).returncode
+        if status:
+            logger.error("%s ended with %d; the same command resumes it", step.name, status)
+            return status
+        done.append(key)
+        done_file.write_text(json.dumps(done, indent=1) + "\n")
+        _append(runs, {"step": step.name, "wall_minutes": round((time.time() - started) / 60, 1)})
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one stage or all; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m controlnext.starter.remake", description=__doc__)
+    parser.add_argument("stage", nargs="?", choices=("all", *STAGES), default="all")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of data, checkpoints and results")
+    parser.add_argument(
+        "--amount", type=float, default=0.0, help="CPU minutes in total, or shards in total for scenes"
+    )
+    parser.add_argument("--kind", default="", help="which adapter")
+    parser.add_argument("--not-final", action="store_true", help="keep the learning rate up: the stage will go on")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    os.nice(max(0, 19 - os.nice(0)))
+    if options.stage == "all":
+        return supervise(options.runs)
+    step = Step(options.stage, options.amount, options.kind, final=not options.not_final)
+    figures = run_stage(step, options.runs)
+    _append(options.runs, {"stage": step.name, "time": time.strftime("%Y-%m-%d %H:%M"), **figures})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""Gather the next starter in one folder of the bundled starter's form, float16, each file below 10 MB."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline
+
+from controlnext.starter.remake.reader import WEIGHTS
+from controlnext.starter.scenes.conditions import CONDITIONS
+from controlnext.starter.train.base import save_pipeline
+from controlnext.starter.train.pack import copy_tree, make_portable
+
+LIMIT = 10_000_000
+"""No file of the repository is larger, in bytes."""
+
+
+def pack(runs: Path, target: Path) -> dict[str, float]:
+    """Copy pipeline, adapters and reader from `runs` to `target`; the sharpened decoder wins over the first.
+
+    Returns:
+        The size of all files and of the largest one, in megabytes.
+
+    Raises:
+        ValueError: A file is larger than `LIMIT`.
+    """
+    pipeline = StableDiffusionPipeline.from_pretrained(
+        runs / "base" / "pipeline", dtype=torch.float32, safety_checker=None
+    )
+    if (runs / "decoder" / "config.json").exists():
+        pipeline.vae = AutoencoderKL.from_pretrained(runs / "decoder")
+    with tempfile.TemporaryDirectory() as made:
+        save_pipeline(pipeline, Path(made) / "base")
+        make_portable(Path(made) / "base")
+        shutil.rmtree(target / "base", ignore_errors=True)
+        copy_tree(Path(made) / "base", target / "base")
+    for kind in CONDITIONS:
+        source = runs / "adapters" / kind / "adapter"
+        if source.exists():
+            copy_tree(source, target / "adapters" / kind)
+    if (runs / "reader" / WEIGHTS).exists():
+        (target / "annotator").mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(runs / "reader" / WEIGHTS, target / "annotator" / WEIGHTS)
+    sizes = [file.stat().st_size for file in target.rglob("*") if file.is_file()]
+    if max(sizes) > LIMIT:
+        raise ValueError(f"A file of the starter has {max(sizes)} bytes; the most is {LIMIT}. Lower the shard size.")
+    return {"megabytes": round(sum(sizes) / 1e6, 1), "largest": round(max(sizes) / 1e6, 1)}

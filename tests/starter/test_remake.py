@@ -1,0 +1,160 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline
+
+from controlnext.assets import STARTER
+from controlnext.starter.remake import __main__ as supervisor
+from controlnext.starter.remake import adapters, autoencoder, base, gpu, latents, packing, reader
+from controlnext.starter.remake.networks import borrow_vae, make_reader, make_unet, make_vae
+from controlnext.starter.scenes.palette import PARTS
+from controlnext.starter.scenes.shards import Archive, make_example, write_shard
+from controlnext.starter.train.dataset import to_tensor
+from controlnext.starter.train.loop import LIGHT, Plan
+
+BRIEF = Plan(0.004, warm_up=1, checkpoint=1e9, clock="cpu")
+
+
+@pytest.fixture(scope="module")
+def patches():
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, patches):
+    """A run of every stage, a few steps each, on four pictures."""
+    folder = tmp_path_factory.mktemp("runs")
+    for module in (autoencoder, base, adapters, reader):
+        for name in ("HELD_OUT", "SHEET"):
+            if hasattr(module, name):
+                patches.setattr(module, name, 1)
+    write_shard(folder / "data", 0, 4)
+    autoencoder.train(folder / "data", folder / "autoencoder", BRIEF, start=STARTER / "base" / "vae", batch=2)
+    latents.encode_shards(folder / "data", folder / "autoencoder")
+    base.train(folder / "data", folder / "autoencoder", folder / "base", BRIEF, start=STARTER / "base", batch=2)
+    adapters.train(
+        folder / "data",
+        folder / "base" / "pipeline",
+        folder / "adapters" / "pose",
+        BRIEF,
+        kind="pose",
+        start=STARTER / "adapters" / "pose",
+        batch=2,
+    )
+    reader.train(folder / "data", folder / "reader", BRIEF, batch=2)
+    autoencoder.sharpen(folder / "data", folder / "autoencoder", folder / "reader", folder / "decoder", BRIEF, batch=2)
+    return folder
+
+
+def test_more_latent_channels_start_from_the_older_autoencoder():
+    example = make_example(0)
+    x = to_tensor(example.view.rgb[None])
+    errors = {}
+    for name in ("older", "borrowed", "fresh"):
+        torch.manual_seed(0)
+        vae = (
+            AutoencoderKL.from_pretrained(STARTER / "base" / "vae", dtype=torch.float32)
+            if name == "older"
+            else make_vae(8)
+        )
+        if name == "borrowed":
+            borrow_vae(vae, STARTER / "base" / "vae")
+        with torch.no_grad():
+            made = vae.eval().decode(vae.encode(x).latent_dist.mean).sample
+        errors[name] = float((made - x).square().mean())
+    assert errors["borrowed"] < 4 * errors["older"]
+    assert errors["borrowed"] < 0.2 * errors["fresh"]
+
+
+def test_every_stage_writes_what_the_next_one_needs(runs):
+    assert (
+        AutoencoderKL.from_pretrained(runs / "autoencoder").config.latent_channels == make_vae().config.latent_channels
+    )
+    archive = Archive(runs / "data", latents=f"latents-{make_vae().config.latent_channels}")
+    height, width = archive.array("rgb", 0).shape[:2]
+    assert archive[0].latent.shape == (make_vae().config.latent_channels, height // 8, width // 8)
+    assert 0.2 < np.std([archive[i].latent for i in range(4)]) < 5
+    assert (runs / "base" / "sheets").is_dir()
+    assert (runs / "adapters" / "pose" / "adapter" / "config.json").is_file()
+
+
+def test_the_packed_starter_draws_under_control(runs):
+    sizes = packing.pack(runs, runs / "starter")
+    assert sizes["largest"] < 10
+    pipeline = StableDiffusionPipeline.from_pretrained(runs / "starter" / "base", safety_checker=None)
+    pipeline.set_progress_bar_config(disable=True)
+    from controlnext import ControlNeXtAdapter
+    from controlnext.starter.train.adapter import as_conditions, controlled
+
+    adapter = ControlNeXtAdapter.from_pretrained(runs / "starter" / "adapters" / "pose", variant="starter")
+    picture = controlled(pipeline, adapter.module, as_conditions([make_example(0).view.rgb]), ["a woman"])
+    assert picture.shape == (1, 256, 256, 3)
+    assert set(reader.load_reader(runs / "starter" / "annotator").state_dict()) == set(make_reader().state_dict())
+
+
+def test_training_resumes_where_it_stopped(runs):
+    before = torch.load(runs / "base" / "checkpoint.pt", weights_only=True)["step"]
+    plan = Plan(0.03, warm_up=1, checkpoint=1e9, clock="cpu")
+    figures = base.train(runs / "data", runs / "autoencoder", runs / "base", plan, batch=2)
+    assert figures["step"] > before
+    assert 0 < figures["held_out"] < 10
+
+
+def test_min_snr_weights_train_too(runs, tmp_path):
+    figures = base.train(runs / "data", runs / "autoencoder", tmp_path, BRIEF, batch=2, weighting="min-snr")
+    assert figures["step"] >= 1
+
+
+def test_importance_is_one_on_average_and_largest_on_heads():
+    examples = [make_example(seed) for seed in range(3)]
+    weight = base.importance(examples)
+    torch.testing.assert_close(weight.mean((1, 2, 3)), torch.ones(3))
+    for example, map_ in zip(examples, weight, strict=True):
+        face = example.view.parts[4::8, 4::8] == PARTS.index("face")
+        sky = np.isin(example.view.parts[4::8, 4::8], [PARTS.index(n) for n in ("sky", "ground", "wall")])
+        if face.any() and sky.any():
+            assert map_[0].numpy()[face].mean() > 1.5 * map_[0].numpy()[sky].mean()
+
+
+def test_heatmaps_peak_at_joints():
+    view = make_example(0).view
+    maps = reader.heatmaps(view.people, *view.rgb.shape[:2])
+    assert maps.shape == (18, 64, 64)
+    x, y, seen = view.people[0, 1]
+    assert seen
+    row, column = np.unravel_index(maps[1].argmax(), maps[1].shape)
+    assert np.hypot(column + 0.5 - x / 4, row + 0.5 - y / 4) < 1
+
+
+def test_the_widths_are_those_of_the_bundled_unet():
+    config = json.loads((STARTER / "base" / "unet" / "config.json").read_text())
+    assert list(make_unet().config.block_out_channels) == config["block_out_channels"]
+
+
+def test_the_supervisor_does_what_is_not_done_and_stops_at_a_failure(tmp_path):
+    steps = (supervisor.Step("scenes", 0), supervisor.Step("nonsense"))
+    assert supervisor.supervise(tmp_path, steps) != 0
+    done = json.loads((tmp_path / "done.json").read_text())
+    assert done == ["00-scenes"]
+    lines = [json.loads(line) for line in (tmp_path / "progress.jsonl").read_text().splitlines()]
+    assert lines[0]["written"] == 0
+
+
+def test_a_light_checkpoint_is_small_and_resumes(runs, tmp_path):
+    light = Plan(0.004, warm_up=1, checkpoint=1e9, clock="cpu", light=True)
+    reader.train(runs / "data", tmp_path / "one", light, batch=1)
+    saved = torch.load(tmp_path / "one" / LIGHT, weights_only=True)
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / LIGHT).write_bytes((tmp_path / "one" / LIGHT).read_bytes())
+    further = Plan(saved["elapsed"] / 60 + 0.004, warm_up=1, checkpoint=1e9, clock="cpu", light=True)
+    figures = reader.train(runs / "data", tmp_path / "two", further, batch=1)
+    assert figures["step"] > saved["step"]
+    assert (tmp_path / "one" / LIGHT).stat().st_size < 16 * 2**20
+
+
+def test_shares_of_a_gpu_fill_its_time():
+    assert sum(gpu.SHARES.values()) == pytest.approx(1.0)
+    assert len({gpu.light_name(stage) for stage in gpu.SHARES}) == len(gpu.SHARES)
