@@ -34,6 +34,12 @@ BENCHES: dict[str, Bench] = {
     ),
     "plug-in": Bench(".quality.plug_in", "adapters on bases they were not trained on: style LoRAs, a fine-tuned base"),
     "starter": Bench(".quality.starter", "how well the bundled model follows its control and its prompt"),
+    "starter-photos": Bench(
+        ".quality.starter_photos", "how well the bundled model follows people's own photographs, heads counted"
+    ),
+    "starter-scenes": Bench(
+        ".quality.starter_scenes", "how well a starter follows scenes of people framed as in photographs"
+    ),
     "starter-video": Bench(
         ".quality.starter_video", "how well the bundled video model moves its reference along the poses of a clip"
     ),

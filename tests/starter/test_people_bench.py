@@ -1,0 +1,110 @@
+import json
+from collections import defaultdict
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from annotators.starter import net
+from controlnext.bench import BENCHES
+from controlnext.bench.command import BenchError
+from controlnext.bench.quality import starter_photos, starter_scenes
+from controlnext.bench.quality.people import count_heads, each_followed, same_colour, shown
+from controlnext.starter.scenes.palette import PARTS
+from controlnext.starter.scenes.shards import make_example
+from controlnext.starter.scenes.shot import sample_shot
+from controlnext.starter.scenes.view import render
+
+
+def test_heads_are_counted_as_people_would():
+    right = total = 0
+    for seed in range(40):
+        shot = sample_shot(seed, (128, 128))
+        if shot.framing in ("head", "bust", "half") and len(shot.people) == 1:
+            view = render(shot)
+            if (view.parts == PARTS.index("face")).mean() > 0.01:
+                total += 1
+                right += count_heads(view.parts, PARTS) == 1
+    assert total >= 10
+    assert right >= 0.95 * total
+
+
+def test_two_heads_are_two_and_specks_are_none():
+    parts = np.full((256, 256), net.PARTS.index("ground"), np.uint8)
+    assert count_heads(parts, net.PARTS) == 0
+    parts[40:80, 40:70] = net.PARTS.index("face")
+    assert count_heads(parts, net.PARTS) == 1
+    parts[30:40, 40:70] = net.PARTS.index("hair")  # hair belongs to its face
+    assert count_heads(parts, net.PARTS) == 1
+    parts[40:80, 160:190] = net.PARTS.index("face")
+    assert count_heads(parts, net.PARTS) == 2
+    parts[200:204, 20:24] = net.PARTS.index("face")
+    assert count_heads(parts, net.PARTS) == 2
+
+
+def person(x):
+    points = np.stack([np.linspace(x, x + 40, 18), np.linspace(20, 220, 18), np.ones(18)], 1)
+    return points
+
+
+def test_each_person_asked_for_needs_one_of_their_own():
+    asked = np.stack([person(20), person(150)])
+    assert each_followed(asked, [person(151), person(19)])
+    assert not each_followed(asked, [person(20)])
+    assert not each_followed(asked, [person(20), person(22)])
+    assert len(shown(np.stack([person(0), np.zeros((18, 3))]))) == 1
+
+
+def test_colours_are_compared_where_both_show_enough():
+    red, dark, blue = (np.full((32, 32, 3), c, np.uint8) for c in ((200, 30, 30), (170, 25, 25), (30, 30, 200)))
+    mask = np.ones((32, 32), bool)
+    assert same_colour(red, dark, mask, mask)
+    assert not same_colour(red, blue, mask, mask)
+    assert same_colour(red, dark, mask, np.zeros_like(mask)) is None
+
+
+def test_photographs_are_found_by_kind_and_none_is_an_error(tmp_path):
+    with pytest.raises(BenchError):
+        starter_photos.photographs(tmp_path)
+    for kind in ("head", "whole"):
+        (tmp_path / kind).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / kind / "a.png")
+    assert [kind for kind, _ in starter_photos.photographs(tmp_path)] == ["head", "whole"]
+
+
+def test_a_photograph_nobody_is_found_in_counts_as_not_followed():
+    trials = [
+        starter_photos.Trial("head", "a", 0, 9, 9, 0.8, 1),
+        starter_photos.Trial("head", "b", 0, 0, 18, None, None),
+    ]
+    figures = starter_photos.summary(trials)
+    assert figures["head"]["adherence"] == pytest.approx(0.4)
+    assert figures["all"]["one_head"] == pytest.approx(0.5)
+    assert "PCK" in starter_photos.table(figures)
+
+
+def test_a_render_that_shows_what_was_asked_is_judged_right():
+    class Exact:
+        names = PARTS
+
+        def __init__(self, example):
+            self.example = example
+
+        def parts(self, rgb):
+            return self.example.view.parts
+
+        def people(self, rgb):
+            return list(self.example.view.people)
+
+    sums = defaultdict(list)
+    for seed in range(12):
+        example = make_example(seed, (96, 96))
+        starter_scenes.judge(sums, example, example.view.rgb, Exact(example))
+    assert np.mean(sums["pose"]) == 1
+    assert np.mean(sums["one head"]) > 0.8
+    assert all(np.mean(v) == 1 for name, v in sums.items() if "colour" in name)
+    assert json.loads(json.dumps({k: float(np.mean(v)) for k, v in sums.items()}))
+
+
+def test_both_benches_are_listed():
+    assert {"starter-photos", "starter-scenes"} <= set(BENCHES)
