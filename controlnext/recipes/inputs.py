@@ -1,4 +1,4 @@
-"""Input pictures of a recipe, and how a PNG carries them: conditions, a start picture, a mask."""
+"""The pictures a recipe is run with, and how a PNG carries them: conditions, a start picture, a mask."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from controlnext.recipes.kinds import MASK_FIT, START_FIT
 from controlnext.recipes.pictures import fit_condition
 
 CONDITION_CHUNK, INIT_CHUNK, MASK_CHUNK = b"cnCd", b"cnIn", b"cnMk"
-"""PNG chunks holding pictures as PNGs: ancillary, private, safe to copy (PNG specification, section 5.4). Each control has
-one condition chunk, in the order of the recipe."""
+"""PNG chunks holding pictures as PNGs: ancillary, private, safe to copy (PNG specification, section 5.4). There is one
+condition chunk a control, in the order of the recipe."""
 
 
 class Annotated(Protocol):
-    """A condition with its data, as an annotator returns it."""
+    """A condition with what is known of it as data, as an annotator returns it."""
 
     @property
     def image(self) -> Image.Image:
@@ -27,7 +27,7 @@ class Annotated(Protocol):
 
     @property
     def data(self) -> Mapping[str, Any] | None:
-        """Its data, such as the people of a pose, or None."""
+        """What is known of it, or None."""
 
 
 class InputError(ControlNeXtError, ValueError):
@@ -50,7 +50,7 @@ class Inputs:
 
     @classmethod
     def of(cls, given: Image.Image | Annotated | Inputs | None) -> Inputs:
-        """Wrap what a run was given: nothing, one condition, or all inputs."""
+        """Take what a run was given: nothing, one condition, or all there is."""
         if isinstance(given, Inputs):
             return given
         return cls() if given is None else cls((given,))
@@ -66,7 +66,7 @@ class Inputs:
 
     @classmethod
     def unpack(cls, chunks: Iterable[tuple[bytes, bytes]]) -> Inputs:
-        """Read the chunks again; other chunks are skipped.
+        """Read the chunks again; others are passed over.
 
         Raises:
             OSError, ValueError, SyntaxError, Image.DecompressionBombError: one of the pictures is damaged.

@@ -17,6 +17,9 @@ PROGRAMS = {
     "controlnext": "controlnext.cli",
     "controlnext.starter": "controlnext.starter.__main__",
     "controlnext.starter.pictures": "controlnext.starter.pictures",
+    "controlnext.starter.remake": "controlnext.starter.remake.__main__",
+    "controlnext.starter.remake.channels": "controlnext.starter.remake.channels",
+    "controlnext.starter.remake.gpu": "controlnext.starter.remake.gpu",
     "annotators": "annotators.__main__",
 }
 PLACEHOLDER = re.compile(r"\.\.\.|[A-Z]{3,}(\.yaml)?")
