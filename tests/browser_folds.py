@@ -1,4 +1,7 @@
-"""Folds of the page, opened as a person opens them."""
+"""Folds of the page opened as a person opens them, and the tour left out."""
+
+TOURED = "localStorage.setItem('controlnext-toured', 'yes')"
+"""Run in a new page, this leaves the tour of the first visit out."""
 
 
 def open_fold(page, fold: str, field: str) -> None:

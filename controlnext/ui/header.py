@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from controlnext.ui.help import help_html
 from controlnext.ui.shared import PRIVATE
 from controlnext.ui.theme import TITLE
 
@@ -31,6 +32,7 @@ def build_header(page: gr.Blocks, studio: Studio) -> None:
     with gr.Row(elem_id="cnx-header"):
         gr.HTML(f"<div class='cnx-brand'>{MARK}<div><h1>{TITLE}</h1><p>{CLAIM}</p></div></div>")
         chip = gr.HTML(elem_id="cnx-chip")
+        gr.HTML(help_html(), elem_id="cnx-help")
     timer = gr.Timer(POLL_SECONDS)
 
     def look() -> tuple[str, Any]:

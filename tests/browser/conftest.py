@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser_folds import TOURED
 from PIL import Image, ImageDraw
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,6 +94,7 @@ def requests() -> list[str]:
 def page(chromium, served, studio, requests):
     """An open page of the size of a laptop's screen."""
     tab = chromium.new_page(viewport=DESKTOP)
+    tab.add_init_script(TOURED)
     tab.set_default_timeout(20_000)
     tab.on("request", lambda request: requests.append(request.url))
     tab.goto(served[0])

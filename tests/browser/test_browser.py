@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from browser_folds import TOURED
 
 from controlnext.recipes.png import read_png
 from controlnext.ui.examples import example_pictures
@@ -127,6 +128,7 @@ def test_stop_really_stops(page, picture, studio):
 def test_closing_the_page_stops_its_run(chromium, served, studio):
     studio.step_seconds = 0.5
     tab = chromium.new_page()
+    tab.add_init_script(TOURED)
     tab.goto(served[0])
     tab.click("#cnx-generate")
     tab.wait_for_selector("#cnx-preview img")
@@ -274,6 +276,7 @@ def test_app_is_up_within_seconds(chromium, tmp_path):
                 break
         up = time.perf_counter() - begun
         tab = chromium.new_page(viewport={"width": 1440, "height": 900})
+        tab.add_init_script(TOURED)
         tab.goto(f"http://127.0.0.1:{port}")
         tab.wait_for_selector("#cnx-generate")
         shown = time.perf_counter() - begun

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from browser_folds import open_fold
+from browser_folds import TOURED, open_fold
 from PIL import Image, ImageDraw
 from train_fakes import FakeLaunch
 
@@ -100,6 +100,7 @@ def test_pictures_become_a_training_and_the_training_a_model(tab, studio, photos
     assert place(tab) == 1  # and stays where a person has put it
 
     other = chromium.new_page()  # a second page follows the same training
+    other.add_init_script(TOURED)
     other.set_default_timeout(180_000)
     other.goto(served[0])
     open_tab(other)

@@ -54,7 +54,7 @@ SLOW_SECONDS = 0.5
 STOPPED = "Stopped before a picture was finished."
 
 SHOW_STAGE = """() => {
-  if (window.innerWidth < 900) document.getElementById("cnx-stage").scrollIntoView({ behavior: "smooth", block: "center" });
+  if (window.innerWidth < 900) document.getElementById("cnx-stage").scrollIntoView({ behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth", block: "center" });
 }"""
 """Where the columns lie below each other, a run brings the pictures into sight."""
 

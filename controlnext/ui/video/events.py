@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 STOPPED = "Stopped before a frame was finished."
 
 SHOW_STAGE = """() => {
-  if (window.innerWidth < 900) document.getElementById("cnx-video-stage").scrollIntoView({ behavior: "smooth", block: "center" });
+  if (window.innerWidth < 900) document.getElementById("cnx-video-stage").scrollIntoView({ behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth", block: "center" });
 }"""
 
 
