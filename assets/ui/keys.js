@@ -63,12 +63,17 @@
     if (!dialog.open) dialog.showModal();
   }
 
-  // Names and roles that Gradio leaves out: a button that is a picture, and a label on a place that has no role.
+  // What Gradio leaves out for keyboards and screen readers: names of buttons that are pictures, roles of labelled places.
   function name() {
     document.querySelectorAll("button:not([aria-label], [title])").forEach((one) => {
       if (one.textContent.trim() || !one.querySelector("img, video, canvas, svg")) return;
       const label = one.closest(".block")?.querySelector("[data-testid=block-label], [data-testid=block-info]")?.textContent.trim();
       one.setAttribute("aria-label", label || "Picture");
+    });
+    // Gradio names each radio button differently, which keeps arrows from moving between those of one choice.
+    document.querySelectorAll(".block:has(input[type=radio])").forEach((block) => {
+      const radios = [...block.querySelectorAll("input[type=radio]")];
+      radios.forEach((one) => { if (one.name !== radios[0].name) one.name = radios[0].name; });
     });
     document.querySelectorAll("pre:not([tabindex])").forEach((one) => (one.tabIndex = 0)); // code that scrolls on a phone
     document.querySelectorAll("div[aria-label]:not([role])").forEach((one) => one.setAttribute("role", "group"));

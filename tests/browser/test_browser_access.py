@@ -126,9 +126,13 @@ def test_the_keyboard_alone_makes_a_picture(opened, picture):
     upload(page, picture)  # the file dialog is the browser's own
     page.wait_for_selector(CONDITION)
     before = page.get_attribute(CONDITION, "src")
+    page.wait_for_function(
+        "() => new Set([...document.querySelectorAll('#cnx-annotator input')].map(one => one.name)).size === 1"
+    )
     page.focus("#cnx-annotator input:checked")
-    page.keyboard.press("ArrowRight")
-    page.keyboard.press("ArrowRight")
+    for label in ("Depth", "Edges"):
+        page.keyboard.press("ArrowRight")
+        page.wait_for_selector(f"#cnx-annotator .selected:has-text('{label}')")
     page.wait_for_function("([place, old]) => document.querySelector(place)?.src !== old", arg=[CONDITION, before])
     assert page.locator("#cnx-annotator input:checked").get_attribute("value") == KINDS[2]
     page.focus("#cnx-prompt textarea")
