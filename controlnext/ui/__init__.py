@@ -70,7 +70,7 @@ def build_ui(
                 LoraEvents(tab, studio).wire(uploads=uploads)
             with gr.Tab("Video", id="video"):
                 try:
-                    build_video(studio, video_stream)
+                    page.stop_when_gone(build_video(studio, video_stream).events.runs)
                 except ControlNeXtError as error:
                     gr.HTML(note_html(str(error)))
             with gr.Tab("Train", id="train") as train:
@@ -82,8 +82,10 @@ def build_ui(
                     UseEvents(tab, studio, trainings, image, local=local).wire(page, tabs)
             with gr.Tab("What works here", id="status") as status:
                 build_status_tab(status, studio)
-        Endpoints(studio, stream).publish()
-        VideoEndpoints(studio, video_stream).publish()
+        pictures, videos = Endpoints(studio, stream), VideoEndpoints(studio, video_stream)
+        for endpoints in (pictures, videos):
+            endpoints.publish()
+        page.stop_when_gone(image.runs, pictures.runs, videos.runs)
     return page
 
 

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from gradio.components.api_component import Api
 
+from controlnext.errors import StudioError
 from controlnext.models.presets import DEFAULT_MODEL
+from controlnext.progress import Progress
 from controlnext.recipes.inputs import Inputs
 from controlnext.recipes.kinds import READY_MADE
 from controlnext.recipes.recipe import DEFAULT_STRENGTH
@@ -26,7 +30,8 @@ from controlnext.ui.image.controls import SentControl
 from controlnext.ui.image.events import LIVE, RUN
 from controlnext.ui.image.result import facts
 from controlnext.ui.shared import open_picture, picture_input, reported_errors
-from controlnext.ui.worker import Stream
+from controlnext.ui.trust.sessions import this_session
+from controlnext.ui.worker import Runs, Stream
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -70,6 +75,7 @@ class Endpoints:
         """Remember who does the work; `publish` makes the endpoints."""
         self.studio = studio
         self.stream = stream
+        self.runs = Runs()
         self.pictures: gr.Gallery | None = None
 
     def publish(self) -> None:
@@ -168,7 +174,8 @@ class Endpoints:
             for sent, control in zip(others, recipe.controls, strict=True):
                 made.append(sent.made(self.studio.annotators, control, path, recipe))
             inputs = Inputs(tuple(one.annotation for one in made), *start)
-            *_, result = self.stream(recipe, inputs, threading.Event())
+            with running(self.runs) as cancel:
+                result = result_of(self.stream(recipe, inputs, cancel))
             return [shared.served(Path(path), self.pictures) for path in result.files], facts(result)
 
     def models(self) -> list[dict[str, Any]]:
@@ -188,6 +195,29 @@ class Endpoints:
         """
         with reported_errors(page=False):
             return self.studio.catalogue.loras(model or DEFAULT_MODEL, annotator)
+
+
+@contextmanager
+def running(runs: Runs) -> Iterator[threading.Event]:
+    """Give the cancel event of a call's work, which is set when its client goes away."""
+    session = this_session()
+    cancel = runs.join(session)
+    try:
+        yield cancel
+    finally:
+        runs.finish(session, cancel)
+
+
+def result_of(reports: Iterator[Any]) -> Any:  # noqa: ANN401 - a `Result` or a `VideoResult`
+    """Return what was made, after all that was reported on the way.
+
+    Raises:
+        StudioError: it was stopped before it began, since its client went away.
+    """
+    made = list(deque(reports, maxlen=1))
+    if not made or isinstance(made[0], Progress):
+        raise StudioError("The work was stopped before anything was made.")
+    return made[0]
 
 
 def publish(name: str, function: Callable, outputs: list[gr.components.Component], options: dict[str, Any]) -> None:

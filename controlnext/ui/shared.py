@@ -6,7 +6,6 @@ import logging
 from abc import ABCMeta
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from gradio import processing_utils
 from gradio.component_meta import ComponentMeta
 
 from annotators.base import AnnotatorError
+from annotators.cache import Cache
 from controlnext.errors import ControlNeXtError
 from controlnext.ui.trust.sentences import FAILED, brief
 
@@ -92,9 +92,10 @@ def picture_input(**options: Any) -> gr.Image:
     return _PictureInput(type="filepath", image_mode=None, format="png", **options)
 
 
-@lru_cache(maxsize=4)
-def _decoded(load: Any, path: str) -> Image.Image:  # noqa: ANN401
-    return load(path)
+DECODED_BYTES = 128 * 2**20
+"""Bytes of decoded uploads that are kept for live sliders; a picture of 40 million pixels takes 120 million."""
+
+_DECODED = Cache(DECODED_BYTES)
 
 
 def open_picture(annotators: Annotators, path: str) -> Image.Image:
@@ -102,7 +103,7 @@ def open_picture(annotators: Annotators, path: str) -> Image.Image:
 
     Gradio keeps uploads in folders named after their content, so a path never changes its meaning.
     """
-    return _decoded(annotators.load_picture, path)
+    return _DECODED.get_or_make((annotators.load_picture, path), lambda: annotators.load_picture(path))
 
 
 def served(path: Path, component: gr.components.Component) -> str:

@@ -57,38 +57,46 @@ class VideoOrder:
 
 
 class Runs:
-    """The running generation of each open page, so that its Stop button finds it."""
+    """The running work of each visitor, so that a Stop button finds it, and so does the departure of the visitor."""
 
     def __init__(self) -> None:
         """Start with nothing running."""
         self._lock = threading.Lock()
-        self._cancels: dict[str, threading.Event] = {}
+        self._running: list[tuple[str, threading.Event]] = []
 
     def start(self, page: str) -> threading.Event:
-        """Return the cancel event of a new run of `page`; an earlier run of the same page is stopped."""
+        """Return the cancel event of a new run of `page`; a run of the same page that still goes on is stopped."""
+        self.stop(page)
+        return self.join(page)
+
+    def join(self, page: str) -> threading.Event:
+        """Return the cancel event of a new run of `page`, next to those that it has."""
         cancel = threading.Event()
         with self._lock:
-            before = self._cancels.get(page)
-            self._cancels[page] = cancel
-        if before is not None:
-            before.set()
+            self._running.append((page, cancel))
         return cancel
 
     def stop(self, page: str) -> bool:
-        """Ask the run of `page` to stop; return whether there was one."""
+        """Ask the runs of `page` to stop; return whether there was one. Requests without a session have nothing in common."""
         with self._lock:
-            cancel = self._cancels.get(page)
-        if cancel is None:
-            return False
-        cancel.set()
-        return True
+            cancels = [cancel for one, cancel in self._running if one == page and page]
+        for cancel in cancels:
+            cancel.set()
+        return bool(cancels)
+
+    def stop_those(self, gone: Callable[[str], bool]) -> None:
+        """Ask the runs of every page that is gone to stop."""
+        with self._lock:
+            running = list(self._running)
+        for page, cancel in running:
+            if not cancel.is_set() and gone(page):
+                cancel.set()
 
     def finish(self, page: str, cancel: threading.Event) -> None:
         """Forget the run whose event is `cancel`, and see to it that its thread ends."""
         cancel.set()
         with self._lock:
-            if self._cancels.get(page) is cancel:
-                del self._cancels[page]
+            self._running = [(one, event) for one, event in self._running if event is not cancel]
 
 
 class Work:

@@ -12,6 +12,7 @@ import numpy as np
 
 from controlnext.adherence.skeletons import joints_in_drawing
 from controlnext.hashes import weights_digest
+from controlnext.held import held_bytes
 from controlnext.progress import Clock, Progress, stop_if
 from controlnext.video.clip import Clip
 from controlnext.video.frames import Frames
@@ -21,6 +22,9 @@ from controlnext.video.poses import FACE, LEFT_HAND, POINTS, RIGHT_HAND, Poses, 
 V = TypeVar("V")
 
 STAGE = "Reading poses"
+RECENT_BYTES = 64 * 2**20
+"""Bytes that the results of one cache hold."""
+
 _KEPT_CLIPS = 16
 _BLACK = 24  # brightness up to which a pixel of a compressed drawing is its background
 _MOSTLY, _NEARLY_ALL = 0.6, 0.9  # shares of a drawing that are background: dots and limbs; thin lines
@@ -40,28 +44,36 @@ class FramePoseReader(Protocol):
 
 
 class Recent(Generic[V]):
-    """A least-recently-used cache of a fixed number of results; safe to share between threads."""
+    """A least-recently-used cache, bounded by results and by bytes; safe to share between threads."""
 
-    def __init__(self, most: int) -> None:
-        """Make an empty cache of at most `most` results."""
-        self._most = most
-        self._kept: OrderedDict[Hashable, V] = OrderedDict()
+    def __init__(self, most: int, most_bytes: int = RECENT_BYTES) -> None:
+        """Make an empty cache.
+
+        Args:
+            most: results in it.
+            most_bytes: bytes that they hold; the newest one stays however large it is.
+        """
+        self._most, self._most_bytes = most, most_bytes
+        self._kept: OrderedDict[Hashable, tuple[V, int]] = OrderedDict()
         self._lock = threading.Lock()
+        self.nbytes = 0
 
     def get(self, key: Hashable) -> V | None:
         """Return the result under a key, or None."""
         with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-            return self._kept.get(key)
+            if key not in self._kept:
+                return None
+            self._kept.move_to_end(key)
+            return self._kept[key][0]
 
     def keep(self, key: Hashable, value: V) -> None:
-        """Add a result; the least recently used one is dropped."""
+        """Add a result; the least recently used ones are dropped."""
+        size = held_bytes(value)
         with self._lock:
-            self._kept[key] = value
-            self._kept.move_to_end(key)
-            while len(self._kept) > self._most:
-                self._kept.popitem(last=False)
+            self.nbytes += size - self._kept.pop(key, (None, 0))[1]
+            self._kept[key] = (value, size)
+            while len(self._kept) > 1 and (len(self._kept) > self._most or self.nbytes > self._most_bytes):
+                self.nbytes -= self._kept.popitem(last=False)[1][1]
 
 
 class PoseCache:

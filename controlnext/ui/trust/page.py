@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from gradio.block_function import BlockFunction
@@ -15,10 +17,16 @@ from controlnext.errors import ControlNeXtError
 from controlnext.ui.trust.answers import handlers
 from controlnext.ui.trust.gate import let_in
 from controlnext.ui.trust.sentences import FAILED, brief, without_paths
-from controlnext.ui.trust.sessions import MOST_SESSIONS, forget_call, forget_closed
+from controlnext.ui.trust.sessions import MOST_SESSIONS, forget_call, forget_closed, is_gone
 from controlnext.ui.trust.values import check_kind, check_plain
 
+if TYPE_CHECKING:
+    from controlnext.ui.worker import Runs
+
 logger = logging.getLogger(__name__)
+
+WATCH_SECONDS = 1.0
+"""Time between two looks for visitors who are gone."""
 
 MOST_UPLOADED = 2 * 2**30
 """Bytes of one uploaded file."""
@@ -43,7 +51,23 @@ class StudioPage(gr.Blocks):
         options.setdefault("app_kwargs", {"exception_handlers": handlers()})
         options.setdefault("max_file_size", MOST_UPLOADED)
         options.setdefault("state_session_capacity", MOST_SESSIONS)
-        return super().launch(*args, **options)
+        launched = super().launch(*args, **options)
+        threading.Thread(target=self._watch, name="departures", daemon=True).start()
+        return launched
+
+    def stop_when_gone(self, *runs: Runs) -> None:
+        """Stop work as soon as nobody listens to it any more, so that the next one gets its place.
+
+        Args:
+            runs: the running work of some events; its pages are session hashes.
+        """
+        self._watched = [*getattr(self, "_watched", []), *runs]
+
+    def _watch(self) -> None:
+        while self.is_running:
+            for runs in getattr(self, "_watched", []):
+                runs.stop_those(lambda session: is_gone(self, session))
+            time.sleep(WATCH_SECONDS)
 
     async def preprocess_data(
         self,

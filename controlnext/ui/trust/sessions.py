@@ -9,6 +9,8 @@ from __future__ import annotations
 import datetime
 from typing import TYPE_CHECKING
 
+from gradio.context import LocalContext
+
 if TYPE_CHECKING:
     import gradio as gr
     from gradio.queueing import Event
@@ -48,6 +50,12 @@ def forget_closed(page: gr.Blocks) -> None:
     for names in page.temp_file_sets:  # for Gradio's own removal of files, which is not used here
         if len(names) > MOST_NAMES:
             names.clear()
+
+
+def this_session() -> str:
+    """Return the session hash of the request that this thread answers; empty where it has none."""
+    request = LocalContext.request.get(None)
+    return getattr(request, "session_hash", None) or ""
 
 
 def is_gone(page: gr.Blocks, session: str | None) -> bool:

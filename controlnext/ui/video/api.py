@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +13,10 @@ from controlnext.animation.choice import choice_of
 from controlnext.recipes.video_recipe import VideoRecipe
 from controlnext.studio.conditions import ConditionRequestError
 from controlnext.ui import shared
-from controlnext.ui.api import publish
+from controlnext.ui.api import publish, result_of, running
 from controlnext.ui.image.events import RUN
 from controlnext.ui.shared import open_picture, reported_errors
-from controlnext.ui.worker import VideoOrder, VideoStream
+from controlnext.ui.worker import Runs, VideoOrder, VideoStream
 from controlnext.video import write_video
 
 if TYPE_CHECKING:
@@ -31,6 +30,7 @@ class VideoEndpoints:
         """Remember who does the work; `publish` makes the endpoints."""
         self.studio = studio
         self.stream = stream
+        self.runs = Runs()
         self.file: gr.File | None = None
 
     def publish(self) -> None:
@@ -94,7 +94,8 @@ class VideoEndpoints:
                 fit=fit,
                 keep_sound=keep_sound,
             )
-            *_, made = self.stream(VideoOrder(recipe, picture, clip), threading.Event())
+            with running(self.runs) as cancel:
+                made = result_of(self.stream(VideoOrder(recipe, picture, clip), cancel))
             return self._served(made.file), made.facts()
 
     def _served(self, path: Path) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import time
 
 from controlnext.ui.trust.sessions import CLOSED_SECONDS, MOST_SESSIONS, forget_closed
 
@@ -32,3 +34,50 @@ def test_a_closed_page_is_forgotten_after_a_while(page):
     assert {"open", "just closed"} <= set(holder.session_data)
     assert "closed" not in holder.session_data
     assert set(holder.time_last_used) == set(holder.session_data)
+
+
+def test_a_client_that_goes_away_frees_its_place(page, poster, sent, outputs):
+    import httpx
+
+    steps = [
+        sent,
+        "a cat",
+        "",
+        "starter",
+        "canny",
+        None,
+        150,
+        None,
+        1,
+        16,
+        0,
+        0,
+        0.0,
+        1.0,
+        None,
+        None,
+        "",
+        None,
+        None,
+        None,
+        None,
+    ]
+    before = len(list(outputs.rglob("*.png")))
+    begun = poster.http.post(f"{poster.url}/gradio_api/call/generate", json={"data": steps}).json()["event_id"]
+    with (
+        httpx.Client(timeout=1.5) as impatient,
+        contextlib.suppress(httpx.ReadTimeout),
+        impatient.stream("GET", f"{poster.url}/gradio_api/call/generate/{begun}") as stream,
+    ):
+        for _ in stream.iter_lines():
+            pass
+    until = time.monotonic() + 60
+    while at_work(page) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not at_work(page)
+    assert len(list(outputs.rglob("*.png"))) - before < 16
+    assert poster.ask("annotate", sent, "canny", 64, None)[0]
+
+
+def at_work(page) -> list[str]:
+    return [event._id for job in page._queue.active_jobs if job for event in job]

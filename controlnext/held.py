@@ -1,0 +1,41 @@
+"""Bytes that a result holds in memory, so that caches can be bounded by what they cost."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+SMALL = 64
+"""Bytes that are reckoned for anything that holds no data of its own."""
+
+
+def held_bytes(value: object) -> int:
+    """Estimate the bytes a value holds: arrays, tensors, pictures, texts and all that lies in containers and dataclasses.
+
+    What occurs twice in it is counted once.
+    """
+    return _held(value, set())
+
+
+def _held(value: Any, seen: set[int]) -> int:  # noqa: ANN401 - anything
+    if value is None or isinstance(value, bool | int | float):
+        return SMALL // 2
+    if id(value) in seen:
+        return 0
+    seen.add(id(value))
+    if isinstance(value, str | bytes | bytearray):
+        return sys.getsizeof(value)
+    if isinstance(size := getattr(value, "nbytes", None), int):  # an array or a tensor
+        base = getattr(value, "base", None)  # of a view: the array that it keeps
+        return max(size, getattr(base, "nbytes", 0) if id(base) not in seen else 0) + SMALL
+    if hasattr(value, "getbands"):  # a picture
+        return value.width * value.height * len(value.getbands()) + SMALL + _held(getattr(value, "info", None), seen)
+    if isinstance(value, Mapping):
+        return SMALL + sum(_held(key, seen) + _held(item, seen) for key, item in value.items())
+    if isinstance(value, list | tuple | set | frozenset):
+        return SMALL + sum(_held(item, seen) for item in value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return SMALL + sum(_held(getattr(value, row.name, None), seen) for row in dataclasses.fields(value))
+    return SMALL
