@@ -1,1 +1,1 @@
-"""LoRA files: what they are, what they change, and how they get along with an adapter."""
+"""LoRA files: headers, layers, the library, and conflicts with an adapter."""

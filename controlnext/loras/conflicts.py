@@ -1,9 +1,9 @@
-"""Conflict meter: how much a LoRA works on the same weights as an adapter, told from the files alone.
+"""Conflict meter: how much a LoRA changes the same weights as an adapter, measured on the files alone.
 
 An adapter adds a change D to some layers of the UNet, a LoRA adds L = weight * alpha / rank * up @ down to others or to the
-same. Where both touch a layer, the ratio |L| / |D| of Frobenius norms says who is louder there and the cosine between them
-who pulls where: about 0 is two people working on different things, negative is the LoRA taking back what the adapter does.
-Norms and products come from the small matrices: <up @ down, D> = <up, D @ down^T>, so no layer is ever multiplied out.
+same. Where both change a layer, the ratio |L| / |D| of Frobenius norms compares the sizes of the two changes and the cosine
+their directions: about 0 they are independent, below 0 the LoRA takes back what the adapter does.
+Norms and products come from the small matrices: <up @ down, D> = <up, D @ down^T>, so no full matrix is ever computed.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ Word = Literal["none", "low", "some", "high", "unknown"]
 
 SOME, HIGH = 1 / 3, 1.0
 """Pressure from which a conflict is `some`, and `high`. Below 1/3 the sum of both changes points at most 20 degrees (asin
-1/3) away from the adapter's own, however the LoRA lies; from 1 on the LoRA could undo all of the adapter's change."""
+1/3) away from the adapter's own, whatever the direction of the LoRA; from 1 on the LoRA could undo all of the adapter's change."""
 
 OPPOSED = -0.3
-"""Cosine from which down the LoRA is counted one word higher, as it takes back the adapter's change instead of adding
-another; between matrices of thousands of numbers that have nothing to do with each other it is within 0.05 of 0."""
+"""At or below this cosine the level is raised by one, since the LoRA takes back the adapter's change instead of adding
+another. Unrelated matrices of thousands of numbers have a cosine within 0.05 of 0."""
 
 WORST = 5
-"""Layers that are named."""
+"""How many layers are named."""
 
 
 class ConflictError(ControlNeXtError, ValueError):
-    """A conflict that cannot be told from the files that are here; the sentence says why."""
+    """A conflict that cannot be measured on the files that are here; the sentence says why."""
 
 
 @dataclass(frozen=True)
 class LayerConflict:
-    """One layer both touch.
+    """One layer that both change.
 
     Attributes:
         layer: its path, dots written as underscores.
@@ -55,16 +55,16 @@ class LayerConflict:
 
 @dataclass(frozen=True)
 class Conflict:
-    """What a LoRA at some weight does to an adapter.
+    """The conflict of a LoRA at some weight with an adapter.
 
     Attributes:
         word: `none` (no layer in common), `low`, `some`, `high`, or `unknown`.
         reason: why it is unknown; empty otherwise.
-        pressure: |LoRA on common layers| / |adapter everywhere|, unitless; what the word is taken from.
+        pressure: |LoRA on common layers| / |adapter everywhere|, unitless; the word follows from it.
         ratio: |LoRA| / |adapter| over the common layers together.
         cosine: between both over the common layers together, in [-1, 1].
-        layers: how many layers both touch.
-        share: of the adapter's weight matrices that the LoRA touches, in [0, 1].
+        layers: how many layers both change.
+        share: of the adapter's weight matrices that the LoRA changes, in [0, 1].
         worst: the common layers with the highest ratios.
     """
 
@@ -78,7 +78,7 @@ class Conflict:
     worst: tuple[LayerConflict, ...] = ()
 
     def at(self, weight: float) -> Conflict:
-        """Return the conflict at another weight, for one that was measured at 1: norms grow with it, a negative one turns the sign."""
+        """Return the conflict at another weight than 1: norms grow with the weight, and a negative one flips the sign."""
         if self.word in ("unknown", "none"):
             return self
         size, sign = abs(weight), math.copysign(1.0, weight)
@@ -96,7 +96,7 @@ class Conflict:
         )
 
     def sentence(self) -> str:
-        """Say the numbers in one sentence."""
+        """Return the numbers in one sentence."""
         if self.reason:
             return self.reason
         if self.word == "none":
@@ -141,7 +141,7 @@ def compare(layers: Iterable[LoraLayer], delta: Mapping[str, Tensor]) -> Conflic
 
     Args:
         layers: of the LoRA; those of the UNet count.
-        delta: differences by stock diffusers key, any float dtype; biases and norms, which a LoRA cannot touch, are left out.
+        delta: differences by stock diffusers key, any float dtype; biases and norms, which a LoRA cannot change, are left out.
 
     Returns:
         The conflict.
@@ -186,7 +186,7 @@ def read_delta(adapter: Path, base: Path | None, kind: str | None = None) -> dic
     """Read what an adapter adds to the weights of the UNet.
 
     Args:
-        adapter: its folder, or its control file, which the UNet weights lie beside.
+        adapter: its folder, or its control file, which the UNet weights are next to.
         base: folder or checkpoint file of the base model, needed where the adapter holds full values; None if it is not
             on this machine.
         kind: "delta" or "subset" for a file that does not say.
@@ -214,13 +214,13 @@ def read_delta(adapter: Path, base: Path | None, kind: str | None = None) -> dic
     if missing := set(tensors) - set(values):
         where = "is not on this machine" if base is None else f"in {base} lacks {len(missing)} of its layers"
         raise ConflictError(
-            f"The adapter holds full values, and the base model {where}, so how much it changes cannot be told."
+            f"The adapter holds full values, and the base model {where}, so its change cannot be measured."
         )
     return {key: tensor.float() - values[key].float() for key, tensor in tensors.items()}
 
 
 def _base_values(base: Path, keys: set[str]) -> dict[str, Tensor]:
-    """Read some weights of a base model's UNet, from a diffusers folder or one checkpoint; the others are not touched."""
+    """Read some weights of a base model's UNet, from a diffusers folder or one checkpoint; the others are not read."""
     from safetensors import SafetensorError, safe_open
 
     from controlnext.method.original_names import PREFIX, KeyNameError, diffusers_name
@@ -240,10 +240,10 @@ def _base_values(base: Path, keys: set[str]) -> dict[str, Tensor]:
 
 
 class Conflicts:
-    """Measures pairs of files when asked and remembers the numbers, not the tensors, until a file changes."""
+    """Measurements of pairs of files, kept as numbers until a file changes."""
 
     def __init__(self) -> None:
-        """Begin with nothing measured."""
+        """Start with nothing measured."""
         self._known: dict[tuple, Conflict] = {}
 
     def measure(
@@ -268,7 +268,7 @@ class Conflicts:
             The conflict; `unknown` with the reason where files are missing or cannot be read. Never raises for a bad file.
         """
         if adapter is None:
-            return Conflict("unknown", "The adapter is not on this machine yet, so its change cannot be told.")
+            return Conflict("unknown", "The adapter is not on this machine yet, so its change cannot be measured.")
         folder = adapter if adapter.is_dir() else adapter.parent
         key = (lora, _stamp(lora), folder, _stamp(folder), base, kind)
         if key not in self._known:
@@ -282,6 +282,6 @@ class Conflicts:
 
 
 def _stamp(place: Path) -> tuple:
-    """What changes when a file, or one of the files in a folder, does."""
+    """Return a value that changes when a file, or one of the files in a folder, changes."""
     files = sorted(place.iterdir()) if place.is_dir() else [place]
     return tuple((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file())

@@ -1,4 +1,4 @@
-"""What the header of a LoRA file tells: layers, rank, key style, and which base model it was made for.
+"""Headers of LoRA files: layers, rank, key style, and the base model they were made for.
 
 Nothing but the header is read, so a folder of gigabytes is listed at once, and no file can run code by being looked at.
 """
@@ -19,7 +19,7 @@ from controlnext.loras.layers import LayerName, layers_of
 from controlnext.method.families import FAMILIES, TEXT_FAMILIES
 
 PICKLES = (".pt", ".pth", ".ckpt", ".bin")
-"""Endings of pickled files: opening one runs whatever code it carries, so they are listed and never opened."""
+"""Endings of pickled files. Opening one runs the code inside, so they are listed and never opened."""
 
 _METADATA = "__metadata__"
 _ITEM_BITS = {
@@ -45,14 +45,14 @@ _TRANSFORMERS = (
     ),
 )
 _TRIGGERS, _TRIGGER_SHARE, _TRIGGER_LENGTH = 3, 0.9, 60
-"""Tags that nearly every training picture had call the style: how many are named, from which share of the most frequent
+"""Tags that nearly every training picture had trigger the style: how many are named, from which share of the most frequent
 one's count, and how many characters of each are shown (whole captions count as tags, too)."""
 _PICKLE = "It is a pickled file, which can run code when it is opened; convert it to safetensors."
 
 
 @dataclass(frozen=True)
 class BaseShape:
-    """What a LoRA has to fit.
+    """The shape of a base model, which a LoRA has to fit.
 
     Attributes:
         text_width: width of the text features the UNet reads; None if unknown.
@@ -75,13 +75,13 @@ class BaseShape:
 
 @dataclass(frozen=True)
 class LoraInfo:
-    """What the header of one file says.
+    """The facts in the header of one file.
 
     Attributes:
         name: path inside its folder without the ending; what recipes call it.
         path: the file.
         style: key style: `peft`, `diffusers`, `kohya` or `lycoris`.
-        family: base-model family told by shapes, or else by the metadata; empty if they do not tell.
+        family: base-model family by the shapes, or else by the metadata; empty if neither shows it.
         rank: the most frequent rank of its layers.
         text_width: width of the text features it was trained on; None if it touches no text attention.
         widths: widths of the self-attentions it touches.
@@ -106,7 +106,7 @@ class LoraInfo:
     problem: str = ""
 
     def misfit(self, shape: BaseShape, title: str) -> str:
-        """Say why this LoRA does not go with a base model; empty if it does, as far as the header tells."""
+        """Return why this LoRA does not fit a base model; empty if it does, as far as the header shows."""
         if self.problem:
             return self.problem
         made_for = f"{self.family} " if self.family else ""
@@ -124,7 +124,7 @@ class LoraInfo:
 
 
 def inspect_lora(path: str | Path, name: str | None = None) -> LoraInfo:
-    """Read what a file's header tells; never raises for a bad file, the row says what is wrong with it.
+    """Read a file's header; never raises for a bad file, the row says what is wrong with it.
 
     Args:
         path: the file.
@@ -149,15 +149,15 @@ def inspect_lora(path: str | Path, name: str | None = None) -> LoraInfo:
     text = {shape[1] for layer, shape in down.items() if _is(layer, "attn2", "to_k", "to_v")}
     own = {shape[1] for layer, shape in down.items() if _is(layer, "attn1", "to_q", "to_k", "to_v")}
     text_width = min(text) if len(text) == 1 else None
-    told = "sdxl" if any(layer.part == "text_encoder_2" for layer in down) else _told_family(metadata)
+    stated = "sdxl" if any(layer.part == "text_encoder_2" for layer in down) else _stated_family(metadata)
     if not text:
-        text_width = FAMILIES[told].text_width if told in FAMILIES else None
+        text_width = FAMILIES[stated].text_width if stated in FAMILIES else None
     ranks = Counter(shape[0] for shape in down.values())
     return LoraInfo(
         name=name,
         path=path,
         style=style,
-        family=TEXT_FAMILIES.get(text_width or 0, told or str(metadata.get("base", ""))),
+        family=TEXT_FAMILIES.get(text_width or 0, stated or str(metadata.get("base", ""))),
         rank=ranks.most_common(1)[0][0] if ranks else 0,
         text_width=text_width,
         widths=frozenset(own),
@@ -195,7 +195,7 @@ def _read_header(path: Path) -> dict[str, Any]:
 
 
 def _checked_entry(key: str, entry: object) -> int:
-    """Check what a header says of one tensor, put its shape as a tuple, and return where its bytes end.
+    """Check the entry of one tensor, turn its shape into a tuple, and return where its bytes end.
 
     Raises:
         ValueError: type, shape and place do not describe a tensor.
@@ -243,7 +243,7 @@ def _is(layer: LayerName, attention: str, *parts: str) -> bool:
     return layer.part == "unet" and attention in layer.flat and layer.flat.endswith(parts)
 
 
-def _told_family(metadata: Mapping[str, Any]) -> str:
+def _stated_family(metadata: Mapping[str, Any]) -> str:
     """Family of the base model that the trainer wrote down; empty if it did not."""
     for key in ("ss_base_model_version", "modelspec.architecture"):
         version = str(metadata.get(key, "")).lower()

@@ -1,4 +1,4 @@
-"""What the keys of a LoRA file mean, in every style they are written in, and its layers as tensors.
+"""Layers of LoRA files: keys of every style parsed, and tensors read.
 
 Four styles are about: kohya's (`lora_unet_down_blocks_1_..._to_q.lora_down.weight`, for SDXL with the block numbers of the
 original code), PEFT's (`...to_q.lora_A.weight`), diffusers' (`...to_q.lora.down.weight`) and its older one
@@ -90,7 +90,7 @@ class LoraLayer:
 
 
 def read_key(key: str) -> tuple[LayerName, str] | None:
-    """Say which layer a key belongs to, and what it is of it.
+    """Return the layer that a key belongs to, and which part of it.
 
     Args:
         key: of a LoRA file in any style.
@@ -119,12 +119,12 @@ def read_key(key: str) -> tuple[LayerName, str] | None:
 
 
 def flattened(path: str) -> str:
-    """Write the path of a layer as kohya does, which is what all styles can be brought to."""
+    """Write the path of a layer as kohya does, the form that all styles can be converted to."""
     return path.replace(".", "_")
 
 
 def _of_original(flat: str) -> str:
-    """Bring a name of the original UNet to diffusers' numbering; others pass through."""
+    """Convert a name of the original UNet to diffusers' numbering; others pass through."""
     if flat in _ORIGINAL_ENDS:
         return _ORIGINAL_ENDS[flat]
     if not (match := _ORIGINAL.fullmatch(flat)):
@@ -140,7 +140,7 @@ def _of_original(flat: str) -> str:
 
 
 def layers_of(keys: Iterable[str]) -> dict[LayerName, dict[str, str]]:
-    """Gather the keys of a file by layer; layers that miss one of their two matrices are left out.
+    """Group the keys of a file by layer; layers that miss one of their two matrices are left out.
 
     Returns:
         Layer -> key of its `down`, `up` and, where the file has one, `alpha`.

@@ -44,7 +44,7 @@ class LoraLibrary:
     """Folders of LoRAs; files may come and go while the app runs."""
 
     def __init__(self, folders: Sequence[str | Path]) -> None:
-        """Name the folders; the first one that has a name wins.
+        """Name the folders; a name in an earlier one wins.
 
         Args:
             folders: searched with all they contain; those that do not exist are empty.
@@ -164,14 +164,14 @@ class LoraLibrary:
 
 
 def safe_name(text: str) -> str:
-    """Make a file name of what somebody else called a file: no folders, nothing hidden, nothing a shell reads."""
+    """Turn a foreign file name into a safe one: no folders, no hidden files, no characters a shell interprets."""
     name = re.sub(r"\s+", " ", _UNSAFE.sub("_", text)).strip(" .")
     name = name[:NAME_LENGTH].strip(" .")
     return name if name.strip("_") else "lora"
 
 
 def load_loras(pipeline: DiffusionPipeline, wanted: Sequence[tuple[LoraInfo, float]]) -> None:
-    """Make exactly these LoRAs act on a pipeline, with these weights; an empty list takes every trace away.
+    """Make exactly these LoRAs act on a pipeline, with these weights; an empty list removes every trace.
 
     Files that are loaded already stay loaded; only their weights are set.
 
@@ -188,7 +188,7 @@ def load_loras(pipeline: DiffusionPipeline, wanted: Sequence[tuple[LoraInfo, flo
         if loaded:
             pipeline.unload_lora_weights()
         return
-    with warnings.catch_warnings():  # several LoRAs at once, and taking one away, are what is meant here
+    with warnings.catch_warnings():  # several LoRAs at once, and removing one, are intended
         warnings.filterwarnings("ignore", message="Already found a `peft_config`")
         warnings.filterwarnings("ignore", message="Adapter .* was active which is now deleted")
         if loaded - set(weights):
@@ -203,7 +203,7 @@ def load_loras(pipeline: DiffusionPipeline, wanted: Sequence[tuple[LoraInfo, flo
 def _load(pipeline: DiffusionPipeline, info: LoraInfo, handle: str) -> None:
     try:
         tensors = _tensors(pipeline, info)
-        with quiet_loading():  # most LoRAs leave the text encoder alone, which is no cause for a warning
+        with quiet_loading():  # most LoRAs leave the text encoder as it is, which needs no warning
             pipeline.load_lora_weights(tensors, adapter_name=handle)
     except LoraFileError:
         pipeline.unload_lora_weights()
@@ -258,6 +258,6 @@ def _layer_paths(pipeline: DiffusionPipeline) -> dict[LayerName, str]:
 
 
 def _handle(info: LoraInfo) -> str:
-    """Name inside the pipeline: PEFT allows no dots, and a file that changed is another LoRA."""
+    """Name of a LoRA inside the pipeline: PEFT allows no dots, and a changed file counts as another LoRA."""
     stamp = f"{info.path.resolve()}:{info.path.stat().st_mtime_ns}"
     return f"lora_{hashlib.sha256(stamp.encode()).hexdigest()[:12]}"

@@ -78,7 +78,7 @@ def test_later_fields_are_written_where_they_say_something_and_come_back():
     [
         ({"controls": [{"annotator": "depth"}]}, "There are further controls but no first one"),
         ({"annotator": "pose", "controls": [{"annotator": "pose"}]}, "The control 'pose' is asked for twice"),
-        ({"annotator": "pose", "controls": [{}]}, "needs the kind it is of"),
+        ({"annotator": "pose", "controls": [{}]}, "additional control needs a kind"),
         ({"annotator": "pose", "controls": [{"annotator": "depth", "gama": 1}]}, "gama"),
         ({"annotator": "pose", "controls": [{"annotator": "depth", "gamma": 9}]}, "gamma) must be a number between 0"),
         ({"annotator": "pose", "controls": [{"annotator": "depth", "control_end": 0}]}, "so it would never act"),
