@@ -76,6 +76,7 @@ def test_the_wheel_holds_data_and_types_and_leaves_the_starter_s_tools_out(wheel
     for needed in (
         "controlnext/py.typed", "annotators/py.typed", "annotators/data/model.safetensors", "annotators/starter/starter_colours.json",
         "controlnext/data/presets/starter.yaml", "controlnext/data/presets/training/starter.yaml",
+        "controlnext/ui/pose_editor/editor.js", "controlnext/ui/pose_editor/editor.html", "controlnext/ui/pose_editor/presets.json",
         "controlnext/data/assets/ui/style.css", "controlnext/data/assets/configs/clip_merges.txt.gz",
         "controlnext/training/runs/run_folder.py",
     ):  # fmt: skip

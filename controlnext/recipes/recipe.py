@@ -27,9 +27,10 @@ from pydantic import (
 from controlnext.errors import ControlNeXtError, fail, shorten
 from controlnext.method.gamma import parse_gamma
 from controlnext.recipes.inputs import Inputs
-from controlnext.recipes.kinds import READY_MADE
+from controlnext.recipes.kinds import POSE, READY_MADE
 from controlnext.recipes.limits import LIMITS, LORA_WEIGHT, RESOLUTION, STRENGTH
 from controlnext.recipes.pictures import picture_digest
+from controlnext.recipes.pose import check_pose
 from controlnext.recipes.schedulers import SCHEDULERS
 
 VERSION = 1
@@ -41,7 +42,15 @@ DEFAULT_STRENGTH = 0.75
 """How much of a start picture is drawn anew where nobody says."""
 
 _LATER = MappingProxyType(
-    {"gamma_curve": "", "controls": (), "strength": None, "init_sha256": "", "mask_sha256": "", "resolution": None}
+    {
+        "gamma_curve": "",
+        "controls": (),
+        "strength": None,
+        "init_sha256": "",
+        "mask_sha256": "",
+        "resolution": None,
+        "pose": "",
+    }
 )
 """Fields that came after the first release, with their defaults: written only where they say something, so that a recipe
 without them stays the same to the byte."""
@@ -243,6 +252,7 @@ class Recipe(SavedRecipe):
         init_sha256: `picture_digest` of the start picture.
         mask_sha256: `picture_digest` of the mask.
         resolution: short side of the condition that the annotator made, in pixels; None follows from the picture's size.
+        pose: edited pose that the first condition is drawn from, as OpenPose JSON; empty where none was edited.
     """
 
     version: int = VERSION
@@ -272,6 +282,12 @@ class Recipe(SavedRecipe):
     init_sha256: str = ""
     mask_sha256: str = ""
     resolution: int | None = None
+    pose: str = ""
+
+    @field_validator("pose")
+    @classmethod
+    def _pose_can_be_drawn(cls, value: str) -> str:
+        return check_pose(value) if value else ""
 
     @field_validator(*(LIMITS.keys() - ControlUse.model_fields.keys()), mode="before")
     @classmethod
@@ -293,6 +309,14 @@ class Recipe(SavedRecipe):
     @classmethod
     def _strength_in_range(cls, value: object) -> float | None:
         return None if value is None else STRENGTH.check(value)
+
+    @model_validator(mode="after")
+    def _pose_has_its_control(self) -> Self:
+        if self.pose and self.condition_kind != POSE:
+            fail(
+                f"A pose is given, but the first control is {shorten(self.condition_kind)}: take pose control, or no pose."
+            )
+        return self
 
     @model_validator(mode="after")
     def _controls_agree(self) -> Self:

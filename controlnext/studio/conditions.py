@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from controlnext.errors import ControlNeXtError
-from controlnext.recipes.kinds import READY_MADE
+from controlnext.recipes.kinds import POSE, READY_MADE
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from controlnext.recipes.recipe import ControlUse, Recipe
     from controlnext.studio.protocols import Annotators, MadeCondition
+
+EDITED = "Pose editor"
+"""Label of a condition that was drawn from an edited pose."""
 
 SMALLEST_MAP, LARGEST_MAP = 256, 1024
 """Shortest side of a condition in pixels."""
@@ -54,15 +57,29 @@ def condition_of(annotators: Annotators, picture: Image.Image, control: ControlU
 
     Args:
         annotators: the studio's.
-        picture: the upload, upright RGB.
+        picture: the upload, upright RGB; not looked at where the recipe has an edited pose.
         control: names annotator, settings and, where it was chosen, the resolution.
         recipe: gives the size of the picture to be made.
 
     Raises:
         AnnotatorError: the picture or a setting is not usable; the text says why.
     """
+    if recipe.pose and control.condition_kind == POSE:
+        return drawn_pose(annotators, recipe.pose)
     resolution = control.resolution or map_resolution(recipe.width, recipe.height)
     return make_condition(annotators, picture, control.annotator, resolution, control.annotator_settings)
+
+
+def drawn_pose(annotators: Annotators, pose: str) -> TimedCondition:
+    """Draw an edited pose as the pose annotator draws what it reads.
+
+    Args:
+        annotators: the studio's.
+        pose: checked OpenPose JSON.
+    """
+    begun = time.perf_counter()
+    drawing = annotators.draw_pose(annotators.people_from_json(pose))
+    return TimedCondition(drawing, 1000 * (time.perf_counter() - begun), EDITED)
 
 
 def make_condition(

@@ -48,6 +48,12 @@ class Annotators(PoseTools, Protocol):
             **settings: values of the annotator's settings.
         """
 
+    def people_from_json(self, text: str) -> dict[str, Any]:
+        """Read OpenPose JSON into the data of a pose annotation."""
+
+    def people_to_json(self, data: Mapping[str, Any]) -> str:
+        """Write the data of a pose annotation as OpenPose JSON."""
+
     def describe(self, name: str) -> dict[str, Any]:
         """Return the `settings` of an annotator as rows and its `backends` as dictionaries."""
 

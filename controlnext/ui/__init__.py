@@ -15,6 +15,7 @@ from controlnext.ui.image.events import ImageEvents
 from controlnext.ui.image.lora_events import LoraEvents
 from controlnext.ui.image.restore import Restore
 from controlnext.ui.image.tab import build_image_tab
+from controlnext.ui.pose_editor.events import PoseEvents
 from controlnext.ui.shared import note_html
 from controlnext.ui.status import build_status_tab
 from controlnext.ui.theme import TITLE, launch_options
@@ -66,6 +67,7 @@ def build_ui(
                 tab = build_image_tab(studio)
                 image = ImageEvents(tab, studio, stream)
                 image.wire()
+                PoseEvents(image).wire()
                 Restore(tab, studio, example_prompts()).wire()
                 LoraEvents(tab, studio).wire(uploads=uploads)
             with gr.Tab("Video", id="video"):

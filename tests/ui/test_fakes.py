@@ -43,9 +43,10 @@ def serves(real, wanted) -> None:
 
 
 def test_the_protocol_names_what_is_there():
-    assert {"annotate", "describe", "status", "load_picture", "PoseReader", "draw_pose", "describe_figure"} == set(
-        OF_ANNOTATORS
-    )
+    assert {
+        "annotate", "describe", "status", "load_picture", "PoseReader", "draw_pose", "describe_figure", "people_from_json",
+        "people_to_json",
+    } == set(OF_ANNOTATORS)  # fmt: skip
     assert set(annotators.ANNOTATORS) == set(FakeAnnotators.ANNOTATORS)
 
 

@@ -240,7 +240,7 @@ def test_restore_brings_everything_back_to_the_same_pixels(events, studio, saved
 
 def test_restore_leaves_a_plain_picture_alone_and_says_so_when_asked(events, studio, picture):
     restore = Restore(events.tab, studio, {})
-    assert restore.uploaded(str(picture), False) == gr.skip()
+    assert restore.uploaded(str(picture), False) == {events.tab.pose.editor: ""}
     assert restore.uploaded(str(picture), True)[events.tab.ready_map] is False
     with pytest.raises(gr.Error, match="carries no recipe"):
         restore.asked(str(picture))

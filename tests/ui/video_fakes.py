@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from annotators.poses.people import people_from_json, people_to_json
 from controlnext.animation.choice import choice_of
 from controlnext.animation.clip_reader import ClipReader
 from controlnext.animation.reference import REFERENCE_KEY, pack_reference
@@ -97,7 +98,13 @@ class FakePoses:
 
         people = [np.asarray(person) for person in data["people"]]
         image = Image.fromarray(draw_skeleton(people, data["height"], data["width"]))
-        return SimpleNamespace(image=image, data=data)
+        return SimpleNamespace(image=image, data=data, backend="data", note="")
+
+    def people_from_json(self, text: str | Mapping[str, Any]) -> dict[str, Any]:
+        return people_from_json(text)
+
+    def people_to_json(self, data: Mapping[str, Any]) -> str:
+        return people_to_json(data)
 
 
 @dataclass

@@ -12,8 +12,9 @@ import gradio as gr
 
 from controlnext.progress import Progress
 from controlnext.recipes.inputs import Inputs
-from controlnext.recipes.kinds import READY_MADE
-from controlnext.studio.conditions import TimedCondition, chosen_resolution, map_resolution
+from controlnext.recipes.kinds import POSE, READY_MADE
+from controlnext.recipes.pose import pose_size
+from controlnext.studio.conditions import TimedCondition, chosen_resolution, drawn_pose, map_resolution
 from controlnext.ui import shared
 from controlnext.ui.image.conditions import condition_html, open_condition
 from controlnext.ui.image.control_events import ControlEvents
@@ -76,7 +77,8 @@ class ImageEvents:
         """Connect the components; must be called inside the `gr.Blocks` context of the tab."""
         tab = self.tab
         condition = tab.condition_inputs()
-        changes = [part.change for part in condition]
+        editor = tab.pose.editor  # tells changes during a drag, too, and those that are final apart
+        changes = [editor.release, *(part.change for part in condition - {editor})]
         gr.on(
             changes, self.show_condition, condition, [tab.condition, tab.served],
             trigger_mode="always_last", **LIVE, **PRIVATE,
@@ -113,10 +115,16 @@ class ImageEvents:
     def condition(self, data: Data) -> TimedCondition | None:
         """Return the condition for what the page shows, or `None` when there is no picture."""
         tab = self.tab
+        if pose := self.pose(data):
+            return drawn_pose(self.studio.annotators, pose)
         if (path := data[tab.picture]) is None:
             return None
         name = READY_MADE if data[tab.ready_map] else self._made_by(data[tab.annotator])
         return open_condition(self.studio.annotators, path, name, data[tab.resolution], tab.panels[name].values(data))
+
+    def pose(self, data: Data) -> str:
+        """Return the edited pose that is the first condition; empty where it is made of the picture."""
+        return data[self.tab.pose.editor] or "" if data[self.tab.annotator] == POSE else ""
 
     def show_condition(self, data: Data) -> Iterator[Updates]:
         """Show the condition as it is now; a failure clears it, so that no stale one stays next to the message."""
@@ -188,6 +196,14 @@ class ImageEvents:
 
     # A run
 
+    def size(self, data: Data) -> tuple[int, int]:
+        """Return width and height of the pictures to be made, in pixels."""
+        tab, pose, picture = self.tab, self.pose(data), None
+        like = data[tab.picture] or (tab.start.picture(data) if tab.start.editor in data else None)
+        if data[tab.shape] == PICTURE and (pose or like):
+            picture = pose_size(pose) if pose else open_picture(self.studio.annotators, like).size
+        return size_of(data[tab.shape], self._row(data[tab.model])["sizes"], picture)
+
     def recipe(self, data: Data) -> Recipe:
         """Return the recipe for what the page shows.
 
@@ -196,14 +212,12 @@ class ImageEvents:
         """
         tab = self.tab
         path, seed = data[tab.picture], data[tab.seed]
-        like = path or tab.start.picture(data)
-        picture = open_picture(self.studio.annotators, like).size if like and data[tab.shape] == PICTURE else None
-        width, height = size_of(data[tab.shape], self._row(data[tab.model])["sizes"], picture)
+        width, height = self.size(data)
         resolution = chosen_resolution(data[tab.resolution], (width, height))
-        kind = data[tab.annotator]
+        kind, pose = data[tab.annotator], self.pose(data)
         # Without a picture the words are alone.
-        as_given = data[tab.ready_map] or not path or self._made_by(kind) == READY_MADE
-        settings = tab.panels[READY_MADE if as_given else kind].values(data) if path else {}
+        as_given = not pose and (data[tab.ready_map] or not path or self._made_by(kind) == READY_MADE)
+        settings = tab.panels[READY_MADE if as_given else kind].values(data) if path and not pose else {}
         return self.studio.catalogue.resolve(
             data[tab.model],
             READY_MADE if as_given else kind,
@@ -229,7 +243,8 @@ class ImageEvents:
             annotator_settings=settings,
             gamma_curve=data[tab.gamma_curve] or "",
             controls=[row.values(data, resolution) for row in tab.controls if row.used(data)],
-            resolution=None if as_given else resolution,
+            resolution=None if as_given or pose else resolution,
+            pose=pose,
             **tab.start.values(data),
         )
 

@@ -53,7 +53,9 @@ class Restore:
         tab.picture.upload(self.uploaded, [tab.picture, tab.restored], outputs, **PRIVATE)
         tab.restore.upload(self.asked, tab.restore, outputs, **PRIVATE)
         if tab.examples is not None:
-            tab.examples.select(self.example, None, [tab.picture, tab.ready_map, tab.prompt, tab.restored], **PRIVATE)
+            tab.examples.select(
+                self.example, None, [tab.picture, tab.ready_map, tab.prompt, tab.restored, tab.pose.editor], **PRIVATE
+            )
 
     def uploaded(self, path: str, restored: bool) -> Update:
         """Restore what was dropped into the picture if it carries a recipe; any other picture is just that."""
@@ -62,8 +64,8 @@ class Restore:
             if recipe is not None:
                 return self._updates(path, recipe)
         if restored:  # the ready map before it was a restored one; this is a new picture
-            return {self.tab.ready_map: False, self.tab.restored: False}
-        return gr.skip()
+            return {self.tab.pose.editor: "", self.tab.ready_map: False, self.tab.restored: False}
+        return {self.tab.pose.editor: ""}
 
     def asked(self, path: str) -> Updates:
         """Restore the picture given to "Restore".
@@ -84,7 +86,8 @@ class Restore:
         """Take the clicked example as the picture, and its words."""
         path = list(self.prompts)[event.index]
         picture = served(Path(path), self.tab.picture)
-        updates: Updates = {self.tab.picture: picture, self.tab.ready_map: False, self.tab.restored: False}
+        tab = self.tab
+        updates: Updates = {tab.picture: picture, tab.ready_map: False, tab.restored: False, tab.pose.editor: ""}
         if self.prompts[path]:
             updates[self.tab.prompt] = self.prompts[path]
         return updates
@@ -95,9 +98,10 @@ class Restore:
         condition = next(iter(inputs.conditions), None)
         kind = recipe.condition_kind
         updates: Updates = {
-            tab.picture: condition,
-            tab.ready_map: condition is not None,
-            tab.restored: condition is not None,
+            tab.pose.editor: recipe.pose,
+            tab.picture: None if recipe.pose else condition,  # an edited pose is drawn again
+            tab.ready_map: condition is not None and not recipe.pose,
+            tab.restored: condition is not None and not recipe.pose,
             tab.prompt: recipe.prompt,
             tab.negative_prompt: recipe.negative_prompt,
             tab.seed: recipe.seed,

@@ -23,6 +23,7 @@ from controlnext.ui.image.curve import curve_svg
 from controlnext.ui.image.loras import LoraArea, build_lora_area
 from controlnext.ui.image.start_picture import StartPanel, start_panel
 from controlnext.ui.models import model_choices, model_info
+from controlnext.ui.pose_editor.panel import PosePanel, build_pose_panel
 from controlnext.ui.shared import heading, note_html, picture_input
 from controlnext.ui.sizes import named, size_choices
 
@@ -58,8 +59,10 @@ class ImageTab:
         examples: Gallery of example pictures; `None` when there are none.
         controls: Rows of the controls after the first.
         start: The picture to start from.
+        pose: The editor of the first condition's pose.
     """
 
+    pose: PosePanel
     picture: gr.Image
     condition: gr.Image
     annotator: gr.Radio
@@ -107,7 +110,7 @@ class ImageTab:
     def condition_inputs(self) -> set[gr.components.Component]:
         """Return everything the condition depends on."""
         settings = (widget for panel in self.panels.values() for widget in panel.widgets.values())
-        return {self.picture, self.annotator, self.ready_map, self.resolution, *settings}
+        return {self.picture, self.annotator, self.ready_map, self.resolution, self.pose.editor, *settings}
 
     def inputs(self) -> set[gr.components.Component]:
         """Return everything a picture depends on."""
@@ -137,7 +140,7 @@ def build_image_tab(studio: Studio) -> ImageTab:
 
 def _left(annotators: Annotators, map_size: int) -> dict[str, Any]:
     heading(1, "Picture", "gives the pose and the shapes")
-    with gr.Row(elem_classes="cnx-pair", equal_height=True):
+    with gr.Row(elem_classes="cnx-pair", equal_height=True) as pair:
         picture = picture_input(
             label="Picture",
             sources=["upload", "clipboard", "webcam"],
@@ -157,6 +160,7 @@ def _left(annotators: Annotators, map_size: int) -> dict[str, Any]:
             elem_id="cnx-condition",
             elem_classes="cnx-frame",
         )
+    pose = build_pose_panel(pair, "#cnx-picture img")
     examples = None
     if found := example_pictures():
         examples = gr.Gallery(
@@ -172,9 +176,13 @@ def _left(annotators: Annotators, map_size: int) -> dict[str, Any]:
         container=False,
         elem_id="cnx-annotator",
     )
-    served = gr.HTML(
-        note_html("The condition follows the picture and the sliders at once.", "quiet"), elem_id="cnx-served"
-    )
+    with gr.Row(elem_classes="cnx-tight"):
+        served = gr.HTML(
+            note_html("The condition follows the picture and the sliders at once.", "quiet"),
+            elem_id="cnx-served",
+            min_width=120,
+        )
+        pose.open.render()
     panels = {
         name: settings_panel(annotators, name, visible=name == kinds[0]) for name in [*kinds, *_ready_map(annotators)]
     }
@@ -195,7 +203,7 @@ def _left(annotators: Annotators, map_size: int) -> dict[str, Any]:
     controls, add_control = control_rows(choices, GAMMA_MAXIMUM)
     start = start_panel()
     return {
-        "picture": picture, "condition": condition, "annotator": annotator, "served": served, "ready_map": ready_map,
+        "pose": pose, "picture": picture, "condition": condition, "annotator": annotator, "served": served, "ready_map": ready_map,
         "resolution": resolution, "panels": panels, "examples": examples,
         "controls": controls, "add_control": add_control, "start": start,
     }  # fmt: skip

@@ -1,0 +1,61 @@
+"""Layout of the pose editor in a tab: the button that opens it, the editor, and what closes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from controlnext.ui.pose_editor.component import pose_editor
+
+
+@dataclass(frozen=True)
+class PosePanel:
+    """The components.
+
+    Attributes:
+        pair: what the editor takes the place of.
+        open: the button that opens it.
+        group: everything that is shown while it is open.
+        editor: the editor itself; its value is empty where no edited pose is in use.
+        done: closes it and keeps the pose.
+        discard: closes it and takes the picture's own pose again.
+        load: takes a pose from a file.
+    """
+
+    pair: gr.Row
+    open: gr.Button
+    group: gr.Column
+    editor: gr.HTML
+    done: gr.Button
+    discard: gr.Button
+    load: gr.UploadButton
+
+    def shown(self, opened: bool) -> dict[gr.blocks.Block, dict]:
+        """Return the updates that show the editor, or what it takes the place of."""
+        return {
+            self.pair: gr.update(visible="hidden" if opened else True),
+            self.group: gr.update(visible=True if opened else "hidden"),
+            self.open: gr.update(visible=not opened),
+        }
+
+
+def build_pose_panel(pair: gr.Row, photo: str) -> PosePanel:
+    """Lay the editor out, closed, and make the button that opens it, which is not rendered yet.
+
+    Must be called inside a `gr.Blocks` context.
+
+    Args:
+        pair: what the editor takes the place of.
+        photo: CSS selector of the picture behind the figures.
+    """
+    with gr.Column(visible="hidden", elem_id="cnx-pose") as group:
+        editor = pose_editor(photo=photo, elem_id="cnx-pose-editor")
+        with gr.Row(elem_classes="cnx-tight"):
+            done = gr.Button("Done", variant="primary", size="md", min_width=80, elem_id="cnx-pose-done")
+            discard = gr.Button("Discard", size="md", min_width=80, elem_id="cnx-pose-discard")
+            load = gr.UploadButton(
+                "Load JSON …", size="md", file_types=[".json"], min_width=80, elem_id="cnx-pose-load"
+            )
+    button = gr.Button("Edit the pose", size="md", min_width=110, scale=0, elem_id="cnx-pose-open", render=False)
+    return PosePanel(pair, button, group, editor, done, discard, load)
