@@ -10,6 +10,29 @@ what a backend needs when it first reads a picture.
 from __future__ import annotations
 
 import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # what `_HOMES` says, for type checkers
+    from annotators.base import Annotation as Annotation
+    from annotators.base import AnnotatorError as AnnotatorError
+    from annotators.base import BackendMissing as BackendMissing
+    from annotators.base import NobodyFound as NobodyFound
+    from annotators.base import PictureError as PictureError
+    from annotators.base import Setting as Setting
+    from annotators.pictures import load_picture as load_picture
+    from annotators.poses.people import people_from_json as people_from_json
+    from annotators.poses.people import people_to_json as people_to_json
+    from annotators.poses.pose_reader import PoseReader as PoseReader
+    from annotators.poses.skeleton import draw_skeleton as draw_skeleton
+    from annotators.starter.colours import describe_figure as describe_figure
+    from annotators.table import ANNOTATORS as ANNOTATORS
+    from annotators.table import annotate as annotate
+    from annotators.table import check as check
+    from annotators.table import describe as describe
+    from annotators.table import draw_pose as draw_pose
+    from annotators.table import fetch_backend as fetch_backend
+    from annotators.table import status as status
+    from annotators.weights.loading import unload as unload
 
 _HOMES = {
     "ANNOTATORS": ".table",

@@ -31,7 +31,8 @@ def _held(value: Any, seen: set[int]) -> int:  # noqa: ANN401 - anything
         base = getattr(value, "base", None)  # of a view: the array that it keeps
         return max(size, getattr(base, "nbytes", 0) if id(base) not in seen else 0) + SMALL
     if hasattr(value, "getbands"):  # a picture
-        return value.width * value.height * len(value.getbands()) + SMALL + _held(getattr(value, "info", None), seen)
+        pixels = int(value.width * value.height * len(value.getbands()))
+        return pixels + SMALL + _held(getattr(value, "info", None), seen)
     if isinstance(value, Mapping):
         return SMALL + sum(_held(key, seen) + _held(item, seen) for key, item in value.items())
     if isinstance(value, list | tuple | set | frozenset):

@@ -111,7 +111,7 @@ class Clock:
     def tick(self) -> None:
         """Count one step."""
         took = self._lap()
-        if self._measured:
+        if self._measured and self.pace is not None:
             took = self.pace.step_seconds + _NEWEST * (took - self.pace.step_seconds)
         self.pace = Pace(took, self.pace.after_seconds if self.pace else 0.0)
         self._measured = True  # an earlier run only served until there was a step of this one

@@ -1,5 +1,7 @@
 """The rules of who may import whom, and that importing does nothing."""
 
+import ast
+import importlib
 import importlib.util
 import subprocess
 import sys
@@ -112,3 +114,16 @@ def test_every_logger_has_the_name_of_its_module_and_of_no_other():
         text = file.read_text(encoding="utf-8")
         if "getLogger" in text and name != "controlnext.cli.app":  # it sets the level of all of ours
             assert text.count("getLogger") == text.count("logger = logging.getLogger(__name__)"), name
+
+
+@pytest.mark.parametrize(
+    "name", ["annotators", "controlnext", "controlnext.animation", "controlnext.training", "controlnext.video"]
+)
+def test_type_checkers_see_the_lazy_names_where_they_are(name):
+    package = importlib.import_module(name)
+    tree = ast.parse(FILES[name].read_text(encoding="utf-8"))
+    (block,) = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    seen = {
+        alias.name: node.module for node in ast.walk(block) if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+    assert seen == {name: importlib.util.resolve_name(home, package.__name__) for name, home in package._HOMES.items()}

@@ -7,7 +7,20 @@ Importing this package starts nothing; a name is imported when it is first used.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from controlnext.lazy import lazy_names
+
+if TYPE_CHECKING:  # what `_HOMES` says, for type checkers
+    from controlnext.animation.animator import Animator as Animator
+    from controlnext.animation.choice import Choice as Choice
+    from controlnext.animation.choice import ClipUse as ClipUse
+    from controlnext.animation.clip_reader import ClipReader as ClipReader
+    from controlnext.animation.driving_clip import DrivingClip as DrivingClip
+    from controlnext.animation.reference import read_reference as read_reference
+    from controlnext.animation.video_run import VideoResult as VideoResult
+    from controlnext.recipes.video_recipe import VideoRecipe as VideoRecipe
+    from controlnext.recipes.video_recipe import read_video_recipe as read_video_recipe
 
 _HOMES = {
     "Choice": ".choice",

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
 import numpy as np
 from PIL import Image
@@ -58,6 +58,16 @@ class Host(Protocol):
 
     def turn(self, report: Callable[[Progress], None], cancel: threading.Event) -> AbstractContextManager[None]:
         """Wait for other runs of this process to end."""
+
+
+class VideoOptions(TypedDict, total=False):
+    """What `Animator.animate` takes by name."""
+
+    beside: bool
+    poses: bool
+    driving: DrivingClip | None
+    on_progress: Callable[[Progress], None] | None
+    cancel: threading.Event | None
 
 
 class Animator:

@@ -244,7 +244,7 @@ class Conflicts:
 
     def __init__(self) -> None:
         """Start with nothing measured."""
-        self._known: dict[tuple, Conflict] = {}
+        self._known: dict[tuple[object, ...], Conflict] = {}
 
     def measure(
         self,
@@ -281,7 +281,7 @@ class Conflicts:
         return self._known[key].at(weight)
 
 
-def _stamp(place: Path) -> tuple:
+def _stamp(place: Path) -> tuple[tuple[str, int, int], ...]:
     """Return a value that changes when a file, or one of the files in a folder, changes."""
     files = sorted(place.iterdir()) if place.is_dir() else [place]
     return tuple((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file())

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
+from typing import Any, TypeGuard
 
 from controlnext.loras.layers import LayerName, layers_of
 from controlnext.method.families import FAMILIES, TEXT_FAMILIES
@@ -218,7 +218,7 @@ def _checked_entry(key: str, entry: object) -> int:
     return place[1]
 
 
-def _sizes(value: object) -> bool:
+def _sizes(value: object) -> TypeGuard[list[int]]:
     return isinstance(value, list) and all(type(one) is int and 0 <= one < 2**48 for one in value)
 
 

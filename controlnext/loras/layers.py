@@ -194,12 +194,13 @@ def _declared(metadata: Mapping[str, str] | None) -> Mapping[str, object]:
 
 def _scale(name: LayerName, rank: int, alpha: float | None, declared: Mapping[str, object]) -> float:
     """Alpha / rank: by the layer's own alpha, else by the configuration in the header, else 1."""
+    found: object = alpha
     if alpha is None:
-        alpha = declared.get(f"{name.part}.lora_alpha", rank)
+        found = declared.get(f"{name.part}.lora_alpha", rank)
         patterns = declared.get(f"{name.part}.alpha_pattern")
         for pattern, value in patterns.items() if isinstance(patterns, Mapping) else ():
             if re.search(rf"(^|_){re.escape(flattened(pattern.lstrip('^').rstrip('$')))}$", name.flat):
-                alpha = value
-    if not isinstance(alpha, int | float) or not math.isfinite(alpha):
-        alpha = rank
-    return alpha / (math.sqrt(rank) if declared.get(f"{name.part}.use_rslora") is True else rank)
+                found = value
+    if not isinstance(found, int | float) or not math.isfinite(found):
+        found = rank
+    return found / (math.sqrt(rank) if declared.get(f"{name.part}.use_rslora") is True else rank)

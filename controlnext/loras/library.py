@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import shorten
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from controlnext.errors import ControlNeXtError
 from controlnext.loras.file import PICKLES, BaseShape, LoraInfo, inspect_lora
@@ -24,7 +24,6 @@ from controlnext.loras.layers import LayerName, LoraFileError, flattened, read_l
 from controlnext.quiet import quiet_loading
 
 if TYPE_CHECKING:
-    from diffusers import DiffusionPipeline
     from torch import Tensor
 
 logger = logging.getLogger(__name__)
@@ -34,6 +33,25 @@ NAME_LENGTH = 80
 
 _UNSAFE = re.compile(r"[^\w\-.+() ]|\.(?=\.)")
 _COPYING = threading.Lock()
+
+
+class TakesLoras(Protocol):
+    """What is asked of a diffusers pipeline that takes LoRAs."""
+
+    def get_list_adapters(self) -> dict[str, list[str]]:
+        """Names of the LoRAs that are loaded, by part of the pipeline."""
+
+    def load_lora_weights(self, tensors: dict[str, Tensor], *, adapter_name: str) -> object:
+        """Load one under a name."""
+
+    def set_adapters(self, names: list[str], adapter_weights: list[float]) -> object:
+        """Make exactly these act, with these weights."""
+
+    def delete_adapters(self, names: list[str]) -> object:
+        """Take some away."""
+
+    def unload_lora_weights(self) -> object:
+        """Take all away."""
 
 
 class LoraError(ControlNeXtError, ValueError):
@@ -170,7 +188,7 @@ def safe_name(text: str) -> str:
     return name if name.strip("_") else "lora"
 
 
-def load_loras(pipeline: DiffusionPipeline, wanted: Sequence[tuple[LoraInfo, float]]) -> None:
+def load_loras(pipeline: TakesLoras, wanted: Sequence[tuple[LoraInfo, float]]) -> None:
     """Make exactly these LoRAs act on a pipeline, with these weights; an empty list removes every trace.
 
     Files that are loaded already stay loaded; only their weights are set.
@@ -200,7 +218,7 @@ def load_loras(pipeline: DiffusionPipeline, wanted: Sequence[tuple[LoraInfo, flo
         pipeline.set_adapters(list(weights), adapter_weights=list(weights.values()))
 
 
-def _load(pipeline: DiffusionPipeline, info: LoraInfo, handle: str) -> None:
+def _load(pipeline: TakesLoras, info: LoraInfo, handle: str) -> None:
     try:
         tensors = _tensors(pipeline, info)
         with quiet_loading():  # most LoRAs leave the text encoder as it is, which needs no warning
@@ -217,7 +235,7 @@ def _load(pipeline: DiffusionPipeline, info: LoraInfo, handle: str) -> None:
         raise LoraError(f"The LoRA {info.name!r} does not fit this model: {reason}.") from error
 
 
-def _tensors(pipeline: DiffusionPipeline, info: LoraInfo) -> dict[str, Tensor]:
+def _tensors(pipeline: TakesLoras, info: LoraInfo) -> dict[str, Tensor]:
     """Read a file in any key style as PEFT names of the pipeline's own layers, alpha / rank multiplied in.
 
     diffusers' loader reads files of one style alone, and with several alphas in one file (kohya's convolutions) it gives
@@ -240,7 +258,7 @@ def _tensors(pipeline: DiffusionPipeline, info: LoraInfo) -> dict[str, Tensor]:
     return tensors
 
 
-def _layer_paths(pipeline: DiffusionPipeline) -> dict[LayerName, str]:
+def _layer_paths(pipeline: TakesLoras) -> dict[LayerName, str]:
     """Name of each layer in any key style -> its path in the pipeline's model, whether or not a LoRA is on it already."""
     paths: dict[LayerName, str] = {}
     for part in ("unet", "text_encoder", "text_encoder_2"):

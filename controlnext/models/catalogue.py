@@ -54,12 +54,12 @@ class Catalogue:
         """
         self.presets_dir = PRESETS if presets_dir is None else Path(presets_dir).expanduser()
         self.lora_dirs = tuple(lora_dirs)
-        self._stamp: tuple | None = None
+        self._stamp: tuple[tuple[str, int], ...] | None = None
         self._presets: dict[str, Preset] = {}
         self._broken: dict[str, str] = {}
         self._failed: dict[str, Failure] = {}
         self._half = False
-        self._libraries: dict[tuple, LoraLibrary] = {}
+        self._libraries: dict[tuple[str | Path, ...], LoraLibrary] = {}
         self._conflicts = Conflicts()
 
     def models(self) -> list[dict[str, Any]]:

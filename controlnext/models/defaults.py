@@ -68,13 +68,12 @@ def filled_control(preset: Preset, value: Mapping[str, Any] | ControlUse) -> Con
 
 def control_list(value: object) -> list[Mapping[str, Any] | ControlUse]:
     """Check that further controls are a list of objects."""
-    listed = isinstance(value, Sequence) and not isinstance(value, str | bytes)
-    if not listed or not all(isinstance(one, Mapping | ControlUse) for one in value):
-        raise RecipeError(
-            'Further controls are a list of objects such as {"annotator": "depth", "gamma": 0.5}, but were given as '
-            f"{shorten(value)}."
-        )
-    return list(value)
+    if isinstance(value, Sequence) and all(isinstance(one, Mapping | ControlUse) for one in value):
+        return list(value)
+    raise RecipeError(
+        'Further controls are a list of objects such as {"annotator": "depth", "gamma": 0.5}, but were given as '
+        f"{shorten(value)}."
+    )
 
 
 def lora_uses(value: object) -> list[LoraUse]:

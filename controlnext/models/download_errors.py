@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from controlnext.errors import ControlNeXtError
 from controlnext.models import hub
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from controlnext.models.presets import Preset
     from controlnext.models.sources import Part
 
+
+DownloadState = Literal["offline", "gated", "missing", "disk", "broken"]
+"""Why something cannot be downloaded; `broken` for a download that did not end well."""
 
 _GATED = (
     "{what} is shown only to those who accepted its licence: open {hub}/{id} in a browser, accept it there, then run "
@@ -32,7 +35,7 @@ _SWITCHED_OFF = "{what} is not on this machine, and HF_HUB_OFFLINE forbids to do
 _REFUSED = "{hub} refuses {part} (HTTP {code}); try again later."
 
 # Class names in order: the client changed its HTTP library once, and the names are what stayed.
-_ERRORS = (
+_ERRORS: tuple[tuple[str, DownloadState, str], ...] = (
     ("GatedRepoError", "gated", _GATED),
     ("RepositoryNotFoundError", "missing", _GONE),
     ("RevisionNotFoundError", "missing", _GONE),
@@ -52,10 +55,10 @@ class DownloadError(ControlNeXtError, RuntimeError):
     """Something that cannot be downloaded.
 
     Attributes:
-        state: why: `offline`, `gated`, `missing`, `disk`, or `broken` for a download that did not end well.
+        state: why.
     """
 
-    def __init__(self, text: str, state: str) -> None:
+    def __init__(self, text: str, state: DownloadState) -> None:
         """Take the sentence and its kind."""
         super().__init__(text)
         self.state = state
@@ -74,9 +77,10 @@ def spoken(preset: Preset, part: Part | None, repo: Repo) -> Iterator[None]:
         raise
     except Exception as error:
         names = {one.__name__ for one in type(error).__mro__}
-        state, text = next((row[1:] for row in _ERRORS if row[0] in names), ("", ""))
-        if not state:
+        row = next((row for row in _ERRORS if row[0] in names), None)
+        if row is None:
             raise
+        _, state, text = row
         if state == "offline":
             hub.NETWORK.learned(False)
         what = f"{part.label} of {preset.title}" if part else preset.title

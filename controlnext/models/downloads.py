@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from controlnext.errors import ControlNeXtError
 from controlnext.models import hub
@@ -27,6 +27,8 @@ from controlnext.models.sources import Part
 from controlnext.progress import Progress, stop_if
 
 if TYPE_CHECKING:
+    from huggingface_hub.hf_api import RepoSibling
+
     from controlnext.models.presets import Preset
 
 logger = logging.getLogger(__name__)
@@ -142,7 +144,9 @@ def _files_of(preset: Preset, part: Part, repo: Repo) -> list[RemoteFile]:
             repo.id, revision=revision, files_metadata=True, timeout=_TIMEOUT
         )
     prefix = f"{repo.folder}/" if repo.folder else ""
-    known = {one.rfilename.removeprefix(prefix): one for one in info.siblings if one.rfilename.startswith(prefix)}
+    known = {
+        one.rfilename.removeprefix(prefix): one for one in info.siblings or () if one.rfilename.startswith(prefix)
+    }
     try:
         chosen = part.choose(known)
     except ValueError as error:
@@ -151,14 +155,15 @@ def _files_of(preset: Preset, part: Part, repo: Repo) -> list[RemoteFile]:
             f"Name another repository in {preset.name}.yaml.",
             "missing",
         ) from None
-    files = [_remote(repo, info.sha, known[name]) for name in chosen]
-    _point(repo, revision, info.sha)
+    commit = str(info.sha)
+    files = [_remote(repo, commit, known[name]) for name in chosen]
+    _point(repo, revision, commit)
     return files
 
 
-def _remote(repo: Repo, commit: str, one: Any) -> RemoteFile:  # noqa: ANN401 - a row of the hub's listing
+def _remote(repo: Repo, commit: str, one: RepoSibling) -> RemoteFile:
     size = one.lfs.size if one.lfs else one.size
-    return RemoteFile(repo, commit, one.rfilename, size or 0, one.lfs.sha256 if one.lfs else one.blob_id)
+    return RemoteFile(repo, commit, one.rfilename, size or 0, one.lfs.sha256 if one.lfs else str(one.blob_id))
 
 
 def _point(repo: Repo, revision: str, commit: str) -> None:

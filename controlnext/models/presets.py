@@ -20,8 +20,8 @@ from controlnext.errors import ControlNeXtError, fail
 from controlnext.method.families import FAMILIES
 from controlnext.method.variants import VARIANTS
 from controlnext.models.hub import Repo
+from controlnext.recipes.explain import explain
 from controlnext.recipes.limits import LIMITS, Limit
-from controlnext.recipes.recipe import explain
 from controlnext.recipes.schedulers import SCHEDULERS
 from controlnext.recipes.video_recipe import Drawing
 
@@ -109,7 +109,7 @@ class Defaults(_Row):
     @field_validator("num_inference_steps", "guidance_scale", "gamma", "alpha", "control_start", "control_end")
     @classmethod
     def _in_range(cls, value: float | None, info: ValidationInfo) -> float | None:
-        return None if value is None else LIMITS[info.field_name].check(value)
+        return None if value is None else LIMITS[str(info.field_name)].check(value)
 
     @field_validator("scheduler")
     @classmethod
@@ -218,7 +218,7 @@ class Preset(_Row):
     @classmethod
     def _one_base(cls, value: Base | None, info: ValidationInfo) -> Base | None:
         if value is not None:
-            _one_place(value, info.field_name)
+            _one_place(value, str(info.field_name))
         return value
 
     @field_validator("adapters")

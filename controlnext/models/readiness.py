@@ -124,7 +124,7 @@ def single_file_reason(preset: Preset) -> str:
     if not preset.video or base.layout != "checkpoint":
         return ""
     return (
-        f"{preset.title} names the single file {base.place.checkpoint or base.place.path}, but video models are read from "
+        f"{preset.title} names the single file {base.checkpoint or base.place.path}, but video models are read from "
         f"diffusers' folders alone: name a folder or repository that holds {INDEX_FILE}, unet, vae and image_encoder, such as "
         f"stabilityai/stable-video-diffusion-img2vid-xt, in {preset.name}.yaml."
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from controlnext.errors import fail
-from controlnext.models.presets import Place, Preset
+from controlnext.models.presets import Base, Place, Preset
 
 INDEX_FILE = "model_index.json"
 CONTROL_FILES = ("controlnet.safetensors", "controlnext.safetensors", "controlnet.bin", "controlnext.bin")
@@ -49,6 +49,11 @@ class Part:
     place: Place
     path: Path | None = None
 
+    @property
+    def checkpoint(self) -> str:
+        """Name of the single file in its repository; empty where there is none."""
+        return (self.place.checkpoint or "") if isinstance(self.place, Base) else ""
+
     def find(self) -> Path | None:
         """Folder or file on this disk, or None; the hub's cache counts once all files are in it."""
         if self.path is not None:
@@ -56,13 +61,13 @@ class Part:
         for repo in self.place.repos:
             for folder in repo.snapshots(self.place.revision):
                 if self._complete(folder):
-                    return folder / self.place.checkpoint if self.layout == "checkpoint" else folder
+                    return folder / self.checkpoint if self.layout == "checkpoint" else folder
         return None
 
     def size(self) -> int | None:
         """Bytes of its weight files as the preset lists them; None where it does not know."""
-        sizes = self.place.files.values()
-        return self.place.size if not sizes or None in sizes else sum(sizes)
+        sizes = [size for size in self.place.files.values() if size is not None]
+        return sum(sizes) if sizes and len(sizes) == len(self.place.files) else self.place.size
 
     def choose(self, names: Iterable[str]) -> list[str]:
         """Choose what to download of a repository.
@@ -78,10 +83,11 @@ class Part:
         """
         names = set(names)
         if self.layout == "checkpoint":
-            return _all_of([self.place.checkpoint], names)
+            return _all_of([self.checkpoint], names)
         if self.layout == "pipeline":
             small = [name for name in names if name == INDEX_FILE or _is_small(name)]
-            weights = list(self.place.files) or _pipeline_weights(names, self.place.file_variant)
+            variant = self.place.file_variant if isinstance(self.place, Base) else ""
+            weights = list(self.place.files) or _pipeline_weights(names, variant)
             return sorted(_all_of([INDEX_FILE, *weights], names) + [name for name in small if name != INDEX_FILE])
         if self.layout == "model":
             weights = list(self.place.files) or _component_weights("", names, "")
@@ -95,7 +101,7 @@ class Part:
         if any(not (folder / name).is_file() for name in self.place.files):
             return False
         if self.layout == "checkpoint":
-            return (folder / self.place.checkpoint).is_file()
+            return (folder / self.checkpoint).is_file()
         if self.layout == "pipeline":
             return _complete_pipeline(folder)
         return bool(self.place.files) or _there(folder, self.layout)

@@ -30,6 +30,11 @@ class Annotated(Protocol):
         """What is known of it, or None."""
 
 
+def picture_of(condition: Image.Image | Annotated) -> Image.Image:
+    """The picture of a condition, with or without what is known of it."""
+    return condition if isinstance(condition, Image.Image) else condition.image
+
+
 class InputError(ControlNeXtError, ValueError):
     """Pictures given to a run that do not go together."""
 
@@ -57,7 +62,7 @@ class Inputs:
 
     def pack(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield the chunks that hold the pictures."""
-        images = [(CONDITION_CHUNK, getattr(condition, "image", condition)) for condition in self.conditions]
+        images = [(CONDITION_CHUNK, picture_of(condition)) for condition in self.conditions]
         for name, image in (*images, (INIT_CHUNK, self.init_image), (MASK_CHUNK, self.mask)):
             if image is not None:
                 buffer = io.BytesIO()
@@ -94,15 +99,15 @@ def fitted_start(inputs: Inputs, size: tuple[int, int]) -> tuple[Image.Image | N
         InputError: a mask without its picture, of another size, or that marks nothing.
     """
     init, mask = inputs.init_image, inputs.mask
-    if mask is not None and init is None:
-        raise InputError("A mask needs the picture it belongs to; give the start picture, too.")
+    if init is None:
+        if mask is not None:
+            raise InputError("A mask needs the picture it belongs to; give the start picture, too.")
+        return None, None
     if mask is not None and mask.size != init.size:
         raise InputError(
             f"The mask has {mask.width}x{mask.height} pixels and the start picture {init.width}x{init.height}; give a "
             "mask of the same size."
         )
-    if init is None:
-        return None, None
     if mask is not None:
         mask = fit_condition(mask.convert("L").point(lambda value: 255 * (value > 127)), *size, MASK_FIT).convert("L")
         if not mask.getbbox():

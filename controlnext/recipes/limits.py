@@ -6,6 +6,7 @@ import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import cast
 
 from controlnext.errors import fail, shorten
 
@@ -32,15 +33,15 @@ class Limit:
 
     def check(self, value: object) -> float | int:
         """Return the number as int or float, or raise a `ValueError` whose text is the sentence to show."""
-        number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-        if number and self.minimum <= value <= self.maximum:
+        number = cast("float", value) if isinstance(value, numbers.Real) and not isinstance(value, bool) else None
+        if number is not None and self.minimum <= number <= self.maximum:
             if not self.whole:
-                return float(value)
-            if value == int(value) and int(value) % self.multiple == 0:
-                return int(value)
+                return float(number)
+            if number == int(number) and int(number) % self.multiple == 0:
+                return int(number)
         kind = "a whole number" if self.whole else "a number"
         steps = f" and a multiple of {self.multiple}" if self.multiple > 1 else ""
-        shown = "not a number (NaN)" if number and value != value else shorten(value)
+        shown = "not a number (NaN)" if number is not None and number != number else shorten(value)
         advice = f" {self.advice}" if self.advice else ""
         low, high = (f"{bound:,}" if abs(bound) < 1e6 else f"{bound}" for bound in (self.minimum, self.maximum))
         fail(f"{self.label} must be {kind} between {low} and {high}{steps}, but it is {shown}.{advice}")

@@ -31,9 +31,9 @@ def fit_condition(image: Image.Image, width: int, height: int, kind: str | Fit =
     if image.size == (width, height):
         return image
     fit = kind if isinstance(kind, Fit) else kind_of(kind).fit
-    left, top, *inner = fit_box(image.size, width, height)
-    array = np.asarray(_resize(image, tuple(inner), fit.resample))
-    border = ((top, height - inner[1] - top), (left, width - inner[0] - left), (0, 0))
+    left, top, inner_width, inner_height = fit_box(image.size, width, height)
+    array = np.asarray(_resize(image, (inner_width, inner_height), fit.resample))
+    border = ((top, height - inner_height - top), (left, width - inner_width - left), (0, 0))
     return Image.fromarray(np.pad(array, border, mode="edge" if fit.pad == "edge" else "constant"))
 
 

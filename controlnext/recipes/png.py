@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
-from controlnext.recipes.inputs import Inputs
+from controlnext.recipes.inputs import Inputs, picture_of
 from controlnext.recipes.pictures import picture_digest
 from controlnext.recipes.recipe import Recipe, RecipeError
 
@@ -55,7 +55,7 @@ def read_png(source: str | Path | bytes | BinaryIO) -> Recipe | None:
 
 def read_condition(source: str | Path | bytes | BinaryIO) -> Image.Image | None:
     """Read the first condition picture inside a saved result, or None when there is none; as `read_inputs`."""
-    return next(iter(read_inputs(source).conditions), None)
+    return next(map(picture_of, read_inputs(source).conditions), None)
 
 
 def read_inputs(source: str | Path | bytes | BinaryIO) -> Inputs:
@@ -73,7 +73,7 @@ def read_inputs(source: str | Path | bytes | BinaryIO) -> Inputs:
     if recipe is not None:
         rows = [control.condition_sha256 for control in recipe.all_controls] or [recipe.condition_sha256]
         pairs = [
-            *(("condition", digest, image) for digest, image in zip(rows, inputs.conditions, strict=False)),
+            *(("condition", digest, picture_of(one)) for digest, one in zip(rows, inputs.conditions, strict=False)),
             ("start picture", recipe.init_sha256, inputs.init_image),
             ("mask", recipe.mask_sha256, inputs.mask),
         ]

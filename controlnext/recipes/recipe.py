@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from types import MappingProxyType
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import (
     BaseModel,
@@ -26,7 +26,8 @@ from pydantic import (
 
 from controlnext.errors import ControlNeXtError, fail, shorten
 from controlnext.method.gamma import parse_gamma
-from controlnext.recipes.inputs import Inputs
+from controlnext.recipes.explain import explain
+from controlnext.recipes.inputs import Inputs, picture_of
 from controlnext.recipes.kinds import POSE, READY_MADE
 from controlnext.recipes.limits import LIMITS, LORA_WEIGHT, RESOLUTION, STRENGTH
 from controlnext.recipes.pictures import picture_digest
@@ -69,7 +70,7 @@ class _Checked(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    def __init__(self, **values: Any) -> None:
+    def __init__(self, **values: object) -> None:
         try:
             super().__init__(**values)
         except ValidationError as error:
@@ -91,10 +92,18 @@ class LoraUse(_Checked):
 class Controlled(_Checked):
     """Checks of the fields that a recipe and each of its further controls have alike."""
 
+    if TYPE_CHECKING:  # said by those that have them, in the order of their JSON
+        annotator: str
+        adapter: str
+        gamma: float
+        gamma_curve: str
+        control_start: float
+        control_end: float
+
     @field_validator("gamma", "alpha", "control_start", "control_end", mode="before", check_fields=False)
     @classmethod
     def _control_number_in_range(cls, value: object, info: ValidationInfo) -> float | int:
-        return LIMITS[info.field_name].check(value)
+        return LIMITS[str(info.field_name)].check(value)
 
     @field_validator("gamma_curve", check_fields=False)
     @classmethod
@@ -292,7 +301,7 @@ class Recipe(SavedRecipe):
     @field_validator(*(LIMITS.keys() - ControlUse.model_fields.keys()), mode="before")
     @classmethod
     def _number_in_range(cls, value: object, info: ValidationInfo) -> float | int:
-        return LIMITS[info.field_name].check(value)
+        return LIMITS[str(info.field_name)].check(value)
 
     @field_validator("loras")
     @classmethod
@@ -373,7 +382,7 @@ class Recipe(SavedRecipe):
 
     def with_digests(self, inputs: Inputs) -> Recipe:
         """Return a copy that names the pictures it is run with."""
-        conditions = [picture_digest(getattr(condition, "image", condition)) for condition in inputs.conditions]
+        conditions = [picture_digest(picture_of(condition)) for condition in inputs.conditions]
         further = [
             control.model_copy(update={"condition_sha256": digest})
             for control, digest in zip(self.controls, conditions[1:], strict=True)
@@ -384,17 +393,3 @@ class Recipe(SavedRecipe):
             init_sha256="" if inputs.init_image is None else picture_digest(inputs.init_image),
             mask_sha256="" if inputs.mask is None else picture_digest(inputs.mask),
         )
-
-
-def explain(error: ValidationError, what: str) -> str:
-    """Turn pydantic's first complaint into a sentence: our own text where there is one, else field and reason."""
-    first = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    where = where if len(where) <= 60 else f"{where[:57]}..."
-    if first["type"] == "extra_forbidden":
-        return f"The {what} has an unknown field {where!r}; remove it or correct its name."
-    if first["type"] == "missing":
-        return f"The {what} lacks the field {where!r}."
-    if "error" in first.get("ctx", {}):
-        return str(first["ctx"]["error"])
-    return f"The {what}'s field {where!r} is {shorten(first.get('input'))}, which is not right: {first['msg']}."

@@ -25,12 +25,12 @@ class Scheduler:
 
     label: str
     kind: str
-    overrides: Mapping[str, bool | str] = field(default_factory=dict)
+    overrides: Mapping[str, bool | str | int] = field(default_factory=dict)
     most_steps: int | None = None
     fresh_noise: bool = False
 
 
-_MULTISTEP = {"algorithm_type": "dpmsolver++", "solver_order": 2}
+_MULTISTEP: Mapping[str, bool | str | int] = {"algorithm_type": "dpmsolver++", "solver_order": 2}
 _DPM = "DPMSolverMultistepScheduler"
 
 SCHEDULERS: Mapping[str, Scheduler] = MappingProxyType(

@@ -120,7 +120,7 @@ class VideoRecipe(SavedRecipe):
     @field_validator(*VIDEO_LIMITS, mode="before")
     @classmethod
     def _number_in_range(cls, value: object, info: ValidationInfo) -> float | int:
-        return VIDEO_LIMITS[info.field_name].check(value)
+        return VIDEO_LIMITS[str(info.field_name)].check(value)
 
     @field_validator("model", "reader")
     @classmethod

@@ -231,16 +231,17 @@ def _stem(seed: int) -> str:
 
 def _contents(path: Path) -> tuple[Recipe | VideoRecipe | None, Mapping[str, Any]]:
     """The recipe inside of a result, None where it cannot be read, and what was measured on it."""
-    if path.suffix == VIDEO_SUFFIX:
-        from controlnext.recipes.mp4 import read_contents
-        from controlnext.recipes.video_recipe import read_video_recipe as read
+    from controlnext.recipes.mp4 import read_contents
+    from controlnext.recipes.video_recipe import read_video_recipe
 
+    facts: Mapping[str, Any]
+    if path.suffix == VIDEO_SUFFIX:
         told = read_contents(path).get(FACTS_KEY)
         facts = told if isinstance(told, dict) else {}
     else:
-        read, facts = read_png, read_facts(path)
+        facts = read_facts(path)
     try:
-        return read(path), facts
+        return read_video_recipe(path) if path.suffix == VIDEO_SUFFIX else read_png(path), facts
     except RecipeError:
         return None, facts
 

@@ -28,7 +28,7 @@ from controlnext.studio.batch_jobs import BatchError, Job
 try:
     import fcntl
 except ImportError:  # Windows: each process keeps to its own share, and nobody helps out
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 from PIL import Image
 
-from controlnext.adherence.score import Annotated
 from controlnext.animation.clip_reader import PoseTools
+from controlnext.recipes.inputs import Annotated
 
 
 class MadeCondition(Annotated, Protocol):
@@ -47,6 +47,9 @@ class Annotators(PoseTools, Protocol):
             resolution: short side in pixels to scale the picture to first; None keeps its size.
             **settings: values of the annotator's settings.
         """
+
+    def draw_pose(self, data: Mapping[str, Any], *, drawing: str = "classic") -> MadeCondition:
+        """Draw the `data` of a pose annotation."""
 
     def people_from_json(self, text: str) -> dict[str, Any]:
         """Read OpenPose JSON into the data of a pose annotation."""

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 from PIL import Image
 
@@ -34,7 +34,7 @@ from controlnext.results.gallery import Gallery
 from controlnext.studio.run import Run
 
 if TYPE_CHECKING:
-    from controlnext.animation.animator import Animator
+    from controlnext.animation.animator import Animator, VideoOptions
     from controlnext.animation.opened_clip import Source
     from controlnext.animation.video_run import VideoResult
     from controlnext.engine.engine import Engine
@@ -113,7 +113,7 @@ class Studio:
         self._threads = threads
         self._engine: Engine | None = None
         self._cache: ControlCache | None = None
-        self._paces: dict[tuple, Pace] = {}
+        self._paces: dict[tuple[object, ...], Pace] = {}
         self._warming = False
 
     @property
@@ -193,7 +193,8 @@ class Studio:
             annotate = None if self._annotators is None else self._annotators.annotate
             run = Run(engine, final, asked, inputs, self.gallery, annotate, report, cancel, clock)
             run()
-            self._paces[_kind_of_run(preset, recipe)] = clock.pace
+            if clock.pace is not None:
+                self._paces[_kind_of_run(preset, recipe)] = clock.pace
         return Result(
             images=run.images,
             files=run.files,
@@ -214,7 +215,9 @@ class Studio:
 
         return Animator(self.annotators, self)
 
-    def animate(self, recipe: VideoRecipe, reference: Image.Image, clip: Source, **options: Any) -> VideoResult:
+    def animate(
+        self, recipe: VideoRecipe, reference: Image.Image | None, clip: Source, **options: Unpack[VideoOptions]
+    ) -> VideoResult:
         """Make a video of a reference picture and a clip; see `Animator.animate`."""
         return self.animator.animate(recipe, reference, clip, **options)
 
@@ -324,7 +327,7 @@ def _prepared(recipe: Recipe, given: Inputs, preset: Preset) -> tuple[Recipe, tu
     return recipe, asked, Inputs(tuple(one.image for one in asked), init, mask)
 
 
-def _kind_of_run(preset: Preset, recipe: Recipe) -> tuple:
+def _kind_of_run(preset: Preset, recipe: Recipe) -> tuple[object, ...]:
     """Runs of one kind take the same time for a step."""
     batch = min(preset.batch, recipe.num_images)
     return preset.name, recipe.width, recipe.height, batch, recipe.guidance_scale > 1

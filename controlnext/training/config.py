@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from controlnext.errors import ControlNeXtError, fail
 from controlnext.method.variants import get_variant
-from controlnext.recipes.recipe import explain
+from controlnext.recipes.explain import explain
 from controlnext.recipes.video_recipe import Drawing
 
 CLASSIC: Drawing = "classic"
