@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from annotators.base import BackendMissing, NobodyFound, Value
-from annotators.table import ANNOTATORS, AUTO, describe
+from annotators.table import ANNOTATORS, AUTO, check, describe
 
 _EMPTY = ("people", "hands", "faces")
 
@@ -37,8 +37,9 @@ class PoseReader:
         states = {state["name"]: state for state in describe("pose")["backends"]}
         if backend == AUTO:
             backend = next((name for name, state in states.items() if state["usable"] and state["automatic"]), "")
-        if backend not in states or not states[backend]["usable"]:
-            raise BackendMissing(states[backend]["reason"] if backend in states else describe("pose")["reason"])
+        if not backend:
+            raise BackendMissing(describe("pose")["reason"])
+        check("pose", backend=backend)
         self._served = next(one for one in row.backends if one.name == backend)
         self._ready = False
         self.backend = backend

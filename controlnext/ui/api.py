@@ -45,6 +45,8 @@ SCHEMAS: Mapping[str, dict[str, Any]] = {
     "bool": {"type": "boolean"},
     "int | None": {"type": "integer", "additional_description": "may be null, see above"},
     "float | None": {"type": "number", "additional_description": "may be null, see above"},
+    "bool | None": {"type": "boolean", "additional_description": "null means the model's default"},
+    "str | None": {"type": "string", "additional_description": "null means the model's default"},
     "dict | None": {
         "type": "object",
         "additional_description": "values of the annotator's settings by name, see /annotators; `backend` is one of them",
@@ -124,6 +126,8 @@ class Endpoints:
         strength: float | None = None,
         mask: str | None = None,
         controls: list[dict] | None = None,
+        scheduler: str | None = None,
+        alpha: float | None = None,
     ) -> tuple[list[str], dict[str, Any]]:
         """Make pictures that follow the condition of `image` and the words of `prompt`; return them and their recipe.
 
@@ -164,6 +168,8 @@ class Endpoints:
                 gamma_curve=gamma_curve,
                 strength=(DEFAULT_STRENGTH if strength is None else strength) if init_image else strength,
                 controls=[sent.values for sent in others],
+                scheduler=scheduler,
+                alpha=alpha,
             )
             path = _required(image)
             made = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,13 @@ from controlnext.ui.shared import PRIVATE, reported_errors
 if TYPE_CHECKING:
     from controlnext.studio.studio import Studio
 
+USUAL_ADDRESS = "http://127.0.0.1:7860"
+ADDRESS = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~/-]*)?")
+
 API_EXAMPLE = """```python
 from gradio_client import Client, handle_file
 
-studio = Client("http://127.0.0.1:7860")
+studio = Client("{address}")
 pictures, recipe = studio.predict(
     handle_file("me.jpg"), prompt="a person in a red shirt on green grass", api_name="/generate"
 )
@@ -30,13 +34,40 @@ def build_status_tab(tab: gr.Tab, studio: Studio) -> None:
         shown = gr.HTML(elem_id="cnx-status")
     with gr.Column(elem_classes="cnx-panel"):
         gr.HTML("<h2 class='cnx-heading'>From a program</h2>")
-        gr.Markdown(API_EXAMPLE, elem_classes="cnx-code")
+        example = gr.Markdown(api_example(USUAL_ADDRESS), elem_classes="cnx-code")
 
-    def fill() -> str:
+    def fill(request: gr.Request) -> tuple[str, str]:
         with reported_errors():
-            return status_html(studio.catalogue.models(), studio.annotators.status(), studio.catalogue.loras())
+            models = with_video_states(studio.catalogue.models(), studio.animator.models())
+            html = status_html(models, studio.annotators.status(), studio.catalogue.loras())
+        return html, api_example(address_of(request))
 
-    tab.select(fill, None, shown, concurrency_id="status", concurrency_limit=2, **PRIVATE)
+    tab.select(fill, None, [shown, example], concurrency_id="status", concurrency_limit=2, **PRIVATE)
+
+
+def api_example(address: str) -> str:
+    """Return the lines that call the page from a program, as Markdown."""
+    return API_EXAMPLE.replace("{address}", address)
+
+
+def address_of(request: gr.Request) -> str:
+    """Return the address under which the visitor's browser shows the page, behind any proxy; the usual one if it is not known."""
+    headers = request.headers or {}
+    found = ADDRESS.match(headers.get("referer") or headers.get("origin") or "")
+    return found[0].rstrip("/") if found else USUAL_ADDRESS
+
+
+def with_video_states(
+    models: Sequence[Mapping[str, Any]], animators: Sequence[Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:
+    """Give video models the state that they have on the video tab: to the image tab they are of no use, whatever their state."""
+    states = {row["name"]: row for row in animators}
+    return [
+        {**row, **{key: states[row["name"]].get(key) for key in ("usable", "state", "reason", "download_bytes")}}
+        if row.get("state") == "video" and row["name"] in states
+        else row
+        for row in models
+    ]
 
 
 def status_html(

@@ -51,6 +51,26 @@ def test_poses_saved_as_json_are_a_clip_of_both_endpoints(client, figure, dance,
     assert open_clip(video).frames == 2
 
 
+def test_animate_takes_what_the_command_line_takes(client, figure, dance):
+    given = {
+        "prompt": "a person with red hair", "negative_prompt": "trees", "gamma_curve": "linear 1 to 0", "width": 64, "height": 128,
+        "window": 3, "overlap": 1, "limbs": True, "smooth": False, "follow": True, "hands": True, "face": False,
+        "reader": "starter", "drawing": "svd", "shared_noise": 0.5, "micro_conditioning": False,
+    }  # fmt: skip
+    _, recipe = client.predict(
+        handle_file(figure), handle_file(dance), model="starter", num_inference_steps=1, max_frames=1, **given, api_name="/animate"
+    )  # fmt: skip
+    assert {name: recipe[name] for name in given} == given
+
+
+def test_poses_are_read_as_asked_for(client, dance):
+    smooth, _ = client.predict(handle_file(dance), api_name="/poses")
+    raw, _ = client.predict(handle_file(dance), smooth=False, reader="starter", api_name="/poses")
+    assert smooth["frames"] != raw["frames"]
+    with pytest.raises(Exception, match="has no backend 'nobody'"):
+        client.predict(handle_file(dance), reader="nobody", api_name="/poses")
+
+
 @pytest.mark.parametrize("model", ["starter", "starter-video"])
 def test_animate_returns_an_mp4_and_its_recipe(client, figure, dance, model, whole):
     video, recipe = client.predict(

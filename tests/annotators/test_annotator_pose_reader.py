@@ -61,6 +61,8 @@ def test_what_cannot_be_used_is_said_at_once(backend):
         PoseReader("away")
     with pytest.raises(AnnotatorError, match="no setting 'colour'"):
         PoseReader(colour=1)
+    with pytest.raises(AnnotatorError, match="no backend 'nobody'; it has away"):
+        PoseReader("nobody")
 
 
 class TestWithMediapipe:

@@ -15,6 +15,7 @@ from PIL import Image
 from tab_values import PAGE, applied, data_of
 from ui_fakes import KINDS, FakeAnnotators, FakeStudio
 
+from controlnext.models.catalogue import Catalogue
 from controlnext.recipes.kinds import READY_MADE
 from controlnext.recipes.pictures import fit_condition
 from controlnext.recipes.png import read_png, write_png
@@ -25,7 +26,7 @@ from controlnext.ui.header import chip_html
 from controlnext.ui.image.loras import NO_LORA
 from controlnext.ui.image.restore import Restore
 from controlnext.ui.shared import picture_input
-from controlnext.ui.status import status_html
+from controlnext.ui.status import address_of, api_example, status_html, with_video_states
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -282,6 +283,33 @@ def test_status_names_everything_and_every_reason(studio):
     assert all(name.title() in html for name in KINDS)
     assert "Its base model is not downloaded." in html
     assert "It was trained for SDXL." in html
+
+
+@pytest.mark.parametrize(
+    ("headers", "address"),
+    [
+        ({"referer": "http://192.168.1.5:8000/?__theme=dark"}, "http://192.168.1.5:8000"),
+        ({"referer": "https://someone-studio.hf.space/"}, "https://someone-studio.hf.space"),
+        ({"referer": "https://host/studio/"}, "https://host/studio"),
+        ({"origin": "http://[::1]:7861"}, "http://[::1]:7861"),
+        ({"referer": 'http://x"); import os; ("'}, "http://x"),
+        ({"referer": "javascript:alert(1)"}, "http://127.0.0.1:7860"),
+        ({}, "http://127.0.0.1:7860"),
+    ],
+)
+def test_the_example_for_programs_names_the_address_of_the_page(headers, address):
+    assert address_of(SimpleNamespace(headers=headers)) == address
+    assert f'Client("{address}")' in api_example(address)
+
+
+def test_video_models_have_the_state_they_have_on_the_video_tab():
+    catalogue = Catalogue()
+    before, shown = catalogue.models(), with_video_states(catalogue.models(), catalogue.animators())
+    states = {row["name"]: row["state"] for row in shown}
+    assert {row["state"] for row in before if row["name"] == "starter-video"} == {"video"}
+    assert states["starter-video"] == "ready"
+    assert "video" not in states.values()
+    assert [row for row in before if row["state"] != "video"] == [row for row in shown if row in before]
 
 
 def test_picture_input_hands_over_the_path_after_gradio_built_it_anew():

@@ -39,15 +39,29 @@ class VideoEndpoints:
         publish("poses", self.poses, [gr.JSON(visible=False, label="poses"), self.file], RUN)
         publish("animate", self.animate, [self.file, gr.JSON(visible=False, label="recipe")], RUN)
 
-    def poses(
-        self, video: str, start: float = 0.0, end: float = 0.0, fps: float = 0, person: int = 0
+    def poses(  # noqa: PLR0913 - the API's parameters, by name
+        self,
+        video: str,
+        start: float = 0.0,
+        end: float = 0.0,
+        fps: float = 0,
+        person: int = 0,
+        smooth: bool = True,
+        follow: bool = False,
+        hands: bool = False,
+        face: bool = False,
+        reader: str = "auto",
     ) -> tuple[dict[str, Any], str]:
         """Read the poses of one person in a clip; return them as JSON and as a video.
 
-        0 means the clip's own: its end, its frames a second, and the most prominent person in it.
+        0 means the clip's own: its end, its frames a second, and the most prominent person in it. `reader` is a backend of the
+        pose annotator, see /annotators, or "drawing" for a clip of pose frames.
         """
         with reported_errors(page=False):
-            choice = choice_of(VideoRecipe(start=start, end=end, fps=fps, person=person))
+            recipe = VideoRecipe(
+                start=start, end=end, fps=fps, person=person, smooth=smooth, follow=follow, hands=hands, face=face, reader=reader
+            )  # fmt: skip
+            choice = choice_of(recipe)
             driving = self.studio.animator.clip_reader.drive(None, _required(video, "clip", "video"), choice)
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "poses.mp4"
@@ -70,30 +84,38 @@ class VideoEndpoints:
         person: int = 0,
         fit: bool = True,
         keep_sound: bool = True,
+        prompt: str = "",
+        negative_prompt: str = "",
+        gamma_curve: str = "",
+        width: int = 0,
+        height: int = 0,
+        window: int | None = None,
+        overlap: int | None = None,
+        motion_bucket_id: int | None = None,
+        noise_aug_strength: float | None = None,
+        shared_noise: float | None = None,
+        micro_conditioning: bool | None = None,
+        limbs: bool = False,
+        smooth: bool = True,
+        follow: bool = False,
+        hands: bool | None = None,
+        face: bool | None = None,
+        reader: str = "auto",
+        drawing: str | None = None,
     ) -> tuple[str, dict[str, Any]]:
         """Move the character of the picture `reference` as a person in the clip `video` does; return an MP4 and its recipe.
 
-        null, -1 and 0 mean the model's default, a new seed, or the clip's own. The recipe has `frames`, `fps`, `seed`,
-        `adherence` and `seconds`, too.
+        null, -1 and 0 mean the model's default, a new seed, or the clip's own. `prompt` and `negative_prompt` are for image
+        models, `window` to `micro_conditioning` for video models, `drawing` is "classic" or "svd". The recipe has `frames`,
+        `fps`, `seed`, `adherence` and `seconds`, too.
         """
+        values = {
+            name: value for name, value in locals().items() if name in VideoRecipe.model_fields and name != "model"
+        }
         with reported_errors(page=False):
             picture = open_picture(self.studio.annotators, _required(reference, "picture", "reference"))
             clip = _required(video, "clip", "video")
-            recipe = self.studio.animator.resolve(
-                model,
-                picture,
-                gamma=gamma,
-                num_inference_steps=num_inference_steps,
-                guidance_scale=guidance_scale,
-                seed=seed,
-                fps=fps,
-                max_frames=max_frames,
-                start=start,
-                end=end,
-                person=person,
-                fit=fit,
-                keep_sound=keep_sound,
-            )
+            recipe = self.studio.animator.resolve(model, picture, **values)
             with running(self.runs) as cancel:
                 made = result_of(self.stream(VideoOrder(recipe, picture, clip), cancel))
             return self._served(made.file), made.facts()
