@@ -101,6 +101,12 @@ class PersonReader:
 
         return read(self.network, rgb.copy()).parts
 
+    def own(self, rgb: np.ndarray) -> list[np.ndarray]:
+        """Return the joints of the most prominent person as the starter's own reader sees them, for its page does so, too."""
+        from annotators.starter.net import read
+
+        return read(self.network, rgb.copy()).people
+
     def heads(self, rgb: np.ndarray) -> int:
         """Count the heads of a picture (H, W, 3) uint8."""
         return count_heads(self.parts(rgb), self.names)

@@ -14,10 +14,10 @@ _LEAN = math.atan2(0.018, 0.094)
 
 # expression: brows' slope and lift, openness of the eyes, bend of the mouth, its opening, its half width.
 _FACES = {
-    "smiling": (0.10, 0.002, 1.0, 5.0, 0.0, 0.030),
+    "smiling": (0.10, 0.002, 0.95, 8.0, 0.0, 0.037),
     "neutral": (0.0, 0.0, 1.0, 0.6, 0.0, 0.024),
-    "laughing": (0.12, 0.006, 0.62, 5.5, 0.016, 0.031),
-    "sad": (0.38, 0.003, 0.85, -5.5, 0.0, 0.022),
+    "laughing": (0.12, 0.006, 0.62, 7.0, 0.019, 0.036),
+    "sad": (0.38, 0.003, 0.85, -8.5, 0.0, 0.028),
     "surprised": (0.10, 0.015, 1.30, 0.0, 0.020, 0.014),
     "angry": (-0.45, -0.005, 0.85, -3.0, 0.0, 0.024),
 }
@@ -134,10 +134,10 @@ def _mouth(
         colour = _over(colour, (0.10, 0.02, 0.02), _inside(inside * ry, soft) * front)
         teeth = _inside(inside * ry + 0.001, soft) * _inside(0.25 * ry - my, soft)
         return _over(colour, (0.85, 0.84, 0.80), teeth * front)
-    thick = 0.0062 if who.kind in ("woman", "girl") else 0.0048
+    thick = 0.0074 if who.kind in ("woman", "girl") else 0.0058
     share = _inside(my.abs() - thick * (1 - (x / half) ** 2).clamp(0, 1).sqrt(), soft) * across * front
     colour = [v + (p - v) * share for v, p in zip(colour, lips, strict=True)]
-    return _over(colour, (0.14, 0.035, 0.03), 0.85 * _inside(my.abs() - 0.0013, soft) * across * front)
+    return _over(colour, (0.14, 0.035, 0.03), 0.85 * _inside(my.abs() - 0.0016, soft) * across * front)
 
 
 def _beard(

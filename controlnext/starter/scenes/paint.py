@@ -265,12 +265,16 @@ def sky(shot: Shot, day: Daylight, x: Tensor, y: Tensor, z: Tensor) -> list[Tens
 def occlusion(depth: Tensor, reach: int) -> Tensor:
     """Return how much nearer things take away of the light from the sky, (H, W) in [0.45, 1], by blurred nearness."""
     near = 1 / depth.clamp(0.1, 50.0)
-    coarse = near[None, None, ::2, ::2]
+    coarse = most = near[None, None, ::2, ::2]
+    for size in ((2 * reach + 1, 1), (1, 2 * reach + 1)):
+        most = functional.max_pool2d(most, size, 1, [v // 2 for v in size])
     for size in ((reach, 1), (1, reach)) * 2:
         pad = [size[1] // 2, size[1] // 2, size[0] // 2, size[0] // 2]
         coarse = functional.avg_pool2d(functional.pad(coarse, pad, mode="replicate"), size, 1)
-    around = coarse[0, 0].repeat_interleave(2, 0).repeat_interleave(2, 1)
-    return 1 - (3.2 * ((around - near) / near).clamp(0, 0.17))
+    around, most = (v[0, 0].repeat_interleave(2, 0).repeat_interleave(2, 1) for v in (coarse, most))
+    # What is far behind is not shaded: it would have a dark rim around the figure.
+    touching = ((1.7 - most / near) / 0.4).clamp(0, 1)
+    return 1 - 3.2 * touching * ((around - near) / near).clamp(0, 0.17)
 
 
 def part_map(owner: Tensor, parts: np.ndarray, ground: Tensor, water: Tensor) -> Tensor:
