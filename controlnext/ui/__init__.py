@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from controlnext.errors import ControlNeXtError
+from controlnext.results.board import Board
 from controlnext.ui.api import Endpoints
+from controlnext.ui.board.events import BoardEvents
+from controlnext.ui.board.made import MadeResults
+from controlnext.ui.board.tab import build_board_tab
 from controlnext.ui.examples import example_prompts
 from controlnext.ui.header import build_header
 from controlnext.ui.image.events import ImageEvents
@@ -59,22 +63,29 @@ def build_ui(
         local: The page is served to this machine alone, so that a person may name folders of its disk.
         uploads: Visitors may add LoRAs to the library.
     """
+    made = MadeResults()
     stream, video_stream = stream or stream_of(studio), video_stream or video_stream_of(studio)
     with StudioPage(title=TITLE, analytics_enabled=False, fill_width=True) as page:
         build_header(page, studio)
         with gr.Tabs(elem_id="cnx-tabs") as tabs:
             with gr.Tab("Image", id="image"):
                 tab = build_image_tab(studio)
-                image = ImageEvents(tab, studio, stream)
+                image = ImageEvents(tab, studio, stream, made)
                 image.wire()
                 PoseEvents(image).wire()
-                Restore(tab, studio, example_prompts()).wire()
+                restore = Restore(tab, studio, example_prompts())
+                restore.wire()
                 LoraEvents(tab, studio).wire(uploads=uploads)
             with gr.Tab("Video", id="video"):
+                video = None
                 try:
-                    page.stop_when_gone(build_video(studio, video_stream).events.runs)
+                    video = build_video(studio, video_stream, made)
+                    page.stop_when_gone(video.events.runs)
                 except ControlNeXtError as error:
                     gr.HTML(note_html(str(error)))
+            with gr.Tab("Results", id="results") as results:
+                board = BoardEvents(build_board_tab(), Board(studio.gallery), made, local=local)
+                board.wire(results, tabs, image.tab, restore, video.restore if video else None)
             with gr.Tab("Train", id="train") as train:
                 if trainings is None:
                     gr.Markdown(ELSEWHERE if local else NOT_HERE, elem_id="cnx-train-elsewhere")
@@ -91,7 +102,7 @@ def build_ui(
     return page
 
 
-def build_video(studio: Studio, stream: VideoStream | None = None) -> SimpleNamespace:
+def build_video(studio: Studio, stream: VideoStream | None = None, made: MadeResults | None = None) -> SimpleNamespace:
     """Lay the video tab out and connect it; must be called inside a `gr.Blocks` context. Arguments as of `build_ui`.
 
     Returns:
@@ -103,7 +114,7 @@ def build_video(studio: Studio, stream: VideoStream | None = None) -> SimpleName
     tab, clips = build_video_tab(studio), {}
     restore = VideoRestore(tab, studio, clips)
     fit = FitEvents(tab, studio, restore)
-    events = VideoEvents(tab, studio, fit, clips, stream or video_stream_of(studio))
+    events = VideoEvents(tab, studio, fit, clips, stream or video_stream_of(studio), made)
     for part in (restore, fit, events):
         part.wire()
     return SimpleNamespace(tab=tab, restore=restore, fit=fit, events=events)

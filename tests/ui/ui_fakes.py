@@ -25,6 +25,7 @@ from controlnext.recipes.pictures import fit_condition
 from controlnext.recipes.png import write_png
 from controlnext.recipes.recipe import LoraUse, Recipe, RecipeError
 from controlnext.recipes.video_recipe import VideoRecipe
+from controlnext.results.gallery import Gallery
 from controlnext.studio.studio import Result
 
 KINDS = ("pose", "depth", "canny", "segmentation")
@@ -219,6 +220,10 @@ class FakeStudio:
     catalogue: FakeCatalogue = field(default_factory=FakeCatalogue)
     annotators: Any = field(default_factory=FakeAnnotators)
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @cached_property
+    def gallery(self) -> Gallery:
+        return Gallery(self.output_dir)
 
     @cached_property
     def animator(self) -> FakeAnimator:

@@ -16,6 +16,7 @@ from controlnext.recipes.kinds import POSE, READY_MADE
 from controlnext.recipes.pose import pose_size
 from controlnext.studio.conditions import TimedCondition, chosen_resolution, drawn_pose, map_resolution
 from controlnext.ui import shared
+from controlnext.ui.board.made import MadeResults
 from controlnext.ui.image.conditions import condition_html, open_condition
 from controlnext.ui.image.control_events import ControlEvents
 from controlnext.ui.image.loras import NO_LORA
@@ -63,13 +64,21 @@ SHOW_STAGE = """() => {
 class ImageEvents:
     """The handlers of the image tab."""
 
-    def __init__(self, tab: ImageTab, studio: Studio, stream: Stream) -> None:
-        """Remember the parts; `wire` connects them."""
+    def __init__(self, tab: ImageTab, studio: Studio, stream: Stream, made: MadeResults | None = None) -> None:
+        """Remember the parts; `wire` connects them.
+
+        Args:
+            tab: The page.
+            studio: Says what models there are.
+            stream: Makes the pictures.
+            made: Where it is noted which page made which pictures.
+        """
         self.tab = tab
         self.panel = RunPanel(tab.generate, tab.stop, tab.progress, tab.preview, tab.gallery, tab.empty)
         self.studio = studio
         self.stream = stream
         self.runs = Runs()
+        self.made = made or MadeResults()
         self.additional = ControlEvents(tab, studio)
         self.workers = ThreadPoolExecutor(LIVE["concurrency_limit"], "live")
 
@@ -280,6 +289,7 @@ class ImageEvents:
                     if isinstance(report, Progress):
                         yield self.panel.step(report)
                     else:
+                        self.made.add(request.session_hash or "", report.files)
                         last = self._done(report)
                 yield idle | last
         except gr.Error:

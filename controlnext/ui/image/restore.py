@@ -46,10 +46,14 @@ class Restore:
         self.studio = studio
         self.prompts = prompts
 
+    def outputs(self) -> list[gr.components.Component]:
+        """Return everything that is put back."""
+        tab = self.tab
+        return [*(tab.inputs() - {tab.resolution}), *(row.group for row in tab.controls), tab.restored]
+
     def wire(self) -> None:
         """Connect the components; must be called inside the `gr.Blocks` context of the tab."""
-        tab = self.tab
-        outputs = [*(tab.inputs() - {tab.resolution}), *(row.group for row in tab.controls), tab.restored]
+        tab, outputs = self.tab, self.outputs()
         tab.picture.upload(self.uploaded, [tab.picture, tab.restored], outputs, **PRIVATE)
         tab.restore.upload(self.asked, tab.restore, outputs, **PRIVATE)
         if tab.examples is not None:

@@ -11,6 +11,7 @@ import gradio as gr
 
 from controlnext.progress import Progress
 from controlnext.ui import shared
+from controlnext.ui.board.made import MadeResults
 from controlnext.ui.image.events import RUN as QUEUE
 from controlnext.ui.image.tab import SEED_MAXIMUM
 from controlnext.ui.models import model_choices, model_info
@@ -38,7 +39,13 @@ class VideoEvents:
     """The handlers of a run."""
 
     def __init__(
-        self, tab: VideoTab, studio: Studio, fit: FitEvents, clips: dict[str, str], stream: VideoStream
+        self,
+        tab: VideoTab,
+        studio: Studio,
+        fit: FitEvents,
+        clips: dict[str, str],
+        stream: VideoStream,
+        made: MadeResults | None = None,
     ) -> None:
         """Remember the parts; `wire` connects them.
 
@@ -48,12 +55,14 @@ class VideoEvents:
             fit: Says what is chosen about clip and character.
             clips: Where it is remembered which upload was the clip of which digest.
             stream: Makes the videos.
+            made: Where it is noted which page made which videos.
         """
         self.tab = tab
         self.panel = RunPanel(tab.animate, tab.stop, tab.progress, tab.preview, tab.video, tab.empty)
         self.studio = studio
         self.fit = fit
         self.runs = Runs()
+        self.made = made or MadeResults()
         self.clips = clips
         self.stream = stream
 
@@ -143,6 +152,7 @@ class VideoEvents:
                         yield self.panel.step(report)
                     else:
                         self.clips[report.recipe.clip_sha256] = source
+                        self.made.add(page, [report.file])
                         last = self._done(report)
                 yield idle | last
         except gr.Error:
