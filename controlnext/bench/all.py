@@ -25,7 +25,7 @@ REPORT = "report"
 
 
 @dataclass(frozen=True)
-class Section:
+class ReportSection:
     """One part of the report.
 
     Attributes:
@@ -45,19 +45,19 @@ class Section:
 
 _PLOTS = tuple(f"convergence/convergence-{condition}.png" for condition in ("pose", "canny"))
 SECTIONS = (
-    Section("parameters", "Parameters", (), ("--family", "sd15")),
-    Section("overhead", "Operations of a step", ("--device", "meta"), ("--device", "meta", "--family", "starter")),
-    Section("startup", "Start"),
-    Section("starter", "The bundled model", ("--scenes", "64")),
-    Section("starter-video", "The bundled video model"),
-    Section("video", "Long videos in windows"),
-    Section("controls", "Two controls at once", ("--scenes", "24")),
-    Section("lora", "Control under styles", ("--scenes", "24")),
-    Section("plug-in", "Adapters on changed bases", ("--out", "{out}/plug-in"),
+    ReportSection("parameters", "Parameters", (), ("--family", "sd15")),
+    ReportSection("overhead", "Operations of a step", ("--device", "meta"), ("--device", "meta", "--family", "starter")),
+    ReportSection("startup", "Start"),
+    ReportSection("starter", "The bundled model", ("--scenes", "64")),
+    ReportSection("starter-video", "The bundled video model"),
+    ReportSection("video", "Long videos in windows"),
+    ReportSection("controls", "Two controls at once", ("--scenes", "24")),
+    ReportSection("lora", "Control under styles", ("--scenes", "24")),
+    ReportSection("plug-in", "Adapters on changed bases", ("--out", "{out}/plug-in"),
             ("--out", "{out}/plug-in", "--adapters", "pose", "--only", "night", "--scenes", "1", "--reference", "6")),
-    Section("convergence", "How soon each way of control follows", ("--out", "{out}/convergence"),
+    ReportSection("convergence", "How soon each way of control follows", ("--out", "{out}/convergence"),
             ("--smoke", "--out", "{out}/convergence"), _PLOTS),
-    Section("annotators", "Annotators"),
+    ReportSection("annotators", "Annotators"),
 )  # fmt: skip
 """Parts of the report, quick ones first; `full-size` is left out, since it writes gigabytes."""
 
@@ -72,7 +72,7 @@ class BenchOutput:
     command: str
 
 
-def run_section(section: Section, arguments: Sequence[str]) -> BenchOutput:
+def run_section(section: ReportSection, arguments: Sequence[str]) -> BenchOutput:
     """Run one bench as its own command; its error stream is ours."""
     command = [sys.executable, "-m", "controlnext", "bench", section.name, *arguments]
     began = time.monotonic()
@@ -82,14 +82,14 @@ def run_section(section: Section, arguments: Sequence[str]) -> BenchOutput:
     )
 
 
-def command_of(section: Section, arguments: Sequence[str]) -> str:
+def command_of(section: ReportSection, arguments: Sequence[str]) -> str:
     """Write a bench's command as a person would."""
     return " ".join(["python -m controlnext bench", section.name, *arguments])
 
 
 def make_report(
-    out: Path, sections: Sequence[Section], *, smoke: bool = False, again: bool = False,
-    run: Callable[[Section, Sequence[str]], BenchOutput] = run_section,
+    out: Path, sections: Sequence[ReportSection], *, smoke: bool = False, again: bool = False,
+    run: Callable[[ReportSection, Sequence[str]], BenchOutput] = run_section,
 ) -> int:  # fmt: skip
     """Run the missing benches and write `report.md` and `report.json`.
 
@@ -123,7 +123,7 @@ def make_report(
     return int(any(outcome.status for outcome in outcomes.values()))
 
 
-def _write(out: Path, sections: Sequence[Section], outcomes: dict[str, BenchOutput]) -> None:
+def _write(out: Path, sections: Sequence[ReportSection], outcomes: dict[str, BenchOutput]) -> None:
     facts = machine_facts()
     lines = ["# ControlNeXt Studio, measured", "", machine_line(facts), ""]
     for section in sections:

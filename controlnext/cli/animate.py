@@ -35,7 +35,7 @@ _OPTIONS = (
     ("overlap", int, "frames that two windows share"),
     ("motion_bucket_id", int, "how much motion a video model is asked for"),
     ("noise_aug_strength", float, "noise on the reference"),
-    ("shared_noise", float, "share of the starting noise that is the same in all frames"),
+    ("shared_noise", float, "share of the initial noise that all frames have in common"),
     ("reader", str, "what reads the poses: mediapipe, dwpose, starter, or drawing for ready-made pose frames"),
     ("drawing", str, "how they are drawn for the model: classic, or svd as the released SVD adapters learned it"),
 )

@@ -16,7 +16,7 @@ from annotators.base import AnnotatorError
 from controlnext.cli.options import add_picture_options, add_settings_option, given_values
 from controlnext.cli.pictures import ExtraControl, inputs_of, made_by
 from controlnext.cli.terminal import UsageError, note, print_line, stoppable
-from controlnext.studio.batch import MAX_ERRORS, Ledger, Made, Summary, run_jobs
+from controlnext.studio.batch import MAX_ERRORS, BatchSummary, Ledger, Made, run_jobs
 from controlnext.studio.batch_jobs import BatchError, Job, read_jobs
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def _place(device: str | None) -> ProcessRank:
     return ProcessRank(state.process_index, state.num_processes, str(state.device), wait)
 
 
-def _report(summary: Summary, ledger: Ledger, place: ProcessRank) -> None:
+def _report(summary: BatchSummary, ledger: Ledger, place: ProcessRank) -> None:
     who = f"Process {place.rank + 1} of {place.world}: " if place.world > 1 else ""
     before = f", {summary.skipped} were done before" if summary.skipped else ""
     print_line(

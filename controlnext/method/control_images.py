@@ -14,7 +14,7 @@ from controlnext.errors import ControlNeXtError
 Picture = PIL.Image.Image | np.ndarray | Tensor
 
 
-class PictureError(ControlNeXtError, ValueError):
+class ControlImageError(ControlNeXtError, ValueError):
     """A control image that is no RGB picture in a known form."""
 
 
@@ -29,17 +29,19 @@ def as_pictures(control_image: Picture | Sequence[Picture]) -> list[PIL.Image.Im
         PIL RGB pictures and float32 tensors `(3, H, W)`, in order.
 
     Raises:
-        PictureError: Something is no such picture.
+        ControlImageError: Something is no such picture.
     """
     if isinstance(control_image, list | tuple):
         pictures = [picture for item in control_image for picture in as_pictures(item)]
         if not pictures:
-            raise PictureError("The list of control images is empty.")
+            raise ControlImageError("The list of control images is empty.")
         return pictures
     if isinstance(control_image, PIL.Image.Image):
         return [control_image.convert("RGB")]
     if not isinstance(control_image, np.ndarray | Tensor):
-        raise PictureError(f"A control image is a PIL image, array or tensor, not {type(control_image).__name__}.")
+        raise ControlImageError(
+            f"A control image is a PIL image, array or tensor, not {type(control_image).__name__}."
+        )
     if isinstance(control_image, Tensor):
         tensor = control_image.detach().cpu()
     else:
@@ -47,13 +49,13 @@ def as_pictures(control_image: Picture | Sequence[Picture]) -> list[PIL.Image.Im
         tensor = tensor.unsqueeze(-1) if tensor.ndim == 2 else tensor
         tensor = tensor.movedim(-1, -3) if tensor.ndim > 2 else tensor
     if tensor.ndim not in (3, 4) or tensor.shape[-3] not in (1, 3) or not tensor.numel():
-        raise PictureError(
+        raise ControlImageError(
             f"A control image has the shape (3, H, W) as a tensor or (H, W, 3) as an array, or a batch of it, not "
             f"{tuple(control_image.shape)}."
         )
     tensor = tensor.float() / 255 if tensor.dtype == torch.uint8 else tensor.float()
     if not (tensor.min() >= 0 and tensor.max() <= 1):
-        raise PictureError(
+        raise ControlImageError(
             f"A control image holds RGB in [0, 1], or uint8, not values from {tensor.min():.3g} to {tensor.max():.3g}."
         )
     return list(tensor.reshape(-1, *tensor.shape[-3:]).expand(-1, 3, -1, -1))

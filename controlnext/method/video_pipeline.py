@@ -13,7 +13,7 @@ from diffusers import StableVideoDiffusionPipeline
 from torch import Tensor
 
 from controlnext.device import is_out_of_memory, release_memory
-from controlnext.method.control_images import PictureError, as_pictures, size_of
+from controlnext.method.control_images import ControlImageError, as_pictures, size_of
 from controlnext.method.pipelines import ControlNeXtMixin, PipelineError, count_prompts, given
 from controlnext.method.windows import FrameConditions, Guidance, OnWindow, Rows, Windows, frame_tensor
 
@@ -249,7 +249,7 @@ def as_frames(control_image: Any) -> Rows:  # noqa: ANN401 - checked here
         The rows; none of them was looked at.
 
     Raises:
-        PictureError: It is none of these, or empty.
+        ControlImageError: It is none of these, or empty.
     """
     if isinstance(control_image, PIL.Image.Image) or (
         isinstance(control_image, np.ndarray | Tensor) and control_image.ndim < 4
@@ -259,9 +259,9 @@ def as_frames(control_image: Any) -> Rows:  # noqa: ANN401 - checked here
         try:
             control_image = list(control_image)
         except TypeError as error:
-            raise PictureError(
+            raise ControlImageError(
                 f"The control images of a video are one picture a frame, not {type(control_image).__name__}."
             ) from error
     if not len(control_image):
-        raise PictureError("The list of control images is empty.")
+        raise ControlImageError("The list of control images is empty.")
     return control_image

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from controlnext.errors import ControlNeXtError
-from controlnext.method.control_images import Picture, PictureError, as_pictures, resized
+from controlnext.method.control_images import ControlImageError, Picture, as_pictures, resized
 
 CONTROLS_AT_ONCE = 4
 """Frames whose control is computed together: the module's first layers work at half the video's size, and are what it needs
@@ -242,7 +242,7 @@ class FrameConditions:
         """Return the conditions of some frames, `(1, n, 3, H, W)` float32 in [0, 1].
 
         Raises:
-            PictureError: One of them is no picture.
+            ControlImageError: One of them is no picture.
         """
         return torch.stack([frame_tensor(self.frames[index], self.height, self.width) for index in indices])[None]
 
@@ -251,11 +251,13 @@ def frame_tensor(frame: Picture, height: int, width: int) -> Tensor:
     """Bring the condition of one frame to the video's size: `(3, height, width)` float32 in [0, 1].
 
     Raises:
-        PictureError: It is no picture, or it is several.
+        ControlImageError: It is no picture, or it is several.
     """
     pictures = as_pictures(frame)
     if len(pictures) != 1:
-        raise PictureError(f"A frame of a video has one control image, not {len(pictures)}: give a list of pictures.")
+        raise ControlImageError(
+            f"A frame of a video has one control image, not {len(pictures)}: give a list of pictures."
+        )
     return resized(pictures[0], height, width)
 
 

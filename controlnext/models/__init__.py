@@ -1,1 +1,1 @@
-"""Which models there are, where their files are, and how files get here."""
+"""Models: presets, where their files are, downloads, and what is ready."""

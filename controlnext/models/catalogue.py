@@ -1,4 +1,4 @@
-"""What there is to choose from: models, their adapters and LoRAs, and what a choice means where a person said nothing."""
+"""The catalogue: models with their adapters and LoRAs, and recipes filled with their defaults."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Catalogue:
 
         Args:
             presets_dir: folder of preset files; None takes the project's.
-            lora_dirs: folders of LoRAs for any model, beside those the presets name.
+            lora_dirs: folders of LoRAs for any model, in addition to those that presets name.
         """
         self.presets_dir = PRESETS if presets_dir is None else Path(presets_dir).expanduser()
         self.lora_dirs = tuple(lora_dirs)
@@ -118,7 +118,7 @@ class Catalogue:
         return rows
 
     def conflict(self, model: str, annotator: str, lora: str, weight: float = 1.0) -> Conflict:
-        """Tell how much a LoRA works on the same weights as an adapter, from the files alone.
+        """Measure how much a LoRA changes the same weights as an adapter, from the files alone.
 
         Raises:
             ControlNeXtError: there is no such model, adapter or LoRA, or the LoRA does not fit the model.
@@ -154,7 +154,7 @@ class Catalogue:
         Args:
             source: the preset file, with absolute paths.
             name: what the model is to be called; made fit for a file, and numbered if another model has it.
-            note: sentence added to the description. A preset of the same adapters is renewed, and loaded anew if it differs.
+            note: sentence added to the description. A preset of the same adapters is replaced, and loaded again if it differs.
 
         Returns:
             Its name.
@@ -204,7 +204,7 @@ class Catalogue:
         return all(part.path is not None or part.find() for part in parts_of(preset, (), half=self._half))
 
     def require(self, preset: Preset, kinds: Sequence[str] = (), *, video: bool = False) -> None:
-        """Look at what is on this disk before anything is downloaded or loaded.
+        """Check what is on this disk before anything is downloaded or loaded.
 
         Args:
             preset: the model.
@@ -229,14 +229,14 @@ class Catalogue:
         """Download what a preset lacks of its base model and some adapters; see `downloads.fetch`.
 
         Raises:
-            Cancelled: stopped; what came so far is kept.
+            Cancelled: stopped; what was downloaded so far is kept.
             ControlNeXtError: it cannot be downloaded, or what came does not go together.
         """
         parts = parts_of(preset, kinds, half=self._half)
         try:
             fetch(preset, parts, report, cancel)
         except DownloadError as error:
-            if error.state in ("gated", "missing", "broken"):  # the others may be over by the next look
+            if error.state in ("gated", "missing", "broken"):  # the other states may have passed by the next check
                 self._failed[preset.name] = Failure(str(error), error.state, token())
             raise
         self._check_families(preset, kinds)
@@ -294,7 +294,7 @@ class Catalogue:
         return recipe
 
     def defaults(self, preset: Preset, kind: str = "") -> dict[str, Any]:
-        """What a recipe that says nothing means for a model, with the control of one kind.
+        """Return the defaults of a model's recipe, with the control of one kind.
 
         Raises:
             RecipeError: the model has no adapter for that kind.

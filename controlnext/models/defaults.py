@@ -1,4 +1,4 @@
-"""What a choice means where a person said nothing, and what was said in one of the ways it may be said in."""
+"""Default values of a recipe, and parsing of loosely typed input."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def default_gamma(preset: Preset, row: AdapterRow) -> float:
         try:
             return float(json.loads((place / "config.json").read_text(encoding="utf-8"))["gamma"])
         except (OSError, ValueError, LookupError, TypeError):
-            pass  # a folder without a word on it; a damaged one says so when it is loaded
+            pass  # the folder recommends none; a damaged one raises when it is loaded
     return 1.0 if preset.defaults.gamma is None else preset.defaults.gamma
 
 
 def default_values(preset: Preset, kind: str = "") -> dict[str, Any]:
-    """What a recipe that says nothing means for a model, with the control of one kind.
+    """Return the defaults of a model's recipe, with the control of one kind.
 
     Raises:
         RecipeError: the model has no adapter for that kind.
@@ -53,7 +53,7 @@ def default_values(preset: Preset, kind: str = "") -> dict[str, Any]:
 
 
 def filled_control(preset: Preset, value: Mapping[str, Any] | ControlUse) -> ControlUse:
-    """One further control: what was given, and the defaults of its adapter for the rest."""
+    """Return an additional control: the values given, and the defaults of its adapter for the rest."""
     if isinstance(value, ControlUse):
         return value
     given = {str(key): part for key, part in value.items() if part is not None}
@@ -67,17 +67,17 @@ def filled_control(preset: Preset, value: Mapping[str, Any] | ControlUse) -> Con
 
 
 def control_list(value: object) -> list[Mapping[str, Any] | ControlUse]:
-    """Check that further controls are a list of objects."""
+    """Check that additional controls are a list of objects."""
     if isinstance(value, Sequence) and all(isinstance(one, Mapping | ControlUse) for one in value):
         return list(value)
     raise RecipeError(
-        'Further controls are a list of objects such as {"annotator": "depth", "gamma": 0.5}, but were given as '
+        'Additional controls are a list of objects such as {"annotator": "depth", "gamma": 0.5}, but were given as '
         f"{shorten(value)}."
     )
 
 
 def lora_uses(value: object) -> list[LoraUse]:
-    """Understand LoRAs in any of the ways they are named."""
+    """Parse LoRAs: names, pairs, objects, or a mapping of name to weight."""
     if isinstance(value, Mapping):
         value = [{"name": name, "weight": weight} for name, weight in value.items()]
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):

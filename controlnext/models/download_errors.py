@@ -1,4 +1,4 @@
-"""What can go wrong with a download, each as one sentence that ends with the next step."""
+"""Errors of downloads, each as one sentence that ends with the next step."""
 
 from __future__ import annotations
 
@@ -20,21 +20,25 @@ DownloadState = Literal["offline", "gated", "missing", "disk", "broken"]
 """Why something cannot be downloaded; `broken` for a download that did not end well."""
 
 _GATED = (
-    "{what} is shown only to those who accepted its licence: open {hub}/{id} in a browser, accept it there, then run "
+    "{what} is only for those who have accepted its licence: open {hub}/{id} in a browser, accept it there, then run "
     "`hf auth login` or set HF_TOKEN, and try again."
 )
 _GONE = (
-    "{what} cannot be had from {repo}: the hub says that there is no such repository, or it is private. Name another one "
+    "{what} cannot be downloaded from {repo}: the hub says that there is no such repository, or it is private. Name another one "
     "in {file}, or copy the files to this machine and name their folder there."
 )
-_NO_FILE = "{what} cannot be had from {repo}: a file was removed or renamed there. Name another repository in {file}."
-_PROXY = "The proxy refuses the way to {hub} ({reason}); set HTTPS_PROXY to the right one, or unset it."
-_SLOW = "{hub} does not answer in time; try again, or set HF_ENDPOINT to a mirror near you. What came so far is kept."
-_OFFLINE = "There is no network to download {part} with: {hub} cannot be reached. Connect and try again; what came so far is kept."
-_SWITCHED_OFF = "{what} is not on this machine, and HF_HUB_OFFLINE forbids to download it; unset it and try again."
+_NO_FILE = (
+    "{what} cannot be downloaded from {repo}: a file was removed or renamed there. Name another repository in {file}."
+)
+_PROXY = "The proxy refuses to connect to {hub} ({reason}); set HTTPS_PROXY to the right one, or unset it."
+_SLOW = "{hub} does not answer in time; try again, or set HF_ENDPOINT to a mirror near you. What was downloaded so far is kept."
+_OFFLINE = (
+    "{what} cannot be downloaded: {hub} cannot be reached. Connect and try again; what was downloaded so far is kept."
+)
+_SWITCHED_OFF = "{what} is not on this machine, and HF_HUB_OFFLINE forbids downloading it; unset it and try again."
 _REFUSED = "{hub} refuses {part} (HTTP {code}); try again later."
 
-# Class names in order: the client changed its HTTP library once, and the names are what stayed.
+# Class names in order: the client changed its HTTP library once, and only the names stayed the same.
 _ERRORS: tuple[tuple[str, DownloadState, str], ...] = (
     ("GatedRepoError", "gated", _GATED),
     ("RepositoryNotFoundError", "missing", _GONE),
@@ -65,8 +69,8 @@ class DownloadError(ControlNeXtError, RuntimeError):
 
 
 @contextmanager
-def spoken(preset: Preset, part: Part | None, repo: Repo) -> Iterator[None]:
-    """Turn what the hub's client raises into a sentence with the next step; what is not known passes.
+def download_errors(preset: Preset, part: Part | None, repo: Repo) -> Iterator[None]:
+    """Turn errors of the hub's client into sentences with the next step; unknown errors pass through.
 
     Raises:
         DownloadError: the sentence and its state.
@@ -98,7 +102,7 @@ def spoken(preset: Preset, part: Part | None, repo: Repo) -> Iterator[None]:
 
 
 def no_room(title: str, needed: int, free: int) -> str:
-    """The sentence about a disk that is too small."""
+    """Return the sentence about a disk that is too small."""
     return (
         f"{title} needs {data_size(needed)} more, but the disk of {hub.cache_folder()} has {data_size(free)} free; "
         "make room, or set HF_HOME to a folder on a larger disk."
@@ -106,7 +110,7 @@ def no_room(title: str, needed: int, free: int) -> str:
 
 
 def unwritable(error: OSError) -> DownloadError:
-    """The error of a cache that cannot be written to."""
+    """Return the error of a cache that cannot be written to."""
     return DownloadError(
         f"The download cannot be written to {hub.cache_folder()}: {error.strerror or error}. Make room or give this "
         "program the right to write there, or set HF_HOME to another folder.",
@@ -115,7 +119,7 @@ def unwritable(error: OSError) -> DownloadError:
 
 
 def absent(preset: Preset, repo: Repo, state: str, size: str) -> str:
-    """What a list of models says about one that is not on this machine.
+    """Return why a model that is not on this machine is not ready.
 
     Args:
         preset: the model.

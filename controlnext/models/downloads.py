@@ -1,4 +1,4 @@
-"""Downloading what a model needs, as a step of its own that tells how far it is, stops, and goes on where it was broken off.
+"""Downloads of model files, with progress and Stop; an interrupted one resumes where it stopped.
 
 `huggingface_hub` says what a repository holds and who may read it; the bytes are fetched here, since its own download throws
 away what it has when it is interrupted. Finished files lie in the hub's cache as if it had fetched them, and its own locks keep
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from controlnext.errors import ControlNeXtError
 from controlnext.models import hub
-from controlnext.models.download_errors import DownloadError, no_room, spoken, unwritable
+from controlnext.models.download_errors import DownloadError, download_errors, no_room, unwritable
 from controlnext.models.hub import Repo
 from controlnext.models.sources import Part
 from controlnext.progress import Progress, stop_if
@@ -70,7 +70,7 @@ class RemoteFile:
 
     @property
     def partial(self) -> Path:
-        """Where its content is gathered; stays there when a download is broken off."""
+        """Where its content is collected; it stays there when a download is interrupted."""
         return self.blob.with_name(f"{self.key}.incomplete")
 
     @property
@@ -84,9 +84,9 @@ class RemoteFile:
         return self.repo.cache.parent / ".locks" / self.repo.cache.name / f"{self.key}.lock"
 
     def done(self) -> int:
-        """Bytes that need not be downloaded any more, at most `size`."""
+        """Bytes that are here already, at most `size`."""
         for path in (self.link, self.blob, self.partial):
-            with suppress(FileNotFoundError):  # another program moves it on
+            with suppress(FileNotFoundError):  # another program moved it
                 return min(path.stat().st_size, self.size)
         return 0
 
@@ -95,10 +95,10 @@ def fetch(preset: Preset, parts: Sequence[Part], report: Callable[[Progress], No
     """Download parts of a preset into the hub's cache.
 
     Args:
-        preset: names the model in what is told.
+        preset: names the model in progress and errors.
         parts: what is missing; parts on this disk are passed over.
-        report: told how many bytes are there.
-        cancel: stops it; what came so far is kept and used by the next try.
+        report: called with the number of bytes so far.
+        cancel: stops it; the part that was downloaded is kept for the next run.
 
     Raises:
         Cancelled: stopped.
@@ -139,7 +139,7 @@ def _files_of(preset: Preset, part: Part, repo: Repo) -> list[RemoteFile]:
     from huggingface_hub import HfApi
 
     revision = part.place.revision or hub.MAIN
-    with spoken(preset, part, repo):
+    with download_errors(preset, part, repo):
         info = HfApi(endpoint=hub.endpoint(), token=hub.token() or False).model_info(
             repo.id, revision=revision, files_metadata=True, timeout=_TIMEOUT
         )
@@ -167,7 +167,7 @@ def _remote(repo: Repo, commit: str, one: RepoSibling) -> RemoteFile:
 
 
 def _point(repo: Repo, revision: str, commit: str) -> None:
-    """Note which commit a branch is at, as the cache's layout has it."""
+    """Write down which commit a branch points to, in the cache's layout."""
     if revision == commit:
         return
     try:
@@ -193,7 +193,7 @@ def free_bytes(folder: Path) -> int:
 
 
 class _Meter:
-    """Counts bytes and tells about them, not too often."""
+    """Counts bytes and reports them at intervals."""
 
     def __init__(self, title: str, total: int, left: int, report: Callable[[Progress], None]) -> None:
         self._title = title
@@ -218,7 +218,7 @@ class _Meter:
 
 
 def _fetch_file(preset: Preset, file: RemoteFile, done: int, meter: _Meter, cancel: threading.Event) -> None:
-    """Bring one file here unless it is; `done` of its bytes are counted already."""
+    """Download one file unless it is here; `done` of its bytes are counted already."""
     if file.link.is_file():
         meter.add(file.size - done)
         return
@@ -239,7 +239,7 @@ def _fetch_file(preset: Preset, file: RemoteFile, done: int, meter: _Meter, canc
 
 @contextmanager
 def _held(file: RemoteFile, done: int, meter: _Meter, cancel: threading.Event) -> Iterator[None]:
-    """Hold a file, waiting for whoever holds it; the operating system lets go of the lock of a program that dies."""
+    """Lock a file, waiting for other programs; the operating system releases the lock of a program that dies."""
     from filelock import FileLock, Timeout
 
     file.lock.parent.mkdir(parents=True, exist_ok=True)
@@ -284,15 +284,16 @@ def _fill(preset: Preset, file: RemoteFile, meter: _Meter, cancel: threading.Eve
             raise error
         if tries <= 0:
             raise DownloadError(
-                f"The file {file.name} of {file.repo} comes damaged again and again; try later, or a mirror.", "broken"
+                f"The file {file.name} of {file.repo} arrived damaged several times; try again later, or use a mirror.",
+                "broken",
             )
         if error is not None:
-            logger.info("%s broke off at %d of %d bytes: %s", file.name, after, file.size, error)
+            logger.info("%s stopped at %d of %d bytes: %s", file.name, after, file.size, error)
             cancel.wait(_PAUSE)
 
 
 def _stream(preset: Preset, file: RemoteFile, meter: _Meter, cancel: threading.Event) -> DownloadError | None:
-    """Append what the hub sends; returns what broke it off if another try may help, raises if not."""
+    """Append what the hub sends; return the error if another try may help, and raise it if not."""
     from huggingface_hub import get_session, hf_hub_url
     from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
@@ -303,7 +304,7 @@ def _stream(preset: Preset, file: RemoteFile, meter: _Meter, cancel: threading.E
     url = hf_hub_url(file.repo.id, file.name, revision=file.commit, endpoint=hub.endpoint())
     try:
         with (
-            spoken(preset, None, file.repo),
+            download_errors(preset, None, file.repo),
             get_session().stream("GET", url, headers=headers, follow_redirects=True, timeout=_TIMEOUT) as response,
         ):
             hf_raise_for_status(response)
@@ -331,7 +332,7 @@ def _is_right(file: RemoteFile) -> bool:
 
 
 def _link(file: RemoteFile) -> None:
-    """Show a content under its name; where the disk knows no links the content itself moves there."""
+    """Link a file's name to its content; where the disk has no links, move the content there."""
     file.link.parent.mkdir(parents=True, exist_ok=True)
     target = Path(os.path.relpath(file.blob, file.link.parent))
     try:

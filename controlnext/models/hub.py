@@ -20,7 +20,7 @@ from controlnext.errors import fail
 ENDPOINT = "https://huggingface.co"
 MAIN = "main"
 _PROBE_SECONDS = 3.0  # a network that takes longer to open a connection downloads no gigabytes
-_TRUST_SECONDS = 60.0  # so long an answer is believed; cables are plugged in now and then
+_TRUST_SECONDS = 60.0  # the online check is cached for this long
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Repo:
             head = (self.cache / "refs" / revision).read_text(encoding="utf-8").strip()
         except OSError:
             head = revision
-        if revision != MAIN:  # a commit or branch that was asked for is no other one
+        if revision != MAIN:  # only the commit or branch that was asked for
             found = [path for path in found if path.name == head]
         return [path / self.folder for path in sorted(found, key=lambda path: path.name != head)]
 
@@ -106,7 +106,7 @@ class Network:
         self._asking = False
 
     def online(self) -> bool:
-        """Say what is known; True while nothing is known, since a download would tell soon enough."""
+        """Return the last answer; True before the first one, since a download would find out soon enough."""
         if switched_off():
             return False
         with self._lock:
@@ -117,7 +117,7 @@ class Network:
             return self._known is None or self._known[1]
 
     def learned(self, online: bool) -> None:
-        """Take in what a download found out."""
+        """Record what a download found out."""
         with self._lock:
             self._known = time.monotonic(), online
 
@@ -135,7 +135,7 @@ NETWORK = Network()
 
 
 def switched_off() -> bool:
-    """Whether the environment forbids to use the network (`HF_HUB_OFFLINE`)."""
+    """Whether the environment forbids using the network (`HF_HUB_OFFLINE`)."""
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
 
 

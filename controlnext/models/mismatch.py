@@ -1,4 +1,4 @@
-"""Which base-model family files belong to, read from configurations and headers; nothing is loaded.
+"""Checks that base model and adapter are of one family, from configurations and headers; nothing is loaded.
 
 Wrong combinations are refused here, in a sentence that names both sides, before gigabytes are read.
 """
@@ -42,7 +42,7 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def base_family(place: Path) -> str:
-    """Tell the family of a base model from its folder or its single file; empty if it does not say."""
+    """Detect the family of a base model from its folder or single file; empty if it cannot be detected."""
     if place.is_file():
         return _family_of_shapes(read_shapes(place))
     try:
@@ -65,7 +65,7 @@ def _family_of_shapes(shapes: Mapping[str, tuple[int, ...]]) -> str:
 
 
 def adapter_families(place: Path) -> frozenset[str]:
-    """Tell which families an adapter may be for, from its headers; empty if they do not say."""
+    """Detect the families an adapter may be for, from its headers; empty if they cannot be detected."""
     folder = place if place.is_dir() else place.parent
     control = (
         place
@@ -81,7 +81,7 @@ def adapter_families(place: Path) -> frozenset[str]:
 
 
 def _narrowed(families: set[str], unet: Mapping[str, tuple[int, ...]]) -> set[str]:
-    """Families that UNet weights leave over: SDXL alone stacks blocks, video models alone have a time axis."""
+    """Narrow families down by UNet weights: only SDXL stacks blocks, only video models have a time axis."""
     if not any("transformer_blocks" in key for key in unet):
         return families
     if any("temporal" in key or "time_stack" in key for key in unet):

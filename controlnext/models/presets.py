@@ -1,7 +1,7 @@
-"""Presets: one YAML file a model, saying where its weights are and what a recipe that says nothing means.
+"""Presets: one YAML file for each model, with the places of its weights and the defaults of its recipes.
 
 A preset is data that can be read, compared and shared. Drop a file into the presets folder and the model is there; a key
-that nothing reads is an error that names the file, since a misspelt default would otherwise just not happen.
+that nothing reads is an error that names the file, since a misspelt default would otherwise be ignored.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Place(_Row):
         revision: branch, tag or commit of the repository.
         files: weight files that are needed -> size in bytes, null where it is not known; without it they are chosen by
             the layout, safetensors only.
-        size: bytes in all, where `files` does not say.
+        size: total bytes, where `files` does not say.
         gated: whether the hub wants a licence accepted and a token first.
         licence: licence of the weights, as their owner names it.
         source: who made them, in a few words.

@@ -1,4 +1,4 @@
-"""Whether a model can be used now, and if not what is in the way: told without loading anything or waiting for a network."""
+"""Readiness of models: whether each can be used now, and if not why; nothing is loaded and no network is waited for."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ WORDS: dict[str, str] = {
     "video": "video",
     "broken": "not here",
 }
-"""State -> what stands behind a model's name in a list."""
+"""State -> the words after a model's name in a list."""
 
-_UNKNOWN = "files of a size the hub will tell"
+_UNKNOWN = "files of unknown size"
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,12 @@ class Readiness:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a model could not be had or loaded the last time.
+    """Why a model could not be downloaded or loaded the last time.
 
     Attributes:
         reason: the sentence.
         state: which state that is.
-        token: the access token it was tried with: another one may open what was closed.
+        token: the access token it was tried with; another one may have access.
     """
 
     reason: str
@@ -60,12 +60,12 @@ class Failure:
     token: str | None = None
 
     def still(self) -> bool:
-        """Whether it can be believed now."""
+        """Whether it still holds."""
         return self.state != "gated" or self.token == hub.token()
 
 
 def readiness(preset: Preset, failure: Failure | None = None, *, half: bool = False, video: bool = False) -> Readiness:
-    """Tell whether a preset can be used now.
+    """Return whether a preset can be used now.
 
     Args:
         preset: the preset.
@@ -113,8 +113,8 @@ def _download(preset: Preset, wanted: list[Part]) -> Readiness:
 def video_reason(preset: Preset) -> str:
     """Why a video model makes no pictures."""
     return (
-        f"{preset.title} is made for video: it moves one picture along a row of poses and makes no single pictures. "
-        "Choose another model for these."
+        f"{preset.title} makes videos: it moves one picture along a sequence of poses and makes no single pictures. "
+        "Choose another model for pictures."
     )
 
 
@@ -124,8 +124,8 @@ def single_file_reason(preset: Preset) -> str:
     if not preset.video or base.layout != "checkpoint":
         return ""
     return (
-        f"{preset.title} names the single file {base.checkpoint or base.place.path}, but video models are read from "
-        f"diffusers' folders alone: name a folder or repository that holds {INDEX_FILE}, unet, vae and image_encoder, such as "
+        f"{preset.title} names the single file {base.checkpoint or base.place.path}, but video models are read only from "
+        f"diffusers' folders: name a folder or repository that holds {INDEX_FILE}, unet, vae and image_encoder, such as "
         f"stabilityai/stable-video-diffusion-img2vid-xt, in {preset.name}.yaml."
     )
 

@@ -1,4 +1,4 @@
-"""What a preset needs, and where on this disk it is: looked at without opening a network or loading anything."""
+"""The parts of a preset, and where they are on this disk; no network is used and nothing is loaded."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Part:
 
     Attributes:
         label: what it is, inside a sentence: `the base model`, `the canny adapter`.
-        layout: how its files lie: a diffusers pipeline, one checkpoint file, an adapter, or one diffusers model.
+        layout: how its files are laid out: a diffusers pipeline, one checkpoint file, an adapter, or one diffusers model.
         place: where it comes from, as the preset says.
         path: the same on this disk; None for a hub repository.
     """
@@ -137,7 +137,7 @@ def _path(preset: Preset, place: Place) -> Path | None:
 
 
 def _there(path: Path, layout: Layout) -> bool:
-    """Whether something on the disk looks like what it should be; loading says the rest."""
+    """Whether a file or folder looks like what it should be; loading checks the rest."""
     if layout == "checkpoint":
         return path.is_file()
     if layout == "pipeline":

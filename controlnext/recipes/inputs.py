@@ -1,4 +1,4 @@
-"""The pictures a recipe is run with, and how a PNG carries them: conditions, a start picture, a mask."""
+"""Input pictures of a recipe, and how a PNG carries them: conditions, a start picture, a mask."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from controlnext.recipes.kinds import MASK_FIT, START_FIT
 from controlnext.recipes.pictures import fit_condition
 
 CONDITION_CHUNK, INIT_CHUNK, MASK_CHUNK = b"cnCd", b"cnIn", b"cnMk"
-"""PNG chunks holding pictures as PNGs: ancillary, private, safe to copy (PNG specification, section 5.4). There is one
-condition chunk a control, in the order of the recipe."""
+"""PNG chunks holding pictures as PNGs: ancillary, private, safe to copy (PNG specification, section 5.4). Each control has
+one condition chunk, in the order of the recipe."""
 
 
 class Annotated(Protocol):
-    """A condition with what is known of it as data, as an annotator returns it."""
+    """A condition with its data, as an annotator returns it."""
 
     @property
     def image(self) -> Image.Image:
@@ -27,7 +27,7 @@ class Annotated(Protocol):
 
     @property
     def data(self) -> Mapping[str, Any] | None:
-        """What is known of it, or None."""
+        """Its data, such as the people of a pose, or None."""
 
 
 def picture_of(condition: Image.Image | Annotated) -> Image.Image:
@@ -55,7 +55,7 @@ class Inputs:
 
     @classmethod
     def of(cls, given: Image.Image | Annotated | Inputs | None) -> Inputs:
-        """Take what a run was given: nothing, one condition, or all there is."""
+        """Wrap what a run was given: nothing, one condition, or all inputs."""
         if isinstance(given, Inputs):
             return given
         return cls() if given is None else cls((given,))
@@ -71,7 +71,7 @@ class Inputs:
 
     @classmethod
     def unpack(cls, chunks: Iterable[tuple[bytes, bytes]]) -> Inputs:
-        """Read the chunks again; others are passed over.
+        """Read the chunks again; other chunks are skipped.
 
         Raises:
             OSError, ValueError, SyntaxError, Image.DecompressionBombError: one of the pictures is damaged.

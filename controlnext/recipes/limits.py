@@ -1,4 +1,4 @@
-"""Ranges of the numbers in a recipe, and the sentences that say when one is left."""
+"""Ranges of the numbers in a recipe, with the error for a value outside."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from controlnext.errors import fail, shorten
 
 @dataclass(frozen=True)
 class Limit:
-    """Range of one number of a recipe, and how to say it.
+    """Range of one number of a recipe, with the words of its error.
 
     Attributes:
         label: how the page calls it.
@@ -65,7 +65,7 @@ LIMITS: Mapping[str, Limit] = MappingProxyType(
 
 RESOLUTION = Limit("The resolution of a condition", 64, 2048, "It is its short side in pixels.", whole=True)
 
-STRENGTH = Limit("Strength", 0, 1, "It is the share of the start picture that is drawn anew; 0.75 is usual.")
+STRENGTH = Limit("Strength", 0, 1, "It is the share of the start picture that is redrawn; 0.75 is usual.")
 
 LORA_WEIGHT = Limit("The weight of a LoRA", -4, 4, "1 is usual; a negative weight pushes the other way.")
 
@@ -79,4 +79,4 @@ CUT_LIMITS: Mapping[str, Limit] = MappingProxyType(
         "max_frames": Limit("The number of frames", 0, 100_000, "0 takes all that the bounds allow.", whole=True),
     }
 )
-"""Allowed range of every number of a cut out of a clip."""
+"""Allowed range of every number that selects a part of a clip."""

@@ -1,4 +1,4 @@
-"""What an MP4 carries beside its frames: a JSON object in its comment, as a PNG carries its recipe in text chunks.
+"""Metadata of an MP4: a JSON object in its comment, as a PNG carries its recipe in text chunks.
 
 Written by ffmpeg with the file; read here without it, box by box, so that a gallery of many videos lists at once.
 """
@@ -18,7 +18,7 @@ _ESCAPED = "=;#\\\n"
 
 
 def metadata_file(contents: Mapping[str, Any]) -> str:
-    """Write contents in ffmpeg's own metadata format; JSON values only, plain ASCII."""
+    """Write contents in ffmpeg's metadata format; JSON values only, plain ASCII."""
     text = json.dumps(dict(contents), ensure_ascii=True, separators=(",", ":"))
     escaped = "".join(f"\\{character}" if character in _ESCAPED else character for character in text)
     return f";FFMETADATA1\ncomment={escaped}\n"
@@ -44,15 +44,15 @@ def read_contents(path: str | Path) -> dict[str, Any]:
     return contents if isinstance(contents, dict) else {}
 
 
-def _find(file: BinaryIO, start: int, end: int, road: tuple[bytes, ...]) -> bytes | None:
+def _find(file: BinaryIO, start: int, end: int, names: tuple[bytes, ...]) -> bytes | None:
     for name, inside, after in _boxes(file, start, end):
-        if name != road[0]:
+        if name != names[0]:
             continue
         inside += _INSIDE.get(name, 0)
-        if len(road) == 1:
+        if len(names) == 1:
             file.seek(inside)
             return file.read(max(0, min(after - inside, _LARGEST)))
-        found = _find(file, inside, after, road[1:])
+        found = _find(file, inside, after, names[1:])
         if found is not None:
             return found
     return None

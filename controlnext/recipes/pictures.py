@@ -1,4 +1,4 @@
-"""Condition pictures on their way into the model: made to fit its size, and named by their content."""
+"""Fitting of condition pictures to the size of a picture, and digests of their content."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LINE_THRESHOLD = 48  # a line one pixel wide keeps this brightness when shrunk 
 
 
 def fit_condition(image: Image.Image, width: int, height: int, kind: str | Fit = "") -> Image.Image:
-    """Put a condition picture into (width, height): the whole of it, its shape kept, the rest padded.
+    """Fit a whole condition picture into (width, height), keeping its shape and padding the rest.
 
     Never stretched: a stretched skeleton is another body. Fitting twice changes nothing, so a condition taken from a
     saved result gives the same pixels again.
@@ -68,7 +68,7 @@ def _resize(image: Image.Image, size: tuple[int, int], resample: str) -> Image.I
 
 
 def picture_digest(image: Image.Image) -> str:
-    """Name a picture by what it shows: SHA-256 over its size and RGB pixels, in hexadecimal.
+    """Return the digest of a picture: SHA-256 over its size and RGB pixels, in hexadecimal.
 
     The same picture has the same name whatever file format, compression or metadata it came with.
     """

@@ -80,7 +80,7 @@ def read_inputs(source: str | Path | bytes | BinaryIO) -> Inputs:
         for what, digest, image in pairs:
             if image is not None and digest not in ("", picture_digest(image)):
                 raise RecipeError(
-                    f"The {what} inside this picture is not the one its recipe was run with; it was changed."
+                    f"The {what} inside this picture is not the one that its recipe was run with: it was changed."
                 )
     return inputs
 

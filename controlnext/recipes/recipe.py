@@ -40,7 +40,7 @@ PROMPT_LENGTH = 2000
 MAX_LORAS = 8
 MAX_CONTROLS = 3
 DEFAULT_STRENGTH = 0.75
-"""How much of a start picture is drawn anew where nobody says."""
+"""Default share of a start picture that is redrawn."""
 
 _LATER = MappingProxyType(
     {
@@ -53,8 +53,8 @@ _LATER = MappingProxyType(
         "pose": "",
     }
 )
-"""Fields that came after the first release, with their defaults: written only where they say something, so that a recipe
-without them stays the same to the byte."""
+"""Fields added after the first release, with their defaults. A default is not written, so that an older recipe stays the
+same to the byte."""
 
 
 class RecipeError(ControlNeXtError, ValueError):
@@ -90,7 +90,7 @@ class LoraUse(_Checked):
 
 
 class Controlled(_Checked):
-    """Checks of the fields that a recipe and each of its further controls have alike."""
+    """Checks of the fields that a recipe and each of its additional controls share."""
 
     if TYPE_CHECKING:  # said by those that have them, in the order of their JSON
         annotator: str
@@ -138,7 +138,7 @@ class Controlled(_Checked):
         if self.gamma_curve and self.gamma * parse_gamma(self.gamma_curve).peak > highest:
             fail(
                 f"Gamma {self.gamma:g} times the curve's highest value is more than {highest:g}; the curve multiplies "
-                "gamma, so lower one of both."
+                "gamma, so lower one of the two."
             )
         return self
 
@@ -149,7 +149,7 @@ class Controlled(_Checked):
 
 
 class ControlUse(Controlled):
-    """One control beside the first; fields as in `Recipe`."""
+    """One control in addition to the first; fields as in `Recipe`."""
 
     annotator: str = READY_MADE
     adapter: str = ""
@@ -169,12 +169,12 @@ class ControlUse(Controlled):
     @model_validator(mode="after")
     def _has_a_kind(self) -> Self:
         if not self.condition_kind:
-            fail("A further control needs the kind it is of: name an annotator, or an adapter for a ready-made map.")
+            fail("An additional control needs a kind: name an annotator, or an adapter for a ready-made map.")
         return self
 
 
 class SavedRecipe(Controlled):
-    """What recipes of pictures and of videos have alike: checks of version and words, and the way to JSON and back."""
+    """What recipes of pictures and videos share: checks of version and prompts, and conversion to and from JSON."""
 
     @field_validator("version", check_fields=False)
     @classmethod
@@ -190,7 +190,7 @@ class SavedRecipe(Controlled):
         if len(value) > PROMPT_LENGTH:
             fail(f"{label} has {len(value):,} characters; shorten it to at most {PROMPT_LENGTH:,}.")
         if any("\ud800" <= character <= "\udfff" for character in value):
-            fail(f"{label} holds half of a character (a lone surrogate); type it again.")
+            fail(f"{label} contains a broken character (a lone surrogate); type it again.")
         return value
 
     @field_validator("scheduler", check_fields=False)
@@ -220,7 +220,7 @@ class SavedRecipe(Controlled):
         except (ValueError, RecursionError) as error:
             raise RecipeError(f"This is not a recipe: it is not valid JSON ({error}).") from None
         if not isinstance(values, dict):
-            raise RecipeError("This is not a recipe: a recipe is a JSON object with a model, a prompt and so on.")
+            raise RecipeError("This is not a recipe: a recipe is a JSON object with fields such as model and prompt.")
         return cls(**values)
 
     def digest(self) -> str:
@@ -245,7 +245,7 @@ class Recipe(SavedRecipe):
         guidance_scale: weight of classifier-free guidance.
         gamma: control strength.
         alpha: how much of the adapter's UNet weights is applied.
-        control_start: fraction of the schedule at which the control sets in.
+        control_start: fraction of the schedule at which the control starts.
         control_end: fraction of the schedule at which it ends.
         scheduler: key of `SCHEDULERS`, or None for the base model's own.
         loras: LoRAs and weights, in order.
@@ -256,8 +256,8 @@ class Recipe(SavedRecipe):
         weights: what was loaded -> its hash.
         gamma_curve: shape of gamma over the steps that run, as `controlnext.method.gamma` reads it; multiplies gamma. Empty is
             constant.
-        controls: controls beside the first, each with an adapter, a condition and numbers of its own.
-        strength: share of a start picture that is drawn anew, in (0, 1]; None where there is no start picture.
+        controls: controls in addition to the first, each with its own adapter, condition and numbers.
+        strength: share of a start picture that is redrawn, in (0, 1]; None where there is no start picture.
         init_sha256: `picture_digest` of the start picture.
         mask_sha256: `picture_digest` of the mask.
         resolution: short side of the condition that the annotator made, in pixels; None follows from the picture's size.
@@ -333,7 +333,7 @@ class Recipe(SavedRecipe):
         if len(kinds) > MAX_CONTROLS:
             fail(f"{len(kinds)} controls are too many at once; use at most {MAX_CONTROLS}.")
         if self.controls and not self.condition_kind:
-            fail("There are further controls but no first one; give the recipe itself an annotator or an adapter.")
+            fail("There are additional controls but no first one; give the recipe itself an annotator or an adapter.")
         for kind in kinds:
             if kinds.count(kind) > 1:
                 fail(f"The control {shorten(kind)} is asked for twice; each kind of control can be used once.")
@@ -343,7 +343,7 @@ class Recipe(SavedRecipe):
     def _numbers_agree(self) -> Self:
         if self.steps_to_run < 1:
             fail(
-                f"Strength {self.strength:g} of {self.num_inference_steps} steps leaves none to draw; raise one of both."
+                f"Strength {self.strength:g} of {self.num_inference_steps} steps leaves none to run; raise one of the two."
             )
         if self.seed + self.num_images - 1 > LIMITS["seed"].maximum:
             fail(f"Picture i of a batch uses seed + i, and {self.seed} leaves no room for {self.num_images} pictures.")
@@ -356,7 +356,7 @@ class Recipe(SavedRecipe):
         return self
 
     @model_serializer(mode="wrap")
-    def _without_what_says_nothing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return {
             key: value
             for key, value in handler(self).items()
@@ -369,14 +369,14 @@ class Recipe(SavedRecipe):
 
     @property
     def all_controls(self) -> tuple[ControlUse, ...]:
-        """Every control in order, the first made of the recipe's own fields; empty for words alone."""
+        """Every control in order, the first made of the recipe's own fields; empty without control."""
         if not self.condition_kind:
             return ()
         return ControlUse(**{name: getattr(self, name) for name in ControlUse.model_fields}), *self.controls
 
     @property
     def steps_to_run(self) -> int:
-        """How many of the steps really run: with a start picture, the share that `strength` says, as diffusers rounds it."""
+        """Steps that run: with a start picture, the share given by `strength`, rounded as diffusers does."""
         steps = self.num_inference_steps
         return steps if self.strength is None else min(int(steps * self.strength), steps)
 

@@ -1,4 +1,4 @@
-"""Samplers people expect, as rows: a diffusers class and what differs from the base model's own configuration.
+"""Samplers as rows: a diffusers class and what differs from the base model's own configuration.
 
 Everything that belongs to the base (its noise schedule, what it predicts, how its timesteps are spaced) is taken from the
 base; a row only says what makes the sampler the one of that name. Importing this file imports nothing heavy.

@@ -1,4 +1,4 @@
-"""The recipe of a video: everything needed to make it again from its reference picture and its clip."""
+"""The recipe of a video: everything needed to make it again from its reference picture and clip."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ VIDEO_LIMITS: Mapping[str, Limit] = MappingProxyType(
         "overlap": Limit("The overlap", 0, 32, "It is in frames that two windows share.", whole=True),
         "motion_bucket_id": Limit("The motion", 0, 511, "127 is usual; more moves more.", whole=True),
         "noise_aug_strength": Limit("The reference's noise", 0, 1, "0.02 is usual; more keeps less of the reference."),
-        "shared_noise": Limit("The shared noise", 0, 1, "It is the share of the starting noise that is the same in all frames."),
+        "shared_noise": Limit("The shared noise", 0, 1, "It is the share of the initial noise that all frames have in common."),
     }
 )  # fmt: skip
-"""Allowed range of every number of a video's recipe beside those of its control; the page takes its sliders from here."""
+"""Allowed range of every number of a video's recipe, except those of its control; the page takes its sliders from here."""
 
 
 class VideoRecipe(SavedRecipe):
@@ -69,10 +69,10 @@ class VideoRecipe(SavedRecipe):
         keep_sound: whether the clip's sound is kept.
         window: frames a video model draws at once.
         overlap: frames that two windows share.
-        motion_bucket_id: how much a video model is told to move.
+        motion_bucket_id: how much motion a video model is asked for.
         noise_aug_strength: noise on the reference that a video model is given.
-        shared_noise: share of a video model's starting noise that is the same in all frames; 0 is what SVD was made for.
-        micro_conditioning: whether a video model is told fps, motion and noise; off is what the released code does.
+        shared_noise: share of the initial noise that all frames have in common; SVD was trained for 0.
+        micro_conditioning: whether a video model is given fps, motion and noise; the released code does not.
         reference_sha256: `picture_digest` of the reference as the video carries it, see `bounded_reference`.
         clip_sha256: digest of the clip's content.
         weights: what was loaded -> its hash.
@@ -132,7 +132,7 @@ class VideoRecipe(SavedRecipe):
     @model_validator(mode="after")
     def _part_and_windows_make_sense(self) -> Self:
         if self.end and self.end <= self.start:
-            fail(f"The part would end at {self.end:g} s, before it starts at {self.start:g} s: move one of both.")
+            fail(f"The part would end at {self.end:g} s, before it starts at {self.start:g} s: move one of the two.")
         if self.overlap >= self.window:
             fail(
                 f"Windows of {self.window} frames cannot share {self.overlap}: let the overlap be smaller than the window."

@@ -57,7 +57,7 @@ class Made:
 
 
 @dataclass
-class Summary:
+class BatchSummary:
     """What became of the jobs that one process looked at.
 
     Attributes:
@@ -204,7 +204,7 @@ def run_jobs(
     max_errors: int = MAX_ERRORS,
     cancel: threading.Event | None = None,
     tell: Callable[[str], None] = logger.info,
-) -> Summary:
+) -> BatchSummary:
     """Run what is left of a list: first this process's own share, then whatever of the others' nobody has taken up.
 
     Args:
@@ -219,7 +219,7 @@ def run_jobs(
     Returns:
         What became of them; failures are in it, not raised.
     """
-    summary, cancel = Summary(), cancel or threading.Event()
+    summary, cancel = BatchSummary(), cancel or threading.Event()
     rank, world = share
     own = [job for job in jobs if job.number % world == rank]
     others = [
@@ -252,7 +252,9 @@ def _by_model(jobs: Sequence[Job]) -> list[Job]:
     return sorted(jobs, key=lambda job: str(job.values.get("model", "")))
 
 
-def _run(job: Job, digest: str, ledger: Ledger, make: Make, summary: Summary, tell: Callable[[str], None]) -> None:
+def _run(
+    job: Job, digest: str, ledger: Ledger, make: Make, summary: BatchSummary, tell: Callable[[str], None]
+) -> None:
     """Run one job that this process holds."""
     work = ledger.folder / f"work-{digest}"
     shutil.rmtree(work, ignore_errors=True)  # of a process that died

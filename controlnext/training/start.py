@@ -21,7 +21,7 @@ from controlnext.training.family_defaults import FAMILY_DEFAULTS
 from controlnext.training.runs.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from controlnext.training.trainer import Outcome
+    from controlnext.training.trainer import TrainingOutcome
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def _where_none(section: AnySection, **values: object) -> AnySection:
     return section.model_copy(update={name: value for name, value in values.items() if getattr(section, name) is None})
 
 
-def train(config: TrainConfig, stop: threading.Event | None = None, log: Log | None = None) -> Outcome:
+def train(config: TrainConfig, stop: threading.Event | None = None, log: Log | None = None) -> TrainingOutcome:
     """Train an adapter, or resume a stopped training; the result is `adapter` in `config.output`.
 
     The run's folder records status and events, so that others can follow: see
@@ -92,11 +92,11 @@ def train(config: TrainConfig, stop: threading.Event | None = None, log: Log | N
         set_status(state, step=outcome.step, elapsed=round(outcome.seconds, 1))
         return outcome
     except Cancelled:
-        from controlnext.training.trainer import Outcome
+        from controlnext.training.trainer import TrainingOutcome
 
         set_status("stopped")
         done = run.status()
-        return Outcome(int(done.get("step") or 0), stopped=True, seconds=float(done.get("elapsed") or 0.0))
+        return TrainingOutcome(int(done.get("step") or 0), stopped=True, seconds=float(done.get("elapsed") or 0.0))
     except Exception as error:
         error = _explained(error, config)
         text = str(error) if isinstance(error, ControlNeXtError) else f"{type(error).__name__}: {error}"

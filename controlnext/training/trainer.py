@@ -36,7 +36,7 @@ Validate = Callable[[int], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainingOutcome:
     """How a training ended.
 
     Attributes:
@@ -111,7 +111,7 @@ class Trainer:
         """Averaged weights by name; None if weights are not averaged."""
         return None if self.ema is None else dict(zip(self.parameters, self.ema.shadow_params, strict=True))
 
-    def run(self, stop: threading.Event | None = None) -> Outcome:
+    def run(self, stop: threading.Event | None = None) -> TrainingOutcome:
         """Train until the steps or the minutes are over, or it is stopped; a checkpoint is written at the end.
 
         Args:
@@ -162,7 +162,7 @@ class Trainer:
             self.loader.close()
             for tracker in self.accelerator.trackers:
                 tracker.finish()
-        return Outcome(self.step, stopped, self.elapsed)
+        return TrainingOutcome(self.step, stopped, self.elapsed)
 
     def _over(self) -> bool:
         minutes = self.config.minutes

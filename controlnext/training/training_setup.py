@@ -28,7 +28,7 @@ from controlnext.training.methods import ControlNeXtMethod
 from controlnext.training.quick import quicken
 from controlnext.training.runs.report import LEARNED_TOO, write_report
 from controlnext.training.runs.run_folder import RunFolder
-from controlnext.training.trainer import Outcome, Trainer
+from controlnext.training.trainer import Trainer, TrainingOutcome
 from controlnext.training.validation import Validation
 
 _REPORT_SECONDS = 1.0  # between two lines about the preparation
@@ -60,7 +60,7 @@ class TrainingSetup:
         self.video = FAMILY_DEFAULTS[config.family].video
         self._reported_at = 0.0
 
-    def train(self) -> Outcome:
+    def train(self) -> TrainingOutcome:
         """Build the parts, cheap checks first, and train.
 
         Raises:

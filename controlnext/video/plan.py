@@ -42,7 +42,7 @@ class Cut:
                 raise VideoError(str(error)) from None
         if self.end and self.end <= self.start:
             raise VideoError(
-                f"The part would end at {self.end:g} s, before it starts at {self.start:g} s: move one of both."
+                f"The part would end at {self.end:g} s, before it starts at {self.start:g} s: move one of the two."
             )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from controlnext.bench import BENCHES
-from controlnext.bench.all import SECTIONS, BenchOutput, Section, command_of, main, make_report
+from controlnext.bench.all import SECTIONS, BenchOutput, ReportSection, command_of, main, make_report
 from controlnext.bench.convergence import compare as convergence
 from controlnext.bench.convergence.trials import POINTS
 from controlnext.bench.machine import machine_facts, machine_line
@@ -17,8 +17,8 @@ LEFT_OUT = {"all", "full-size"}
 OF_THE_MACHINE = r" --(?:data|jobs|out) \S+"
 
 PARTS = (
-    Section("one", "First", ("--a", "{out}/x"), ("--quick",)),
-    Section("two", "Second", plots=("two/p.png",)),
+    ReportSection("one", "First", ("--a", "{out}/x"), ("--quick",)),
+    ReportSection("two", "Second", plots=("two/p.png",)),
 )
 
 

@@ -20,7 +20,7 @@ from controlnext import (
     StableVideoDiffusionControlNeXtPipeline,
 )
 from controlnext.errors import ControlNeXtError
-from controlnext.method.control_images import PictureError, as_pictures, resized
+from controlnext.method.control_images import ControlImageError, as_pictures, resized
 from controlnext.method.gamma import ControlSizeError
 from controlnext.method.injection import InjectionError, attached_injection
 from controlnext.method.pipelines import PipelineError
@@ -428,7 +428,7 @@ def test_resizing_is_that_of_the_authors_image_processor():
     ],
 )
 def test_other_things_are_no_pictures(picture, message):
-    with pytest.raises(PictureError, match=message):
+    with pytest.raises(ControlImageError, match=message):
         as_pictures(picture)
 
 

@@ -10,7 +10,7 @@ from tiny_models import CHANNELS, Counter, make_module, svd_components
 
 from controlnext import ControlNeXtAdapter, StableVideoDiffusionControlNeXtPipeline
 from controlnext.engine.preview import CleanEstimate, LatentPreview
-from controlnext.method.control_images import PictureError
+from controlnext.method.control_images import ControlImageError
 from controlnext.method.gamma import ControlSizeError
 from controlnext.method.pipelines import PipelineError
 from controlnext.method.video_pipeline import as_frames
@@ -250,9 +250,9 @@ def test_a_picture_alone_is_a_video_of_one_frame():
 
 
 def test_control_images_that_are_no_video_are_refused(shared):
-    with pytest.raises(PictureError, match="is empty"):
+    with pytest.raises(ControlImageError, match="is empty"):
         run(shared, control_image=[])
-    with pytest.raises(PictureError, match="one picture a frame, not int"):
+    with pytest.raises(ControlImageError, match="one picture a frame, not int"):
         run(shared, control_image=7)
     with pytest.raises(PipelineError, match="5 frames needs as many control images, but 7 were given"):
         run(shared, num_frames=5)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from tiny_models import VIDEO_WIDTH, make_case
 
-from controlnext.method.control_images import PictureError
+from controlnext.method.control_images import ControlImageError
 from controlnext.method.gamma import ControlSizeError
 from controlnext.method.injection import attach
 from controlnext.method.windows import (
@@ -250,9 +250,9 @@ def test_conditions_are_fetched_when_they_are_needed():
 
 def test_a_frame_is_one_picture():
     lazy = FrameConditions([np.zeros((2, 8, 8, 3), np.uint8), "frame.png"], 8, 8, Windows(None, None))
-    with pytest.raises(PictureError, match="one control image, not 2"):
+    with pytest.raises(ControlImageError, match="one control image, not 2"):
         lazy.take([0])
-    with pytest.raises(PictureError, match="not str"):
+    with pytest.raises(ControlImageError, match="not str"):
         lazy.take([1])
 
 

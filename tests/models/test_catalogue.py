@@ -79,7 +79,7 @@ def test_a_model_of_the_hub_says_that_it_is_not_here(catalogue, folder, tmp_path
     assert json.dumps(row)
     assert not row["usable"]
     assert (row["state"], row["download_bytes"]) == ("offline", 0)
-    assert row["reason"].startswith("Tiny is not on this machine, and HF_HUB_OFFLINE forbids to download it; unset it")
+    assert row["reason"].startswith("Tiny is not on this machine, and HF_HUB_OFFLINE forbids downloading it; unset it")
     monkeypatch.delenv("HF_HUB_OFFLINE")
     monkeypatch.setattr(hub, "NETWORK", hub.Network())
     hub.NETWORK.learned(False)

@@ -195,7 +195,7 @@ def test_a_token_opens_what_is_gated(fake, preset, monkeypatch):
 
 def test_no_network_is_a_sentence_and_is_remembered(fake, preset, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
-    with pytest.raises(DownloadError, match="There is no network to download the base model of Mine with") as caught:
+    with pytest.raises(DownloadError, match="The base model of Mine cannot be downloaded") as caught:
         run(preset)
     assert caught.value.state == "offline"
     assert not hub.NETWORK.online()

@@ -133,8 +133,8 @@ def test_a_video_model_is_listed_and_refused_with_a_sentence(tmp_path, name):
     studio = Studio(output_dir=tmp_path, device="cpu", threads=1)
     row = row_of(studio, name)
     assert (row["state"], row["usable"]) == ("video", False)
-    assert "made for video" in row["reason"]
+    assert "makes videos" in row["reason"]
     from controlnext.models.presets import PresetError
 
-    with pytest.raises(PresetError, match=r"made for video: .* makes no single pictures"):
+    with pytest.raises(PresetError, match=r"makes videos: .* makes no single pictures"):
         studio.generate(studio.catalogue.resolve(name, "pose", seed=1), Image.new("RGB", (64, 64)))

@@ -76,7 +76,7 @@ def test_later_fields_are_written_where_they_say_something_and_come_back():
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        ({"controls": [{"annotator": "depth"}]}, "There are further controls but no first one"),
+        ({"controls": [{"annotator": "depth"}]}, "There are additional controls but no first one"),
         ({"annotator": "pose", "controls": [{"annotator": "pose"}]}, "The control 'pose' is asked for twice"),
         ({"annotator": "pose", "controls": [{}]}, "additional control needs a kind"),
         ({"annotator": "pose", "controls": [{"annotator": "depth", "gama": 1}]}, "gama"),
@@ -86,7 +86,7 @@ def test_later_fields_are_written_where_they_say_something_and_come_back():
         ({"gamma_curve": "up and down"}, "is no gamma curve"),
         ({"gamma": 3, "gamma_curve": "linear 0 to 2"}, "Gamma 3 times the curve's highest value is more than 4"),
         ({"strength": 1.5}, "Strength must be a number between 0 and 1"),
-        ({"strength": 0.04}, "Strength 0.04 of 20 steps leaves none to draw"),
+        ({"strength": 0.04}, "Strength 0.04 of 20 steps"),
     ],
 )
 def test_what_does_not_go_together_is_a_sentence(values, says):

@@ -82,7 +82,7 @@ def test_digest_tells_recipes_apart():
         ("width", 56, "between 64 and 2,048"),
         ("height", 4096, "between 64 and 2,048"),
         ("prompt", "x" * 10_000, f"The prompt has 10,000 characters; shorten it to at most {PROMPT_LENGTH:,}."),
-        ("prompt", "half \ud83e", "half of a character"),
+        ("prompt", "half \ud83e", "lone surrogate"),
         ("prompt", 7, "'prompt'"),
         ("negative_prompt", "x" * 2001, "The negative prompt has 2,001 characters"),
         ("scheduler", "magic", "There is no scheduler 'magic'; choose one of ddim"),

@@ -126,7 +126,7 @@ def test_what_a_mask_leaves_black_stays_to_the_pixel(studio):
         ),
         ({}, Inputs((picture(), picture())), "2 condition pictures were given for 1 control"),
         ({"controls": [{"annotator": "segmentation"}]}, two(), "has no adapter for 'segmentation'"),
-        ({"controls": "pose"}, two(), "Further controls are a list of objects"),
+        ({"controls": "pose"}, two(), "Additional controls are a list of objects"),
         ({"strength": 0.5}, picture(), "starts from a picture .* but none was given"),
         ({}, Inputs((picture(),), None, masked()), "A mask needs the picture"),
         ({}, Inputs((picture(),), picture(), Image.new("L", (64, 64))), "The mask marks nothing"),

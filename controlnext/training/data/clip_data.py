@@ -15,7 +15,7 @@ import annotators
 from controlnext.recipes.pictures import fit_condition
 from controlnext.training.base_model import CLASSIC
 from controlnext.training.config import TrainConfig, TrainingError
-from controlnext.training.data.crops import Crop, crop_for
+from controlnext.training.data.crops import PictureCrop, crop_for
 from controlnext.training.data.encoders import ClipEncoder
 from controlnext.training.data.row_data import Report, RowData, Shown, as_condition, check_stop
 from controlnext.training.data.rows import Row, Source
@@ -41,7 +41,7 @@ class ClipItem:
     """
 
     row: Row
-    crop: Crop
+    crop: PictureCrop
     count: int
 
     @property

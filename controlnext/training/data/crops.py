@@ -17,7 +17,7 @@ _LONGEST = 2.0  # times as long as wide, at most
 
 
 @dataclass(frozen=True)
-class Crop:
+class PictureCrop:
     """A crop of a picture.
 
     Attributes:
@@ -69,7 +69,7 @@ def crop_for(
     *,
     mirrored: bool = False,
     generator: torch.Generator | None = None,
-) -> Crop:
+) -> PictureCrop:
     """Choose the crop of a picture.
 
     Args:
@@ -90,7 +90,7 @@ def crop_for(
         import torch
 
         corner = tuple(int(torch.randint(room + 1, (), generator=generator)) for room in spare)
-    return Crop(tuple(original), scaled, tuple(size), corner, mirrored)
+    return PictureCrop(tuple(original), scaled, tuple(size), corner, mirrored)
 
 
 def buckets(width: int, height: int) -> list[tuple[int, int]]:

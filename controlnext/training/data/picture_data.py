@@ -14,7 +14,7 @@ from torch import Tensor
 import annotators
 from controlnext.recipes.pictures import fit_condition
 from controlnext.training.config import TrainConfig
-from controlnext.training.data.crops import Crop, buckets, crop_for, nearest_bucket
+from controlnext.training.data.crops import PictureCrop, buckets, crop_for, nearest_bucket
 from controlnext.training.data.encoders import PictureEncoder
 from controlnext.training.data.row_data import Report, RowData, Shown, as_condition, check_stop
 from controlnext.training.data.rows import Row, Source
@@ -29,7 +29,7 @@ class Item:
     """A row with one crop of its picture."""
 
     row: Row
-    crop: Crop
+    crop: PictureCrop
 
     @property
     def size(self) -> tuple[int, int]:
