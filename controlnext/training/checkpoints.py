@@ -117,6 +117,11 @@ def latest(folder: Path) -> Checkpoint | None:
     return None
 
 
+def steps(folder: Path) -> list[int]:
+    """Return the steps of the checkpoints in a folder, in order."""
+    return [int(path.name.removeprefix("step-")) for path in _all(folder)]
+
+
 def _clear(folders: Iterable[Path]) -> None:
     for path in folders:
         shutil.rmtree(path, ignore_errors=True)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import logging
 import math
 import threading
 import time
@@ -26,7 +25,11 @@ from controlnext.training.data.samples import Batch, Data, Dropping, Loader, Ord
 from controlnext.training.losses import NoiseProcess, weighted_error
 from controlnext.training.methods import Method
 from controlnext.training.optimizers import make_optimizer, rate_factor
+from controlnext.training.resume_settings import EARLIER_DEFAULTS, settings_of
 from controlnext.training.runs.run_folder import RunFolder, seconds_left
+from controlnext.training.watch import FORECAST_STEPS, START_SAMPLES, WINDOW, ZERO_STEPS, TrainingWatch, forecast
+
+logger = logging.getLogger(__name__)
 
 _STATUS_SECONDS = 1.0  # between two writings of the status
 _RISE = 0.01  # of the peak rate; a smaller rise is not mentioned
@@ -63,6 +66,7 @@ class Trainer:
         accelerator: accelerate.Accelerator | None = None,
         dropping: Dropping | None = None,
         validate: Validate | None = None,
+        log: Callable[[str], None] | None = None,
     ) -> None:
         """Prepare a training, or resume from the last checkpoint in `config.output`.
 
@@ -74,11 +78,13 @@ class Trainer:
             accelerator: None makes one.
             dropping: how often prompts and control are left out; None never.
             validate: called on the first process every `config.validation.every` steps and at the end.
+            log: receives the forecast and warnings on the first process; None takes the log.
 
         Raises:
             TrainingError: the checkpoint there belongs to another training, or not all processes see it.
         """
         self.config, self.method, self.process, self.validate = config, method, process, validate
+        self.log = log or logger.info
         self.accelerator = accelerator or make_accelerator(config)
         self.run_folder = RunFolder(config.output)
         self.run_folder.path.mkdir(parents=True, exist_ok=True)
@@ -90,6 +96,7 @@ class Trainer:
             data, self.order, dropping or Dropping(), batch=learning.batch,
             share=(self.accelerator.process_index, world), workers=config.data.workers,
         )  # fmt: skip
+        self.watch = TrainingWatch(self.groups)
         method.train()
         method.to(self.accelerator.device)
         self.step, self.elapsed, self.last_loss = 0, 0.0, math.nan
@@ -121,19 +128,23 @@ class Trainer:
             How it ended.
 
         Raises:
-            TrainingError: the loss is NaN or infinite, or a checkpoint cannot be written.
+            TrainingError: the loss is not finite or has exploded, or a checkpoint cannot be written.
         """
         began, already, first_step = time.monotonic(), self.elapsed, self.step
         saved, validated, status_at = self.step, -1, 0.0
         saved_at, stopped = self.elapsed, False
         batches = self.loader.steps(self.step, self.config.steps)
         self.accelerator.init_trackers("tensorboard")  # none, unless the configuration asks for it
+        if not self.step:
+            self.watch.start_loss = self._start_loss()
         try:
             while not self._over() and not stopped:
                 loss, stopped, self.elapsed = self._agree(
                     self._learn(next(batches)), stop, already + time.monotonic() - began
                 )
                 self._check(loss)
+                if self.step - first_step == FORECAST_STEPS and not self._over():
+                    self._forecast((self.elapsed - already) / FORECAST_STEPS)
                 if self.first:
                     rate = self.optimizer.param_groups[0]["lr"]
                     self.run_folder.add_event(
@@ -146,7 +157,7 @@ class Trainer:
                 ended = stopped or self._over()
                 checkpoint = self.config.checkpoints
                 late = checkpoint.minutes is not None and self.elapsed - saved_at > checkpoint.minutes * 60
-                if ended or self.step % checkpoint.every == 0 or late:
+                if ended or ((self.step % checkpoint.every == 0 or late) and not self.watch.high):
                     self.save()
                     saved, saved_at = self.step, self.elapsed
                 every = self.config.validation.every
@@ -212,6 +223,11 @@ class Trainer:
                 loss = self.loss(batch, self.model) / len(batches)
                 self.accelerator.backward(loss)
             total += loss.detach()
+        for group in self.watch.without_gradient():
+            self._warn(
+                f"The gradients of the {group} have been zero for {ZERO_STEPS} steps: it learns nothing; look at the "
+                "conditions, learning.nothing and trainable.subset."
+            )
         if self.config.optimizer.clip:
             self.accelerator.clip_grad_norm_(list(self.parameters.values()), self.config.optimizer.clip)
         self.optimizer.step()
@@ -220,6 +236,13 @@ class Trainer:
         if self.ema is not None:
             self.ema.step(self.parameters.values())
         return total.item()
+
+    @torch.no_grad()
+    def _start_loss(self) -> float:
+        """Return the mean loss of the first batches before anything is learned."""
+        count = -(-START_SAMPLES // self.order.size)
+        losses = [self.loss(batch).item() for batches in self.loader.steps(0, count) for batch in batches]
+        return self._agree(sum(losses) / len(losses), None, 0.0)[0]
 
     def loss(self, batch: Batch, model: Callable[..., Tensor] | None = None) -> Tensor:
         """Compute the loss of a batch, a scalar.
@@ -264,13 +287,32 @@ class Trainer:
     def _check(self, loss: float) -> None:
         self.last_loss = loss
         if not math.isfinite(loss):
-            raise self._not_finite(f"The loss is {loss}")
+            raise self._diverged(f"The loss is {loss}")
+        if (mean := self.watch.exploded(loss)) is not None:
+            raise self._diverged(
+                f"The loss exploded from {self.watch.start_loss:.3g} to {mean:.3g}, the mean of {WINDOW} steps,"
+            )
 
-    def _not_finite(self, what: str) -> TrainingError:
+    def _diverged(self, what: str) -> TrainingError:
+        kept = checkpoints.steps(self.run_folder.checkpoints)
         return TrainingError(
-            f"{what} at step {self.step}: lower optimizer.rate or take learning.mixed_precision=no; started again, the "
-            "training resumes from its last checkpoint."
+            f"{what} at step {self.step}: choose another output and a lower optimizer.rate than {self.config.optimizer.rate:g}, "
+            f"or learning.mixed_precision=no; {f'the checkpoint of step {kept[-1]} is kept' if kept else 'no checkpoint was written'}."
         )
+
+    def _warn(self, text: str) -> None:
+        if self.first:
+            self.log(text)
+            self.run_folder.add_event("warning", step=self.step, text=text)
+
+    def _forecast(self, seconds_a_step: float) -> None:
+        """Report how long the rest takes, once the speed is known."""
+        minutes = self.config.minutes
+        left = None if minutes is None else max(0.0, minutes * 60 - self.elapsed)
+        text = forecast(self.step, self.config.steps, seconds_a_step, left)
+        if self.first:
+            self.log(text)
+            self.run_folder.add_event("forecast", step=self.step, text=text, seconds_a_step=round(seconds_a_step, 4))
 
     def _set_status(self, state: str, left: float | None = None) -> None:
         if self.first:
@@ -297,11 +339,15 @@ class Trainer:
             TrainingError: a weight is NaN or infinite, or the disk is full.
         """
         if not all(bool(parameter.isfinite().all()) for parameter in self.parameters.values()):
-            raise self._not_finite("A weight is NaN or infinite")
+            raise self._diverged("A weight is NaN or infinite")
         if self.first:
             scaler = getattr(self.accelerator, "scaler", None)
             optimizer = {"optimizer": self.optimizer.state_dict(), "scaler": scaler.state_dict() if scaler else None}
-            facts = {"elapsed": self.elapsed, "settings": settings_of(self.config, self.order, self.method)}
+            facts = {
+                "elapsed": self.elapsed,
+                "start_loss": self.watch.start_loss,
+                "settings": settings_of(self.config, self.order, self.method),
+            }
             path = checkpoints.save(
                 self.run_folder.checkpoints,
                 Checkpoint(self.step, self.parameters, self.averages, optimizer, facts),
@@ -315,7 +361,7 @@ class Trainer:
         if found is None:
             return
         settings = settings_of(self.config, self.order, self.method)
-        before = _EARLIER_DEFAULTS | found.facts["settings"]
+        before = EARLIER_DEFAULTS | found.facts["settings"]
         changed = [name for name, value in settings.items() if before.get(name) != value]
         if changed:
             was, now = (values.get(changed[0]) for values in (before, settings))
@@ -332,6 +378,7 @@ class Trainer:
         if found.optimizer["scaler"] and getattr(self.accelerator, "scaler", None):
             self.accelerator.scaler.load_state_dict(found.optimizer["scaler"])
         self.step, self.elapsed = found.step, found.facts["elapsed"]
+        self.watch.start_loss = found.facts.get("start_loss")
         if self.ema is not None:
             self.ema.optimization_step = self.step  # all the state that it has besides the averages
         if self.first:
@@ -344,32 +391,3 @@ class Trainer:
                 f"The processes of this training see different checkpoints in {self.config.output} (steps "
                 f"{', '.join(map(str, steps))}): let `output` be a folder that all machines share."
             )
-
-
-_EARLIER_DEFAULTS = {"data.drawing": "classic"}
-"""Settings that checkpoints of earlier releases do not name, with their values then."""
-
-_FREE = {"output", "steps", "minutes", "validation", "checkpoints"}
-_FREE_DATA = {"cache", "memory_mb", "workers", "max_bad_rows", "cache_latents", "cache_text"}
-_FREE_LEARNING = {"batch", "accumulation", "device", "threads", "gradient_checkpointing"}
-
-
-def settings_of(config: TrainConfig, order: Order, method: Method) -> dict[str, Any]:
-    """Return the settings that a resumed training must share with the one before: plain data by name."""
-    values = config.model_dump(mode="json", exclude=_FREE)
-    settings = {name: value for name, value in values.items() if not isinstance(value, dict)}
-    for section, free in (
-        ("data", _FREE_DATA),
-        ("learning", _FREE_LEARNING),
-        ("trainable", {"save_dtype"}),
-        ("optimizer", set()),
-    ):
-        settings |= {f"{section}.{name}": value for name, value in values[section].items() if name not in free}
-    names = [f"{name}{tuple(value.shape)}" for group in method.groups() for name, value in group.parameters.items()]
-    return settings | {
-        "validation.rows": config.validation.rows,
-        "number of samples a step": order.size,
-        "number of steps an epoch": order.steps,
-        "method": method.name,
-        "set of trained weights": hashlib.sha256(json.dumps(names).encode()).hexdigest()[:12],
-    }

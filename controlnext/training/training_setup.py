@@ -162,7 +162,7 @@ class TrainingSetup:
             self.pipeline.scheduler, late=learning.timesteps == "late", min_snr=learning.min_snr
         )  # fmt: skip
         dropping = Dropping(learning.empty_prompts, learning.nothing)
-        trainer = Trainer(config, method, data, process, accelerator=self.accelerator, dropping=dropping)
+        trainer = Trainer(config, method, data, process, accelerator=self.accelerator, dropping=dropping, log=self.log)
         if self.first:
             if note := trainer.resume_note():
                 self.log(note)

@@ -30,6 +30,66 @@ def test_bare_folder_takes_captions_beside_pictures_or_the_common_one(tmp_path):
     assert bad == []
 
 
+def test_nested_folders_are_read_without_hidden_ones_runs_and_caches(tmp_path):
+    for name in (
+        "cats/a.png",
+        "cats/deep/b.png",
+        "c.png",
+        ".trash/d.png",
+        "run/validation/e.png",
+        "kept/conditions/f.png",
+    ):
+        picture(tmp_path / name)
+    (tmp_path / "cats" / "a.txt").write_text("a cat")
+    (tmp_path / "run" / "events.jsonl").write_text("")
+    rows, bad = read_rows(DataConfig(folder=tmp_path, cache=tmp_path / "kept"))
+    assert [(row.name, row.text) for row in rows] == [("c.png", ""), ("cats/a.png", "a cat"), ("cats/deep/b.png", "")]
+    assert bad == []
+
+
+def test_a_split_is_a_folder_of_its_name(tmp_path):
+    for name in ("train/a.png", "test/b.png"):
+        picture(tmp_path / name)
+    assert [row.name for row in read_rows(DataConfig(folder=tmp_path))[0]] == ["a.png"]
+    assert [row.name for row in read_rows(DataConfig(folder=tmp_path, split="test"))[0]] == ["b.png"]
+    picture(tmp_path / "c.png")  # pictures of its own: the folders are no splits
+    assert [row.name for row in read_rows(DataConfig(folder=tmp_path))[0]] == ["c.png", "test/b.png", "train/a.png"]
+
+
+def test_each_metadata_file_is_for_its_own_folder_and_may_be_csv(tmp_path):
+    for name in ("one/a.png", "two/b.png", "two/edges/b.png", "unnamed.png"):
+        picture(tmp_path / name)
+    (tmp_path / "one" / "metadata.jsonl").write_text(json.dumps({"file_name": "a.png", "text": "first"}))
+    table = 'file_name,text,conditioning_image\nb.png,"second, with a comma",edges/b.png\n,nameless,\n'
+    (tmp_path / "two" / "metadata.csv").write_text(table)
+    rows, bad = read_rows(DataConfig(folder=tmp_path))
+    assert [(row.name, row.text, row.condition) for row in rows] == [
+        ("one/a.png", "first", None),
+        ("two/b.png", "second, with a comma", tmp_path / "two" / "edges" / "b.png"),
+    ]
+    assert [row.name for row in bad] == ["two/metadata.csv line 3"]
+
+
+def test_an_empty_name_and_a_folder_are_no_pictures(tmp_path):
+    picture(tmp_path / "sub" / "a.png")
+    lines = [{"file_name": ""}, {"file_name": " "}, {"file_name": "sub"}, {"file_name": "sub/a.png", "conditioning_image": "sub"},
+             {"file_name": "sub/a.png", "conditioning_image": ""}]  # fmt: skip
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    rows, bad = read_rows(DataConfig(folder=tmp_path))
+    assert [(row.name, row.condition) for row in rows] == [("sub/a.png", None)]
+    reasons = [row.reason for row in bad]
+    assert reasons[0] == reasons[1] == 'It names no picture: write {"file_name": "...", "text": "..."}.'
+    assert reasons[2] == reasons[3] == "sub is a folder, not a picture."
+
+
+def test_clips_lie_in_nested_folders_as_files_or_as_frames(tmp_path):
+    for name in ("a/one.mp4", "two/0.png", "two/1.png", "deep/three/0.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    rows, _ = read_rows(DataConfig(folder=tmp_path), video=True)
+    assert [row.name for row in rows] == ["a/one.mp4", "deep/three", "two"]
+
+
 def test_bare_folder_names_what_it_cannot_read_by_ending(tmp_path):
     picture(tmp_path / "a.png")
     (tmp_path / "notes.md").write_text("no picture")

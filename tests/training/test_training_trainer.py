@@ -18,6 +18,7 @@ from controlnext.training.checkpoints import latest
 from controlnext.training.config import TrainingError
 from controlnext.training.data.samples import Dropping, draw, stacked
 from controlnext.training.runs.run_folder import RunFolder
+from controlnext.training.watch import forecast
 
 PROGRAM = Path(__file__).with_name("train_tiny.py")
 SETTINGS = {"optimizer": {"rate": 1e-3, "warm_up": 4, "schedule": "cosine", "ema": 0.9}}
@@ -144,9 +145,57 @@ def test_a_loss_that_is_no_number_ends_with_a_sentence(tmp_path):
     trainer = tiny_trainer(tiny_config(tmp_path))
     with torch.no_grad():
         trainer.method.module.mid_convs[1].weight.fill_(float("nan"))
-    with pytest.raises(TrainingError, match=r"nan at step 1: .*optimizer\.rate"):
+    with pytest.raises(TrainingError, match=r"nan at step 1: .*optimizer\.rate.*no checkpoint"):
         trainer.run()
     assert latest(tmp_path / "checkpoints") is None
+
+
+def test_a_loss_that_explodes_ends_with_a_sentence_and_keeps_the_checkpoint_before(tmp_path):
+    """A head of zeros has a loss of about 1; at a rate of 1 its weights jump by 1 in each step."""
+    method = tiny_method(pattern=r"conv_out.*", rates=(1e-3, 1e-3))
+    for parameter in method.unet.conv_out.parameters():
+        torch.nn.init.zeros_(parameter)
+    calm = {"optimizer": {"rate": 1e-3, "warm_up": 0}, "checkpoints": {"every": 2}}
+    trainer = tiny_trainer(tiny_config(tmp_path, steps=60, **calm), method=method)
+    for group in trainer.optimizer.param_groups:
+        group["peak"] = 1e-3 if group["name"] == "module" else 1e-6
+    learn = trainer._learn
+
+    def jump(batches):
+        if trainer.step == 4:  # as a rate that is too high does
+            trainer.optimizer.param_groups[1]["peak"] = 1.0
+        return learn(batches)
+
+    trainer._learn = jump
+    with pytest.raises(TrainingError, match=r"from 1\.\d+ to .* at step \d+: .*rate than 0\.001.* step 4 is kept"):
+        trainer.run()
+    assert latest(tmp_path / "checkpoints").step == 4
+    losses = losses_of(trainer)
+    assert max(losses[:4]) < 2
+    assert min(losses[6:]) > 2
+
+
+def test_gradients_that_stay_zero_are_a_warning(tmp_path):
+    said = []
+    trainer = tiny_trainer(tiny_config(tmp_path, steps=25), dropping=Dropping(0.0, 1.0), log=said.append)
+    trainer.run()
+    (warning,) = trainer.run_folder.events("warning")
+    assert warning["step"] == 9
+    assert "gradients of the module" in warning["text"]
+    assert warning["text"] in said
+    healthy = tiny_trainer(tiny_config(tmp_path / "healthy", steps=25))
+    healthy.run()
+    assert healthy.run_folder.events("warning") == []
+
+
+def test_time_and_steps_are_forecast_from_measured_speed(tmp_path):
+    trainer = tiny_trainer(tiny_config(tmp_path, steps=30, minutes=100), log=lambda text: None)
+    trainer.run()
+    (event,) = trainer.run_folder.events("forecast")
+    assert event["step"] == 10
+    assert 0 < event["seconds_a_step"] < 60
+    assert forecast(10, 100, 2.0, None) == "At 2 s a step the remaining 90 steps take about 3 minutes."
+    assert "about 40 of 100 steps fit into the 1 minutes" in forecast(10, 100, 2.0, 60.0)
 
 
 def test_damaged_checkpoint_falls_back_to_the_one_before(tmp_path):

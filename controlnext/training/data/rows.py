@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import codecs
+import csv
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +42,9 @@ UNREAD_PICTURES = frozenset(
 )  # fmt: skip
 """Suffixes of pictures that are not read from a folder; `metadata.jsonl` may still name such files."""
 UNREAD_CLIPS = frozenset({".m4v", ".wmv", ".flv", ".mpg", ".mpeg", ".3gp", ".ts", ".ogv"})
-METADATA = "metadata.jsonl"
+METADATA, METADATA_CSV = "metadata.jsonl", "metadata.csv"
+RUN_MARK = "events.jsonl"
+"""File by which the folder of a run is recognised, which is no data."""
 _NAMED = 3  # unread files named in the reason
 
 Source = Path | Callable[[], Image.Image]
@@ -77,6 +81,9 @@ class BadRow:
 def read_rows(config: DataConfig, *, video: bool = False) -> tuple[list[Row], list[BadRow]]:
     """List the rows of a data set; pictures are not opened.
 
+    Folders are read as Hugging Face's imagefolder reads them: nested ones, too, each metadata file (`metadata.jsonl` or
+    `metadata.csv`) for its own folder, and a folder named as `data.split` alone where there are splits.
+
     Args:
         config: where they are.
         video: whether a row is a clip.
@@ -89,12 +96,14 @@ def read_rows(config: DataConfig, *, video: bool = False) -> tuple[list[Row], li
     """
     if config.dataset is not None:
         found = list(_of_dataset(config))
-    elif not config.folder.expanduser().is_dir():
-        raise TrainingError(f"There is no folder {config.folder}: correct data.folder.")
-    elif (config.folder.expanduser() / METADATA).is_file():
-        found = list(_of_metadata(config.folder.expanduser(), config))
     else:
-        found = list(_of_folder(config.folder.expanduser(), config.caption, video))
+        folder = _split_folder(config, video)
+        paths = list(_walk(folder, config.cache))
+        metadata = [path for path in paths if path.name in (METADATA, METADATA_CSV)]
+        if metadata:
+            found = [row for file in metadata for row in _of_metadata(file, folder, config, video)]
+        else:
+            found = list(_of_folder(paths, folder, config.caption, video))
     rows = [row for row in found if isinstance(row, Row)][: config.limit]
     bad = [row for row in found if isinstance(row, BadRow)]
     if not rows:
@@ -113,9 +122,24 @@ def refuse_too_many(bad: Sequence[BadRow], most: int) -> None:
         )
 
 
-def _of_folder(folder: Path, caption: str, video: bool) -> Iterator[Row | BadRow]:
-    read, known, saved = (CLIPS, UNREAD_CLIPS, "MP4") if video else (PICTURES, UNREAD_PICTURES, "PNG or JPEG")
-    unread = []
+def _split_folder(config: DataConfig, video: bool) -> Path:
+    """Return the folder of the split: `data.split` in the given folder if that holds only folders, else the given one."""
+    folder = (config.folder or Path()).expanduser()
+    if not folder.is_dir():
+        raise TrainingError(f"There is no folder {config.folder}: correct data.folder.")
+    inner = folder / config.split
+    with suppress(OSError):
+        if inner.is_dir() and not any(path.is_file() for path in folder.iterdir() if not path.name.startswith(".")):
+            return folder if video and _has_pictures(inner) else inner
+    return folder
+
+
+def _has_pictures(folder: Path) -> bool:
+    return any(path.suffix.lower() in PICTURES for path in folder.iterdir())
+
+
+def _walk(folder: Path, cache: Path | None) -> Iterator[Path]:
+    """List files and folders in order, without hidden ones, caches and the runs of trainings."""
     try:
         paths = sorted(folder.iterdir())
     except OSError as error:
@@ -123,16 +147,27 @@ def _of_folder(folder: Path, caption: str, video: bool) -> Iterator[Row | BadRow
     for path in paths:
         if path.name.startswith("."):
             continue
+        yield path
+        is_run = (path / RUN_MARK).is_file()
+        if path.is_dir() and not is_run and not (cache is not None and path.resolve() == cache.expanduser().resolve()):
+            yield from _walk(path, cache)
+
+
+def _of_folder(paths: Sequence[Path], folder: Path, caption: str, video: bool) -> Iterator[Row | BadRow]:
+    read, known, saved = (CLIPS, UNREAD_CLIPS, "MP4") if video else (PICTURES, UNREAD_PICTURES, "PNG or JPEG")
+    unread, frames = [], {path.parent for path in paths if video and path.suffix.lower() in PICTURES}
+    for path in paths:
+        name = path.relative_to(folder).as_posix()
         if path.suffix.lower() in known and path.is_file():
-            unread.append(path.name)
-        if path.suffix.lower() in read or (video and path.is_dir()):
+            unread.append(name)
+        if (path.suffix.lower() in read and not path.is_dir()) or (path in frames and path != folder):
             text = path.with_suffix(".txt")
             try:
-                yield Row(path.name, key_of(path), path, _read_caption(text) if text.is_file() else caption)
+                yield Row(name, key_of(path), path, _read_caption(text) if text.is_file() else caption)
             except UnicodeDecodeError:
-                yield BadRow(path.name, f"Its caption {text.name} is not UTF-8 text: save it as UTF-8 text.")
+                yield BadRow(name, f"Its caption {text.name} is not UTF-8 text: save it as UTF-8 text.")
             except OSError as error:
-                yield BadRow(path.name, _unopened(error))
+                yield BadRow(name, _unopened(error))
     if unread:  # counts as one row: folders often hold both the phone's originals and copies for the web
         more = f" and {len(unread) - _NAMED} more" if len(unread) > _NAMED else ""
         files = "1 file" if len(unread) == 1 else f"{len(unread)} files"
@@ -156,45 +191,67 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
-def _of_metadata(folder: Path, config: DataConfig) -> Iterator[Row | BadRow]:
-    try:
-        lines = (folder / METADATA).read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise TrainingError(f"{folder / METADATA} cannot be read ({reason}): save it as UTF-8 text.") from error
-    seen = set()
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
+def _of_metadata(file: Path, folder: Path, config: DataConfig, video: bool) -> Iterator[Row | BadRow]:
+    """Read the rows of one metadata file, whose paths are relative to its own folder."""
+    inside, seen = file.parent.relative_to(folder), set()
+    for number, values in _lines(file):
+        name = f"{(inside / file.name).as_posix()} line {number}"
+        if isinstance(values, ValueError):
+            yield BadRow(name, f"It is not valid JSON ({values}).")
             continue
-        name = f"{METADATA} line {number}"
-        try:
-            values = json.loads(line)
-        except ValueError as error:
-            yield BadRow(name, f"It is not valid JSON ({error}).")
-            continue
-        if not isinstance(values, dict) or not _is_text(values.get("file_name")):
+        if not isinstance(values, dict) or not _is_text(values.get("file_name")) or not values["file_name"].strip():
             yield BadRow(name, 'It names no picture: write {"file_name": "...", "text": "..."}.')
             continue
-        given, text = values.get(config.condition_column), values.get(config.text_column)
+        given, text = values.get(config.condition_column) or None, values.get(config.text_column)
         wrong = next((key for key, value in ((config.condition_column, given), (config.text_column, text))
                       if value is not None and not _is_text(value)), None)  # fmt: skip
         if wrong is not None:
             yield BadRow(name, f"Its {wrong} is not text.")
             continue
-        picture, condition = folder / values["file_name"], None if given is None else folder / given
+        picture, condition = file.parent / values["file_name"], None if given is None else file.parent / given
         try:
-            missing = next((path for path in (picture, condition) if path is not None and not path.exists()), None)
-            key = key_of(picture, condition) if missing is None else ""
+            reason = next(
+                filter(None, (_unusable(path, video) for path in (picture, condition) if path is not None)), ""
+            )
+            key = "" if reason else key_of(picture, condition)
         except OSError as error:  # such as a name that is too long
-            yield BadRow(name, _unopened(error))
-            continue
-        if missing is not None:
-            yield BadRow(name, f"There is no file {missing.name}.")
+            reason = _unopened(error)
+        if reason:
+            yield BadRow(name, reason)
             continue
         # A picture may have several conditions; an unusable one must not exclude the others.
-        title = f"{values['file_name']} (line {number})" if values["file_name"] in seen else values["file_name"]
-        seen.add(values["file_name"])
-        yield Row(title, key, picture, config.caption if text is None else text, condition)
+        title = (inside / values["file_name"]).as_posix()
+        yield Row(
+            f"{title} (line {number})" if title in seen else title, key, picture,
+            config.caption if text is None else text, condition,
+        )  # fmt: skip
+        seen.add(title)
+
+
+def _lines(file: Path) -> Iterator[tuple[int, Any]]:
+    """Yield the number and the values of each line of a metadata file; a ValueError where a line is not JSON."""
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise TrainingError(f"{file} cannot be read ({reason}): save it as UTF-8 text.") from error
+    if file.name == METADATA_CSV:
+        reader = csv.DictReader(text.splitlines(keepends=True))
+        yield from ((reader.line_num, row) for row in reader)
+        return
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except ValueError as error:
+                yield number, error
+
+
+def _unusable(path: Path, video: bool) -> str:
+    """Return why a path is no picture or clip; empty if it may be one."""
+    if not path.exists():
+        return f"There is no file {path.name}."
+    return f"{path.name} is a folder, not a picture." if path.is_dir() and not video else ""
 
 
 def _of_dataset(config: DataConfig) -> Iterator[Row | BadRow]:

@@ -19,6 +19,7 @@ class EventReader:
         losses: step and loss of each step.
         validations: `validation` events.
         asked: rows that are drawn each time, with `name` and `prompt`.
+        notes: texts of warnings, as keys in their order.
         skipped: reasons of skipped rows by their names.
         trainable: description of the weights that learn; empty until it is known.
         rows: number of rows to learn from; 0 until it is known.
@@ -36,6 +37,7 @@ class EventReader:
         self.validations: list[dict[str, Any]] = []
         self.asked: list[dict[str, str]] = []
         self.skipped: dict[str, str] = {}
+        self.notes: dict[str, None] = {}
         self.trainable, self.rows = "", 0
 
     def look(self) -> int:
@@ -76,6 +78,8 @@ class EventReader:
             self.validations.append(event)
         elif name == "skipped":
             self.skipped[str(event["name"])] = str(event["reason"])
+        elif name == "warning":
+            self.notes[str(event["text"])] = None
         elif name == "asked":
             self.asked = list(event["rows"])
         elif name == "trainable":

@@ -98,14 +98,15 @@ def status_html(standing: TrainingStatus) -> str:
 
 
 def facts_html(follow: EventReader) -> str:
-    """Return what learns and from how many pictures, and the rows that were skipped."""
+    """Return what learns and from how many pictures, warnings, and the rows that were skipped."""
     from controlnext.training.data.rows import BadRow
 
     if not follow.trainable:
         return ""
     rows = f"Learning from {follow.rows:,} pictures: " if follow.rows else ""
     skipped = [BadRow(name, reason) for name, reason in follow.skipped.items()]
-    return note_html(f"{rows}{follow.trainable}.") + bad_html(skipped, "skipped")
+    warnings = "".join(note_html(text, "warn") for text in follow.notes)
+    return note_html(f"{rows}{follow.trainable}.") + warnings + bad_html(skipped, "skipped")
 
 
 def curves_html(follow: EventReader) -> str:
