@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from controlnext.errors import ControlNeXtError
+from controlnext.held import give_back_memory
 
 try:
     import fcntl
@@ -235,6 +236,7 @@ class Sweeper:
         while not self._stop.wait(self._every):
             try:
                 self.sweep()
+                give_back_memory()
             except OSError as error:
                 logger.warning("Temporary files could not be removed: %s", error)
 

@@ -33,6 +33,7 @@ BENCHES: dict[str, Bench] = {
         ".cost.parameters", "how many parameters each way of control adds and trains, on SD1.5, SDXL and SVD"
     ),
     "plug-in": Bench(".quality.plug_in", "adapters on bases they were not trained on: style LoRAs, a fine-tuned base"),
+    "soak": Bench(".trust.soak", "a thousand requests of eight clients at once: lost, wrong, and what memory does"),
     "starter": Bench(".quality.starter", "how well the bundled model follows its control and its prompt"),
     "starter-photos": Bench(
         ".quality.starter_photos", "how well the bundled model follows people's own photographs, heads counted"

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from controlnext.cli.options import LORAS, OUTPUTS
 from controlnext.cli.sharing import Sharing, read_auth
 from controlnext.errors import ControlNeXtError
+from controlnext.held import share_arenas
 from controlnext.scratch import Sweeper, own_scratch
 
 if TYPE_CHECKING:
@@ -193,6 +194,7 @@ def run(chosen: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logger.setLevel(logging.INFO)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # an orderly end, which lets a training save
+    share_arenas()
     status = 0
     try:
         sharing_of(chosen)  # what is wrong with the options is said before anything is made

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from controlnext.held import give_back_memory
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -119,6 +121,7 @@ class Work:
             finally:
                 with self._lock:
                     self._threads.pop(threading.current_thread(), None)
+                give_back_memory()
 
         thread = threading.Thread(target=run, name=name, daemon=True)
         with self._lock:

@@ -83,17 +83,26 @@ class RawClient:
     def send(self, event: Event, data: Sequence[Any], session: str | None = None) -> Answer:
         """Send an event of the page with its inputs in order, as a page of its own or as that of a session."""
         session = session or uuid.uuid4().hex[:12]
+        refused = self.begin(event, data, session)
+        return refused or self.finish(session)
+
+    def begin(self, event: Event, data: Sequence[Any], session: str) -> Answer | None:
+        """Send an event and do not wait; return None where it was taken, else what refused it."""
         body = {"data": list(data), "fn_index": event.number, "session_hash": session}
         answer = self.http.post(f"{self.url}/gradio_api/queue/join", content=_json(body), headers=_HEADERS)
-        if answer.status_code != 200:
-            return _refused(answer)
-        stream = self.http.get(f"{self.url}/gradio_api/queue/data", params={"session_hash": session}).text
-        messages = [json.loads(line[6:]) for line in stream.splitlines() if line.startswith("data: ")]
-        done = next((message for message in messages if message["msg"] == "process_completed"), None)
-        if done is None:
-            return Answer(False)
-        output = done["output"]
-        return Answer(True, output.get("data")) if done["success"] else Answer(False, sentence=output.get("error"))
+        return None if answer.status_code == 200 else _refused(answer)
+
+    def finish(self, session: str) -> Answer:
+        """Wait for the first event of a session to end."""
+        with self.http.stream("GET", f"{self.url}/gradio_api/queue/data", params={"session_hash": session}) as stream:
+            for line in stream.iter_lines():
+                message = json.loads(line[6:]) if line.startswith("data: ") else {}
+                if message.get("msg") == "process_completed":
+                    output = message["output"]
+                    if message["success"]:
+                        return Answer(True, output.get("data"))
+                    return Answer(False, sentence=output.get("error"))
+        return Answer(False)
 
     def post(self, path: str, body: str | bytes, endpoint: str = "", headers: dict[str, str] | None = None) -> Answer:
         """Post a body to an address as it is; for an endpoint's address, wait for what it gives."""
