@@ -1,4 +1,4 @@
-"""Temporary files: a folder of its own for every process, emptied when it ends, and swept while it runs.
+"""Temporary files: a folder of its own for every process, swept while it runs, and files that are moved to their place once whole.
 
 Systems share one temporary folder between users and programs. This app keeps its uploads and drafts in a folder that belongs to
 the user alone, so that it neither meets another user's files nor shows its own; what a killed process left is removed by the next.
@@ -7,8 +7,11 @@ the user alone, so that it neither meets another user's files nor shows its own;
 from __future__ import annotations
 
 import atexit
+import hashlib
 import logging
 import os
+import platform
+import re
 import shutil
 import stat
 import tempfile
@@ -16,8 +19,10 @@ import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO
+from uuid import uuid4
 
 from controlnext.errors import ControlNeXtError
 from controlnext.held import give_back_memory
@@ -40,6 +45,14 @@ KEPT_BYTES = 2 * 2**30
 
 FRESH_SECONDS = 300
 """A file used so recently stays, however much there is."""
+
+PREFIX = ".unfinished-"
+"""Beginning of the name of every file that is not whole yet."""
+
+STALE_SECONDS = 24 * 3600
+"""A file of another machine, or of nobody known, that was not touched for so long is nobody's."""
+
+_NAME = re.compile(rf"{re.escape(PREFIX)}(?P<place>[0-9a-f]{{8}})-(?P<process>\d+)-")
 
 _LOCK = ".lock"
 _OLD_SECONDS = 7 * 24 * 3600  # where there are no locks, a folder this old belongs to no running process
@@ -92,9 +105,11 @@ def _user_folder(base: Path) -> Path:
 
 
 def _hold(folder: Path) -> IO[str] | None:
-    lock = (folder / _LOCK).open("w")
+    new = folder / f"{_LOCK}-new"
+    lock = new.open("w")
     if fcntl is not None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    new.rename(folder / _LOCK)  # held before anybody can see it
     return lock
 
 
@@ -246,3 +261,61 @@ def _names(folder: Path) -> frozenset[str]:
         return frozenset(entry.name for entry in os.scandir(folder))
     except OSError:
         return frozenset()
+
+
+def unfinished(folder: Path, suffix: str) -> Path:
+    """Return a free name in a folder for a file that is to be moved to its place once it is whole."""
+    return folder / f"{PREFIX}{_place()}-{os.getpid()}-{uuid4().hex}{suffix}"
+
+
+def sweep_unfinished(folder: Path) -> int:
+    """Remove what killed processes have left in a folder; what a running one is writing stays.
+
+    Args:
+        folder: it need not be there, nor be writable.
+
+    Returns:
+        How many files were removed.
+    """
+    removed = 0
+    try:
+        found = [Path(entry.path) for entry in os.scandir(folder) if entry.name.startswith(PREFIX)]
+    except OSError:
+        return 0
+    for path in found:
+        try:
+            if _left(path):
+                path.unlink()
+                removed += 1
+        except OSError:  # gone meanwhile, or not ours to remove
+            continue
+    return removed
+
+
+def _left(path: Path) -> bool:
+    match = _NAME.match(path.name)
+    if match is not None and match["place"] == _place():
+        return not _runs(int(match["process"]))
+    return time.time() - path.stat().st_mtime > STALE_SECONDS
+
+
+def _runs(process: int) -> bool:
+    if process == os.getpid():
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True
+
+
+@cache
+def _place() -> str:
+    """Names this machine, or container: numbers of processes mean something inside of it alone."""
+    try:
+        space = os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        space = 0
+    return hashlib.sha256(f"{platform.node()}:{space}".encode()).hexdigest()[:8]

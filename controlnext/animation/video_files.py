@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from PIL import Image
 
+from controlnext.scratch import unfinished
 from controlnext.video.ffmpeg import VideoError
 from controlnext.video.frames import Frames
 from controlnext.video.writer import Sound, VideoWriter, beside
@@ -84,7 +85,7 @@ class VideoFiles:
     def _write_data(self, path: Path) -> str:
         """Write the poses of the frames there are; return a sentence where they cannot be written."""
         poses = self.driving.poses
-        partial = path.with_suffix(".partial")
+        partial = unfinished(path.parent, path.suffix)
         try:
             partial.write_text(replace(poses, frames=poses.frames[: self.frames]).to_json(), encoding="utf-8")
             partial.replace(path)

@@ -22,6 +22,7 @@ from controlnext.errors import ControlNeXtError
 from controlnext.loras.file import PICKLES, BaseShape, LoraInfo, inspect_lora
 from controlnext.loras.layers import LayerName, LoraFileError, flattened, read_layers
 from controlnext.quiet import quiet_loading
+from controlnext.scratch import sweep_unfinished, unfinished
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -160,9 +161,10 @@ class LoraLibrary:
                 number += 1
                 free = f"{stem} {number}"
             target = folder / f"{free}.safetensors"
-            partial = folder / f".{target.name}.partial"  # hidden from `scan`
+            partial = unfinished(folder, ".safetensors")  # hidden from `scan`
             try:
                 folder.mkdir(parents=True, exist_ok=True)
+                sweep_unfinished(folder)
                 shutil.copyfile(source, partial)
                 partial.replace(target)
             except OSError as error:

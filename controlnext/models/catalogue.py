@@ -37,6 +37,7 @@ from controlnext.models.sources import adapter_of, parts_of
 from controlnext.progress import Progress
 from controlnext.recipes.kinds import READY_MADE
 from controlnext.recipes.recipe import Recipe, RecipeError
+from controlnext.scratch import unfinished
 
 RANDOM_SEEDS = 2**32
 """Drawn seeds are below this, short enough to be read out; a recipe takes larger ones too."""
@@ -171,7 +172,7 @@ class Catalogue:
         try:
             values = yaml.safe_load(Path(source).read_text(encoding="utf-8"))
             values["description"] = " ".join(filter(None, [new.description, note]))
-            partial = self.presets_dir / f"{name}.partial"
+            partial = unfinished(self.presets_dir, ".partial")
             partial.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
             partial.replace(self.presets_dir / f"{name}.yaml")
         except OSError as error:

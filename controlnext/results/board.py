@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from uuid import uuid4
 
 from PIL import Image
 
 from controlnext.recipes.png import FACTS_KEY, read_facts, read_png
 from controlnext.recipes.recipe import Recipe, RecipeError
-from controlnext.results.gallery import COMPANIONS, TEMPORARY, VIDEO_SUFFIX, Gallery, GalleryError
+from controlnext.results.gallery import COMPANIONS, VIDEO_SUFFIX, Gallery, GalleryError
+from controlnext.scratch import unfinished
 
 if TYPE_CHECKING:
     from controlnext.recipes.video_recipe import VideoRecipe
@@ -189,12 +189,12 @@ class Board:
             target.parent.mkdir(exist_ok=True)
             small = _first_frame(source) if source.suffix == VIDEO_SUFFIX else _picture(source)
             small.thumbnail((THUMBNAIL_SIZE, THUMBNAIL_SIZE))
-            unfinished = target.with_name(f"{TEMPORARY}{uuid4().hex}.jpg")
+            partial = unfinished(target.parent, ".jpg")
             try:
-                small.save(unfinished, format="JPEG", quality=88)
-                unfinished.replace(target)
+                small.save(partial, format="JPEG", quality=88)
+                partial.replace(target)
             finally:
-                unfinished.unlink(missing_ok=True)
+                partial.unlink(missing_ok=True)
         return target
 
     def trash(self, name: str) -> Path:

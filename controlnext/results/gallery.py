@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from uuid import uuid4
 
 from PIL import Image
 
@@ -17,9 +16,7 @@ from controlnext.errors import ControlNeXtError
 from controlnext.recipes.inputs import Inputs
 from controlnext.recipes.png import write_png
 from controlnext.recipes.recipe import Recipe
-
-TEMPORARY = ".unfinished-"
-"""How names of files begin that are being written."""
+from controlnext.scratch import sweep_unfinished, unfinished
 
 _ROOM_NEEDED = 16 << 20  # bytes that must be free before minutes are spent on a picture
 
@@ -45,10 +42,14 @@ class Gallery:
         self.output_dir = Path(output_dir).expanduser().absolute()
 
     def check(self) -> None:
-        """Raise a `GalleryError` now, rather than after the work, if results cannot be written."""
+        """Raise a `GalleryError` now, rather than after the work, if results cannot be written.
+
+        What killed processes have left half written is removed.
+        """
         with self.reported("write to"):
             self.output_dir.mkdir(parents=True, exist_ok=True)
-            probe = self.output_dir / f"{TEMPORARY}{uuid4().hex}"
+            sweep_unfinished(self.output_dir)
+            probe = unfinished(self.output_dir, "")
             try:
                 probe.touch()
             finally:
@@ -82,15 +83,15 @@ class Gallery:
         """
         with self.reported("save a picture in"):
             self.output_dir.mkdir(parents=True, exist_ok=True)
-            unfinished = self.output_dir / f"{TEMPORARY}{uuid4().hex}.png"
+            partial = unfinished(self.output_dir, ".png")
             try:
-                with unfinished.open("wb") as file:
+                with partial.open("wb") as file:
                     write_png(file, image, recipe, condition, facts)
                     file.flush()
                     os.fsync(file.fileno())
-                return _move_to_free_name(unfinished, self.output_dir, _stem(recipe.seed))
+                return _move_to_free_name(partial, self.output_dir, _stem(recipe.seed))
             finally:
-                unfinished.unlink(missing_ok=True)
+                partial.unlink(missing_ok=True)
 
     def video_path(self, seed: int) -> Path:
         """Return where a video can be written: named as pictures are, and no result of that name is there."""
@@ -120,13 +121,13 @@ def _stem(seed: int) -> str:
     return f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{seed}"
 
 
-def _move_to_free_name(unfinished: Path, folder: Path, stem: str) -> Path:
+def _move_to_free_name(partial: Path, folder: Path, stem: str) -> Path:
     """Move a finished file to `stem.png`, or `stem_2.png` and so on; never over another result."""
     count = 1
     while True:
         target = folder / (f"{stem}.png" if count == 1 else f"{stem}_{count}.png")
         try:
-            os.link(unfinished, target)  # fails if the name is taken, unlike a rename
+            os.link(partial, target)  # fails if the name is taken, unlike a rename
         except FileExistsError:
             count += 1
             continue
@@ -134,5 +135,5 @@ def _move_to_free_name(unfinished: Path, folder: Path, stem: str) -> Path:
             if target.exists():
                 count += 1
                 continue
-            unfinished.replace(target)
+            partial.replace(target)
         return target

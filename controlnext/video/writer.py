@@ -7,19 +7,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
-from uuid import uuid4
 
 import numpy as np
 from PIL import Image
 
 from controlnext.recipes.mp4 import metadata_file
+from controlnext.scratch import unfinished
 from controlnext.video.clip import Clip
 from controlnext.video.ffmpeg import FfmpegProcess, VideoError, rate, run, source, write_failure
 
 QUALITY = 18
 """x264's constant rate factor: visually the same as the frames; lower is better and larger."""
 
-_TEMPORARY = ".unfinished-"
 _KEY_SECONDS = 1  # between key frames: a scrubber lands quickly
 _SOUND_BITS = "160k"
 # Said and done: without the tags a player guesses the matrix by the size, and colours shift.
@@ -60,7 +59,7 @@ class VideoWriter:
         self.quality = quality
         self.frames = 0
         self._shape: tuple[int, ...] | None = None
-        self._silent = self.path.with_name(f"{_TEMPORARY}{uuid4().hex}.mp4")
+        self._silent = unfinished(self.path.parent, ".mp4")
         self._process: FfmpegProcess | None = None
 
     def write(self, frame: np.ndarray) -> None:
@@ -117,7 +116,7 @@ class VideoWriter:
         if status:
             raise write_failure(self.path, self._process.log())
         sound = sound if sound and sound.clip.has_sound else None
-        note, finished = "", self._silent.with_name(f"{_TEMPORARY}{uuid4().hex}.mp4")
+        note, finished = "", unfinished(self.path.parent, ".mp4")
         try:
             status, log = self._join(finished, sound, contents or {})
             if status and sound:
