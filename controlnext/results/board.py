@@ -114,7 +114,7 @@ class BoardPage:
 
 
 @dataclass
-class _Reading:
+class _KnownResults:
     """Results read so far, by path, each with the time it was written at."""
 
     items: dict[Path, BoardItem] = field(default_factory=dict)
@@ -128,7 +128,7 @@ class Board:
     def __init__(self, gallery: Gallery) -> None:
         """Take a gallery; nothing is read yet."""
         self.gallery = gallery
-        self._reading = _Reading()
+        self._reading = _KnownResults()
 
     def page(self, query: BoardQuery, start: int = 0, count: int = 48) -> BoardPage:
         """List results.

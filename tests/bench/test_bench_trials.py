@@ -11,7 +11,7 @@ from controlnext.bench.command import BenchError
 from controlnext.bench.convergence import trials
 from controlnext.bench.convergence.trials import Budget, Scenery, Scenes, Trial, TrialSetup
 from controlnext.bench.convergence.ways import WAYS
-from controlnext.starter.train.dataset import Sample, make_samples
+from controlnext.starter.train.dataset import SceneSample, make_samples
 from controlnext.starter.train.networks import make_scheduler
 from controlnext.training.losses import DiscreteProcess
 
@@ -125,7 +125,7 @@ def test_data_of_another_autoencoder_or_too_little_is_a_sentence(samples, tmp_pa
     monkeypatch.setattr(trials, "Shards", Shards)
     other = [replace(sample, latent=sample.latent + 1) for sample in samples]
     monkeypatch.setattr(trials, "with_latents", lambda vae, rows: [other[samples.index(row)] for row in rows])
-    monkeypatch.setattr(Sample, "__eq__", lambda self, other: self is other)
+    monkeypatch.setattr(SceneSample, "__eq__", lambda self, other: self is other)
     with pytest.raises(BenchError, match="not those of this starter's autoencoder"):
         trials._choose(tmp_path, 4, None)
     with pytest.raises(BenchError, match="4 encoded pictures of 100"):

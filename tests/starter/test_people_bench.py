@@ -74,8 +74,8 @@ def test_photographs_are_found_by_kind_and_none_is_an_error(tmp_path):
 
 def test_a_photograph_nobody_is_found_in_counts_as_not_followed():
     trials = [
-        starter_photos.Trial("head", "a", 0, 9, 9, 0.8, 1),
-        starter_photos.Trial("head", "b", 0, 0, 18, None, None),
+        starter_photos.PhotoTrial("head", "a", 0, 9, 9, 0.8, 1),
+        starter_photos.PhotoTrial("head", "b", 0, 0, 18, None, None),
     ]
     figures = starter_photos.summary(trials)
     assert figures["head"]["adherence"] == pytest.approx(0.4)

@@ -9,7 +9,7 @@ import torch
 from controlnext.method.model import ControlNeXtModel
 from controlnext.starter.train.clips import FRAMES, Clips, write_clips
 from controlnext.starter.train.networks import make_unet, make_vae
-from controlnext.starter.train.video import Batches, Stage, _as_frames, motion_bucket, sample, weigh
+from controlnext.starter.train.video import ClipBatches, VideoStage, _as_frames, motion_bucket, sample, weigh
 from controlnext.starter.train.video_networks import (
     as_vision_input,
     make_frame_unet,
@@ -88,7 +88,7 @@ def test_clips_come_back_as_they_were_written(clips):
 
 def test_windows_have_a_reference_of_the_same_clip(clips, encoder):
     torch.manual_seed(3)
-    batch = Batches(clips, encoder, 0.5, frames=4).draw(3)
+    batch = ClipBatches(clips, encoder, 0.5, frames=4).draw(3)
     cells = CLIP_SIZE // 8
     assert batch.latents.shape == (3, 4, 4, cells, cells)
     assert batch.poses.shape == (3, 4, 3, CLIP_SIZE, CLIP_SIZE)
@@ -114,7 +114,7 @@ def test_the_head_counts_most_and_the_background_least(clips):
 
 def test_the_place_where_the_reference_shows_the_figure_counts_too(clips, encoder):
     torch.manual_seed(5)
-    batch = Batches(clips, encoder, 1.0, frames=1).draw(16)
+    batch = ClipBatches(clips, encoder, 1.0, frames=1).draw(16)
     rows = Clips(clips)
     known = [
         (torch.from_numpy(latents).float(), torch.from_numpy(figure) / 255)
@@ -132,7 +132,7 @@ def test_the_place_where_the_reference_shows_the_figure_counts_too(clips, encode
 
 def test_the_reference_is_rather_from_far_away(clips, encoder):
     torch.manual_seed(4)
-    batches = Batches(clips, encoder, 0.5, frames=1)
+    batches = ClipBatches(clips, encoder, 0.5, frames=1)
     drawn = np.bincount([batches._reference(FRAMES, 0.0) for _ in range(2000)], minlength=FRAMES)
     assert drawn.min() > 0
     assert drawn[-4:].sum() > 2 * drawn[:4].sum()
@@ -150,8 +150,8 @@ def test_the_motion_bucket_grows_with_the_motion():
 @pytest.mark.parametrize("make", [make_frame_unet, make_video_unet])
 def test_both_stages_generate_under_control(clips, encoder, make):
     torch.manual_seed(5)
-    batch = Batches(clips, encoder, 0.5, frames=2).draw(1)
-    stage = Stage(make().eval(), ControlNeXtModel.from_variant("starter-video").eval())
+    batch = ClipBatches(clips, encoder, 0.5, frames=2).draw(1)
+    stage = VideoStage(make().eval(), ControlNeXtModel.from_variant("starter-video").eval())
     drawn = batch if stage.over_time else _as_frames(batch)
     latents = sample(stage, drawn, steps=1)
     assert latents.shape == drawn.latents.shape

@@ -34,7 +34,7 @@ from controlnext.starter.train.dataset import (
     FIRST_TRAINING_SEED,
     LOOKS_PER_STAGE,
     STAGES_PER_SHARD,
-    Sample,
+    SceneSample,
     Shards,
     encode,
     encode_shard,
@@ -126,7 +126,7 @@ class Scenes:
         encode_text: turns captions into `(B, tokens, width)` states.
     """
 
-    def __init__(self, samples: Sequence[Sample], kind: str, encode_text: Callable[[list[str]], Tensor]) -> None:
+    def __init__(self, samples: Sequence[SceneSample], kind: str, encode_text: Callable[[list[str]], Tensor]) -> None:
         """Draw the conditions, encode the captions, weigh the cells."""
         rng = np.random.default_rng(0)
         captions = [sample.caption(rng) for sample in samples]
@@ -299,7 +299,7 @@ def prepare_data(folder: Path, pictures: int, assets: Path) -> None:
         encode_shard(shard, vae)
 
 
-def _choose(data: Path, pictures: int, vae: torch.nn.Module) -> list[Sample]:
+def _choose(data: Path, pictures: int, vae: torch.nn.Module) -> list[SceneSample]:
     """Return the same random pictures of a folder for every run."""
     shards = Shards(data)
     if len(shards) < pictures / 2:
@@ -318,7 +318,7 @@ def _choose(data: Path, pictures: int, vae: torch.nn.Module) -> list[Sample]:
     return chosen
 
 
-def with_latents(vae: torch.nn.Module, samples: Sequence[Sample]) -> list[Sample]:
+def with_latents(vae: torch.nn.Module, samples: Sequence[SceneSample]) -> list[SceneSample]:
     """Return scenes with the latents of their pictures."""
     made = []
     for first in range(0, len(samples), _AT_ONCE):

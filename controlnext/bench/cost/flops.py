@@ -25,7 +25,7 @@ from controlnext.bench.tables import markdown, number
 
 if TYPE_CHECKING:
     from controlnext.bench.cost.base_models import BenchModel
-    from controlnext.bench.cost.rig import Step
+    from controlnext.bench.cost.rig import UNetStep
 
 _FREE = {"copy_", "_to_copy", "clone", "cat", "empty", "detach", "empty_like", "_local_scalar_dense", "arange"}
 """Functions that move or make elements without computing on them."""
@@ -108,7 +108,7 @@ def count_steps(model: BenchModel, size: int | None = None) -> list[Count]:
     return counts
 
 
-def count_step(step: Step) -> tuple[int, int]:
+def count_step(step: UNetStep) -> tuple[int, int]:
     """Count one step: FLOPs as torch counts them, and elements of all other work.
 
     The figures do not depend on the attention kernel that torch would choose here, nor on one that the caller chose.

@@ -32,7 +32,7 @@ _SPREAD = 0.02  # standard deviation of random weights: keeps activations finite
 
 
 @dataclass(frozen=True)
-class Step:
+class UNetStep:
     """One way to make a step.
 
     Attributes:
@@ -98,34 +98,34 @@ class Rig:
         """Bytes of all networks' parameters."""
         return sum(parameter.nbytes for network in self._networks for parameter in network.parameters())
 
-    def steps(self) -> list[Step]:
+    def steps(self) -> list[UNetStep]:
         """List the ways to make a step, the base alone first; builds the networks that they need."""
         ours = (self.unet, self.module)
         steps = [
-            Step("base", "base UNet alone", self._bare, self._forward, (self.unet,)),
-            Step("first", "+ ControlNeXt, first timestep of a condition", self._fresh, self._forward, ours, 0),
-            Step("further", "+ ControlNeXt, another timestep", self._begun, self._forward_later, ours, 1),
-            Step("again", "+ ControlNeXt, the same timestep again", self._kept, self._forward_later, ours, 2),
-            Step("authors", "+ ControlNeXt as in the authors' code", self._doubled, self._forward, ours),
+            UNetStep("base", "base UNet alone", self._bare, self._forward, (self.unet,)),
+            UNetStep("first", "+ ControlNeXt, first timestep of a condition", self._fresh, self._forward, ours, 0),
+            UNetStep("further", "+ ControlNeXt, another timestep", self._begun, self._forward_later, ours, 1),
+            UNetStep("again", "+ ControlNeXt, the same timestep again", self._kept, self._forward_later, ours, 2),
+            UNetStep("authors", "+ ControlNeXt as in the authors' code", self._doubled, self._forward, ours),
         ]
         if self._compiled is not None:
             compiled = self._compiled
             steps += [
-                Step("base compiled", "base UNet, compiled", self._bare, lambda: self._forward(compiled), (self.unet,)),
-                Step("further compiled", "+ ControlNeXt, another timestep, compiled", self._begun,
+                UNetStep("base compiled", "base UNet, compiled", self._bare, lambda: self._forward(compiled), (self.unet,)),
+                UNetStep("further compiled", "+ ControlNeXt, another timestep, compiled", self._begun,
                     lambda: self._forward_later(compiled), ours),
-                Step("again compiled", "+ ControlNeXt, the same timestep again, compiled", self._kept,
+                UNetStep("again compiled", "+ ControlNeXt, the same timestep again, compiled", self._kept,
                     lambda: self._forward_later(compiled), ours),
             ]  # fmt: skip
         return steps + self._other_steps()
 
-    def _other_steps(self) -> list[Step]:
+    def _other_steps(self) -> list[UNetStep]:
         """ControlNet and T2I-Adapter, where diffusers has them for this model."""
         steps = []
         if self.model.controlnet:
             branch = self._built(lambda: diffusers.ControlNetModel.from_unet(self.unet, load_weights_from_unet=False))
             steps.append(
-                Step("controlnet", "+ ControlNet, every timestep", self._bare, lambda: self._with_branch(branch), (self.unet, branch))
+                UNetStep("controlnet", "+ ControlNet, every timestep", self._bare, lambda: self._with_branch(branch), (self.unet, branch))
             )  # fmt: skip
         if self.model.t2i_adapter is not None:
             adapter = self._built(lambda: diffusers.T2IAdapter(**self.model.t2i_adapter))
@@ -136,9 +136,9 @@ class Rig:
 
             both = (self.unet, adapter)
             steps += [
-                Step("t2i first", "+ T2I-Adapter, first timestep of a run", self._bare,
+                UNetStep("t2i first", "+ T2I-Adapter, first timestep of a run", self._bare,
                     lambda: self._with_features(adapter(self.condition)), both),
-                Step("t2i further", "+ T2I-Adapter, another timestep", keep, lambda: self._with_features(self._features), both),
+                UNetStep("t2i further", "+ T2I-Adapter, another timestep", keep, lambda: self._with_features(self._features), both),
             ]  # fmt: skip
         return steps
 

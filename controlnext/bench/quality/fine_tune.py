@@ -16,7 +16,7 @@ import torch
 
 from controlnext.bench.convergence.trials import BETAS, CLIP, WEIGHT_DECAY, Scenes, load_base, states_of, with_latents
 from controlnext.starter.train.base import EMPTY_PROMPTS
-from controlnext.starter.train.dataset import Sample, Shards
+from controlnext.starter.train.dataset import SceneSample, Shards
 from controlnext.training.data.samples import Dropping, Loader, Order
 from controlnext.training.losses import DiscreteProcess, weighted_error
 from controlnext.training.methods import call_unet
@@ -51,7 +51,7 @@ def film(rgb: np.ndarray) -> np.ndarray:
     return (np.clip(faded, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-def repainted(samples: Iterable[Sample], repaint: Callable[[np.ndarray], np.ndarray]) -> list[Sample]:
+def repainted(samples: Iterable[SceneSample], repaint: Callable[[np.ndarray], np.ndarray]) -> list[SceneSample]:
     """Return scenes with repainted pictures; everything else about them stays."""
     return [
         replace(sample, picture=replace(sample.picture, rgb=repaint(np.array(sample.picture.rgb))))

@@ -21,7 +21,7 @@ from controlnext.bench.tables import NOTHING, markdown, number
 from controlnext.loras.conflicts import Conflicts
 from controlnext.loras.library import LoraLibrary, load_loras
 from controlnext.recipes.kinds import KINDS
-from controlnext.starter.train.dataset import Sample
+from controlnext.starter.train.dataset import SceneSample
 from controlnext.starter.world.conditions import CONDITIONS, condition
 from controlnext.starter.world.sheets import save_sheet
 from controlnext.starter.world.styles import STYLES, restyle
@@ -37,7 +37,7 @@ def colour_distance(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def measure(
-    assets: Path, adapter: str, samples: Sequence[Sample], *,
+    assets: Path, adapter: str, samples: Sequence[SceneSample], *,
     gamma: float = 1.0, only: Sequence[str] = (), sheets: Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Measure every LoRA of a starter folder, or those named, each alone at its own weight.

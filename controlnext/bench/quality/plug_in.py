@@ -32,7 +32,7 @@ from controlnext.bench.quality.scenes import (
 from controlnext.bench.tables import markdown
 from controlnext.loras.library import LoraInfo, LoraLibrary, load_loras
 from controlnext.recipes.kinds import KINDS
-from controlnext.starter.train.dataset import Sample
+from controlnext.starter.train.dataset import SceneSample
 from controlnext.starter.world.conditions import CONDITIONS, condition
 from controlnext.starter.world.sheets import save_sheet
 from controlnext.starter.world.styles import STYLES, restyle
@@ -103,8 +103,8 @@ def pipeline_on(assets: Path, adapter: str, base: ChangedBase) -> StableDiffusio
 
 
 def measure(
-    assets: Path, adapters: Sequence[str], bases: Sequence[ChangedBase], samples: Sequence[Sample],
-    reference: Sequence[Sample], sheets: Path | None = None,
+    assets: Path, adapters: Sequence[str], bases: Sequence[ChangedBase], samples: Sequence[SceneSample],
+    reference: Sequence[SceneSample], sheets: Path | None = None,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Measure every adapter on every base.
 

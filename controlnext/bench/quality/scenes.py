@@ -15,7 +15,7 @@ from annotators.canny import find_edges
 from annotators.starter.colours import MIN_PIXELS, ColourNames
 from annotators.starter.net import PARTS, SceneReading, bundled, read_batch
 from controlnext.adherence.score import depth_rank_correlation, edge_f1
-from controlnext.starter.train.dataset import FIRST_TRAINING_SEED, Sample, make_samples
+from controlnext.starter.train.dataset import FIRST_TRAINING_SEED, SceneSample, make_samples
 from controlnext.starter.world.colours import learn_colours
 from controlnext.starter.world.conditions import condition
 
@@ -61,7 +61,7 @@ class Colours(ColourNames):
     """Colour names learned from renders."""
 
     @classmethod
-    def learn(cls, samples: Sequence[Sample] | None = None, scenes: int = 120) -> Colours:
+    def learn(cls, samples: Sequence[SceneSample] | None = None, scenes: int = 120) -> Colours:
         """Average the colour of each part under each sky.
 
         Args:
@@ -76,12 +76,12 @@ class Colours(ColourNames):
         return None if found is None else found == name
 
 
-def held_out_scenes(count: int) -> list[Sample]:
+def held_out_scenes(count: int) -> list[SceneSample]:
     """Render the first scenes that no training has seen."""
     return [make_samples(seed, 1)[0] for seed in range(count)]
 
 
-def unseen_scenes(count: int, looks: int = 6) -> list[Sample]:
+def unseen_scenes(count: int, looks: int = 6) -> list[SceneSample]:
     """Render scenes that are neither held out nor trained on, in several looks each."""
     return [sample for seed in range(UNSEEN_SEED, UNSEEN_SEED + count) for sample in make_samples(seed, looks)]
 
@@ -110,7 +110,9 @@ def figure_mask(parts: np.ndarray) -> np.ndarray:
     return (parts >= 2) & (parts <= 8)
 
 
-def judge(tally: SceneTally, sample: Sample, rgb: np.ndarray, reading: SceneReading, colours: Colours | None) -> None:
+def judge(
+    tally: SceneTally, sample: SceneSample, rgb: np.ndarray, reading: SceneReading, colours: Colours | None
+) -> None:
     """Add one picture (256, 256, 3) and its reading to a tally; without `colours` the prompt is not judged."""
     truth = sample.picture
     right, joints = joints_right(truth.people[0], reading.people, figure_mask(truth.parts))
@@ -130,7 +132,9 @@ def judge(tally: SceneTally, sample: Sample, rgb: np.ndarray, reading: SceneRead
             tally.colours[part].append(bool(right))
 
 
-def judge_all(samples: Sequence[Sample], pictures: np.ndarray, colours: Colours | None = None) -> dict[str, float]:
+def judge_all(
+    samples: Sequence[SceneSample], pictures: np.ndarray, colours: Colours | None = None
+) -> dict[str, float]:
     """Read pictures (B, 256, 256, 3) back and judge each by its scene; see `SceneTally.figures`."""
     tally = SceneTally()
     for start, batch in batches(samples):
@@ -140,12 +144,12 @@ def judge_all(samples: Sequence[Sample], pictures: np.ndarray, colours: Colours 
     return tally.figures()
 
 
-def renders(samples: Sequence[Sample]) -> np.ndarray:
+def renders(samples: Sequence[SceneSample]) -> np.ndarray:
     """Return the scenes' own pictures (B, 256, 256, 3): judged, they show what reading alone loses."""
     return np.stack([sample.picture.rgb for sample in samples])
 
 
-def batches(samples: Sequence[Sample]) -> Iterator[tuple[int, Sequence[Sample]]]:
+def batches(samples: Sequence[SceneSample]) -> Iterator[tuple[int, Sequence[SceneSample]]]:
     """Yield the scenes that are drawn together, each with the number of its first."""
     for start in range(0, len(samples), BATCH):
         yield start, samples[start : start + BATCH]
@@ -153,7 +157,7 @@ def batches(samples: Sequence[Sample]) -> Iterator[tuple[int, Sequence[Sample]]]
 
 def draw(
     pipeline: StableDiffusionControlNeXtPipeline, names: str | Sequence[str], gamma: float,
-    samples: Sequence[Sample], label: str = "",
+    samples: Sequence[SceneSample], label: str = "",
 ) -> np.ndarray:  # fmt: skip
     """Draw one picture a scene; the seed of a picture is the number of its scene.
 

@@ -30,7 +30,7 @@ from controlnext.bench.quality.scenes import (
     renders,
 )
 from controlnext.bench.tables import markdown, number
-from controlnext.starter.train.dataset import Sample
+from controlnext.starter.train.dataset import SceneSample
 from controlnext.starter.world.conditions import CONDITIONS, condition
 from controlnext.starter.world.sheets import save_sheet
 
@@ -57,7 +57,7 @@ MEASURES = (
 
 
 def run_control(
-    assets: Path, name: str, gamma: float, samples: Sequence[Sample], colours: Colours, sheets: Path | None
+    assets: Path, name: str, gamma: float, samples: Sequence[SceneSample], colours: Colours, sheets: Path | None
 ) -> dict[str, float]:
     """Draw one picture a scene under one control, and judge it."""
     pictures = draw(load_pipeline(assets, name), name, gamma, samples, f"{name} gamma {gamma:g}")
@@ -72,7 +72,7 @@ def run_control(
     return judge_all(samples, pictures, colours)
 
 
-def seconds_a_picture(assets: Path, sample: Sample, repeats: int = 3) -> float:
+def seconds_a_picture(assets: Path, sample: SceneSample, repeats: int = 3) -> float:
     """Return the median seconds of one controlled picture, without the first, which warms up."""
     pipeline, times = load_pipeline(assets, "pose"), []
     for _ in range(repeats + 1):

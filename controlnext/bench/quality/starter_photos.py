@@ -34,7 +34,7 @@ _BAR = 0.85, 0.7
 
 
 @dataclass(frozen=True)
-class Trial:
+class PhotoTrial:
     """One picture made from a photograph: which, with which seed, joints asked for and lacking, PCK@0.1, heads counted.
 
     `own` is the PCK@0.1 as the starter's own reader sees it, which is what the page shows.
@@ -77,7 +77,7 @@ def _asked(photo: Image.Image) -> tuple[Image.Image, np.ndarray] | None:
     return asked.image, shown((asked.data or {}).get("people", []), 1)
 
 
-def run(options: argparse.Namespace) -> tuple[list[Trial], list[list[np.ndarray]]]:
+def run(options: argparse.Namespace) -> tuple[list[PhotoTrial], list[list[np.ndarray]]]:
     """Make and read the pictures of all photographs; return the trials, and rows of photograph, condition and pictures."""
     import torch
     from PIL import Image
@@ -92,7 +92,7 @@ def run(options: argparse.Namespace) -> tuple[list[Trial], list[list[np.ndarray]
         asked = _asked(photo)
         small = np.asarray(photo.resize((SIZE, SIZE), Image.Resampling.LANCZOS))
         if asked is None:
-            trials += [Trial(kind, path.name, seed, 0, 18, None, None) for seed in range(options.seeds)]
+            trials += [PhotoTrial(kind, path.name, seed, 0, 18, None, None) for seed in range(options.seeds)]
             continue
         condition, people = asked
         row = [small, np.asarray(condition.convert("RGB"))]
@@ -110,7 +110,7 @@ def run(options: argparse.Namespace) -> tuple[list[Trial], list[list[np.ndarray]
             rgb = (made * 255 + 0.5).astype(np.uint8)
             value = pose_pck(list(people), reader.people(rgb))
             trials.append(
-                Trial(
+                PhotoTrial(
                     kind,
                     path.name,
                     seed,
@@ -127,7 +127,7 @@ def run(options: argparse.Namespace) -> tuple[list[Trial], list[list[np.ndarray]
     return trials, rows
 
 
-def summary(trials: Sequence[Trial]) -> dict[str, dict[str, float]]:
+def summary(trials: Sequence[PhotoTrial]) -> dict[str, dict[str, float]]:
     """Return of each kind and of all: mean adherence (0 where no condition came about), share with one head, joints missing."""
     groups = {kind: [t for t in trials if t.kind == kind] for kind in KINDS} | {"all": list(trials)}
     return {

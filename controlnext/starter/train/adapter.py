@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from controlnext.method.injection import attach
 from controlnext.method.model import ControlNeXtModel
-from controlnext.starter.train.base import Batches, Diffusion, importance, tokenize
+from controlnext.starter.train.base import Diffusion, SceneBatches, importance, tokenize
 from controlnext.starter.train.dataset import make_samples
 from controlnext.starter.train.loop import Loop, Plan
 from controlnext.starter.world.conditions import condition
@@ -100,7 +100,7 @@ def train(
     logger.info("%s: module %.2fM, UNet subset %.2fM", name, *counts)
     groups = [(list(module.parameters()), rates[0]), (list(trained.values()), rates[1])]
     loop = Loop(out, {"module": module, "unet": unet}, groups, plan)
-    batches, diffusion = Batches(data, pipeline.tokenizer, batch, empty=0.05), Diffusion(late=True)
+    batches, diffusion = SceneBatches(data, pipeline.tokenizer, batch, empty=0.05), Diffusion(late=True)
     nothing = tokenize(pipeline.tokenizer, [""])
     injection = attach(unet, module, "starter")
 

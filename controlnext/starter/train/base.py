@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from controlnext.starter.train.dataset import Sample, Shards, make_samples
+from controlnext.starter.train.dataset import SceneSample, Shards, make_samples
 from controlnext.starter.train.loop import Loop, Plan, rank
 from controlnext.starter.train.networks import make_scheduler, make_text_encoder, make_unet
 from controlnext.starter.world.captions import MAX_TOKENS, write_tokenizer
@@ -49,7 +49,7 @@ class Diffusion:
         return a * latents + b * noise, t.to(latents.device), a * noise - b * latents
 
 
-class Batches:
+class SceneBatches:
     """Draws latents and token ids at random from shards."""
 
     def __init__(self, data: Path, tokenizer: CLIPTokenizer, size: int, empty: float = EMPTY_PROMPTS) -> None:
@@ -58,22 +58,22 @@ class Batches:
         self.tokenizer, self.size, self.empty = tokenizer, size, empty
         self.rng = np.random.default_rng(torch.initial_seed() % 2**32)
 
-    def samples(self) -> list[Sample]:
+    def samples(self) -> list[SceneSample]:
         """Draw a batch of samples."""
         return [self.shards[i] for i in self.rng.integers(0, len(self.shards), self.size)]
 
-    def tokens(self, samples: list[Sample]) -> Tensor:
+    def tokens(self, samples: list[SceneSample]) -> Tensor:
         """Return (B, MAX_TOKENS) ids of the samples' captions in varying words."""
         captions = ["" if self.rng.random() < self.empty else sample.caption(self.rng) for sample in samples]
         return tokenize(self.tokenizer, captions)
 
     @staticmethod
-    def latents(samples: list[Sample]) -> Tensor:
+    def latents(samples: list[SceneSample]) -> Tensor:
         """Return the (B, 4, 32, 32) float32 latents of samples."""
         return torch.from_numpy(np.stack([sample.latent for sample in samples])).float()
 
 
-def importance(samples: list[Sample], figure: float) -> Tensor:
+def importance(samples: list[SceneSample], figure: float) -> Tensor:
     """Return (B, 1, 32, 32) weights of the loss with mean 1: `figure` times as much on the figure as elsewhere."""
     mask = np.stack([(s.picture.parts >= 2) & (s.picture.parts <= 8) for s in samples]).astype(np.float32)
     weight = 1 + (figure - 1) * functional.avg_pool2d(torch.from_numpy(mask)[:, None], 8)
@@ -156,7 +156,7 @@ def train(
         unet.load_state_dict(type(unet).from_pretrained(start / "unet", dtype=torch.float32).state_dict())
         text.load_state_dict(type(text).from_pretrained(start / "text_encoder", dtype=torch.float32).state_dict())
     loop = Loop(out, {"unet": unet, "text": text}, [([*unet.parameters(), *text.parameters()], rate)], plan)
-    batches, diffusion = Batches(data, tokenizer, batch), Diffusion()
+    batches, diffusion = SceneBatches(data, tokenizer, batch), Diffusion()
     if rank() == 0:
         logger.info(
             "%d pictures, UNet %.2fM, text %.2fM",

@@ -18,7 +18,7 @@ LOOKS_PER_CLIP = 2
 CELL = 8  # pixels a side of a latent cell
 
 
-class Clip(NamedTuple):
+class SceneClip(NamedTuple):
     """One clip of F frames of S x S pixels.
 
     `rgb` (F, S, S, 3) uint8; `latents` (F, 4, S/8, S/8) in model units; `figure` (F, S/8, S/8) uint8, the share of each
@@ -71,7 +71,7 @@ class Clips:
         """Open the shards of `folder`."""
         self.folder = folder
         self._names: list[str] = []
-        self._clips: list[Clip] = []
+        self._clips: list[SceneClip] = []
         self.refresh()
 
     def refresh(self) -> None:
@@ -84,13 +84,14 @@ class Clips:
             rest = [np.load(path / f"{name}.npy") for name in ("latents", "figure", "people")]
             told = json.loads((path / "told.json").read_text())
             self._clips += [
-                Clip(*arrays, Look(**row["look"]), row["hat"]) for *arrays, row in zip(rgb, *rest, told, strict=True)
+                SceneClip(*arrays, Look(**row["look"]), row["hat"])
+                for *arrays, row in zip(rgb, *rest, told, strict=True)
             ]
 
     def __len__(self) -> int:
         """Return the number of clips."""
         return len(self._clips)
 
-    def __getitem__(self, index: int) -> Clip:
+    def __getitem__(self, index: int) -> SceneClip:
         """Return one clip."""
         return self._clips[index]

@@ -33,7 +33,7 @@ _THINGS = tuple(PARTS.index(name) for name in ("tree", "house", "ball", "crate")
 
 
 @dataclass(frozen=True)
-class Sample:
+class SceneSample:
     """One scene to learn from: its picture, its 4 x 32 x 32 latent in model units, and what is told about it."""
 
     picture: Picture
@@ -52,7 +52,7 @@ def object_seen(parts: np.ndarray) -> bool:
     return bool(np.isin(parts, _THINGS).mean() > 0.004)
 
 
-def make_samples(seed: int, looks: int = LOOKS_PER_STAGE) -> list[Sample]:
+def make_samples(seed: int, looks: int = LOOKS_PER_STAGE) -> list[SceneSample]:
     """Render one stage in several looks, each mirrored half of the time; no latents."""
     rng = np.random.default_rng(seed)
     stage, samples = sample_stage(rng), []
@@ -63,7 +63,7 @@ def make_samples(seed: int, looks: int = LOOKS_PER_STAGE) -> list[Sample]:
         picture = Picture(paint(geometry, look, stage.hills), parts, depth, people)
         if rng.random() < 0.5:
             picture = mirrored(picture)
-        samples.append(Sample(picture, None, stage, look, object_seen(parts)))
+        samples.append(SceneSample(picture, None, stage, look, object_seen(parts)))
     return samples
 
 
@@ -152,7 +152,7 @@ class Shards:
         """Return the indices of pictures whose figure is seen from behind."""
         return np.array([i for i, (stage, _, _) in enumerate(self._told) if abs(stage.yaw) > np.pi / 2])
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: int) -> SceneSample:
         """Return one sample."""
         shard, row = self._where[index]
         arrays = self._arrays[shard]
@@ -163,4 +163,4 @@ class Shards:
             (np.array(arrays["people"][row]),),
         )
         latent = arrays["latents"][row] if self.latents else None
-        return Sample(picture, latent, *self._told[index])
+        return SceneSample(picture, latent, *self._told[index])

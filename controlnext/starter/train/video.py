@@ -26,7 +26,7 @@ from controlnext.method.adapter import ControlNeXtAdapter
 from controlnext.method.injection import Injection, attach
 from controlnext.method.model import ControlNeXtModel
 from controlnext.starter.train.base import Diffusion
-from controlnext.starter.train.clips import CELL, Clip, Clips
+from controlnext.starter.train.clips import CELL, Clips, SceneClip
 from controlnext.starter.train.dataset import encode, to_tensor
 from controlnext.starter.train.loop import Loop, Plan
 from controlnext.starter.train.video_networks import (
@@ -57,7 +57,7 @@ NOISE_AUGMENTATION = 0.02
 USUAL_SPEED = 0.25
 
 
-class Batch(NamedTuple):
+class ClipBatch(NamedTuple):
     """N clips of F frames (F = 1 in the frame stage).
 
     `latents` (N, F, 4, h, w) in model units; `reference` (N, 4, h, w) as the autoencoder gives them; `embedding`
@@ -108,7 +108,7 @@ def weigh(figure: np.ndarray, people: np.ndarray) -> np.ndarray:
     return (weight / weight.mean()).astype(np.float32)
 
 
-class Batches:
+class ClipBatches:
     """Draws windows of clips with a reference from another moment of the same clip, far ones more often than near ones."""
 
     def __init__(
@@ -132,7 +132,7 @@ class Batches:
         people[..., 2] *= self.rng.random(people[..., 2].shape) >= LOST
         return people
 
-    def _window(self, clip: Clip) -> tuple[np.ndarray, float]:
+    def _window(self, clip: SceneClip) -> tuple[np.ndarray, float]:
         stride = int(self.rng.integers(1, 3)) if self.frames > 1 else 1
         span = (self.frames - 1) * stride + 1
         first = int(self.rng.integers(0, len(clip.rgb) - span + 1))
@@ -143,7 +143,7 @@ class Batches:
         share = 1 + np.abs(np.arange(frames) - middle)
         return int(self.rng.choice(frames, p=share / share.sum()))
 
-    def draw(self, count: int) -> Batch:
+    def draw(self, count: int) -> ClipBatch:
         """Draw `count` windows."""
         rows = []
         for index in self.rng.integers(0, len(self.clips), count):
@@ -163,10 +163,10 @@ class Batches:
                     torch.tensor([fps - 1, motion_bucket(people, fps, size), NOISE_AUGMENTATION]),
                 )
             )
-        return Batch(*(torch.stack(column) for column in zip(*rows, strict=True)))
+        return ClipBatch(*(torch.stack(column) for column in zip(*rows, strict=True)))
 
 
-class Stage:
+class VideoStage:
     """What differs between the two stages: the network, and the shapes it takes."""
 
     def __init__(self, unet: nn.Module, module: ControlNeXtModel) -> None:
@@ -175,7 +175,7 @@ class Stage:
         self.over_time = not isinstance(unet, UNet2DConditionModel)
         self.injection: Injection = attach(unet, module, VARIANT)
 
-    def predict(self, noisy: Tensor, t: Tensor, batch: Batch, kept: Tensor, controlled: Tensor) -> Tensor:
+    def predict(self, noisy: Tensor, t: Tensor, batch: ClipBatch, kept: Tensor, controlled: Tensor) -> Tensor:
         """Return the predicted (N, F, 4, h, w) velocities; `kept` and `controlled` (N,) are 0 or 1."""
         frames = noisy.shape[1]
         reference = (batch.reference * kept.view(-1, 1, 1, 1))[:, None].expand(-1, frames, -1, -1, -1)
@@ -190,7 +190,7 @@ class Stage:
 
 
 @torch.no_grad()
-def sample(stage: Stage, batch: Batch, steps: int = 12, guidance: float = 2.0, seed: int = 0) -> Tensor:
+def sample(stage: VideoStage, batch: ClipBatch, steps: int = 12, guidance: float = 2.0, seed: int = 0) -> Tensor:
     """Generate the latents of a batch's frames, (N, F, 4, h, w) in model units, under guidance."""
     scheduler = make_video_scheduler()
     scheduler.set_timesteps(steps)
@@ -209,7 +209,7 @@ def sample(stage: Stage, batch: Batch, steps: int = 12, guidance: float = 2.0, s
 
 def held_out(
     vae: AutoencoderKL, encoder: CLIPVisionModelWithProjection, seeds: range
-) -> tuple[Batch, list[np.ndarray]]:
+) -> tuple[ClipBatch, list[np.ndarray]]:
     """Render held-out clips of WINDOW frames and their references (the frame that comes last).
 
     Returns:
@@ -237,15 +237,15 @@ def held_out(
             )
         )
         pictures.append(rgb)
-    return Batch(*(torch.stack(column) for column in zip(*rows, strict=True))), pictures
+    return ClipBatch(*(torch.stack(column) for column in zip(*rows, strict=True))), pictures
 
 
-def _as_frames(batch: Batch) -> Batch:
+def _as_frames(batch: ClipBatch) -> ClipBatch:
     """Take the clips of a batch apart: each frame a clip of one."""
     frames = batch.latents.shape[1]
     each = lambda x: x.flatten(0, 1)[:, None]  # noqa: E731
     again = lambda x: x.repeat_interleave(frames, 0)  # noqa: E731
-    return Batch(
+    return ClipBatch(
         each(batch.latents),
         again(batch.reference),
         again(batch.embedding),
@@ -256,7 +256,7 @@ def _as_frames(batch: Batch) -> Batch:
 
 
 @torch.no_grad()
-def _sheet(path: Path, stage: Stage, vae: AutoencoderKL, batch: Batch, truth: list[np.ndarray]) -> None:
+def _sheet(path: Path, stage: VideoStage, vae: AutoencoderKL, batch: ClipBatch, truth: list[np.ndarray]) -> None:
     count, frames = batch.latents.shape[:2]
     latents = sample(stage, batch if stage.over_time else _as_frames(batch)).view(
         count * frames, *batch.latents.shape[2:]
@@ -309,9 +309,9 @@ def train(runs: Path, out: Path, plan: Plan, course: Course) -> None:
             parameter.requires_grad_(rate > 0)
         groups += [(parameters, rate)] if parameters and rate else []
     loop = Loop(out, {"unet": unet}, groups, plan)
-    stage = Stage(unet, module)
+    stage = VideoStage(unet, module)
     batches, diffusion = (
-        Batches(runs / "clips", encoder, vae.config.scaling_factor, course.frames),
+        ClipBatches(runs / "clips", encoder, vae.config.scaling_factor, course.frames),
         Diffusion(late=True),
     )
     logger.info(
@@ -337,7 +337,7 @@ def train(runs: Path, out: Path, plan: Plan, course: Course) -> None:
     def report() -> None:
         stage.injection.detach()  # so that the copies have none
         averaged = loop.averaged()
-        shown = Stage(averaged["unet"], module)
+        shown = VideoStage(averaged["unet"], module)
         _sheet(out / "sheets" / f"{round(loop.elapsed / 60):03d}.png", shown, vae, example, truth)
         shown.injection.detach()
         averaged["unet"].save_pretrained(out / "unet")

@@ -47,7 +47,7 @@ class Known(NamedTuple):
     latents: Tensor
 
 
-class Cut(NamedTuple):
+class DecoderCut(NamedTuple):
     """B windows: raw latents (B, 4, c, c), pictures (B, 3, 8c, 8c) in [-1, 1], parts or `UNSEEN` (B, 8c, 8c) uint8."""
 
     latents: Tensor
@@ -72,8 +72,8 @@ def learn_pictures(data: Path, encoder: AutoencoderKL, count: int, rng: np.rando
     return Known(rgb, parts, torch.cat(latents))
 
 
-def cut(known: Known, size: int, rng: np.random.Generator) -> Cut:
-    """Cut `size` windows, four in ten around a point of the head and as many around one of the figure."""
+def cut(known: Known, size: int, rng: np.random.Generator) -> DecoderCut:
+    """DecoderCut `size` windows, four in ten around a point of the head and as many around one of the figure."""
     cells, rows = known.latents.shape[-1], []
     for index in rng.integers(0, len(known.rgb), size):
         parts = known.parts[index]
@@ -87,7 +87,7 @@ def cut(known: Known, size: int, rng: np.random.Generator) -> Cut:
         seen[inner] = parts[window][inner]
         rows.append((known.latents[index, :, y : y + CROP, x : x + CROP], known.rgb[index][window], seen))
     latents, rgb, parts = zip(*rows, strict=True)
-    return Cut(torch.stack(latents), to_tensor(np.stack(rgb)), torch.from_numpy(np.stack(parts)))
+    return DecoderCut(torch.stack(latents), to_tensor(np.stack(rgb)), torch.from_numpy(np.stack(parts)))
 
 
 def part_colour_loss(result: Tensor, target: Tensor, parts: Tensor) -> Tensor:

@@ -5,13 +5,13 @@ from collections.abc import Iterable
 import numpy as np
 
 from annotators.starter.colours import SKY, ColourNames
-from controlnext.starter.train.dataset import Sample
+from controlnext.starter.train.dataset import SceneSample
 
 NAMED = ("shirt", "trousers", "hair", "hat", "ground")
 
 
 def learn_colours(
-    samples: Iterable[Sample],
+    samples: Iterable[SceneSample],
 ) -> tuple[dict[tuple[str, str, str], np.ndarray], dict[str, np.ndarray]]:
     """Average the CIELAB colour of each part under each sky over rendered scenes.
 

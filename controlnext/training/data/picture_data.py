@@ -25,7 +25,7 @@ _ENCODED_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
-class Item:
+class PictureItem:
     """A row with one crop of its picture."""
 
     row: Row
@@ -45,7 +45,7 @@ class PictureData(RowData):
         super().__init__(config, rows, store)
         self.encoder = encoder
 
-    def look(self, row: Row) -> list[Item]:
+    def look(self, row: Row) -> list[PictureItem]:
         """See `RowData.look`."""
         data = self.config.data
         size = self._original(row)
@@ -53,15 +53,15 @@ class PictureData(RowData):
         if data.aspect == "buckets":
             wanted = nearest_bucket(size, buckets(*wanted))
         return [
-            Item(row, crop_for(size, wanted, mirrored=mirrored))
+            PictureItem(row, crop_for(size, wanted, mirrored=mirrored))
             for mirrored in ((False, True) if data.flip else (False,))
         ]
 
-    def make_condition(self, item: Item) -> None:
+    def make_condition(self, item: PictureItem) -> None:
         """See `RowData.make_condition`."""
         self._condition(item)
 
-    def make_rest(self, items: Sequence[Item], report: Report, stop: threading.Event) -> None:
+    def make_rest(self, items: Sequence[PictureItem], report: Report, stop: threading.Event) -> None:
         """Encode pictures and captions."""
         if self.config.data.cache_latents:
             self._encode_all(items, report, stop)
@@ -81,10 +81,12 @@ class PictureData(RowData):
         item = self._items[index]
         if self.config.data.crop == "random":
             crop = item.crop
-            item = Item(item.row, crop_for(crop.original, crop.size, mirrored=crop.mirrored, generator=generator))
+            item = PictureItem(
+                item.row, crop_for(crop.original, crop.size, mirrored=crop.mirrored, generator=generator)
+            )
         return self._sample(item)
 
-    def show(self, item: Item) -> Shown:
+    def show(self, item: PictureItem) -> Shown:
         """See `RowData.show`."""
         condition = Image.fromarray(self._cut(item))
         return Shown(item.row.name, item.row.text, condition, self._picture(item), self._sample(item))
@@ -95,10 +97,10 @@ class PictureData(RowData):
 
         return tuple(self.store.tensors("sizes", row.key, measure)["size"].tolist())
 
-    def _picture(self, item: Item) -> Image.Image:
+    def _picture(self, item: PictureItem) -> Image.Image:
         return item.crop.cut(_open(item.row.picture))
 
-    def _condition(self, item: Item) -> np.ndarray:
+    def _condition(self, item: PictureItem) -> np.ndarray:
         """Return the condition of the whole scaled picture, `(H, W, 3)` uint8."""
         crop, kind = item.crop, self.config.condition
         data = self.config.data
@@ -115,14 +117,14 @@ class PictureData(RowData):
 
         return self.store.picture(f"{item.row.key}:{crop.scaled}{crop.mirrored}:{kind}:{how}", make)
 
-    def _cut(self, item: Item) -> np.ndarray:
+    def _cut(self, item: PictureItem) -> np.ndarray:
         left, top, right, bottom = item.crop.box
         return self._condition(item)[top:bottom, left:right]
 
-    def _latents_key(self, item: Item) -> str:
+    def _latents_key(self, item: PictureItem) -> str:
         return f"{item.row.key}:{item.crop.key}:{self.encoder.picture_name}"
 
-    def _latents(self, item: Item) -> Tensor:
+    def _latents(self, item: PictureItem) -> Tensor:
         def make() -> dict[str, Tensor]:
             return {"latents": self.encoder.latents([np.asarray(self._picture(item))])[0]}
 
@@ -130,7 +132,7 @@ class PictureData(RowData):
             return make()["latents"]
         return self.store.tensors("latents", self._latents_key(item), make)["latents"]
 
-    def _encode_all(self, items: Sequence[Item], report: Report, stop: threading.Event) -> None:
+    def _encode_all(self, items: Sequence[PictureItem], report: Report, stop: threading.Event) -> None:
         """Encode pictures that are not cached yet, several of one size at once."""
         missing = [item for item in items if not self.store.has("latents", self._latents_key(item))]
         done = 0
@@ -152,7 +154,7 @@ class PictureData(RowData):
         made = self.store.tensors("texts", key, make, on_disk=self.config.data.cache_text)
         return {name: tensor.float() for name, tensor in made.items()}
 
-    def _sample(self, item: Item) -> Sample:
+    def _sample(self, item: PictureItem) -> Sample:
         states = dict(self._states(item.row.text))
         if "text_embeds" in states:
             states["time_ids"] = item.crop.time_ids()
@@ -164,8 +166,8 @@ def _open(source: Source) -> Image.Image:
     return annotators.load_picture(source() if callable(source) else source)
 
 
-def _groups(items: Sequence[Item]) -> Iterator[list[Item]]:
-    by_size: dict[tuple[int, int], list[Item]] = {}
+def _groups(items: Sequence[PictureItem]) -> Iterator[list[PictureItem]]:
+    by_size: dict[tuple[int, int], list[PictureItem]] = {}
     for item in items:
         by_size.setdefault(item.crop.size, []).append(item)
     for group in by_size.values():
