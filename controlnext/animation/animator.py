@@ -201,7 +201,7 @@ class Animator:
             result = VideoRun(gallery, renderer, final, driving, scorer, packed, begun, (beside, poses)).run(notes)
             if renderer.pace is not None:
                 self._paces[kind] = renderer.pace
-        advice = [*conversion_advice(preset, [POSE]), savings_note(renderer.saved_by)]
+        advice = [*conversion_advice(preset, [POSE]), savings_note(renderer.memory_savings)]
         return replace(result, notes=(*result.notes, *filter(None, advice)))
 
     def _check(self, recipe: VideoRecipe, preset: Preset) -> None:

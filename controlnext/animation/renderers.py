@@ -42,7 +42,7 @@ class Renderer:
         report: called after every step.
         cancel: stops once it is set.
         pace: how fast an earlier run of this kind was, if there was one; after the run, how fast this one was.
-        saved_by: memory savings that were needed on the way.
+        memory_savings: memory savings that were needed on the way.
     """
 
     frames_stand_alone: ClassVar[bool] = False
@@ -54,7 +54,7 @@ class Renderer:
     report: Callable[[Progress], None]
     cancel: threading.Event
     pace: Pace | None = None
-    saved_by: list[Saving] = field(default_factory=list)
+    memory_savings: list[Saving] = field(default_factory=list)
 
     def _save_memory(self, batch: int) -> None:
         """Need less memory from here on; called outside of the handler, so that the error holds on to nothing."""
@@ -66,7 +66,7 @@ class Renderer:
                 f"There is not enough memory for a video of {size} and {len(self.driving)} frames; make it smaller or "
                 "shorter, or close other programs."
             )
-        self.saved_by.append(saving)
+        self.memory_savings.append(saving)
 
 
 class FrameRenderer(Renderer):

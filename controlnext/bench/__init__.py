@@ -14,7 +14,7 @@ class Bench:
 
 
 BENCHES: dict[str, Bench] = {
-    "all": Bench(".all", "one report of all of these but full-size: Markdown, JSON and plots"),
+    "all": Bench(".all", "one report of the bundled models and of costs: Markdown, JSON and plots"),
     "annotators": Bench(".cost.annotators", "milliseconds of each annotator backend, first and cached"),
     "controls": Bench(
         ".quality.several_controls", "how well two controls at once are followed, compared with each alone"

@@ -1,1 +1,1 @@
-"""What was made, on the disk."""
+"""Saved results: pictures and videos on the disk."""

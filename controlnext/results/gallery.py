@@ -27,7 +27,7 @@ class GalleryError(ControlNeXtError, RuntimeError):
 
 VIDEO_SUFFIX = ".mp4"
 COMPANIONS = (".beside.mp4", ".poses.mp4", ".poses.json")
-"""Endings of what belongs to a video: itself beside its clip, and its poses alone, as a video and as data."""
+"""Endings of the files that belong to a video: next to its clip, and its poses alone, as a video and as data."""
 
 
 class Gallery:
@@ -66,8 +66,8 @@ class Gallery:
     ) -> Path:
         """Save one picture with its recipe and the pictures it was made with inside.
 
-        Written beside its place, flushed to the disk, then moved into place in one step, so a picture in the folder is
-        always whole.
+        Written to a temporary file, flushed to the disk, then moved into place in one step, so a picture in the folder
+        is always whole.
 
         Args:
             image: the picture.
@@ -102,7 +102,7 @@ class Gallery:
 
     @contextmanager
     def reported(self, doing: str) -> Iterator[None]:
-        """Turn what the file system says into a sentence with the folder and the remedy."""
+        """Turn errors of the file system into a sentence with the folder and the remedy."""
         try:
             yield
         except OSError as error:
@@ -113,7 +113,7 @@ class Gallery:
             elif error.errno in (errno.ENOTDIR, errno.EEXIST):
                 why = "it is not a folder. Choose another one"
             else:
-                why = f"the system says: {error.strerror or error}. Choose another folder if it stays so"
+                why = f"the system says: {error.strerror or error}. Choose another folder if that does not change"
             raise GalleryError(f"Could not {doing} the output folder {self.output_dir}: {why}.") from error
 
 

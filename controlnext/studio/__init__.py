@@ -1,4 +1,4 @@
-"""One object for everything that the page, the API and the command line do."""
+"""The studio: one object for everything that the page, the API and the command line do."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Many pictures from one list of jobs, each made exactly once, by one process or by many on several machines.
+"""Batches: many pictures from one list of jobs, each made exactly once, by one process or by many on several machines.
 
-What is known about a job lies in small files beside the results, named by the job's digest: a record once it is done, a
-reason if it failed, and a lock that the operating system lets go of when the process holding it dies. So a run that was
-stopped, killed or started twice goes on with what is left, and processes need not talk to each other.
+The state of a job is kept in small files next to the results, named by the job's digest: a record once it is done, a
+reason if it failed, and a lock that the operating system releases when the process holding it dies. So a run that was
+stopped, killed or started twice continues with what is left, and processes need not talk to each other.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from controlnext.studio.batch_jobs import BatchError, Job
 
 try:
     import fcntl
-except ImportError:  # Windows: each process keeps to its own share, and nobody helps out
+except ImportError:  # Windows: each process runs its own share only
     fcntl = None  # type: ignore[assignment]
 
 logger = logging.getLogger(__name__)
@@ -36,17 +36,17 @@ MANIFEST = "manifest.jsonl"
 MAX_ERRORS = 20
 RECORDS = ".batch"
 
-_NAME_LENGTH = 80  # characters of a picture's name that its results carry on
+_NAME_LENGTH = 80  # characters of a picture's name that its results keep
 
 
 @dataclass(frozen=True)
 class Made:
-    """What running a job gave.
+    """The outcome of one job.
 
     Attributes:
         files: pictures, in the folder the job was to write to.
         seeds: seed of each.
-        facts: what the manifest says beside: recipe, adherence, seconds; plain data.
+        facts: what else the manifest says: recipe, adherence, seconds; plain data.
         stopped: whether it was stopped before all were made.
     """
 
@@ -58,7 +58,7 @@ class Made:
 
 @dataclass
 class BatchSummary:
-    """What became of the jobs that one process looked at.
+    """Counts of the jobs that one process ran or skipped.
 
     Attributes:
         done: jobs it finished.
@@ -80,7 +80,7 @@ Make = Callable[[Job, int, Path], Made]
 
 
 class Ledger:
-    """What is known about jobs, in the folder `.batch` of the results; safe for many processes at once."""
+    """The state of all jobs, in the folder `.batch` of the results; safe for many processes at once."""
 
     def __init__(self, output: Path) -> None:
         """Name the folder of the results; nothing is written yet.
@@ -129,7 +129,7 @@ class Ledger:
 
     @contextmanager
     def claim(self, digest: str) -> Iterator[bool]:
-        """Hold a job while it is run; False if another process holds it, or it is over."""
+        """Lock a job while it runs; False if another process has it, or it has ended."""
         if self.done(digest) or self.failed(digest):
             yield False
             return
@@ -147,11 +147,13 @@ class Ledger:
                     "The output folder knows no locks (%s), so processes cannot help each other out.", error
                 )
                 self.locks = False
-            over = self.done(digest) or self.failed(digest)  # asked again: it may have ended before the lock was ours
+            over = self.done(digest) or self.failed(
+                digest
+            )  # checked again: it may have ended before the lock was acquired
             yield not over
             if (
                 over or self.done(digest) or self.failed(digest)
-            ):  # whoever still gets the old lock sees that it is over
+            ):  # a process that still gets the old lock sees that it has ended
                 (self.folder / f"{digest}.lock").unlink(missing_ok=True)
 
     def finish(self, job: Job, digest: str, made: Made) -> None:
@@ -205,7 +207,7 @@ def run_jobs(
     cancel: threading.Event | None = None,
     tell: Callable[[str], None] = logger.info,
 ) -> BatchSummary:
-    """Run what is left of a list: first this process's own share, then whatever of the others' nobody has taken up.
+    """Run what is left of a list: first this process's own share, then jobs of the others that nobody has started.
 
     Args:
         jobs: the whole list, the same in every process.
@@ -214,7 +216,7 @@ def run_jobs(
         share: number of this process and how many there are.
         max_errors: failures of all processes together after which it gives up, >= 0.
         cancel: stops after the current step once it is set; the job that was at work is run again next time.
-        tell: told a line about every job.
+        tell: called with a line about every job.
 
     Returns:
         What became of them; failures are in it, not raised.
@@ -224,7 +226,7 @@ def run_jobs(
     own = [job for job in jobs if job.number % world == rank]
     others = [
         job for job in reversed(jobs) if job.number % world != rank
-    ]  # from the end, where their owners come last
+    ]  # from the end, which their owners reach last
     for job in [*_by_model(own), *others]:
         if cancel.is_set():
             summary.stopped = True
@@ -255,7 +257,7 @@ def _by_model(jobs: Sequence[Job]) -> list[Job]:
 def _run(
     job: Job, digest: str, ledger: Ledger, make: Make, summary: BatchSummary, tell: Callable[[str], None]
 ) -> None:
-    """Run one job that this process holds."""
+    """Run one job that this process has locked."""
     work = ledger.folder / f"work-{digest}"
     shutil.rmtree(work, ignore_errors=True)  # of a process that died
     begun = time.perf_counter()
@@ -271,9 +273,9 @@ def _run(
             tell(f"{job.label}: {len(made.files)} made in {time.perf_counter() - begun:.1f} s")
     except Cancelled:
         summary.stopped = True
-    except Exception as error:  # a batch of a night does not end at one bad row
+    except Exception as error:  # one bad row does not end a batch
         if not isinstance(error, ControlNeXtError):
-            logger.exception("Unexpected at %s", job.label)
+            logger.exception("Unexpected error at %s", job.label)
         reason = str(error) or type(error).__name__
         ledger.fail(job, digest, reason)
         summary.failed.append((job.label, reason))

@@ -1,4 +1,4 @@
-"""The jobs of a batch: read from a folder of pictures or from JSON lines, and named by their content."""
+"""Jobs of a batch: read from a folder of pictures or from JSON lines, and identified by their content."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from controlnext.errors import ControlNeXtError, shorten
 
 PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
-"""Endings of the files that a folder of jobs is made of."""
+"""Endings of the pictures that a folder of jobs may hold."""
 _IMAGE = "image"
 
 
@@ -33,7 +33,7 @@ class Job:
         values: fields of a recipe, with `model` and `annotator`.
         repeat: how many jobs before it are the same.
         problem: why the row cannot be run; empty if it can.
-        further: pictures of further controls, by kind, for those that do not take `image`.
+        further: pictures of additional controls, by kind, for those that do not take `image`.
     """
 
     label: str
@@ -45,14 +45,14 @@ class Job:
     further: Mapping[str, Path] = field(default_factory=dict)
 
     def digest(self) -> str:
-        """Name the job by its content: its pictures' bytes, the first one's name, the values, which of equal jobs it is."""
+        """Hash the job: bytes of its pictures, name of the first one, values, and its number among equal jobs."""
         content = hashlib.sha256()
         name = "" if self.image is None else self.image.name
         content.update(json.dumps([name, self.values, self.repeat], sort_keys=True, default=str).encode())
         pictures = {} if self.image is None else {"": self.image}
         for kind, path in sorted({**pictures, **self.further}.items()):
             content.update(kind.encode())
-            with suppress(OSError), path.open("rb") as file:  # a job without its picture fails by itself
+            with suppress(OSError), path.open("rb") as file:  # a job without its picture fails when it is run
                 content.update(hashlib.file_digest(file, "sha256").digest())
         return content.hexdigest()
 
@@ -64,7 +64,7 @@ def read_jobs(place: Path, common: Mapping[str, Any], further: Mapping[str, Path
         place: a folder of pictures, or a file with a JSON object a line: `image`, relative to the file, and fields of a
             recipe.
         common: values of every job; a line's own win.
-        further: pictures of every job's further controls, by kind.
+        further: pictures of every job's additional controls, by kind.
 
     Returns:
         Jobs in order; lines that cannot be read are jobs with a `problem`.
@@ -85,7 +85,7 @@ def read_jobs(place: Path, common: Mapping[str, Any], further: Mapping[str, Path
         jobs = [_job(line, number, text, place.parent, common) for number, (line, text) in enumerate(rows)]
     if not jobs:
         raise BatchError(
-            f"There are no jobs in {place}: give a folder of pictures, or a file with a JSON object a line."
+            f"There are no jobs in {place}: give a folder of pictures, or a file with one JSON object on each line."
         )
     return _numbered([replace(job, further=dict(further)) for job in jobs])
 
@@ -98,7 +98,7 @@ def _job(line: int, number: int, text: str, folder: Path, common: Mapping[str, A
         return Job(label, number, values={"text": text}, problem=f"It is not valid JSON ({error}).")
     if not isinstance(row, dict):
         return Job(
-            label, number, values={"text": text}, problem="It is no JSON object with an image, a prompt and so on."
+            label, number, values={"text": text}, problem="It is no JSON object with fields such as image and prompt."
         )
     image = row.pop(_IMAGE, None)
     if image is not None and (not isinstance(image, str) or not image):
@@ -108,7 +108,7 @@ def _job(line: int, number: int, text: str, folder: Path, common: Mapping[str, A
 
 
 def _numbered(jobs: Sequence[Job]) -> list[Job]:
-    """Tell equal jobs apart, so that a list with one row twice makes two results."""
+    """Number equal jobs, so that a list with one row twice makes two results."""
     seen: dict[str, int] = {}
     numbered = []
     for job in jobs:

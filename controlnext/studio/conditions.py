@@ -1,4 +1,4 @@
-"""From an upload to its condition: the one way that the page, the API, the command line and batches take."""
+"""Conditions of uploads, made in the same way for the page, the API, the command line and batches."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ConditionRequestError(ControlNeXtError, ValueError):
 
 @dataclass(frozen=True)
 class TimedCondition:
-    """A condition, and how it came about.
+    """A condition, and how it was made.
 
     Attributes:
         annotation: the picture, the backend that made it, a note about it, and its data.
@@ -43,7 +43,7 @@ class TimedCondition:
 
 
 def map_resolution(width: int, height: int) -> int:
-    """Return the short side of the condition for pictures of a size: lines as dense as the adapter has learned them."""
+    """Return the short side of the condition for pictures of a size: lines as dense as the adapter learned them."""
     return min(max(min(width, height), SMALLEST_MAP), LARGEST_MAP)
 
 

@@ -1,4 +1,4 @@
-"""Interfaces of what a studio is given from outside of this package."""
+"""Interfaces of the annotators, which a studio receives from outside of this package."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class MadeCondition(Annotated, Protocol):
 
 
 class Annotators(PoseTools, Protocol):
-    """The package `annotators` as a studio and its page use it. It is handed in: this package imports none of it."""
+    """The package `annotators` as a studio and its page use it. It is passed in: this package does not import it."""
 
     ANNOTATORS: Mapping[str, Any]
 

@@ -1,4 +1,4 @@
-"""One run of a recipe on a loaded model: batch after batch, each picture saved before the next batch begins."""
+"""A run of a recipe on a loaded model: batch after batch, each picture saved before the next batch begins."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class Run:
     Attributes:
         engine: the loaded model, prepared for the recipe.
         recipe: what to make.
-        asked: the conditions, one for each control of the recipe; empty for words alone.
+        asked: the conditions, one for each control of the recipe; empty without control.
         inputs: all pictures it is run with, in the size to be made.
         gallery: where pictures are saved.
         annotate: measures the adherence; None measures nothing.
-        report: told about every step.
+        report: called after every step.
         cancel: stops after the current step once it is set.
         clock: estimates the time left.
         images: pictures made so far, saved.
@@ -48,7 +48,7 @@ class Run:
         adherence: score of each; with several controls, that of the first.
         adherences: scores of each by kind of control.
         stopped: whether it was stopped before all were made.
-        saved_by: memory savings that were needed on the way.
+        memory_savings: memory savings that were needed on the way.
     """
 
     engine: Engine
@@ -66,7 +66,7 @@ class Run:
     adherence: list[float | None] = field(default_factory=list)
     adherences: dict[str, list[float | None]] = field(default_factory=dict)
     stopped: bool = False
-    saved_by: list[Saving] = field(default_factory=list)
+    memory_savings: list[Saving] = field(default_factory=list)
 
     def __call__(self) -> None:
         """Make all pictures; where the memory is too small, the engine saves memory and makes the batch again.
@@ -107,7 +107,7 @@ class Run:
         def on_step(preview: Image.Image | None) -> None:
             self.clock.tick()
             self._tell(preview)
-            if self.clock.done < last:  # a picture that only waits to be decoded is not thrown away
+            if self.clock.done < last:  # a picture that only needs decoding is not thrown away
                 stop_if(self.cancel)
 
         stop_if(self.cancel)
@@ -122,7 +122,7 @@ class Run:
         logger.warning("Out of memory with %d pictures of %dx%d", len(seeds), self.recipe.width, self.recipe.height)
         saving = self.engine.save_memory(self.recipe, len(seeds))
         if saving is not None:
-            self.saved_by.append(saving)
+            self.memory_savings.append(saving)
             return None
         raise StudioError(
             f"There is not enough memory for a picture of {self.recipe.width}x{self.recipe.height}; "
@@ -133,7 +133,7 @@ class Run:
         self.report(Progress("Drawing", self.clock.done, self.clock.total, self.clock.seconds_left, preview))
 
     def _keep(self, image: Image.Image, seed: int) -> None:
-        """Measure a picture, save it and count it as made."""
+        """Measure a picture, save it and add it to the results."""
         controls = self.recipe.all_controls
         scores = {
             control.condition_kind: measure(self.annotate, control, asked, image, self.engine.preset.adherence_backend)
@@ -150,7 +150,7 @@ class Run:
 
 
 def _facts(scores: Mapping[str, float | None]) -> dict[str, object]:
-    """What a picture carries of its scores: the first by name, and all by kind where there are several."""
+    """Return the scores that a picture carries: the first by name, and all by kind where there are several."""
     rounded = {kind: None if value is None else round(value, 4) for kind, value in scores.items()}
     kind, first = next(iter(rounded.items()), ("", None))
     facts: dict[str, object] = {} if first is None else {"adherence": first, "adherence_name": kind_of(kind).score}

@@ -1,7 +1,7 @@
-"""The studio: runs a recipe and hands back saved pictures.
+"""The studio: runs recipes and returns saved pictures.
 
 It loads what a recipe needs when it needs it, keeps one base model with its adapters and the controls they computed, makes
-one batch after the other, tells how far it is, stops when asked, and saves each picture before anyone sees it. Torch and
+one batch after the other, reports progress, stops when asked, and saves each picture before anyone sees it. Torch and
 diffusers are imported on first use, so that a page can be up long before a model is.
 """
 
@@ -56,7 +56,7 @@ _POLL_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class Result:
-    """What a run made.
+    """The outcome of a run.
 
     Attributes:
         images: RGB pictures, in the order of their seeds.
@@ -96,12 +96,12 @@ class Studio:
         annotators: Annotators | None = None,
         threads: int | None = None,
     ) -> None:
-        """Name the places; nothing is read, made or loaded yet.
+        """Name the folders; nothing is read, made or loaded yet.
 
         Args:
             output_dir: where results are saved.
             presets_dir: folder of preset files; None takes the project's.
-            lora_dirs: folders of LoRAs for any model, beside those the presets name.
+            lora_dirs: folders of LoRAs for any model, in addition to those that presets name.
             device: `cuda`, `cuda:1`, `mps` or `cpu`; None takes the best there is.
             annotators: the package `annotators`, or something that acts like it; None measures no adherence and makes no videos.
             threads: CPU threads of torch; None takes one on two cores and torch's own choice on more.
@@ -123,7 +123,7 @@ class Studio:
 
     @property
     def annotators(self) -> Annotators:
-        """What makes conditions and reads poses.
+        """The annotators, which make conditions and read poses.
 
         Raises:
             StudioError: the studio was started without.
@@ -157,13 +157,13 @@ class Studio:
         on_progress: OnProgress | None = None,
         cancel: threading.Event | None = None,
     ) -> Result:
-        """Run a recipe. Waits while another run goes on.
+        """Run a recipe; waits for another run to end.
 
         Args:
             recipe: what to make.
             condition: the condition picture, or an annotation with its data; or `Inputs` with one for each control of the
                 recipe, a start picture and a mask; None makes a picture from words alone.
-            on_progress: told about every stage and step, in the calling thread.
+            on_progress: called at every stage and step, in the calling thread.
             cancel: set it to stop after the current step; pictures of finished batches are kept.
 
         Returns:
@@ -204,13 +204,13 @@ class Studio:
             adherence_name=kind_of(recipe.condition_kind).score if asked else "",
             seconds=time.perf_counter() - begun,
             stopped=run.stopped,
-            notes=(*notes, *conversion_advice(preset, kinds), *filter(None, [savings_note(run.saved_by)])),
+            notes=(*notes, *conversion_advice(preset, kinds), *filter(None, [savings_note(run.memory_savings)])),
             adherences=run.adherences,
         )
 
     @cached_property
     def animator(self) -> Animator:
-        """What makes videos, and reads clips for them without a model."""
+        """The animator, which makes videos and reads clips for them without a model."""
         from controlnext.animation.animator import Animator
 
         return Animator(self.annotators, self)
@@ -228,9 +228,9 @@ class Studio:
         report: OnProgress = lambda progress: None,
         cancel: threading.Event | None = None,
     ) -> Engine:
-        """The engine of a preset, with the files of the base model and of the adapters wanted on this disk.
+        """Return the engine of a preset, with the files of its base model and of some adapters on this disk.
 
-        Another model is let go of first, so that memory never holds two.
+        Another model is released first, so that memory never holds two.
         """
         cancel = cancel or threading.Event()
         self.catalogue.require(preset, kinds, video=preset.video)
@@ -242,7 +242,7 @@ class Studio:
 
         threads = self._threads or default_threads()
         if threads and torch.get_num_threads() != threads:
-            torch.set_num_threads(threads)  # in each thread that comes by: torch keeps the number by thread
+            torch.set_num_threads(threads)  # in each thread: torch keeps the number per thread
         device = choose_device(self._device_name)
         self.catalogue.run_in(half=device.dtype == torch.float16)
         self.catalogue.fetch(preset, kinds, report, cancel)
@@ -292,7 +292,7 @@ def _engine_of(preset: Preset) -> type[Engine]:
 
 
 def _prepared(recipe: Recipe, given: Inputs, preset: Preset) -> tuple[Recipe, tuple[Asked, ...], Inputs]:
-    """Bring all pictures of a run to its size, and check that they are those the recipe asks for."""
+    """Resize all pictures of a run, and check that they are those the recipe asks for."""
     controls, size = recipe.all_controls, (recipe.width, recipe.height)
     if controls and len(given.conditions) < len(controls):
         kinds = " and ".join(control.condition_kind for control in controls)
@@ -305,15 +305,15 @@ def _prepared(recipe: Recipe, given: Inputs, preset: Preset) -> tuple[Recipe, tu
         )
     if given.conditions and not controls:
         raise RecipeError(
-            f"A picture that is a condition already needs the kind it is of; choose one of {', '.join(preset.adapters)}."
+            f"A picture that already is a condition needs its kind; choose one of {', '.join(preset.adapters)}."
         )
     if len(given.conditions) > len(controls):
         raise RecipeError(
-            f"{len(given.conditions)} condition pictures were given for {len(controls)} control(s); give one for each."
+            f"{len(given.conditions)} condition pictures were given for {len(controls)} controls; give one for each."
         )
     if given.init_image is None and given.mask is None and (recipe.strength is not None or recipe.init_sha256):
         raise RecipeError(
-            "The recipe starts from a picture (strength), but none was given; add one, or take the strength out."
+            "The recipe starts from a picture (strength), but none was given; add one, or remove the strength."
         )
     if given.mask is None and recipe.mask_sha256:
         raise RecipeError("The recipe repaints under a mask, but none was given; add the mask.")
@@ -328,13 +328,13 @@ def _prepared(recipe: Recipe, given: Inputs, preset: Preset) -> tuple[Recipe, tu
 
 
 def _kind_of_run(preset: Preset, recipe: Recipe) -> tuple[object, ...]:
-    """Runs of one kind take the same time for a step."""
+    """Return a key of runs whose steps take the same time."""
     batch = min(preset.batch, recipe.num_images)
     return preset.name, recipe.width, recipe.height, batch, recipe.guidance_scale > 1
 
 
 def _notes(engine: Engine, recipe: Recipe, final: Recipe) -> tuple[str, ...]:
-    """Sentences about a recipe as it was given and as it is run."""
+    """Return sentences about differences between a recipe as it was given and as it is run."""
     notes = []
     unread = engine.unread_words(recipe.prompt)
     if unread:

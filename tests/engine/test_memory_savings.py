@@ -20,10 +20,10 @@ from controlnext.studio.studio import Studio, StudioError
     ],
 )
 def test_the_savings_of_each_device(device, batch, wanted):
-    savings, saved_by = SavingsTaken(device), []
+    savings, taken = SavingsTaken(device), []
     while (saving := savings.take_next(4096, savings.most(4096, batch))) is not None:
-        saved_by.append(f"batch {savings.most(4096, batch)}" if saving.name == "batch" else saving.name)
-    assert saved_by == wanted
+        taken.append(f"batch {savings.most(4096, batch)}" if saving.name == "batch" else saving.name)
+    assert taken == wanted
     assert savings.offloaded == ("sequential" if "sequential" in wanted else None)
 
 
