@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from controlnext.method.injection import Gamma, Injection
 from controlnext.method.model import ControlNeXtModel
 from controlnext.method.original_names import diffusers_names
 from controlnext.method.variants import Variant, detect_variants, get_variant
-from controlnext.method.weights import UNetPatch, as_alpha, as_kind, check_tensors, read_tensors, write_tensors
+from controlnext.method.weights import Kind, UNetPatch, as_alpha, as_kind, check_tensors, read_tensors, write_tensors
 from controlnext.method.windows import FrameConditions
 
 CONFIG_FILE = "config.json"
@@ -51,7 +51,7 @@ class Attachment:
         self.patch: UNetPatch | None = None
         if adapter.unet_weights is not None:
             try:
-                self.patch = UNetPatch(unet, adapter.unet_weights, adapter.kind, alpha)
+                self.patch = UNetPatch(unet, adapter.unet_weights, cast("Kind", adapter.kind), alpha)
             except ControlNeXtError:
                 self.injection.detach()
                 raise
@@ -232,7 +232,8 @@ class ControlNeXtAdapter:
             nn.Module.to(module, dtype)  # the one of diffusers warns about float32 parts that are not there
 
         unet_file = next((folder / name for name in UNET_FILES if (folder / name).is_file()), None)
-        unet_weights, unet_metadata = None, {}
+        unet_weights: dict[str, Tensor] | None = None
+        unet_metadata: dict[str, str] = {}
         if unet_file is not None and control_file.name in CONTROL_FILES:
             unet_weights, unet_metadata = read_tensors(unet_file)
             unet_weights = diffusers_names(unet_weights)
@@ -267,12 +268,13 @@ class ControlNeXtAdapter:
         folder.mkdir(parents=True, exist_ok=True)
         about = {"variant": self.variant.name, "annotator": self.annotator, "gamma": self.gamma, "base": self.base}
         known = {**{key: value for key, value in about.items() if value is not None}, **(metadata or {})}
-        layout = {key: value for key, value in self.module.config.items() if key in vars(self.variant.layout)}
+        settings = cast("ControlNeXtModel", self.module).config
+        layout = {key: value for key, value in settings.items() if key in vars(self.variant.layout)}
         config = {"_class_name": type(self).__name__, **known, "module": layout}
         header = {"format": "pt", **{key: str(value) for key, value in known.items()}}
         write_tensors(folder / CONTROL_FILE, _cast(self.module.state_dict(), dtype), header)
         if self.unet_weights is not None:
-            write_tensors(folder / UNET_FILE, _cast(self.unet_weights, dtype), {**header, "kind": self.kind})
+            write_tensors(folder / UNET_FILE, _cast(self.unet_weights, dtype), {**header, "kind": str(self.kind)})
         (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
@@ -339,6 +341,6 @@ def _choose_variant(variant: str | Variant | None, tensors: Mapping[str, Tensor]
 def _number(value: object, folder: Path) -> float:
     """Read the recommended gamma, which file metadata holds as text."""
     try:
-        return float(value)
+        return float(cast("float | str", value))
     except (TypeError, ValueError) as error:
         raise AdapterError(f"The adapter in {folder} recommends a gamma of {value!r}, which is no number.") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from controlnext.method.gamma import ControlSizeError
 from controlnext.method.variants import Variant
 from controlnext.method.windows import FrameConditions, FrameControls
+
+if TYPE_CHECKING:
+    from controlnext.method.model import ControlNeXtModel
 
 DEFAULT_BUDGET = 512 * 2**20
 """Bytes; a step in float16 takes 10 MiB with SDXL at 1024x1024, 79 MiB with 14 frames of SVD at 576x1024."""
@@ -32,7 +35,7 @@ def fingerprint(tensors: Iterable[Tensor]) -> str:
     for tensor in tensors:
         digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
         if not tensor.is_meta:
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -165,16 +168,17 @@ class ControlSource:
         Raises:
             ControlSizeError: The condition fits neither the kind nor the number of the latents.
         """
-        wanted = len(self.window) if self.window else self.condition.shape[1]
-        if sample.ndim != self.condition.ndim or (sample.ndim == 5 and sample.shape[1] != wanted):
+        condition = self._given()
+        wanted = len(self.window) if self.window else condition.shape[1]
+        if sample.ndim != condition.ndim or (sample.ndim == 5 and sample.shape[1] != wanted):
             raise ControlSizeError(
-                f"A condition of shape {tuple(self.condition.shape)} does not fit latents of shape "
+                f"A condition of shape {tuple(condition.shape)} does not fit latents of shape "
                 f"{tuple(sample.shape)}: video needs (batch, frames, 3, height, width) with as many frames."
             )
         batch, frames = len(sample), sample.shape[1] if sample.ndim == 5 else 1
         control = self._control(timestep, batch, sample.device)
         if 1 < len(control) != batch * frames:  # a single one broadcasts
-            control = self._spread(control.unflatten(0, (-1, frames)), batch).flatten(0, 1)
+            control = self._spread(control.reshape(-1, frames, *control.shape[1:]), batch).flatten(0, 1)
         return control
 
     def strength(self, gamma: Tensor, batch: int, frames: int, device: torch.device) -> Tensor:
@@ -193,9 +197,9 @@ class ControlSource:
             ControlSizeError: The values of gamma do not divide the batch.
         """
         row = self.variant
-        scale = self.module.scale if row.layout.learned_scale else torch.ones(())
+        scale = cast("Tensor", self.module.scale) if row.layout.learned_scale else torch.ones(())
         scale = scale.to(device, torch.float32)
-        pictures = self.condition.shape[0] * self.repeats
+        pictures = self._given().shape[0] * self.repeats
         if not row.control_on_uncond and batch % (2 * pictures) == 0:
             scale = torch.stack([torch.zeros_like(scale), scale]).repeat_interleave(batch // 2)
         factor = row.factor * (torch.sigmoid(scale) if row.sigmoid_scale else scale)
@@ -207,40 +211,44 @@ class ControlSource:
         strength = (factor * gamma).reshape(-1)
         return (strength if len(strength) == 1 else strength.repeat_interleave(frames)).view(-1, 1, 1, 1)
 
+    def _given(self) -> Tensor | FrameConditions:
+        """Return the condition that is set; nothing is asked for while there is none."""
+        return cast("Tensor | FrameConditions", self.condition)
+
     def _control(self, timestep: Tensor | float, batch: int, device: torch.device) -> Tensor:
         """Return the control of the distinct conditions, `(K * F, C, h, w)`, from the cache if it is there."""
         if any(parameter.device != device for parameter in self.module.parameters()):
             self.module.to(device)
-        if isinstance(self.condition, FrameConditions):
-            return self._window_control(timestep, device)
-        self.condition = condition = self.condition.to(device)
+        given = self._given()
+        if isinstance(given, FrameConditions):
+            return self._window_control(given, timestep, device)
+        self.condition = condition = given.to(device)
         if torch.as_tensor(timestep).numel() > 1:
             condition = self._spread(condition, batch)  # each picture is at a time of its own
         if self.cache is None or torch.is_grad_enabled():
-            return self.module(condition, timestep)
+            return cast("Tensor", self.module(condition, timestep))
         times = tuple(torch.as_tensor(timestep).reshape(-1).tolist())
-        content = self._content(device)
+        content = self._content(condition, self.cache)
         key = content, times, self.repeats if len(times) > 1 else 1
         control = self.cache.get(key)
         if control is None:
-            prepared = self._prepare(condition, content) if len(times) == 1 else None
+            prepared = self._prepare(condition, content, self.cache.prepared_budget) if len(times) == 1 else None
             control = self.module(condition, timestep, *(() if prepared is None else (prepared,)))
             self.cache.put(key, control, self._since)
         return control
 
-    def _window_control(self, timestep: Tensor | float, device: torch.device) -> Tensor:
+    def _window_control(self, conditions: FrameConditions, timestep: Tensor | float, device: torch.device) -> Tensor:
         """Return the control of the window at work, `(F, C, h, w)`; frames that windows share are computed once a step."""
         times = tuple(torch.as_tensor(timestep).reshape(-1).tolist())
         if len(times) != 1:
             raise ControlSizeError(f"A video in windows is at one timestep, not at {len(times)}.")
-        conditions = self.condition
         return self._frames.get(
             (times, device),
             conditions.controlled_by(self.variant.reference_leads),
             lambda frames: self.module(conditions.take(frames).to(device), timestep),
         )
 
-    def _prepare(self, condition: Tensor, content: Hashable) -> Any:  # noqa: ANN401 - the module's own
+    def _prepare(self, condition: Tensor, content: Hashable, budget: int) -> Any:  # noqa: ANN401 - the module's own
         """Return what the module makes of the condition before the timestep enters, held for the condition that is set.
 
         None where the module makes nothing of that kind or it is not worth its memory; not held where it takes too much.
@@ -249,24 +257,24 @@ class ControlSource:
             return None
         if self._prepared is None or self._prepared[0] != content:
             self._prepared = None  # so that the old one is gone before the new one is made
-            prepared = self.module.prepare(condition)
-            if prepared.nbytes > self.cache.prepared_budget:
+            prepared = cast("ControlNeXtModel", self.module).prepare(condition)
+            if prepared.nbytes > budget:
                 return prepared
             self._prepared = content, prepared
         return self._prepared[1]
 
-    def _content(self, device: torch.device) -> Hashable:
+    def _content(self, condition: Tensor, cache: ControlCache) -> Hashable:
         """Name what a control comes from beside the time: condition, weights, precision and place."""
-        tensors = [self.condition, *self.module.parameters(), *self.module.buffers()]
+        tensors = [condition, *self.module.parameters(), *self.module.buffers()]
         # Content is hashed once per `set`, and again only if something was written to since.
         versions = tuple((tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors)
         if self._fingerprint is None or self._fingerprint[0] != versions:
             if self._fingerprint is not None:
-                self._since = self.cache.now  # what was kept of the old content may go
+                self._since = cache.now  # what was kept of the old content may go
             self._fingerprint = versions, fingerprint(tensors)
-        kind = device.type  # the meta device, where only shapes are computed, has no autocast
+        kind = condition.device.type  # the meta device, where only shapes are computed, has no autocast
         autocast = kind != "meta" and torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind)
-        return self._fingerprint[1], autocast, device
+        return self._fingerprint[1], autocast, condition.device
 
     def _spread(self, rows: Tensor, batch: int) -> Tensor:
         """Repeat rows `(K, ...)` to the UNet's batch `(N, ...)`: each `repeats` times, then all over again."""

@@ -63,7 +63,9 @@ def as_pictures(control_image: Picture | Sequence[Picture]) -> list[PIL.Image.Im
 
 def size_of(picture: PIL.Image.Image | Tensor) -> tuple[int, int]:
     """Return height and width in pixels."""
-    return (picture.height, picture.width) if isinstance(picture, PIL.Image.Image) else tuple(picture.shape[-2:])
+    if isinstance(picture, PIL.Image.Image):
+        return picture.height, picture.width
+    return picture.shape[-2], picture.shape[-1]
 
 
 def resized(picture: PIL.Image.Image | Tensor, height: int, width: int) -> Tensor:
@@ -79,9 +81,11 @@ def resized(picture: PIL.Image.Image | Tensor, height: int, width: int) -> Tenso
     """
     if isinstance(picture, PIL.Image.Image):
         if size_of(picture) != (height, width):
-            picture = picture.resize((width, height), PIL.Image.LANCZOS)
+            picture = picture.resize((width, height), PIL.Image.Resampling.LANCZOS)
         return torch.from_numpy(np.asarray(picture, np.float32) / 255).permute(2, 0, 1)
     if size_of(picture) == (height, width):
         return picture
-    planes = [PIL.Image.fromarray(plane).resize((width, height), PIL.Image.LANCZOS) for plane in picture.numpy()]
+    planes = [
+        PIL.Image.fromarray(plane).resize((width, height), PIL.Image.Resampling.LANCZOS) for plane in picture.numpy()
+    ]
     return torch.from_numpy(np.stack([np.asarray(plane) for plane in planes])).clamp(0, 1)

@@ -83,4 +83,4 @@ def _pool(features: Tensor, size: torch.Size) -> Tensor:
     """Average features to a size; replicates where they are smaller, as upstream does."""
     from torch.nn.functional import adaptive_avg_pool2d
 
-    return features if features.shape[-2:] == size else adaptive_avg_pool2d(features, size)
+    return features if features.shape[-2:] == size else adaptive_avg_pool2d(features, (size[0], size[1]))

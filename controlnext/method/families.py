@@ -6,7 +6,7 @@ Neither torch nor diffusers is loaded here: pipelines are named, and imported fr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 
@@ -43,18 +43,21 @@ class Family:
         return tuple(filter(None, (self.pipeline, self.from_picture, self.under_mask)))
 
 
-_SD = {
-    "pipeline": "StableDiffusionControlNeXtPipeline",
-    "from_picture": "StableDiffusionControlNeXtImg2ImgPipeline",
-    "under_mask": "StableDiffusionControlNeXtInpaintPipeline",
-    "safety_checker": True,
-}
+_STARTER = Family(
+    "the starter",
+    pipeline="StableDiffusionControlNeXtPipeline",
+    from_picture="StableDiffusionControlNeXtImg2ImgPipeline",
+    under_mask="StableDiffusionControlNeXtInpaintPipeline",
+    safety_checker=True,
+)
 _SVD = "StableVideoDiffusionControlNeXtPipeline"
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
-        "starter": Family("the starter", **_SD),
-        "sd15": Family("Stable Diffusion 1.5", **_SD, text_width=768, trainer_names=("sd_v1", "stable-diffusion-v1")),
+        "starter": _STARTER,
+        "sd15": replace(
+            _STARTER, title="Stable Diffusion 1.5", text_width=768, trainer_names=("sd_v1", "stable-diffusion-v1")
+        ),
         "sd21": Family("Stable Diffusion 2.1", text_width=1024, trainer_names=("sd_v2", "stable-diffusion-v2")),
         "sdxl": Family(
             "Stable Diffusion XL",

@@ -14,7 +14,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal, Union
+from typing import TYPE_CHECKING, Literal, Union, cast
 
 from controlnext.errors import ControlNeXtError
 
@@ -125,9 +125,12 @@ def parse_gamma(text: str) -> GammaCurve:
     if re.fullmatch(_NUMBER, text):
         return GammaCurve(((0.0, float(text)),))
     if ramp := _RAMP.fullmatch(text):
-        return GammaCurve(((0.0, float(ramp[2])), (1.0, float(ramp[3]))), ramp[1].lower())
-    points = [_POINT.fullmatch(part.strip()) for part in text.split(",")]
-    if not all(points):
+        return GammaCurve(
+            ((0.0, float(ramp[2])), (1.0, float(ramp[3]))), cast("Literal['linear', 'cosine']", ramp[1].lower())
+        )
+    parts = text.split(",")
+    points = [point for part in parts if (point := _POINT.fullmatch(part.strip()))]
+    if len(points) < len(parts):
         shown = text if len(text) <= 40 else f"{text[:37]}..."
         raise GammaError(
             f"{shown!r} is no gamma curve: write a number, 'linear 1 to 0', 'cosine 1 to 0', or points such as "

@@ -194,8 +194,7 @@ class InjectionPoint:
         self, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         """Replace the block's `hidden_states`, given by name or first in order."""
-        pending = [(member, member.take()) for member in self.members]
-        pending = [(member, *taken) for member, taken in pending if taken is not None]
+        pending = [(member, *taken) for member in list(self.members) if (taken := member.take()) is not None]
         if not pending:
             return None
         by_name = "hidden_states" in kwargs

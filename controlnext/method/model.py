@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self, cast
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -139,7 +139,8 @@ class ControlNeXtModel(ModelMixin, ConfigMixin):
             raise VariantError(
                 f"A control module has no {', '.join(sorted(unknown))}: see controlnext.method.variants.Layout."
             )
-        return cls(variant_name=row.name, **asdict(replace(row.layout, **overrides)))
+        changes: dict[str, Any] = dict(overrides)
+        return cast("Self", cls(variant_name=row.name, **asdict(replace(row.layout, **changes))))
 
     @property
     def worth_preparing(self) -> bool:
@@ -163,7 +164,7 @@ class ControlNeXtModel(ModelMixin, ConfigMixin):
                 f"A condition has the shape (batch, 3, height, width) or (batch, frames, 3, height, width), "
                 f"not {tuple(condition.shape)}."
             )
-        first = self.down_res[0]
+        first = cast("ResnetBlock2D", self.down_res[0])
         sample = self.embedding(condition.to(self.dtype).reshape(-1, *condition.shape[-3:]))
         return Prepared(sample, first.conv1(first.nonlinearity(first.norm1(sample))))
 
@@ -201,7 +202,8 @@ class ControlNeXtModel(ModelMixin, ConfigMixin):
         for resnet, downsample in zip(self.down_res[1:], self.down_sample[1:], strict=True):
             sample = downsample(resnet(sample, embedding))
         mixed = self.mid_convs[0](sample)
-        return self.mid_convs[1](mixed + sample if self.config.tail_residual else mixed)
+        control: Tensor = self.mid_convs[1](mixed + sample if self.config.tail_residual else mixed)
+        return control
 
 
 def _finish(resnet: ResnetBlock2D, sample: Tensor, hidden: Tensor, embedding: Tensor) -> Tensor:
@@ -214,4 +216,5 @@ def _finish(resnet: ResnetBlock2D, sample: Tensor, hidden: Tensor, embedding: Te
     hidden = resnet.conv2(resnet.dropout(resnet.nonlinearity(resnet.norm2(hidden))))
     if resnet.conv_shortcut is not None:
         sample = resnet.conv_shortcut(sample.contiguous() if resnet.training else sample)
-    return (sample + hidden) / resnet.output_scale_factor
+    merged: Tensor = (sample + hidden) / resnet.output_scale_factor
+    return merged

@@ -6,7 +6,7 @@ import inspect
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 import PIL.Image
@@ -41,11 +41,16 @@ class PipelineError(ControlNeXtError, ValueError):
     """Arguments of a controlled call that are missing or do not go together."""
 
 
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline as _StockPipeline  # whose call and components the mixin uses
+else:
+    _StockPipeline = object
+
 Strengths = Strength | GammaCurve | str
 """gamma of a call: a number, one a picture, a curve over the steps, or the curve's text."""
 
 
-class ControlNeXtMixin:
+class ControlNeXtMixin(_StockPipeline):
     """Adds control images to a stock pipeline; put it before the stock class in the bases."""
 
     _controlnexts: dict[str, Attachment] | None = None
@@ -115,7 +120,7 @@ class ControlNeXtMixin:
         new = super().from_pipe(pipeline, **kwargs)
         if new.unet is pipeline.unet:
             new._controlnexts = getattr(pipeline, "controlnexts", None)
-        return new
+        return cast("Self", new)
 
     def __call__(
         self,
@@ -236,7 +241,7 @@ class ControlNeXtMixin:
         def active(index: int) -> bool:
             """Tell whether a step lies inside of the window, as diffusers' ControlNet pipelines do."""
             steps = self.num_timesteps
-            return start <= index / steps and (index + 1) / steps <= end
+            return bool(start <= index / steps and (index + 1) / steps <= end)
 
         repeats = _share(condition.shape[0], prompts, made, what="control images")
         attachment.set(condition, gamma, repeats=repeats, active=active)
@@ -322,8 +327,10 @@ def _start_size(image: Any) -> tuple[int, int]:  # noqa: ANN401 - whatever the s
     """Return height and width in pixels of the start image, which may be latents."""
     image = image[0] if isinstance(image, list | tuple) and image else image
     if isinstance(image, np.ndarray):
-        return tuple(image.shape[-3:-1] if image.ndim > 2 else image.shape)
+        height, width = image.shape[-3:-1] if image.ndim > 2 else image.shape
+        return height, width
     if not isinstance(image, PIL.Image.Image | Tensor):
         raise PipelineError("Image to image needs a start image: pass image=...")
     scale = SIZE_STEP if isinstance(image, Tensor) and image.shape[-3] == LATENT_CHANNELS else 1
-    return tuple(side * scale for side in size_of(image))
+    height, width = size_of(image)
+    return height * scale, width * scale

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any, Self, cast
 
 import numpy as np
 import PIL.Image
@@ -86,11 +86,11 @@ class StableVideoDiffusionControlNeXtPipeline(ControlNeXtMixin, StableVideoDiffu
         varied = guidance if self._guided and guidance.first != guidance.last else None
         windows = Windows(self.unet, window, overlap, guidance=varied, on_window=on_window)
         # Past diffusers' own setter, which would note the class of a component that only lasts for this call.
-        vars(self)["unet"] = windows
+        self.__dict__["unet"] = windows
         try:
             return super().__call__(**arguments, **{key: kwargs[key] for key in kwargs.keys() - arguments.keys()})
         finally:
-            vars(self)["unet"] = windows.unet
+            self.__dict__["unet"] = windows.unet
             self._micro_conditioning, self._shared_noise = True, 0.0
 
     def stream(self, *args: Any, **kwargs: Any) -> FrameStream:
@@ -125,16 +125,17 @@ class StableVideoDiffusionControlNeXtPipeline(ControlNeXtMixin, StableVideoDiffu
     def prepare_latents(self, *args: Any, **kwargs: Any) -> Tensor:
         """Draw the starting noise `(1, F, C, h, w)`, some of it the same in each frame."""
         names = inspect.signature(super().prepare_latents).bind(*args, **kwargs).arguments
-        own = super().prepare_latents(*args, **kwargs)
+        own: Tensor = super().prepare_latents(*args, **kwargs)
         if names.get("latents") is not None or not self._shared_noise:
             return own
         shared = super().prepare_latents(**{**names, "num_frames": 1})
-        return own * (1 - self._shared_noise) ** 0.5 + shared * self._shared_noise**0.5
+        mixed: Tensor = own * (1 - self._shared_noise) ** 0.5 + shared * self._shared_noise**0.5
+        return mixed
 
     def maybe_free_model_hooks(self) -> None:
         """Put the UNet itself back before diffusers takes offloading off it and on again."""
         if isinstance(self.unet, Windows):
-            vars(self)["unet"] = self.unet.unet
+            self.__dict__["unet"] = self.unet.unet
         super().maybe_free_model_hooks()
 
     def _bound(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,7 +153,8 @@ class StableVideoDiffusionControlNeXtPipeline(ControlNeXtMixin, StableVideoDiffu
     def _get_add_time_ids(self, fps: int, motion_bucket_id: int, noise_aug_strength: float, *rest: Any) -> Tensor:
         """Say what the UNet is told about the video: what was asked for, or what the authors' pipelines say."""
         ids = (fps, motion_bucket_id, noise_aug_strength) if self._micro_conditioning else RELEASED_TIME_IDS
-        return super()._get_add_time_ids(*ids, *rest)
+        told: Tensor = super()._get_add_time_ids(*ids, *rest)
+        return told
 
     def _prepare_condition(
         self,
@@ -210,7 +212,7 @@ class FrameStream:
         """End early; an offloaded pipeline goes back to where it waits."""
         self._frames.close()
 
-    def _decoded(self) -> Iterator[PIL.Image.Image]:
+    def _decoded(self) -> Generator[PIL.Image.Image]:
         done = 0
         try:
             while done < len(self.latents):
@@ -264,4 +266,4 @@ def as_frames(control_image: Any) -> Rows:  # noqa: ANN401 - checked here
             ) from error
     if not len(control_image):
         raise ControlImageError("The list of control images is empty.")
-    return control_image
+    return cast("Rows", control_image)

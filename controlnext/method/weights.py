@@ -14,7 +14,7 @@ import pickle
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 from weakref import WeakKeyDictionary
 
 import torch
@@ -137,12 +137,12 @@ def as_kind(kind: str | None, *, what: str) -> Kind:
     Raises:
         WeightsError: It is neither, or unknown.
     """
-    if kind not in get_args(Kind):
+    if kind is None or kind not in get_args(Kind):
         raise WeightsError(
             f'{what} does not say whether it holds differences or full values: pass kind="delta" or kind="subset"'
             + (f", not {kind!r}." if kind else ".")
         )
-    return kind
+    return cast("Kind", kind)
 
 
 def as_alpha(alpha: float) -> float:

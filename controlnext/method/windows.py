@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -165,7 +165,8 @@ class Windows:
         kwargs: dict[str, Any],
     ) -> Tensor:
         """Run every window and average in float32 what they say about each frame."""
-        total, counts = None, torch.zeros(sample.shape[1], device=sample.device)
+        total: Tensor | None = None
+        counts = torch.zeros(sample.shape[1], device=sample.device)
         for number, frames in enumerate(plan):
             self.current = frames
             part = self.unet(sample[:, frames.start : frames.stop], timestep, *args, return_dict=False, **kwargs)[0]
@@ -177,7 +178,7 @@ class Windows:
             total[:, frames.start + skip : frames.stop] += part[:, skip:]
             counts[frames.start + skip : frames.stop] += 1
             self._tell(number + 1, len(plan))
-        merged = (total / counts.view(1, -1, 1, 1, 1)).to(dtype)
+        merged = (cast("Tensor", total) / counts.view(1, -1, 1, 1, 1)).to(dtype)
         return merged if self.guidance is None else torch.cat([merged, merged])
 
     def _tell(self, done: int, windows: int) -> None:
