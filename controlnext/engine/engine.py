@@ -134,14 +134,16 @@ class Engine:
             self._apply_alphas(recipe)
             apply_saving(self.pipeline, waiting, self._device.name)
 
-    def run(self, recipe: Recipe, seeds: Sequence[int], inputs: Inputs, on_step: StepCallback) -> list[Image.Image]:
+    def run(
+        self, recipe: Recipe, seeds: Sequence[int], inputs: Inputs, on_step: StepCallback | None
+    ) -> list[Image.Image]:
         """Make pictures of one batch; the control is computed once for all of them.
 
         Args:
             recipe: what to make; `prepare` was called with it.
             seeds: one for each picture.
             inputs: pictures of the recipe's size: one condition a control, and a start picture and mask where wanted.
-            on_step: called after each step with a preview; may raise to stop.
+            on_step: called after each step with a preview; may raise to stop. None makes no previews.
 
         Returns:
             Pictures.
@@ -157,7 +159,8 @@ class Engine:
             nonlocal estimate
             estimate = estimate or CleanEstimate(pipeline.scheduler, pipeline.num_timesteps)
             latents = tensors["latents"]
-            on_step(self._look(estimate(step, latents), recipe))
+            if on_step is not None:
+                on_step(self._look(estimate(step, latents), recipe))
             if step + 1 == recipe.steps_to_run and not torch.isfinite(latents).all():
                 raise EngineError(
                     f"The numbers of {self.preset.title} overflowed in {latents.dtype}, so there is no picture; lower "

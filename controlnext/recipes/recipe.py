@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -51,6 +51,7 @@ _LATER = MappingProxyType(
         "mask_sha256": "",
         "resolution": None,
         "pose": "",
+        "precision": "",
     }
 )
 """Fields added after the first release, with their defaults. A default is not written, so that an older recipe stays the
@@ -261,6 +262,7 @@ class Recipe(SavedRecipe):
         init_sha256: `picture_digest` of the start picture.
         mask_sha256: `picture_digest` of the mask.
         resolution: short side of the condition that the annotator made, in pixels; None follows from the picture's size.
+        precision: in which a live picture was made; empty for all others, which the model's usual one makes.
         pose: edited pose that the first condition is drawn from, as OpenPose JSON; empty where none was edited.
     """
 
@@ -292,6 +294,7 @@ class Recipe(SavedRecipe):
     mask_sha256: str = ""
     resolution: int | None = None
     pose: str = ""
+    precision: Literal["", "bfloat16", "float16", "float32"] = ""
 
     @field_validator("pose")
     @classmethod

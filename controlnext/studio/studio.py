@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Unpack
 
 from PIL import Image
 
-from controlnext.adherence.measure import Asked, fitted
 from controlnext.device import enough_memory
 from controlnext.engine.memory_savings import savings_note
 from controlnext.errors import ControlNeXtError, StudioError, shorten
@@ -27,10 +26,12 @@ from controlnext.models.catalogue import Catalogue
 from controlnext.models.presets import DEFAULT_MODEL, Preset
 from controlnext.models.readiness import conversion_advice
 from controlnext.progress import Cancelled, Clock, Pace, Progress, stop_if
-from controlnext.recipes.inputs import Annotated, Inputs, fitted_start
+from controlnext.recipes.inputs import Annotated, Inputs
 from controlnext.recipes.kinds import kind_of
-from controlnext.recipes.recipe import DEFAULT_STRENGTH, Recipe, RecipeError
+from controlnext.recipes.recipe import Recipe
 from controlnext.results.gallery import Gallery
+from controlnext.studio.live import Followed, LivePicture, follow
+from controlnext.studio.prepare import prepared
 from controlnext.studio.run import Run
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from controlnext.animation.opened_clip import Source
     from controlnext.animation.video_run import VideoResult
     from controlnext.engine.engine import Engine
+    from controlnext.engine.live import LiveEngine
     from controlnext.method.control_cache import ControlCache
     from controlnext.recipes.video_recipe import VideoRecipe
     from controlnext.studio.protocols import Annotators
@@ -179,7 +181,7 @@ class Studio:
         begun = time.perf_counter()
         preset = self.catalogue.preset(recipe.model)
         loras = self.catalogue.check(recipe, preset)
-        recipe, asked, inputs = _prepared(recipe, Inputs.of(condition), preset)
+        recipe, asked, inputs = prepared(recipe, Inputs.of(condition), preset)
         self.gallery.check()
         with self.turn(report, cancel):
             kinds = [control.condition_kind for control in recipe.all_controls]
@@ -207,6 +209,45 @@ class Studio:
             notes=(*notes, *conversion_advice(preset, kinds), *filter(None, [savings_note(run.memory_savings)])),
             adherences=run.adherences,
         )
+
+    def draw_live(self, recipe: Recipe, condition: Image.Image | Annotated | Inputs | None) -> LivePicture:
+        """Draw a recipe in few steps, for a page that shows each change at once; nothing is saved.
+
+        Args:
+            recipe: as the page shows it; the seed's noise is the same at each call.
+            condition: as `generate` takes it.
+
+        Raises:
+            ControlNeXtError: as `generate`.
+        """
+        from controlnext.engine.live import live_recipe, precision_of
+
+        preset = self.catalogue.preset(recipe.model)
+        rows = [] if preset.live_steps else self.catalogue.loras(recipe.model)
+        recipe, lora = live_recipe(recipe, preset.live_steps, rows)
+        loras = self.catalogue.check(recipe, preset)
+        recipe, asked, inputs = prepared(recipe, Inputs.of(condition), preset)
+        with self.turn(lambda progress: None, threading.Event()):
+            loaded = self.load(preset, [control.condition_kind for control in recipe.all_controls])
+            with enough_memory("for live pictures; switch them off, or close other programs"):
+                engine = self._live.of(loaded)
+                begun = time.perf_counter()
+                engine.prepare(recipe, loras)
+                (image,) = engine.run(recipe, [recipe.seed], inputs, None)
+        seconds = time.perf_counter() - begun
+        return LivePicture(image, recipe.replace(precision=precision_of(engine)), asked, seconds, lora)
+
+    def follow_live(self, picture: LivePicture) -> Followed:
+        """Measure how well a live picture follows its first condition."""
+        backend = self.catalogue.preset(picture.recipe.model).adherence_backend
+        return follow(self.annotators.annotate, picture, backend)
+
+    @cached_property
+    def _live(self) -> LiveEngine:
+        from controlnext.engine.live import LiveEngine
+        from controlnext.method.control_cache import ControlCache
+
+        return LiveEngine(ControlCache())
 
     @cached_property
     def animator(self) -> Animator:
@@ -289,42 +330,6 @@ def _engine_of(preset: Preset) -> type[Engine]:
     from controlnext.engine.engine import Engine
 
     return Engine
-
-
-def _prepared(recipe: Recipe, given: Inputs, preset: Preset) -> tuple[Recipe, tuple[Asked, ...], Inputs]:
-    """Resize all pictures of a run, and check that they are those the recipe asks for."""
-    controls, size = recipe.all_controls, (recipe.width, recipe.height)
-    if controls and len(given.conditions) < len(controls):
-        kinds = " and ".join(control.condition_kind for control in controls)
-        count = len(given.conditions)
-        if not count:
-            raise RecipeError(f"The recipe asks for {kinds} control, but no condition picture was given; add one.")
-        raise RecipeError(
-            f"The recipe asks for {kinds} control, but {count} condition picture{'s were' if count > 1 else ' was'} given; "
-            "give one for each."
-        )
-    if given.conditions and not controls:
-        raise RecipeError(
-            f"A picture that already is a condition needs its kind; choose one of {', '.join(preset.adapters)}."
-        )
-    if len(given.conditions) > len(controls):
-        raise RecipeError(
-            f"{len(given.conditions)} condition pictures were given for {len(controls)} controls; give one for each."
-        )
-    if given.init_image is None and given.mask is None and (recipe.strength is not None or recipe.init_sha256):
-        raise RecipeError(
-            "The recipe starts from a picture (strength), but none was given; add one, or remove the strength."
-        )
-    if given.mask is None and recipe.mask_sha256:
-        raise RecipeError("The recipe repaints under a mask, but none was given; add the mask.")
-    init, mask = fitted_start(given, size)
-    if init is not None and recipe.strength is None:
-        recipe = recipe.replace(strength=DEFAULT_STRENGTH)
-    asked = tuple(
-        fitted(condition, control.condition_kind, size)
-        for condition, control in zip(given.conditions, controls, strict=True)
-    )
-    return recipe, asked, Inputs(tuple(one.image for one in asked), init, mask)
 
 
 def _kind_of_run(preset: Preset, recipe: Recipe) -> tuple[object, ...]:

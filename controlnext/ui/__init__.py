@@ -16,6 +16,7 @@ from controlnext.ui.board.tab import build_board_tab
 from controlnext.ui.examples import example_prompts
 from controlnext.ui.header import build_header
 from controlnext.ui.image.events import ImageEvents
+from controlnext.ui.image.live import LiveEvents
 from controlnext.ui.image.lora_events import LoraEvents
 from controlnext.ui.image.restore import Restore
 from controlnext.ui.image.tab import build_image_tab
@@ -73,6 +74,7 @@ def build_ui(
                 image = ImageEvents(tab, studio, stream, made)
                 image.wire()
                 PoseEvents(image).wire()
+                LiveEvents(image).wire()
                 restore = Restore(tab, studio, example_prompts())
                 restore.wire()
                 LoraEvents(tab, studio).wire(uploads=uploads)

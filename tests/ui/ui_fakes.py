@@ -16,6 +16,8 @@ from PIL import Image, ImageDraw, ImageFilter, ImageOps, UnidentifiedImageError
 from video_fakes import FakeAnimator, FakePoses
 
 from annotators.base import Annotation, AnnotatorError, Setting
+from controlnext.adherence.joints import joint_drift
+from controlnext.adherence.measure import fitted
 from controlnext.animation.clip_reader import ClipReader
 from controlnext.animation.video_run import VideoResult
 from controlnext.loras.conflicts import Conflict, LayerConflict
@@ -26,6 +28,7 @@ from controlnext.recipes.png import write_png
 from controlnext.recipes.recipe import LoraUse, Recipe, RecipeError
 from controlnext.recipes.video_recipe import VideoRecipe
 from controlnext.results.gallery import Gallery
+from controlnext.studio.live import Followed, LivePicture
 from controlnext.studio.studio import Result
 
 KINDS = ("pose", "depth", "canny", "segmentation")
@@ -209,6 +212,7 @@ class FakeStudio:
         recipes: Every recipe that was run.
         steps: Steps taken in all runs.
         inputs: The pictures of every recipe that was run.
+        live: Every recipe that was drawn live.
     """
 
     output_dir: Path
@@ -217,6 +221,7 @@ class FakeStudio:
     recipes: list[Recipe] = field(default_factory=list)
     steps: int = 0
     inputs: list[Inputs] = field(default_factory=list)
+    live: list[Recipe] = field(default_factory=list)
     catalogue: FakeCatalogue = field(default_factory=FakeCatalogue)
     annotators: Any = field(default_factory=FakeAnnotators)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -246,6 +251,25 @@ class FakeStudio:
     ) -> Result:
         with self.lock:
             return self._generate(recipe, condition, on_progress, cancel)
+
+    def draw_live(self, recipe: Recipe, condition: Image.Image | Inputs | None) -> LivePicture:
+        given = Inputs.of(condition)
+        size = (recipe.width, recipe.height)
+        with self.lock:
+            time.sleep(4 * self.step_seconds)
+        asked = tuple(fitted(one, recipe.condition_kind, size) for one in given.conditions)
+        base = asked[0].image if asked else Image.new("RGB", size, "grey")
+        tint = Image.new("RGB", size, ((37 * recipe.seed) % 256, 90, 60))
+        recipe = recipe.replace(num_inference_steps=4, guidance_scale=1.0, precision="float32")
+        self.live.append(recipe)
+        return LivePicture(Image.blend(base, tint, 0.3), recipe, asked, 4 * self.step_seconds)
+
+    def follow_live(self, picture: LivePicture) -> Followed:
+        people = (picture.asked[0].data or {}).get("people") or [] if picture.asked else []
+        found = [
+            np.asarray(person) + (0, 60, 0) * (np.arange(18) == 4)[:, None] for person in people
+        ]  # one wrist is off
+        return Followed(0.9, "PCK@0.1", tuple(map(tuple, joint_drift(people, found))))
 
     def _generate(self, recipe, condition, on_progress, cancel) -> Result:
         begun = time.perf_counter()

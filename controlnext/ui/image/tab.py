@@ -95,6 +95,8 @@ class ImageTab:
     sampler: gr.Dropdown
     loras: tuple[tuple[gr.Dropdown, gr.Slider], ...]
     lora_area: LoraArea
+    live: gr.Checkbox
+    live_picture: gr.HTML
     empty: gr.HTML
     preview: gr.Image
     gallery: gr.Gallery
@@ -239,6 +241,10 @@ def _middle(
         parts["stop"] = gr.Button(
             "Stop", variant="stop", size="lg", scale=1, min_width=70, interactive=False, elem_id="cnx-stop"
         )
+    parts["live"] = gr.Checkbox(
+        False, label="Live", elem_id="cnx-live",
+        info="Draws a picture in few steps at each change, and while a joint is dragged.",
+    )  # fmt: skip
     parts["gamma"] = gr.Slider(
         0, GAMMA_MAXIMUM, value=recipe.gamma, step=0.05, label="Control strength (gamma)",
         info=gamma_info(recipe.gamma), elem_id="cnx-gamma",
@@ -327,6 +333,7 @@ def _right() -> dict[str, Any]:
     heading(3, "Pictures")
     with gr.Column(elem_classes="cnx-stage", elem_id="cnx-stage"):
         empty = gr.HTML(EMPTY)
+        live_picture = gr.HTML(visible=False, elem_id="cnx-live-picture")
         preview = gr.Image(
             label="Preview", show_label=False, interactive=False, visible=False, height=STAGE_HEIGHT, buttons=[],
             format="webp", elem_id="cnx-preview", elem_classes="cnx-frame",
@@ -348,6 +355,6 @@ def _right() -> dict[str, Any]:
     with gr.Accordion("Recipe", open=False, elem_classes="cnx-fold", elem_id="cnx-recipe"):
         recipe = gr.JSON(show_label=False, container=False, max_height=360)
     return {
-        "empty": empty, "preview": preview, "gallery": gallery, "progress": progress, "summary": summary, "recipe": recipe,
+        "empty": empty, "live_picture": live_picture, "preview": preview, "gallery": gallery, "progress": progress, "summary": summary, "recipe": recipe,
         "save_picture": save_picture, "save_recipe": save_recipe, "restore": restore, "files": gr.State([]), "restored": gr.State(False),
     }  # fmt: skip

@@ -197,8 +197,9 @@ const actions = {
   out: () => zoom(1.4),
   fit,
   save: () => {
+    const text = past[now] ? past[now].text : written();
     const link = document.createElement("a");
-    link.href = URL.createObjectURL(new Blob([written()], { type: "application/json" }));
+    link.href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
     link.download = "pose.json";
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);

@@ -1,0 +1,127 @@
+"""Live pictures: a recipe in few steps, by a copy of a small model in the precision that this processor multiplies faster."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from controlnext.device import Device
+from controlnext.engine.engine import Engine
+
+if TYPE_CHECKING:
+    from controlnext.method.control_cache import ControlCache
+    from controlnext.models.presets import Preset
+    from controlnext.recipes.recipe import Recipe
+
+LIVE_STEPS = 4
+"""Steps of a live picture by a LoRA for few steps."""
+
+LIVE_STEPS_OTHERWISE = 8
+
+SMALL_PARAMETERS = 250_000_000
+"""Models up to here are copied for live pictures where that makes them faster; a copy of a larger one would fill the memory."""
+
+_FEW_STEPS = re.compile(r"\b(lcm|lightning|turbo|hyper|dmd2?)\b")
+_TRIALS = 5
+
+
+def live_recipe(recipe: Recipe, own_steps: int | None, loras: Iterable[Mapping[str, Any]]) -> tuple[Recipe, str]:
+    """Return what a live picture of a recipe is made by.
+
+    Args:
+        recipe: as the page shows it.
+        own_steps: steps that the model itself needs without guidance; None if it needs guidance.
+        loras: rows of the library's LoRAs for the model.
+
+    Returns:
+        One picture, few steps; and the LoRA for few steps that it uses, empty if none.
+    """
+    names = [str(row["name"]) for row in loras if row["usable"]]
+    used = {use.name for use in recipe.loras}
+    few = (
+        ""
+        if own_steps
+        else next((name for name in names if _FEW_STEPS.search(re.sub(r"[_.\-]+", " ", name.lower()))), "")
+    )
+    steps = own_steps or (LIVE_STEPS if few else min(LIVE_STEPS_OTHERWISE, recipe.num_inference_steps))
+    changes: dict[str, Any] = {
+        "num_images": 1,
+        "num_inference_steps": math.ceil(steps / (recipe.strength or 1.0)),
+        "guidance_scale": 1.0 if own_steps or few else recipe.guidance_scale,
+        "scheduler": None,
+    }
+    if few:
+        changes["scheduler"] = "lcm" if "lcm" in few.lower() else "euler"
+        if few not in used:
+            changes["loras"] = [*recipe.loras, {"name": few}]
+    return recipe.replace(**changes), few
+
+
+@cache
+def bfloat16_is_faster() -> bool:
+    """Measure once whether this processor convolves bfloat16 in channels-last order faster than float32."""
+    seconds = {}
+    with torch.inference_mode():
+        for dtype, order in ((torch.float32, torch.contiguous_format), (torch.bfloat16, torch.channels_last)):
+            layer = torch.nn.Conv2d(96, 96, 3, padding=1).to(dtype).to(memory_format=order)
+            picture = torch.randn(1, 96, 32, 32).to(dtype).contiguous(memory_format=order)
+            layer(picture)
+            times = []
+            for _ in range(_TRIALS):
+                begun = time.perf_counter()
+                layer(picture)
+                times.append(time.perf_counter() - begun)
+            seconds[dtype] = min(times)
+    return seconds[torch.bfloat16] < seconds[torch.float32]
+
+
+class LiveEngine:
+    """The engine that draws live pictures: the loaded one, or a copy of it in bfloat16."""
+
+    def __init__(self, own_cache: ControlCache) -> None:
+        """Start without a copy.
+
+        Args:
+            own_cache: controls of the copy.
+        """
+        self._cache = own_cache
+        self._copy: Engine | None = None
+        self._preset: Preset | None = None
+
+    def of(self, engine: Engine) -> Engine:
+        """Return the engine to draw with; makes the copy when it is first asked for one.
+
+        Args:
+            engine: the loaded model in its usual precision.
+        """
+        if self._preset != engine.preset:
+            self._preset, self._copy = engine.preset, None
+            self._cache.clear()
+            if self._worth_a_copy(engine):
+                preset = engine.preset.model_copy(update={"precision": "bfloat16"})
+                self._copy = Engine.load(preset, Device("cpu", torch.bfloat16), self._cache)
+                for part in (self._copy.pipeline.unet, self._copy.pipeline.vae):
+                    part.to(memory_format=torch.channels_last)
+        return self._copy or engine
+
+    @staticmethod
+    def _worth_a_copy(engine: Engine) -> bool:
+        pipeline = engine.pipeline
+        count = sum(weight.numel() for weight in pipeline.unet.parameters())
+        return (
+            pipeline.unet.device.type == "cpu"
+            and engine.preset.live_steps is not None
+            and count <= SMALL_PARAMETERS
+            and bfloat16_is_faster()
+        )
+
+
+def precision_of(engine: Engine) -> str:
+    """Return the precision of an engine's weights as torch names it, such as `bfloat16`."""
+    return str(engine.pipeline.unet.dtype).removeprefix("torch.")

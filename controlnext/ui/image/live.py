@@ -1,0 +1,149 @@
+"""Live drawing in the image tab: the picture is drawn again at each change, in few steps."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import time
+from collections import OrderedDict
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from controlnext.errors import ControlNeXtError
+from controlnext.ui.image.events import ImageEvents
+from controlnext.ui.shared import PRIVATE, Data, Updates, badge_html, note_html, reported_errors
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from controlnext.studio.live import LivePicture
+
+DRAW = {"concurrency_id": "draw-live", "concurrency_limit": 2}
+READ = {"concurrency_id": "read-live", "concurrency_limit": 2}
+
+SLOW_SECONDS = 1.0
+"""A picture that takes longer is drawn after a drag, not during it."""
+
+MOST_PAGES = 32
+"""Pages whose last live picture is kept, to be measured."""
+
+READ_SECONDS = 5.0
+"""After this long the measurement no longer waits for the last picture of a drag."""
+
+JPEG_QUALITY = 92
+
+
+class LiveEvents:
+    """The handlers of live drawing. Newest change wins: Gradio's `always_last` holds one waiting change, the newest."""
+
+    def __init__(self, image: ImageEvents) -> None:
+        """Remember the handlers of the tab; `wire` connects the live ones."""
+        self.image = image
+        self.tab = image.tab
+        self.last: OrderedDict[str, tuple[str, LivePicture]] = OrderedDict()
+
+    def wire(self) -> None:
+        """Connect the components; must be called inside the `gr.Blocks` context of the tab."""
+        tab, editor = self.tab, self.tab.pose.editor
+        inputs = tab.inputs() | {tab.live}
+        outputs = [tab.live_picture, tab.empty, tab.gallery, tab.preview, tab.progress, tab.recipe, editor]
+        changes = [
+            editor.input, editor.release, tab.live.input, tab.prompt.input, tab.negative_prompt.input, tab.seed.change,
+            *(part.change for part in self._followed()),
+        ]  # fmt: skip
+        gr.on(changes, self.draw, inputs, outputs, trigger_mode="always_last", **DRAW, **PRIVATE)
+        gr.on(
+            [editor.release, tab.live.input], self.read, inputs, [tab.summary, editor], trigger_mode="always_last",
+            **READ, **PRIVATE,
+        )  # fmt: skip
+        tab.live.input(self.switch, tab.live, [editor, tab.new_seed, tab.live_picture], queue=False, **PRIVATE)
+        tab.generate.click(lambda: gr.update(visible=False), None, tab.live_picture, queue=False, **PRIVATE)
+
+    def _followed(self) -> list[gr.components.Component]:
+        """Return the sliders and choices whose changes are drawn at once."""
+        tab = self.tab
+        settings = [widget for panel in tab.panels.values() for widget in panel.widgets.values()]
+        return [
+            tab.picture, tab.annotator, tab.ready_map, tab.model, tab.shape, tab.gamma, tab.gamma_curve, tab.alpha,
+            tab.control_start, tab.control_end, *settings, *(part for row in tab.loras for part in row),
+        ]  # fmt: skip
+
+    def switch(self, live: bool) -> list[Any]:
+        """Tell the editor whether to send changes during a drag, and keep the seed while live."""
+        return [
+            gr.update(live=live, drift=""),
+            False if live else gr.skip(),
+            gr.skip() if live else gr.update(visible=False),
+        ]
+
+    def draw(self, data: Data, request: gr.Request) -> Any:  # noqa: ANN401 - updates, or nothing
+        """Draw what the page shows now."""
+        tab = self.tab
+        if not data[tab.live]:
+            return gr.skip()
+        try:
+            with reported_errors():
+                recipe = self.image.recipe({**data, tab.new_seed: False, tab.count: 1})
+                begun = time.perf_counter()
+                picture = self.image.studio.draw_live(recipe, self.image.inputs(data))
+                seconds = time.perf_counter() - begun
+        except gr.Error as error:
+            return {tab.progress: f"<p class='cnx-note warn'>{error.message}</p>"}
+        self._keep(request.session_hash or "", self.image.pose(data), picture)
+        updates: Updates = {
+            tab.live_picture: gr.update(visible=True, value=picture_html(picture.image)),
+            tab.empty: gr.update(visible=False),
+            tab.gallery: gr.update(visible=False),
+            tab.preview: gr.update(visible=False),
+            tab.progress: note_html(said(picture, seconds), "quiet"),
+            tab.recipe: picture.recipe.model_dump(mode="json"),
+        }
+        if picture.seconds > SLOW_SECONDS:
+            updates[tab.pose.editor] = gr.update(live=False)
+        return updates
+
+    def read(self, data: Data, request: gr.Request) -> Any:  # noqa: ANN401 - updates, or nothing
+        """Measure the last picture once the change that is final was drawn."""
+        tab = self.tab
+        if not data[tab.live]:
+            return gr.skip()
+        session, pose = request.session_hash or "", self.image.pose(data)
+        deadline = time.monotonic() + READ_SECONDS
+        while (kept := self.last.get(session)) is None or kept[0] != pose:
+            if time.monotonic() > deadline:
+                return gr.skip()
+            time.sleep(0.02)
+        try:
+            found = self.image.studio.follow_live(kept[1])
+        except ControlNeXtError:
+            return gr.skip()
+        badge = badge_html(1, kept[1].recipe.seed, found.score, found.name)
+        return {
+            tab.summary: f"<div class='cnx-badges'>{badge}</div>",
+            tab.pose.editor: gr.update(drift=json.dumps(found.drift if pose else [])),
+        }
+
+    def _keep(self, session: str, pose: str, picture: LivePicture) -> None:
+        self.last[session] = (pose, picture)
+        self.last.move_to_end(session)
+        while len(self.last) > MOST_PAGES:
+            self.last.popitem(last=False)
+
+
+def said(picture: LivePicture, seconds: float) -> str:
+    """Return the line under a live picture."""
+    with_lora = f" with {picture.lora}" if picture.lora else ""
+    when = " Drawn after each drag, as it takes over a second here." if picture.seconds > SLOW_SECONDS else ""
+    steps = picture.recipe.num_inference_steps
+    return f"Live: {steps} steps{with_lora}, {picture.recipe.precision}, {seconds:.2f} s.{when} Generate makes the full picture."
+
+
+def picture_html(image: Image.Image) -> str:
+    """Return a picture inside of HTML, so that the page needs no second request for it."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="JPEG", quality=JPEG_QUALITY)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return f"<img alt='{escape('Live picture')}' src='data:image/jpeg;base64,{data}'>"
