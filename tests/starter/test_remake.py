@@ -1,4 +1,5 @@
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -9,8 +10,10 @@ from controlnext.assets import STARTER
 from controlnext.starter.remake import __main__ as supervisor
 from controlnext.starter.remake import adapters, autoencoder, base, gpu, latents, packing, reader
 from controlnext.starter.remake.networks import borrow_vae, make_reader, make_unet, make_vae
+from controlnext.starter.scenes import shards
 from controlnext.starter.scenes.palette import PARTS
 from controlnext.starter.scenes.shards import Archive, make_example, write_shard
+from controlnext.starter.train import loop
 from controlnext.starter.train.dataset import to_tensor
 from controlnext.starter.train.loop import LIGHT, Plan
 
@@ -158,3 +161,19 @@ def test_a_light_checkpoint_is_small_and_resumes(runs, tmp_path):
 def test_shares_of_a_gpu_fill_its_time():
     assert sum(gpu.SHARES.values()) == pytest.approx(1.0)
     assert len({gpu.light_name(stage) for stage in gpu.SHARES}) == len(gpu.SHARES)
+
+
+def test_two_processes_share_what_there_is_to_draw(tmp_path, monkeypatch):
+    drawn = []
+    for number in range(2):
+        monkeypatch.setenv("RANK", str(number))
+        monkeypatch.setattr(loop, "start_processes", lambda: None)
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        monkeypatch.setattr(shards, "write_shard", lambda folder, index: drawn.append(index) or True)
+        supervisor.run_stage(supervisor.Step("scenes", 5), tmp_path)
+    assert sorted(drawn) == list(range(5))
+
+
+def test_a_failing_process_ends_the_others():
+    script = "import os, time; time.sleep(60) if os.environ['RANK'] == '0' else exit(3)"
+    assert supervisor._run_processes([sys.executable, "-c", script], 2) == 3

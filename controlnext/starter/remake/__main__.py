@@ -69,7 +69,7 @@ STAGES = tuple(dict.fromkeys(step.stage for step in STEPS))
 def run_stage(step: Step, runs: Path) -> dict[str, float]:
     """Run one stage in this process; return its figures."""
     from controlnext.assets import STARTER
-    from controlnext.starter.train.loop import Plan, start_processes
+    from controlnext.starter.train.loop import Plan, processes, rank, start_processes
 
     start_processes()
     data = runs / "data"
@@ -78,7 +78,7 @@ def run_stage(step: Step, runs: Path) -> dict[str, float]:
         from controlnext.starter.scenes.shards import write_shard
 
         data.mkdir(parents=True, exist_ok=True)
-        return {"written": sum(write_shard(data, index) for index in range(int(step.amount)))}
+        return {"written": sum(write_shard(data, index) for index in range(rank(), int(step.amount), processes()))}
     if step.stage == "reader":
         from controlnext.starter.remake import reader
 
@@ -123,8 +123,26 @@ def _append(runs: Path, line: dict[str, object]) -> None:
         file.write(json.dumps(line) + "\n")
 
 
-def supervise(runs: Path, steps: Sequence[Step] = STEPS) -> int:
-    """Run the steps that are not done, each in its own process; return the first exit code that is not 0."""
+def _run_processes(command: list[str], count: int) -> int:
+    """Run a command `count` times, joined by gloo on the loopback address; return the first exit code that is not 0."""
+    shared = os.environ | {"OMP_NUM_THREADS": "1"}
+    if count > 1:
+        shared |= {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29521"}
+    started = [subprocess.Popen(command, env=shared | {"RANK": str(number)}) for number in range(count)]
+    status = 0
+    while started and not status:
+        time.sleep(1)
+        ended = [process for process in started if process.poll() is not None]
+        status = next((process.returncode for process in ended if process.returncode), 0)
+        started = [process for process in started if process not in ended]
+    for process in started:  # one failed: the others would wait for it for ever
+        process.terminate()
+        process.wait()
+    return status
+
+
+def supervise(runs: Path, steps: Sequence[Step] = STEPS, count: int = 1) -> int:
+    """Run the steps that are not done, each in `count` processes; return the first exit code that is not 0."""
     runs.mkdir(parents=True, exist_ok=True)
     done_file = runs / "done.json"
     done = json.loads(done_file.read_text()) if done_file.exists() else []
@@ -137,7 +155,7 @@ def supervise(runs: Path, steps: Sequence[Step] = STEPS) -> int:
         command += ["--amount", str(step.amount)] + (["--kind", step.kind] if step.kind else [])
         command += [] if step.final else ["--not-final"]
         started = time.time()
-        status = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False).returncode
+        status = _run_processes(command, 1 if step.stage == "pack" else count)
         if status:
             logger.error("%s ended with %d; the same command resumes it", step.name, status)
             return status
@@ -156,14 +174,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--amount", type=float, default=0.0, help="CPU minutes in total, or shards in total for scenes"
     )
     parser.add_argument("--kind", default="", help="which adapter")
+    parser.add_argument("--processes", type=int, default=1, help="processes that work together, one core each")
     parser.add_argument("--not-final", action="store_true", help="keep the learning rate up: the stage will go on")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     os.nice(max(0, 19 - os.nice(0)))
     if options.stage == "all":
-        return supervise(options.runs)
+        return supervise(options.runs, count=options.processes)
     step = Step(options.stage, options.amount, options.kind, final=not options.not_final)
     figures = run_stage(step, options.runs)
+    if int(os.environ.get("RANK", "0")):
+        return 0
     _append(options.runs, {"stage": step.name, "time": time.strftime("%Y-%m-%d %H:%M"), **figures})
     return 0
 

@@ -20,7 +20,7 @@ from controlnext.starter.scenes.conditions import CONDITIONS, condition_of
 from controlnext.starter.scenes.shards import Archive, make_example
 from controlnext.starter.train.adapter import NOTHING, as_conditions, controlled, subset
 from controlnext.starter.train.base import Diffusion
-from controlnext.starter.train.loop import Loop, Plan
+from controlnext.starter.train.loop import Loop, Plan, rank
 from controlnext.starter.world.sheets import save_sheet
 
 logger = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ def train(
         tokens = torch.where(kept[:, None], lessons.tokens(examples, rng), nothing)
         return latents_of(examples), tokens, importance(examples), conditions, kept.float()
 
-    drawn = compute.stream(make, loop.step, CONDITIONS.index(kind))
+    drawn = compute.stream(make, rank(), loop.step, CONDITIONS.index(kind))
     injection, losses = attach(unet, module, "starter"), []
 
     def loss(_: int) -> Tensor:

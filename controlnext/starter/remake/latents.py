@@ -11,6 +11,7 @@ from diffusers import AutoencoderKL
 
 from controlnext.starter.remake.compute import CPU, Compute
 from controlnext.starter.train.dataset import to_tensor
+from controlnext.starter.train.loop import processes, rank
 
 logger = logging.getLogger(__name__)
 
@@ -28,10 +29,13 @@ def encode_views(vae: AutoencoderKL, rgb: np.ndarray) -> np.ndarray:
 
 
 def encode_shards(data: Path, folder: Path, compute: Compute = CPU) -> int:
-    """Add the latents of the autoencoder in `folder` to the shards of `data` that lack them; return how many did."""
+    """Add the latents of the autoencoder in `folder` to the shards of `data` that lack them; return how many did.
+
+    Processes that run together share the shards.
+    """
     vae = AutoencoderKL.from_pretrained(folder, dtype=torch.bfloat16).eval().to(compute.device)
     name, count, size = latents_name(vae), 0, 8 * compute.batches
-    for path in sorted(data.glob("shard-?????")):
+    for path in sorted(data.glob("shard-?????"))[rank() :: processes()]:
         target = path / f"{name}.npy"
         if target.exists():
             continue

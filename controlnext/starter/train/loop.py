@@ -49,11 +49,16 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+def processes() -> int:
+    """Return how many processes train together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def start_processes() -> None:
     """Join the gloo group named by the environment, if any; one thread a process, which is quickest on few cores."""
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+    if processes() > 1 and not dist.is_initialized():
         dist.init_process_group("gloo")
 
 
