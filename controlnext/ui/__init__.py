@@ -18,7 +18,9 @@ from controlnext.ui.header import build_header
 from controlnext.ui.image.events import ImageEvents
 from controlnext.ui.image.live import LiveEvents
 from controlnext.ui.image.lora_events import LoraEvents
+from controlnext.ui.image.own_presets import OwnPresetEvents
 from controlnext.ui.image.restore import Restore
+from controlnext.ui.image.settings import ImageSettings
 from controlnext.ui.image.tab import build_image_tab
 from controlnext.ui.pose_editor.events import PoseEvents
 from controlnext.ui.shared import note_html
@@ -73,6 +75,9 @@ def build_ui(
                 tab = build_image_tab(studio)
                 image = ImageEvents(tab, studio, stream, made)
                 image.wire()
+                settings = ImageSettings(image)
+                settings.wire(page)
+                OwnPresetEvents(tab.own, settings).wire(page)
                 PoseEvents(image).wire()
                 LiveEvents(image).wire()
                 restore = Restore(tab, studio, example_prompts())

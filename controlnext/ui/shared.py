@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import zipfile
 from abc import ABCMeta
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from html import escape
 from pathlib import Path
@@ -114,6 +116,15 @@ def served(path: Path, component: gr.components.Component) -> str:
 def served_text(text: str, name: str, component: gr.components.Component) -> str:
     """Return a file of Gradio's cache with a text in it, for a visitor to save."""
     return processing_utils.save_bytes_to_cache(text.encode(), name, component.GRADIO_CACHE)
+
+
+def served_zip(paths: Sequence[Path], component: gr.components.Component) -> str:
+    """Return a ZIP of files in Gradio's cache, for a visitor to save; pictures are not packed any smaller."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for path in paths:
+            archive.write(path, path.name)
+    return processing_utils.save_bytes_to_cache(packed.getvalue(), f"{paths[0].stem}.zip", component.GRADIO_CACHE)
 
 
 def heading(number: int, text: str, hint: str = "") -> gr.HTML:

@@ -18,6 +18,7 @@ from controlnext.studio.conditions import TimedCondition, chosen_resolution, dra
 from controlnext.ui import shared
 from controlnext.ui.board.made import MadeResults
 from controlnext.ui.image.conditions import condition_html, open_condition
+from controlnext.ui.image.contact_sheet import ContactSheetEvents
 from controlnext.ui.image.control_events import ControlEvents
 from controlnext.ui.image.loras import NO_LORA
 from controlnext.ui.image.result import facts, summary_html
@@ -33,6 +34,7 @@ from controlnext.ui.shared import (
     open_picture,
     reported_errors,
     served_text,
+    served_zip,
     waiting_html,
 )
 from controlnext.ui.sizes import PICTURE, named, size_choices, size_of
@@ -97,6 +99,9 @@ class ImageEvents:
         tab.ready_map.change(self.choose_annotator, [tab.annotator, tab.ready_map], groups, queue=False, **PRIVATE)
         tab.annotator.input(self.control_default, [tab.model, tab.annotator], tab.gamma, **PRIVATE)
         self.additional.wire(LIVE)
+        ContactSheetEvents(tab, self.studio, {kind: label for label, kind in kind_choices(tab.panels)}).wire(
+            LIVE, self.control_default
+        )
         tab.model.input(self.model_defaults, [tab.model, tab.annotator], self.model_outputs(), **PRIVATE)
         tab.dice.click(
             lambda: (random.randint(0, SEED_MAXIMUM), False), None, [tab.seed, tab.new_seed], queue=False, **PRIVATE
@@ -104,7 +109,7 @@ class ImageEvents:
 
         outputs = [
             tab.empty, tab.preview, tab.gallery, tab.progress, tab.summary, tab.recipe, tab.generate, tab.stop, tab.seed,
-            tab.save_picture, tab.save_recipe, tab.files,
+            tab.save_picture, tab.save_recipe, tab.save_all, tab.files,
         ]  # fmt: skip
         gr.on(
             [tab.generate.click, tab.prompt.submit],
@@ -319,6 +324,11 @@ class ImageEvents:
             tab.summary: summary_html(result),
             tab.recipe: facts(result),
             tab.seed: result.recipe.seed,
+            tab.save_all: gr.update(
+                value=served_zip(result.files, tab.save_all) if len(files) > 1 else None,
+                visible=len(files) > 1,
+                interactive=True,
+            ),
             tab.save_picture: gr.update(value=files[0], interactive=True),
             tab.save_recipe: gr.update(value=_recipe_file(result, tab.save_recipe), interactive=True),
             tab.files: files,

@@ -18,9 +18,11 @@ from controlnext.ui.image.conditions import (
     SettingsPanel,
     settings_panel,
 )
+from controlnext.ui.image.contact_sheet import ContactSheet, contact_sheet
 from controlnext.ui.image.controls import ControlRow, control_rows
 from controlnext.ui.image.curve import curve_svg
 from controlnext.ui.image.loras import LoraArea, build_lora_area
+from controlnext.ui.image.own_presets import OwnPresetArea, own_preset_area
 from controlnext.ui.image.start_picture import StartPanel, start_panel
 from controlnext.ui.models import model_choices, model_info
 from controlnext.ui.pose_editor.panel import PosePanel, build_pose_panel
@@ -73,6 +75,7 @@ class ImageTab:
     examples: gr.Gallery | None
     controls: tuple[ControlRow, ...]
     add_control: gr.Button
+    sheet: ContactSheet
     start: StartPanel
     prompt: gr.Textbox
     generate: gr.Button
@@ -106,6 +109,8 @@ class ImageTab:
     save_picture: gr.DownloadButton
     save_recipe: gr.DownloadButton
     restore: gr.UploadButton
+    save_all: gr.DownloadButton
+    own: OwnPresetArea
     files: gr.State
     restored: gr.State
 
@@ -202,12 +207,13 @@ def _left(annotators: Annotators, map_size: int) -> dict[str, Any]:
             False, label="Ready-made map", elem_id="cnx-ready", min_width=120,
             info="The picture already is a condition: take it as it is.",
         )  # fmt: skip
+    sheet = contact_sheet()
     controls, add_control = control_rows(choices, GAMMA_MAXIMUM)
     start = start_panel()
     return {
         "pose": pose, "picture": picture, "condition": condition, "annotator": annotator, "served": served, "ready_map": ready_map,
         "resolution": resolution, "panels": panels, "examples": examples,
-        "controls": controls, "add_control": add_control, "start": start,
+        "controls": controls, "add_control": add_control, "start": start, "sheet": sheet,
     }  # fmt: skip
 
 
@@ -321,6 +327,7 @@ def _middle(
             label="Sampler",
             elem_id="cnx-sampler",
         )
+    parts["own"] = own_preset_area()
     return parts
 
 
@@ -351,10 +358,13 @@ def _right() -> dict[str, Any]:
         save_recipe = gr.DownloadButton(
             "Save recipe", size="md", interactive=False, min_width=90, elem_id="cnx-save-recipe"
         )
+        save_all = gr.DownloadButton(
+            "Save all", size="md", interactive=False, visible=False, min_width=90, elem_id="cnx-save-all"
+        )
         restore = gr.UploadButton("Restore …", size="md", file_types=[".png"], min_width=90, elem_id="cnx-restore")
     with gr.Accordion("Recipe", open=False, elem_classes="cnx-fold", elem_id="cnx-recipe"):
         recipe = gr.JSON(show_label=False, container=False, max_height=360)
     return {
         "empty": empty, "live_picture": live_picture, "preview": preview, "gallery": gallery, "progress": progress, "summary": summary, "recipe": recipe,
-        "save_picture": save_picture, "save_recipe": save_recipe, "restore": restore, "files": gr.State([]), "restored": gr.State(False),
+        "save_picture": save_picture, "save_recipe": save_recipe, "save_all": save_all, "restore": restore, "files": gr.State([]), "restored": gr.State(False),
     }  # fmt: skip
