@@ -33,6 +33,7 @@ from controlnext.results.gallery import Gallery
 from controlnext.studio.live import Followed, LivePicture, follow
 from controlnext.studio.prepare import prepared
 from controlnext.studio.run import Run
+from controlnext.studio.turns import Turns
 
 if TYPE_CHECKING:
     from controlnext.animation.animator import Animator, VideoOptions
@@ -50,10 +51,7 @@ logger = logging.getLogger(__name__)
 
 OnProgress = Callable[[Progress], None]
 
-_TURN = (
-    threading.Lock()
-)  # one generation in the process: two would share the memory and each take longer than both in a row
-_POLL_SECONDS = 0.1
+_TURNS = Turns()  # one generation in the process: two would share the memory and each take longer than both in a row
 
 
 @dataclass(frozen=True)
@@ -311,15 +309,14 @@ class Studio:
 
     @contextmanager
     def turn(self, report: OnProgress, cancel: threading.Event) -> Iterator[None]:
-        """Wait for the other run of this process to end, and say so."""
-        if not _TURN.acquire(blocking=False):
-            report(Progress("Loading the model" if self._warming else "Waiting for another run"))
-            while not _TURN.acquire(timeout=_POLL_SECONDS):
-                stop_if(cancel)
-        try:
+        """Wait for the other runs of this process to end, and say how many there are."""
+
+        def wait(before: int) -> None:
+            alone = "Loading the model" if self._warming else "Waiting for another run"
+            report(Progress(alone if before == 1 else f"Waiting for {before} other runs"))
+
+        with _TURNS.take(wait, cancel):
             yield
-        finally:
-            _TURN.release()
 
 
 def _engine_of(preset: Preset) -> type[Engine]:
