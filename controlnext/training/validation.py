@@ -20,7 +20,9 @@ from controlnext.training.data.encoders import rest
 from controlnext.training.data.row_data import Shown
 from controlnext.training.data.samples import Dropping, draw, stacked
 from controlnext.training.methods import Request
+from controlnext.training.model_card import write_card
 from controlnext.training.runs.report import HELD_OUT, LEARNED, facts_of, write_report
+from controlnext.training.subset import count
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -112,6 +114,8 @@ class Validation:
         facts = facts_of(self.config, step, self.trainer.order.size, self.trainer.elapsed, self.figures)
         dtype = getattr(torch, self.config.trainable.save_dtype)
         self.trainer.method.save(self.run_folder.adapter, facts, dtype)
+        weights = sum(count(group.parameters.values()) for group in self.trainer.groups if group.name != "module")
+        write_card(self.config, self.run_folder.adapter, facts, weights)
         write_preset(self.config, self.run_folder.adapter, self.run_folder.preset)
 
     def _draw(self) -> list[Image.Image]:

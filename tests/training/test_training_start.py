@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -85,6 +86,22 @@ def test_a_training_tells_what_happens_and_leaves_an_adapter_that_works(tiny_bas
     ]
     assert np.array_equal(images[0], images[1])
     assert not np.allclose(images[0], images[2], atol=1e-3)
+
+
+def test_the_adapters_folder_is_ready_for_the_hub(tiny_base, photos, tmp_path, quiet):
+    train(configure(tiny_base, photos, tmp_path / "run", steps=2), log=quiet)
+    folder = RunFolder(tmp_path / "run").adapter
+    assert {file.name for file in folder.iterdir()} == {
+        "README.md", "config.json", "controlnet.safetensors", "unet.safetensors",
+    }  # fmt: skip
+    card = ModelCard.load(folder / "README.md", ignore_metadata_errors=False)
+    assert card.data.tags == ["controlnext", "diffusers", "canny", "starter"]
+    assert (card.data.pipeline_tag, card.data.library_name) == ("text-to-image", "diffusers")
+    assert "| steps | 2 |" in card.text
+    assert "| edge F1 | 0." in card.text
+    assert "StableDiffusionControlNeXtPipeline.from_pretrained" in card.text
+    assert str(tmp_path) not in card.content  # nothing of this machine
+    assert str(tiny_base) not in card.content
 
 
 def test_the_page_and_the_command_line_take_the_result_as_a_model(tiny_base, photos, tmp_path, quiet):
