@@ -314,21 +314,21 @@ def _meant(where: str) -> str:
 
 def _places(section: type[BaseModel], before: str) -> Iterator[str]:
     for name, field in section.model_fields.items():
-        if _is_section(field.annotation):
-            yield from _places(field.annotation, f"{before}{name}.")
+        if (inner := _section_of(field.annotation)) is not None:
+            yield from _places(inner, f"{before}{name}.")
         else:
             yield before + name
 
 
-def _is_section(annotation: object) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, Section)
+def _section_of(annotation: object) -> type[Section] | None:
+    return annotation if isinstance(annotation, type) and issubclass(annotation, Section) else None
 
 
 def _documented(section: type[BaseModel], indent: str) -> Iterator[str]:
     for name, field in section.model_fields.items():
-        if _is_section(field.annotation):
-            yield f"{indent}{name}:  # {field.annotation.__doc__}"
-            yield from _documented(field.annotation, f"{indent}  ")
+        if (inner := _section_of(field.annotation)) is not None:
+            yield f"{indent}{name}:  # {inner.__doc__}"
+            yield from _documented(inner, f"{indent}  ")
             continue
         choices = [value for value in _literals(field.annotation) if value is not None]
         shown = "" if field.is_required() else yaml.safe_dump(_plain(field.default), default_flow_style=True)
@@ -371,7 +371,7 @@ def _put(values: dict[str, Any], keys: Sequence[str], value: object) -> None:
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, Any]:
     """Turn `1e-5`, which YAML reads as text, into a number, and empty sections into default ones."""
-    made = {}
+    made: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
             made[key] = _numbers(value)

@@ -205,8 +205,8 @@ class Trainer:
         )
 
     def _left(self, first: int, seconds: float) -> float | None:
-        budget = {"elapsed": self.elapsed, "minutes": self.config.minutes}
-        return seconds_left(self.step, self.config.steps, first, seconds, budget)
+        limit = self.config.minutes
+        return seconds_left(self.step, self.config.steps, first, seconds, elapsed=self.elapsed, minutes=limit)
 
     def _learn(self, batches: list[Batch]) -> float:
         """Do one step; return its loss in this process."""

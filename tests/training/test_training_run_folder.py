@@ -93,10 +93,10 @@ def test_a_stop_can_be_asked_for_and_taken_back(run):
 
 
 def test_time_left_follows_the_pace_and_the_budget():
-    assert seconds_left(10, 110, 0, 20.0, {"elapsed": 20.0, "minutes": None}) == pytest.approx(200)
-    assert seconds_left(60, 110, 50, 20.0, {"elapsed": 99.0, "minutes": None}) == pytest.approx(100)
-    assert seconds_left(10, 110, 0, 20.0, {"elapsed": 20.0, "minutes": 1.0}) == pytest.approx(40)
-    assert seconds_left(5, 110, 5, 0.0, {"elapsed": 0.0, "minutes": None}) is None
+    assert seconds_left(10, 110, 0, 20.0, elapsed=20.0, minutes=None) == pytest.approx(200)
+    assert seconds_left(60, 110, 50, 20.0, elapsed=99.0, minutes=None) == pytest.approx(100)
+    assert seconds_left(10, 110, 0, 20.0, elapsed=20.0, minutes=1.0) == pytest.approx(40)
+    assert seconds_left(5, 110, 5, 0.0, elapsed=0.0, minutes=None) is None
 
 
 def test_curves_are_drawn_from_numbers():

@@ -13,8 +13,7 @@ from torch import Tensor
 
 import annotators
 from controlnext.recipes.pictures import fit_condition
-from controlnext.training.base_model import CLASSIC
-from controlnext.training.config import TrainConfig, TrainingError
+from controlnext.training.config import CLASSIC, TrainConfig, TrainingError
 from controlnext.training.data.crops import PictureCrop, crop_for
 from controlnext.training.data.encoders import ClipEncoder
 from controlnext.training.data.row_data import Report, RowData, Shown, as_condition, check_stop

@@ -82,15 +82,17 @@ def crop_for(
         The crop.
     """
     scale = max(size[0] / original[0], size[1] / original[1])
-    scaled = tuple(max(side, round(whole * scale)) for side, whole in zip(size, original, strict=True))
-    spare = [whole - side for whole, side in zip(scaled, size, strict=True)]
-    if generator is None:
-        corner = tuple(room // 2 for room in spare)
-    else:
+    scaled = max(size[0], round(original[0] * scale)), max(size[1], round(original[1] * scale))
+
+    def offset(spare: int) -> int:
+        if generator is None:
+            return spare // 2
         import torch
 
-        corner = tuple(int(torch.randint(room + 1, (), generator=generator)) for room in spare)
-    return PictureCrop(tuple(original), scaled, tuple(size), corner, mirrored)
+        return int(torch.randint(spare + 1, (), generator=generator))
+
+    corner = offset(scaled[0] - size[0]), offset(scaled[1] - size[1])
+    return PictureCrop(original, scaled, size, corner, mirrored)
 
 
 def buckets(width: int, height: int) -> list[tuple[int, int]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -80,14 +80,18 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device; on a CPU pictures are channels last, which is quicker there."""
-        return Batch(**{row.name: _moved(getattr(self, row.name), device) for row in fields(self)})
+        return Batch(
+            latents=_moved(self.latents, device),
+            condition=_moved(self.condition, device),
+            states={name: value.to(device, non_blocking=True) for name, value in self.states.items()},
+            noise=_moved(self.noise, device),
+            share=_moved(self.share, device),
+            keep=_moved(self.keep, device),
+            weight=None if self.weight is None else _moved(self.weight, device),
+        )
 
 
-def _moved(value: Tensor | States | None, device: torch.device) -> Tensor | States | None:
-    if value is None:
-        return None
-    if isinstance(value, Mapping):
-        return {name: tensor.to(device, non_blocking=True) for name, tensor in value.items()}
+def _moved(value: Tensor, device: torch.device) -> Tensor:
     if device.type == "cpu" and value.ndim == 4:
         return value.contiguous(memory_format=torch.channels_last)
     return value.to(device, non_blocking=True)
@@ -240,6 +244,7 @@ def draw(data: Data, index: int, dropping: Dropping, seed: int, number: int) -> 
 
 def stacked(rows: Sequence[Batch]) -> Batch:
     """Stack batches that have no batch dimension."""
+    weights = [row.weight for row in rows if row.weight is not None]
     return Batch(
         latents=torch.stack([row.latents for row in rows]),
         condition=torch.stack([row.condition for row in rows]),
@@ -247,5 +252,5 @@ def stacked(rows: Sequence[Batch]) -> Batch:
         noise=torch.stack([row.noise for row in rows]),
         share=torch.stack([row.share for row in rows]),
         keep=torch.stack([row.keep for row in rows]),
-        weight=None if rows[0].weight is None else torch.stack([row.weight for row in rows]),
+        weight=torch.stack(weights) if weights else None,
     )

@@ -138,7 +138,7 @@ def thinned(points: Points, most: int = _POINTS) -> Points:
 
 def _page(run: RunFolder, validations: Sequence[Mapping[str, Any]]) -> str:
     losses = [(event["step"], event["loss"]) for event in run.events("step")]
-    measure = next((event.get("measure") for event in validations if event.get("measure")), "adherence")
+    measure = next((str(event["measure"]) for event in validations if event.get("measure")), "adherence")
     curves = [
         curve("Adherence", {measure: _line(validations, "adherence")}),
         curve(
@@ -151,7 +151,7 @@ def _page(run: RunFolder, validations: Sequence[Mapping[str, Any]]) -> str:
         ),
         curve("Loss in training", {"loss": losses}),
     ]
-    asked = next(iter(run.events("asked")), {"rows": []})["rows"]
+    asked: list[Mapping[str, str]] = next((event["rows"] for event in run.events("asked")), [])
     steps = _chosen([event["step"] for event in validations])
     strips = [_strip(run, index, row, steps) for index, row in enumerate(asked)]
     facts = [event["text"] for event in run.events("trainable")][:1]

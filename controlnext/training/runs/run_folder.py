@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import IO, Any
 try:
     import fcntl
 except ImportError:  # Windows: two trainings in one folder are not detected
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 STATES = ("preparing", "training", "validating", "stopped", "done", "failed")
 """States of a status; a killed run has one of the first three and is not `alive`."""
@@ -110,7 +109,13 @@ class RunFolder:
         """
         before = self._read_status()
         kept = {name: before[name] for name in ("step", "elapsed") if name in before}
-        status = {**kept, "state": state, "pid": os.getpid(), "time": round(time.time(), 2), **facts}
+        status: dict[str, object] = {
+            **kept,
+            "state": state,
+            "pid": os.getpid(),
+            "time": round(time.time(), 2),
+            **facts,
+        }
         partial = self.path / "status.json.partial"
         partial.write_text(json.dumps(status, ensure_ascii=False), encoding="utf-8")
         partial.replace(self.path / "status.json")
@@ -122,7 +127,8 @@ class RunFolder:
 
     def _read_status(self) -> dict[str, Any]:
         with suppress(OSError, ValueError):
-            return json.loads((self.path / "status.json").read_text(encoding="utf-8"))
+            status = json.loads((self.path / "status.json").read_text(encoding="utf-8"))
+            return status if isinstance(status, dict) else {}
         return {}
 
     def request_stop(self) -> None:
@@ -170,7 +176,7 @@ def _claimed(file: IO[Any], *, exclusive: bool) -> bool:
 
 
 def seconds_left(
-    step: int, steps: int, first: int, seconds: float, budget: Mapping[str, float | None]
+    step: int, steps: int, first: int, seconds: float, *, elapsed: float, minutes: float | None
 ) -> float | None:
     """Estimate the seconds that a run still takes; None before its first step.
 
@@ -179,11 +185,12 @@ def seconds_left(
         steps: total steps.
         first: step from which it resumed.
         seconds: since then.
-        budget: `elapsed` seconds of the whole run, and the `minutes` it may take or None.
+        elapsed: seconds of the whole run.
+        minutes: it may take; None without a limit.
     """
     if step <= first:
         return None
     left = (steps - step) * seconds / (step - first)
-    if budget["minutes"] is not None:
-        left = min(left, budget["minutes"] * 60 - budget["elapsed"])
+    if minutes is not None:
+        left = min(left, minutes * 60 - elapsed)
     return max(0.0, left)
