@@ -224,7 +224,7 @@ class Trainer:
                 self.accelerator.backward(loss)
             total += loss.detach()
         for group in self.watch.without_gradient():
-            self._warn(
+            self.warn(
                 f"The gradients of the {group} have been zero for {ZERO_STEPS} steps: it learns nothing; look at the "
                 "conditions, learning.nothing and trainable.subset."
             )
@@ -300,7 +300,8 @@ class Trainer:
             f"or learning.mixed_precision=no; {f'the checkpoint of step {kept[-1]} is kept' if kept else 'no checkpoint was written'}."
         )
 
-    def _warn(self, text: str) -> None:
+    def warn(self, text: str) -> None:
+        """Log a warning, and add it to the run's events."""
         if self.first:
             self.log(text)
             self.run_folder.add_event("warning", step=self.step, text=text)

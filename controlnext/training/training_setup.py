@@ -79,6 +79,8 @@ class TrainingSetup:
         shown = data.shown() if self.first else []
         if shown and not data.held_out:
             self.log(LEARNED_TOO)
+        for text in data.warnings():
+            trainer.warn(text)
         validation = trainer.validate = Validation(trainer, self.pipeline, shown, held_out=data.held_out)
         outcome = trainer.run(self.stop)
         if outcome.stopped and self.first:

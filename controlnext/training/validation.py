@@ -23,6 +23,7 @@ from controlnext.training.methods import Request
 from controlnext.training.model_card import write_card
 from controlnext.training.runs.report import HELD_OUT, LEARNED, facts_of, write_report
 from controlnext.training.subset import count
+from controlnext.training.watch import ALIKE, COLLAPSED, variation
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -132,11 +133,22 @@ class Validation:
             )  # fmt: skip
             with self.trainer.accelerator.autocast():
                 drawn = self.trainer.method.pictures(self.pipeline, request)
-            drawn = drawn if rows[0].start is None else [drawn[rows[0].frame]]
+            if rows[0].start is not None:
+                self._check_frames(rows[0], drawn)
+                drawn = [drawn[rows[0].frame]]
             made |= dict(zip(places, drawn, strict=True))
         if self.config.data.cache_latents and self.config.data.cache_text:
             rest(self.pipeline)
         return [made[place] for place in range(len(self.shown))]
+
+    def _check_frames(self, row: Shown, drawn: Sequence[Image.Image]) -> None:
+        """Warn if the frames of a clip have collapsed to one picture although their conditions differ."""
+        asked = row.sample.condition.movedim(-3, -1).numpy() * 255
+        if variation(np.stack([np.asarray(frame) for frame in drawn])) < COLLAPSED and variation(asked) > ALIKE:
+            self.trainer.warn(
+                f"The frames drawn for {row.name} have collapsed to one picture, though their conditions differ: lower "
+                "optimizer.rate, or train longer with learning.gamma higher."
+            )
 
     def _batches(self) -> list[list[int]]:
         """Rows that are drawn together: pictures of one size, clips alone."""

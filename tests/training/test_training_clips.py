@@ -226,6 +226,30 @@ def test_clips_are_drawn_with_what_the_training_says_of_time():
     assert asked[0]["decode_chunk_size"] == 2
 
 
+def test_clips_whose_conditions_are_all_alike_are_a_warning(clips, tmp_path, pipeline):
+    assert settled(clips, tmp_path / "moving", pipeline)[1].warnings() == []
+    for name in ("one", "two"):
+        first = (clips / "one" / "0.png").read_bytes()
+        for file in (clips / name).iterdir():
+            file.write_bytes(first)
+    (warning,) = settled(clips, tmp_path / "still", pipeline)[1].warnings()
+    assert "differ by 0.0%" in warning
+
+
+def test_drawn_frames_that_collapse_to_one_are_a_warning(clips, tmp_path, pipeline):
+    config, data = settled(clips, tmp_path, pipeline)
+    method = ControlNeXtMethod(pipeline.unet, "svd-v2", module=make_module("svd-v2", 32), pattern=".*attn2.to_out.*")
+    trainer = Trainer(config, method, data, ContinuousProcess(), log=lambda text: None)
+    (row,) = data.shown()
+    validation = Validation(trainer, pipeline, [row])
+    noise = np.random.default_rng(0).integers(0, 255, (3, 64, 64, 3), np.uint8)
+    validation._check_frames(row, [Image.fromarray(frame) for frame in noise])
+    assert trainer.run_folder.events("warning") == []
+    validation._check_frames(row, [Image.fromarray(noise[0])] * 3)
+    (warning,) = trainer.run_folder.events("warning")
+    assert row.name in warning["text"]
+
+
 def test_a_video_adapter_is_trained_drawn_and_saved(clips, tmp_path, pipeline):
     config, data = settled(clips, tmp_path, pipeline)
     method = ControlNeXtMethod(

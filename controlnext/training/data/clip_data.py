@@ -20,12 +20,14 @@ from controlnext.training.data.row_data import Report, RowData, Shown, as_condit
 from controlnext.training.data.rows import Row, Source
 from controlnext.training.data.samples import Sample, States
 from controlnext.training.data.store import Store
+from controlnext.training.watch import ALIKE, variation
 from controlnext.video import Cut, VideoError, open_clip, plan_cut, read_frames
 
 TIME_IDS = (6.0, 128.0, 0.02)
 """Frames a second minus one, motion bucket, noise on the reference: fixed in the authors' training and inference."""
 MOST_FRAMES = 240
 """Frames read of a clip, after the stride; the limit of the authors' inference."""
+_COMPARED, _SMALL = 8, 64  # clips, and frames of each, whose conditions are compared; and their size in pixels
 _NOBODY = 0.5  # a clip is unusable if nobody is found in more than this share of its frames
 
 
@@ -139,6 +141,22 @@ class ClipData(RowData):
             item.row.name, item.row.text, Image.fromarray(self._condition(item, middle)), pictures[1],
             self._sample(item, 0, 0), start=pictures[0], frame=middle, people=self._people(item, frames[middle]),
         )  # fmt: skip
+
+    def warnings(self) -> list[str]:
+        """See `RowData.warnings`: conditions that are all alike teach no movement."""
+        items = self._items[:: max(1, len(self._items) // _COMPARED)][:_COMPARED]
+        frames = [
+            np.asarray(Image.fromarray(self._condition(item, index)).resize((_SMALL, _SMALL), Image.Resampling.BOX))
+            for item in items
+            for index in range(0, item.count, max(1, item.count // _COMPARED))
+        ]
+        differ = variation(np.stack(frames))
+        if differ >= ALIKE:
+            return []
+        return [
+            f"The conditions of the {len(self._items)} clips are all alike: their frames differ by {differ:.1%}, where a dance "
+            "has 85%. No movement can be learned from them: add clips with other poses."
+        ]
 
     def _people(self, item: ClipItem, frame: np.ndarray) -> list[np.ndarray] | None:
         """Return the people of a condition, in its pixels; None where they can be read from the drawing or are not known."""

@@ -158,6 +158,10 @@ class RowData(ABC):
         self._shown = [self.look(rows[place])[0] for place in shown]
         self.empty = self.make_empty()
 
+    def warnings(self) -> list[str]:
+        """Return what makes learning from these rows unlikely, a sentence each."""
+        return []
+
     def shown(self) -> list[Shown]:
         """Return the fixed rows."""
         return [self.show(item) for item in self._shown]
