@@ -67,8 +67,10 @@ def run(options: argparse.Namespace) -> int:
 
 def _recipe(options: argparse.Namespace, studio: Studio) -> tuple[Recipe, Inputs]:
     """The recipe that the options describe, and the pictures that came with a saved result."""
+    import annotators
     from controlnext.recipes.png import read_inputs, read_png
     from controlnext.recipes.recipe import Recipe
+    from controlnext.studio.conditions import drawn_pose
 
     values = given_values(options)
     if options.recipe is None:
@@ -83,6 +85,9 @@ def _recipe(options: argparse.Namespace, studio: Studio) -> tuple[Recipe, Inputs
     kept = read_inputs(options.recipe)
     if options.image is not None or options.control:  # a new picture for all, or a condition for the first alone
         kept = replace(kept, conditions=() if options.image is not None else kept.conditions[:1])
+    new_first = options.image is not None or options.annotator not in (None, recipe.annotator)
+    if recipe.pose and not kept.conditions and not new_first:
+        kept = replace(kept, conditions=(drawn_pose(annotators, recipe.pose).annotation,))
     if options.image is None and not kept.conditions and recipe.condition_kind:
         raise UsageError(f"{options.recipe.name} holds no condition; give the picture it was made from with --image.")
     dropped = {"version", "model", "annotator"}
@@ -92,6 +97,7 @@ def _recipe(options: argparse.Namespace, studio: Studio) -> tuple[Recipe, Inputs
     dropped |= {"init_sha256", "mask_sha256"} if options.init_image is not None else set()
     dropped |= {"mask_sha256"} if options.mask is not None else set()
     dropped |= {"weights"} if options.model else set()
+    dropped |= {"pose"} if new_first else set()
     dropped |= {"adapter", "annotator_settings"} if options.annotator else set()
     values = {**recipe.model_dump(exclude=dropped), **values}
     return studio.catalogue.resolve(

@@ -39,6 +39,7 @@ SAVED = """async () => {
 def opened(page) -> str:
     page.click("#cnx-pose-open")
     page.wait_for_selector("#cnx-pose-editor [data-joint='4']")
+    page.evaluate("() => document.querySelector('#cnx-pose-editor svg').scrollIntoView({block: 'center'})")
     return page.evaluate(SAVED)
 
 
@@ -239,7 +240,9 @@ def test_a_pose_is_loaded_from_json(page, tmp_path):
     saved = json.loads(opened(page))
     saved["people"][0]["pose_keypoints_2d"][3 * LEFT_WRIST : 3 * LEFT_WRIST + 2] = [200.5, 30.25]
     (tmp_path / "pose.json").write_text(json.dumps(saved, indent=2))
-    page.set_input_files("#cnx-pose-load input[type=file]", tmp_path / "pose.json")
+    with page.expect_file_chooser() as chooser:
+        page.click("#cnx-pose-load")
+    chooser.value.set_files(tmp_path / "pose.json")
     page.wait_for_function(
         f"() => document.querySelector('#cnx-pose-editor [data-joint=\"{LEFT_WRIST}\"]').getAttribute('cx') === '200.5'"
     )
@@ -342,8 +345,9 @@ def test_two_bones_agree_with_numpy(kinematics, seed):
     root, middle_place, end, target = random.uniform(0, 256, (4, 2))
     made = kinematics("twoBone", *(place.tolist() for place in (root, middle_place, end, target)))
     wanted = reference_chain(root, middle_place, end, target)
-    assert made["middle"] == pytest.approx(wanted[0].tolist(), abs=1e-6)
-    assert made["end"] == pytest.approx(wanted[1].tolist(), abs=1e-6)
+    # a stretched chain asks for the arc cosine of 1, where half of the digits are lost
+    assert made["middle"] == pytest.approx(wanted[0].tolist(), abs=1e-4)
+    assert made["end"] == pytest.approx(wanted[1].tolist(), abs=1e-4)
 
 
 def test_two_bones_out_of_reach_stretch_and_never_break(kinematics):

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import annotators
 from controlnext.bench import BENCHES
 from controlnext.cli.options import read_lora, read_settings
 from controlnext.models import presets
+from controlnext.recipes.pictures import picture_digest
 from controlnext.recipes.png import read_png
 
 
@@ -36,6 +38,24 @@ def test_generate_again_from_a_result_gives_the_same_pixels(place, run):
     assert facts["recipe"] == json.loads(read_png(first).to_json())
     status, out, err = run("generate", "--recipe", first, "--seed", 9, "--json")
     assert json.loads(out)["seeds"] == [9]
+
+
+def test_generate_draws_the_pose_of_a_recipe_and_drops_it_for_a_new_picture(place, run):
+    body = [number for joint in range(18) for number in (20 + joint, 10 + 2 * joint, 1)]
+    pose = {"people": [{"pose_keypoints_2d": body}], "canvas_width": 64, "canvas_height": 64}
+    values = {"model": "starter", "annotator": "pose", "pose": json.dumps(pose), "width": 64, "height": 64, "seed": 3}
+    (place / "recipe.json").write_text(json.dumps(values))
+    status, out, err = run("generate", "--recipe", place / "recipe.json", "--json")
+    assert status == 0, err
+    facts = json.loads(out)
+    assert facts["recipe"]["pose"] == json.dumps(pose)
+    drawn = annotators.draw_pose(annotators.people_from_json(json.dumps(pose))).image
+    assert facts["recipe"]["condition_sha256"] == picture_digest(drawn)
+    status, out, err = run(
+        "generate", "--recipe", place / "recipe.json", "--image", place / "photo.png", "--annotator", "canny", "--json"
+    )
+    assert status == 0, err
+    assert "pose" not in json.loads(out)["recipe"]
 
 
 def test_generate_from_a_recipe_file(place, run):

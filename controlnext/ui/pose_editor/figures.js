@@ -77,6 +77,7 @@ const pixel = () => {
 let parts = null;
 
 const build = () => {
+  const focused = svg.contains(document.activeElement) ? { ...document.activeElement.dataset } : null;
   svg.replaceChildren();
   parts = { photo: make("image", { x: 0, y: 0, width: size[0], height: size[1], preserveAspectRatio: "none" }, svg), people: [] };
   parts.frame = make("rect", { x: 0, y: 0, width: size[0], height: size[1], fill: "none", stroke: "#555" }, svg);
@@ -95,6 +96,10 @@ const build = () => {
   parts.box = make("rect", { fill: "none", stroke: "#9aa", "stroke-dasharray": "4 4", "pointer-events": "none" }, svg);
   parts.handles = Object.fromEntries(Object.entries(HANDLES).map(([name, label]) => [name,
     make("circle", { fill: "#222", stroke: "#dde", "data-handle": name, tabindex: 0, role: "button", "aria-label": label }, svg)]));
+  if (!focused) return;
+  const person = parts.people[Math.min(chosen.person, people.length - 1)];
+  const again = focused.handle ? parts.handles[focused.handle] : person && person.dots[focused.joint];
+  if (again) { again.setAttribute("tabindex", 0); again.focus({ preventScroll: true }); } // keys reach the editor as before
 };
 
 const line = (shape, a, b, width) => {
@@ -108,9 +113,17 @@ const dot = (shape, point, radius) => {
   shape.setAttribute("r", radius);
 };
 
-const handlePlaces = (box, unit) => ({
-  scale: [box.right + 12 * unit, box.bottom + 12 * unit], turn: [(box.left + box.right) / 2, box.top - 26 * unit], move: [box.left - 12 * unit, box.top - 12 * unit],
-});
+// Handles stay in sight where a figure reaches the edge of the view.
+const handlePlaces = (box, unit) => {
+  const inView = ([x, y]) => [
+    Math.min(Math.max(x, view.x + 9 * unit), view.x + view.width - 9 * unit), Math.min(Math.max(y, view.y + 9 * unit), view.y + view.height - 9 * unit),
+  ];
+  return {
+    scale: inView([box.right + 12 * unit, box.bottom + 12 * unit]),
+    turn: inView([(box.left + box.right) / 2, box.top - 26 * unit]),
+    move: inView([box.left - 12 * unit, box.top - 12 * unit]),
+  };
+};
 
 const drifts = () => {
   try { return JSON.parse(props.drift || "[]"); } catch { return []; }
