@@ -1,1 +1,1 @@
-"""ControlNeXt itself: cross normalisation, injection, adapters and pipelines."""
+"""The method: cross normalisation, injection, adapters and pipelines."""

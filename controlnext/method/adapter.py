@@ -37,7 +37,7 @@ HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 class AdapterError(ControlNeXtError, ValueError):
-    """An adapter that cannot be found, or whose folder does not say enough."""
+    """An adapter that cannot be found, or whose folder is incomplete."""
 
 
 class Attachment:
@@ -81,7 +81,7 @@ class Attachment:
         repeats: int = 1,
         active: Callable[[int], bool] | None = None,
     ) -> None:
-        """Say what controls the UNet from here on; see `controlnext.method.injection.Injection.set`."""
+        """Set what controls the UNet from now on; see `controlnext.method.injection.Injection.set`."""
         self.injection.set(condition, gamma, repeats=repeats, active=active)
 
     def detach(self) -> None:
@@ -128,7 +128,7 @@ class ControlNeXtAdapter:
         base: str | None = None,
         cache: ControlCache | None = None,
     ) -> None:
-        """Put an adapter together.
+        """Assemble an adapter.
 
         Args:
             module: Usually a `ControlNeXtModel`.
@@ -159,7 +159,7 @@ class ControlNeXtAdapter:
     def attach(
         self, unet: nn.Module, condition: Tensor | None = None, gamma: Gamma = 1.0, alpha: float = 1.0
     ) -> Attachment:
-        """Attach to a UNet; a context manager, or undone by `detach`. Several adapters may be attached at once.
+        """Attach to a UNet, as a context manager or until `detach`. Several adapters may be attached at once.
 
         Args:
             unet: A stock diffusers UNet of the variant's family.
@@ -216,7 +216,7 @@ class ControlNeXtAdapter:
             The adapter, on the CPU, ready to attach.
 
         Raises:
-            AdapterError: Nothing is there, or the variant cannot be told.
+            AdapterError: Nothing is there, or the variant cannot be determined.
             WeightsError: A file is damaged, does not fit the variant, or its kind is not known.
         """
         folder, control_file = _locate(name_or_path, subfolder, revision)
@@ -291,11 +291,11 @@ def _locate(name_or_path: str | os.PathLike[str], subfolder: str, revision: str 
     folder = path / subfolder
     if not path.is_dir():
         if not HUB_NAME.fullmatch(str(name_or_path)):
-            raise AdapterError(f"There is no adapter folder {path}, and that is no name on the hub either.")
+            raise AdapterError(f"There is no adapter folder {path}, and the name is no hub repository either.")
         folder = _fetch(str(name_or_path), subfolder, revision) / subfolder
     control_file = next((folder / name for name in CONTROL_FILES if (folder / name).is_file()), None)
     if control_file is None:
-        raise AdapterError(f"{folder} holds no control file: none of {', '.join(CONTROL_FILES)} is there.")
+        raise AdapterError(f"{folder} has no control file: none of {', '.join(CONTROL_FILES)} is there.")
     return folder, control_file
 
 
@@ -310,7 +310,7 @@ def _fetch(repository: str, subfolder: str, revision: str | None) -> Path:
     except (OSError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
         raise AdapterError(
-            f"{repository!r} is neither a folder here nor can it be had from the hub ({reason}): check the name and "
+            f"{repository!r} is neither a local folder nor available from the hub ({reason}): check the name and "
             f"the network, or give a local folder."
         ) from error
 

@@ -1,4 +1,4 @@
-"""The control of a condition, computed once and kept: it depends on condition and timestep, not on the latents."""
+"""Control cache: controls depend on condition and timestep, not on the latents, so each is computed once and kept."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PREPARED_BUDGET = 2 * 2**30  # bytes; SDXL at 1024x1024 takes 128 MiB in float16
 
 
 def fingerprint(tensors: Iterable[Tensor]) -> str:
-    """Hash the content of tensors, so that equal content gives equal keys wherever it lives.
+    """Hash the content of tensors, so that equal content gives equal keys on every device.
 
     Args:
         tensors: Any shapes, dtypes and devices.
@@ -47,7 +47,7 @@ class _Kept(NamedTuple):
 
 
 class ControlCache:
-    """A store of controls within a budget of bytes, which lets go of the least recently used.
+    """A store of controls within a budget of bytes, which drops the least recently used.
 
     Entries stay on the device where they were computed. Keys are made of content (see `fingerprint`), so one cache may
     serve several adapters and outlive the objects that filled it.
@@ -58,7 +58,7 @@ class ControlCache:
 
         Args:
             budget: Most bytes to keep, >= 0; a control larger than that is not kept.
-            prepared_budget: Most bytes, >= 0, of what an injection may hold beside the controls while a condition is set:
+            prepared_budget: Most bytes, >= 0, of what an injection may hold in addition to the controls while a condition is set:
                 the outputs of the layers before the timestep. They are larger than many controls and soon useless, so
                 they are no entries here, where they would drive controls out.
         """
@@ -81,7 +81,7 @@ class ControlCache:
         return control
 
     def put(self, key: Hashable, control: Tensor, since: int | None = None) -> None:
-        """Keep a control, letting go of the least recently used ones beyond the budget.
+        """Keep a control, dropping the least recently used ones beyond the budget.
 
         Args:
             key: What it is made of.
@@ -107,7 +107,7 @@ class ControlCache:
         self._use(key, control)
 
     def clear(self) -> None:
-        """Let go of everything."""
+        """Drop everything."""
         self._entries.clear()
         self.nbytes = 0
 
@@ -134,7 +134,7 @@ class ControlSource:
         self.set(None)
 
     def set(self, condition: Tensor | FrameConditions | None, repeats: int = 1) -> None:
-        """Take another condition, and let go of what was held for the one before; see `Injection.set`.
+        """Set another condition, and drop what was held for the previous one; see `Injection.set`.
 
         Raises:
             ControlSizeError: The condition is no batch of pictures or clips.
@@ -152,7 +152,7 @@ class ControlSource:
 
     @property
     def window(self) -> range | None:
-        """Frames of the window at work; None where the condition is not of a video in windows."""
+        """Frames of the current window; None where the condition is not of a video in windows."""
         return self.condition.window if isinstance(self.condition, FrameConditions) else None
 
     def control(self, timestep: Tensor | float, sample: Tensor) -> Tensor:
@@ -238,7 +238,7 @@ class ControlSource:
         return control
 
     def _window_control(self, conditions: FrameConditions, timestep: Tensor | float, device: torch.device) -> Tensor:
-        """Return the control of the window at work, `(F, C, h, w)`; frames that windows share are computed once a step."""
+        """Return the control of the current window, `(F, C, h, w)`; frames that windows share are computed once a step."""
         times = tuple(torch.as_tensor(timestep).reshape(-1).tolist())
         if len(times) != 1:
             raise ControlSizeError(f"A video in windows is at one timestep, not at {len(times)}.")
@@ -264,7 +264,7 @@ class ControlSource:
         return self._prepared[1]
 
     def _content(self, condition: Tensor, cache: ControlCache) -> Hashable:
-        """Name what a control comes from beside the time: condition, weights, precision and place."""
+        """Return what a control depends on besides the timestep: condition, weights, precision and device."""
         tensors = [condition, *self.module.parameters(), *self.module.buffers()]
         # Content is hashed once per `set`, and again only if something was written to since.
         versions = tuple((tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors)
@@ -277,7 +277,7 @@ class ControlSource:
         return self._fingerprint[1], autocast, condition.device
 
     def _spread(self, rows: Tensor, batch: int) -> Tensor:
-        """Repeat rows `(K, ...)` to the UNet's batch `(N, ...)`: each `repeats` times, then all over again."""
+        """Repeat rows `(K, ...)` to the UNet's batch `(N, ...)`: each `repeats` times in a row, then the whole sequence again."""
         rows = rows.repeat_interleave(self.repeats, dim=0)
         if batch % len(rows):
             raise ControlSizeError(

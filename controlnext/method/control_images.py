@@ -1,4 +1,4 @@
-"""Conditions on their way into a UNet: pictures of any kind become tensors of RGB in [0, 1]."""
+"""Control images: pictures of any kind become tensors of RGB in [0, 1]."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ControlImageError(ControlNeXtError, ValueError):
 
 
 def as_pictures(control_image: Picture | Sequence[Picture]) -> list[PIL.Image.Image | Tensor]:
-    """Take control images in any known form apart.
+    """Split control images of any known form into single pictures.
 
     Args:
         control_image: PIL; numpy `(H, W)`, `(H, W, 3)` or `(B, H, W, 3)`; tensor `(3, H, W)` or `(B, 3, H, W)`; uint8,
@@ -69,7 +69,7 @@ def size_of(picture: PIL.Image.Image | Tensor) -> tuple[int, int]:
 
 
 def resized(picture: PIL.Image.Image | Tensor, height: int, width: int) -> Tensor:
-    """Bring a picture to a size by Lanczos, as the authors' pipelines do.
+    """Resize a picture by Lanczos, as the authors' pipelines do.
 
     Args:
         picture: PIL RGB, or a float tensor `(3, H, W)` in [0, 1].

@@ -1,6 +1,6 @@
-"""The base-model families: one row each, with everything that sets a family apart.
+"""Base-model families: one row each, with everything that distinguishes a family.
 
-Neither torch nor diffusers is loaded here: pipelines are named, and imported from `controlnext` by whoever builds one.
+Neither torch nor diffusers is loaded here: pipelines are given by name, and imported from `controlnext` where one is built.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 @dataclass(frozen=True)
 class Family:
-    """What sets one family of base models apart.
+    """What distinguishes one family of base models.
 
     Attributes:
         title: what a sentence calls it.

@@ -1,4 +1,4 @@
-"""Control strength (gamma): a number, one a picture, or a curve over the fraction of the schedule.
+"""Control strength (gamma): a number, one number per picture, or a curve over the fraction of the schedule.
 
 A curve is written as a short text:
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Strength = Union[float, Sequence[float], "Tensor"]
-"""A number, or one a picture."""
+"""A number, or one per picture."""
 
 HIGHEST = 4.0
 """Largest value of a curve; the same bound as for gamma itself."""

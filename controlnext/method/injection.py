@@ -1,4 +1,4 @@
-"""Let a control module steer a stock diffusers UNet: two forward pre-hooks, attached and removed without a trace.
+"""Injection of a control into a stock diffusers UNet: two forward pre-hooks, attached and removed without a trace.
 
 The first hook, on the UNet, sees the timestep and prepares the control. The second, on the block at the injection
 point, replaces that block's `hidden_states` input and nothing else; the UNet has stored its skip residuals by then, so
@@ -31,7 +31,7 @@ from controlnext.method.variants import Variant, get_variant
 from controlnext.method.windows import FrameConditions
 
 Gamma = Strength | Callable[[int], Strength]
-"""A number, one a picture, or a function of the count of UNet forwards that gives either."""
+"""A number, one per picture, or a function of the count of UNet forwards that returns either."""
 
 
 class InjectionError(ControlNeXtError, RuntimeError):
@@ -39,7 +39,7 @@ class InjectionError(ControlNeXtError, RuntimeError):
 
 
 class Injection:
-    """An attached control module: the handle that says what controls the UNet, and detaches it.
+    """An attached control module: the handle that sets what controls the UNet, and detaches it.
 
     Also a context manager that detaches on exit.
     """
@@ -92,7 +92,7 @@ class Injection:
         repeats: int = 1,
         active: Callable[[int], bool] | None = None,
     ) -> None:
-        """Say what controls the forwards from here on.
+        """Set what controls the forwards from now on.
 
         Args:
             condition: RGB in [0, 1], `(K, 3, H, W)`, or `(K, F, 3, H, W)` for video; None = no control. A UNet batch
@@ -100,7 +100,7 @@ class Injection:
                 guided, [unconditional, conditional], which matters where the unconditional half has no control.
                 `FrameConditions` where the UNet runs in windows over time: those of one step count as one forward, and
                 their controls are held for the step instead of the cache, which one long video would flood.
-            gamma: Multiplier of the normalised control beside the variant's own: a finite number, or one per picture,
+            gamma: Multiplier of the normalised control, in addition to the variant's factor: a finite number, or one per picture,
                 or a function that gives these for the count of UNet forwards since `set`. The number 0 leaves the UNet
                 without this control.
             repeats: How many pictures in a row share each condition.
@@ -114,7 +114,7 @@ class Injection:
         self._active, self._forwards = active, 0
 
     def detach(self) -> None:
-        """Remove both hooks and let go of the condition; a second call does nothing."""
+        """Remove both hooks and release the condition; a second call does nothing."""
         if self._point is not None:
             self._handle.remove()
             self._point.leave(self)
@@ -184,7 +184,7 @@ class InjectionPoint:
         return next((owner for owner in owners if isinstance(owner, InjectionPoint)), None) or cls(block)
 
     def leave(self, member: Injection) -> None:
-        """Forget a member; the last one takes the hook along."""
+        """Remove a member; with the last one the hook is removed."""
         if member in self.members:
             self.members.remove(member)
             if not self.members:
@@ -249,7 +249,7 @@ def unwrap(unet: nn.Module) -> nn.Module:
 
 
 def _forget_compiled(unet: nn.Module) -> None:
-    """Drop compiled code of the UNet, which would not notice that hooks came or went."""
+    """Drop compiled code of the UNet, which would not notice that hooks were added or removed."""
     dynamo = sys.modules.get("torch._dynamo")
     if dynamo is None:
         return

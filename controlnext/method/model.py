@@ -26,7 +26,7 @@ class ConditionError(ControlNeXtError, ValueError):
 
 
 class Prepared(NamedTuple):
-    """What a condition alone decides, to be kept between timesteps; see `ControlNeXtModel.prepare`.
+    """The features that depend on the condition alone, to be kept between timesteps; see `ControlNeXtModel.prepare`.
 
     Attributes:
         sample: Output of the stem, `(B * F, C, h, w)`; the first resnet's shortcut still needs it.
@@ -144,7 +144,7 @@ class ControlNeXtModel(ModelMixin, ConfigMixin):
 
     @property
     def worth_preparing(self) -> bool:
-        """Whether the layers before the timestep are worth keeping: without a stem they are one convolution of RGB."""
+        """Whether the layers before the timestep are worth keeping; without a stem they are one convolution of RGB."""
         return len(self.config.stem_channels) > 0
 
     def prepare(self, condition: Tensor) -> Prepared:

@@ -1,4 +1,4 @@
-"""UNet key names of the original Stable Diffusion code, which some released SDXL files use, in diffusers' names."""
+"""Key names of the original Stable Diffusion UNet, which some released SDXL files use, converted to diffusers' names."""
 
 from __future__ import annotations
 

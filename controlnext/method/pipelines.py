@@ -1,4 +1,4 @@
-"""Stock diffusers pipelines that take a control image; everything else about them stays the stock call."""
+"""Pipelines with control: stock diffusers pipelines that also take a control image."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ else:
     _StockPipeline = object
 
 Strengths = Strength | GammaCurve | str
-"""gamma of a call: a number, one a picture, a curve over the steps, or the curve's text."""
+"""gamma of a call: a number, one per picture, a curve over the steps, or the curve's text."""
 
 
 class ControlNeXtMixin(_StockPipeline):
@@ -89,7 +89,7 @@ class ControlNeXtMixin(_StockPipeline):
         self.controlnexts[name] = adapter.attach(self.unet)
 
     def unload_controlnext(self, name: str | None = None) -> None:
-        """Detach an adapter and restore the UNet bit for bit; where there is none it does nothing.
+        """Detach an adapter and restore the UNet bit for bit; does nothing where there is none.
 
         Args:
             name: The one to detach; None = all.
@@ -99,7 +99,7 @@ class ControlNeXtMixin(_StockPipeline):
 
     @property
     def controlnexts(self) -> dict[str, Attachment]:
-        """The loaded adapters at work, by name, in the order of loading."""
+        """The loaded adapters by name, in the order of loading."""
         if self._controlnexts is None:
             self._controlnexts = {}
         return self._controlnexts
@@ -190,7 +190,7 @@ class ControlNeXtMixin(_StockPipeline):
                 attachment.set(None)
 
     def _rows(self, **arguments: Any) -> list[dict[str, Any]]:
-        """Take the arguments of a call apart: one row for each loaded adapter."""
+        """Split the arguments of a call into one row for each loaded adapter."""
         count = len(self.controlnexts)
         if count == 1:
             return [arguments]
@@ -219,7 +219,7 @@ class ControlNeXtMixin(_StockPipeline):
         arguments: dict[str, Any],
         parameters: Mapping[str, inspect.Parameter],
     ) -> None:
-        """Say to one adapter what it does in this call; settles the picture's size on the way."""
+        """Set up one adapter for this call; also determines the picture's size."""
         start, end, gamma = row["control_start"], row["control_end"], row["gamma"]
         if not 0 <= start <= end <= 1:
             raise PipelineError(
@@ -253,7 +253,7 @@ class ControlNeXtMixin(_StockPipeline):
         arguments: dict[str, Any],
         parameters: Mapping[str, Any],
     ) -> Tensor | FrameConditions:
-        """Settle the picture's size in the call's arguments and bring the condition to it: `(K, 3, H, W)`."""
+        """Determine the picture's size in the call's arguments and resize the condition to it: `(K, 3, H, W)`."""
         pictures = as_pictures(control_image)
         height, width = self._settle_size(size_of(pictures[0]), arguments, parameters)
         return torch.stack([resized(picture, height, width) for picture in pictures])
@@ -261,7 +261,7 @@ class ControlNeXtMixin(_StockPipeline):
     def _settle_size(
         self, own: tuple[int, int], arguments: dict[str, Any], parameters: Mapping[str, Any]
     ) -> tuple[int, int]:
-        """Return height and width of the picture, and say so in the call's arguments; `own` are the condition's."""
+        """Return height and width of the picture, and write them into the call's arguments; `own` are the condition's."""
         if given(arguments, "padding_mask_crop"):
             raise PipelineError(
                 "padding_mask_crop moves the picture away from its control image: crop both beforehand."

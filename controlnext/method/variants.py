@@ -1,4 +1,4 @@
-"""The released ControlNeXt variants as rows of one table.
+"""Variants: the released layouts of ControlNeXt as rows of one table.
 
 The method was published five times, and the five differ: in the layers of the control module, in the place where the
 control enters the UNet, in the order of pooling and normalising, and in what multiplies it. Each difference is a field
@@ -59,7 +59,7 @@ class Variant:
         injection_point: The UNet block whose `hidden_states` input receives the control.
         eps: Epsilon of `cross_norm`.
         pool_first: Pool to the hidden size before normalising (True) or after (False).
-        factor: Fixed multiplier of the normalised control, beside gamma.
+        factor: Fixed multiplier of the normalised control, in addition to gamma.
         sigmoid_scale: Whether the learned scale passes a sigmoid before it multiplies.
         control_on_uncond: Whether the unconditional half of a guided batch keeps the scale; if not, its scale is 0
             (through the sigmoid where there is one, so SVD v1 still controls that half at 0.65).
@@ -205,7 +205,7 @@ def get_variant(variant: str | Variant) -> Variant:
 
 
 def detect_variants(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
-    """Name the variants that a control file may belong to.
+    """Return the variants that a control file may belong to.
 
     Args:
         shapes: Shape of each tensor in the file, by its key.

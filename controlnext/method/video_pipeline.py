@@ -1,4 +1,4 @@
-"""Stable Video Diffusion with control, for videos of any length: windows over time, frames decoded as they are wanted."""
+"""Stable Video Diffusion with control, for videos of any length: windows over time, frames decoded on demand."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from controlnext.method.pipelines import ControlNeXtMixin, PipelineError, count_
 from controlnext.method.windows import FrameConditions, Guidance, OnWindow, Rows, Windows, frame_tensor
 
 WINDOW, OVERLAP = 14, 4
-"""Frames of a window and of its overlap where the call says nothing; those of the authors' runners."""
+"""Default frames of a window and of its overlap; those of the authors' runners."""
 
 RELEASED_TIME_IDS = (6, 128, 0.02)
-"""Frames a second less one, motion bucket, noise: what the authors' pipelines tell the UNet whatever they are asked for."""
+"""Frames a second less one, motion bucket, noise: what the authors' pipelines always pass to the UNet."""
 
 
 class StableVideoDiffusionControlNeXtPipeline(ControlNeXtMixin, StableVideoDiffusionPipeline):
@@ -52,9 +52,9 @@ class StableVideoDiffusionControlNeXtPipeline(ControlNeXtMixin, StableVideoDiffu
             window: Frames that the UNet sees at once; longer videos run in windows. None = 14 with control images, and
                 without them the whole video: the stock call.
             overlap: Frames that windows share, where they are averaged; fewer than `window`.
-            micro_conditioning: Whether the UNet is told `fps`, `motion_bucket_id` and `noise_aug_strength`. False tells
-                it what the authors' pipelines always do, 7 frames a second, bucket 128 and noise 0.02; the noise that
-                the start picture gets is still as asked for.
+            micro_conditioning: Whether the UNet is given `fps`, `motion_bucket_id` and `noise_aug_strength`.
+                If not, it gets what the authors' pipelines always pass: 7 frames a second, bucket 128 and noise 0.02; the
+                noise on the start picture is still as asked for.
             shared_noise: Share of the starting noise that all frames have in common, as a share of its variance, 0 to 1. 0 is
                 the stock noise, new in each frame; more keeps the background steadier where the model follows its noise
                 (the mixed noise of arXiv 2305.10474). `latents` that are given stay as they are.
@@ -151,7 +151,7 @@ class StableVideoDiffusionControlNeXtPipeline(ControlNeXtMixin, StableVideoDiffu
         return Guidance(*(arguments.get(name, parameters[name].default) for name in names))
 
     def _get_add_time_ids(self, fps: int, motion_bucket_id: int, noise_aug_strength: float, *rest: Any) -> Tensor:
-        """Say what the UNet is told about the video: what was asked for, or what the authors' pipelines say."""
+        """Return the micro-conditioning of the UNet: what was asked for, or what the authors' pipelines pass."""
         ids = (fps, motion_bucket_id, noise_aug_strength) if self._micro_conditioning else RELEASED_TIME_IDS
         told: Tensor = super()._get_add_time_ids(*ids, *rest)
         return told

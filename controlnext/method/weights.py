@@ -273,7 +273,7 @@ class UNetPatch:
             logger.warning("%d UNet weights were changed by others (a fused LoRA?); their change is kept.", foreign)
 
     def restore(self) -> None:
-        """Take the change back and let go of the original values nobody needs; a second call does nothing."""
+        """Undo the change and release original values that nobody needs; a second call does nothing."""
         self.set_alpha(0.0)
         ledger = self._ledger
         if self._share in ledger.shares:

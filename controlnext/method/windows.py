@@ -1,10 +1,10 @@
-"""Long videos through a short UNet: overlapping windows over time, each step, around a stock UNet that knows nothing of them.
+"""Windows over time: a stock video UNet runs in overlapping windows at each step, so that videos may have any length.
 
-`Windows` is called in the UNet's place. It shows the UNet one window of frames after the other and averages what comes out
+`Windows` is called in the UNet's place. It runs the UNet on one window of frames after the other and averages the outputs
 where windows overlap. The Euler samplers of video models are linear in the UNet's output, so averaging it is averaging the
 denoised latents, as the authors' pipelines do. A video that fits into one window goes through untouched, bit for bit.
 
-Controls follow the windows: `FrameControls` computes each frame's control once a step and keeps it for as long as a further
+Controls follow the windows: `FrameControls` computes each frame's control once a step and keeps it for as long as another
 window needs it, so that neither work nor memory grows with the overlap or the length of the video.
 """
 
@@ -102,8 +102,8 @@ class Windows:
             unet: A stock `UNetSpatioTemporalConditionModel`.
             window: Frames it sees at once; None = all.
             overlap: Frames that windows share.
-            guidance: Where it is given, batches are guided ones, and guidance happens in each window: both halves that
-                come out are the guided result, which any further guidance leaves as it is. Not where one window is all.
+            guidance: Where given, batches are guided, and guidance is applied in each window: both halves of the output are
+                the guided result, which guiding again does not change. Not applied where one window holds the video.
             on_window: Called after each window.
 
         Raises:
@@ -203,7 +203,7 @@ class FrameConditions:
     Takes the place of a condition tensor `(1, F, 3, H, W)` where `Windows` run the UNet.
 
     Attributes:
-        frames: One picture a frame, fetched anew in each step: hold them small, or draw or read them on demand.
+        frames: One picture a frame, fetched again in each step: keep them small, or draw or read them on demand.
         height: Of the video, in pixels.
         width: Of the video, in pixels.
         windows: The windows that the UNet runs in.
@@ -233,8 +233,8 @@ class FrameConditions:
         """Return the frames whose controls the window takes, in order.
 
         Args:
-            reference_leads: As in the variant's row. The window's own first frame then gives way to the video's; what comes
-                out for it is not used, so where nothing overlaps and all is used, it does not.
+            reference_leads: As in the variant's row. The video's first frame then replaces the window's own, whose output is
+                not used; where windows do not overlap every output is used, and nothing is replaced.
         """
         frames = self.window
         return (0, *frames[1:]) if reference_leads and frames.start and self.windows.overlap else frames
@@ -275,7 +275,7 @@ class FrameControls:
         return len(self._rows)
 
     def get(self, time: Hashable, frames: Sequence[int], compute: Callable[[Sequence[int]], Tensor]) -> Tensor:
-        """Return the controls of a window's frames, and let go of all others.
+        """Return the controls of a window's frames, and drop all others.
 
         Args:
             time: Names the timestep.

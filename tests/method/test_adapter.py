@@ -189,7 +189,7 @@ def test_places_where_nothing_is(tmp_path):
         ControlNeXtAdapter.from_pretrained(tmp_path)
     with pytest.raises(AdapterError, match="no adapter folder"):
         ControlNeXtAdapter.from_pretrained(tmp_path / "none")
-    with pytest.raises(AdapterError, match="neither a folder here nor"):
+    with pytest.raises(AdapterError, match="neither a local folder nor"):
         ControlNeXtAdapter.from_pretrained("someone/something")
 
 
