@@ -23,6 +23,9 @@ BENCHES: dict[str, Bench] = {
         ".convergence.compare",
         "how soon ControlNeXt, ControlNet and T2I-Adapter follow a condition when they are trained",
     ),
+    "faults": Bench(
+        ".trust.faults", "broken machines: kills, full and missing folders, no ffmpeg, signals; what is borne"
+    ),
     "lora": Bench(".quality.lora", "whether control holds under each style LoRA, and what the conflict meter says"),
     "full-size": Bench(".cost.full_size", "a base model of real size with random weights, loaded and run on the CPU"),
     "overhead": Bench(

@@ -19,7 +19,7 @@ from gradio.component_meta import ComponentMeta
 from annotators.base import AnnotatorError
 from annotators.cache import Cache
 from controlnext.errors import ControlNeXtError
-from controlnext.ui.trust.sentences import FAILED, brief
+from controlnext.ui.trust.sentences import FAILED, NO_MEMORY, brief
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -61,6 +61,9 @@ def reported_errors(*, page: bool = True) -> Iterator[None]:
         raise
     except (ControlNeXtError, AnnotatorError) as error:
         raise gr.Error(_shown(str(error), page), title="That did not work", print_exception=False) from error
+    except (MemoryError, ImportError) as error:  # short of memory, libraries cannot be loaded either
+        logger.exception("A library or its memory is missing")
+        raise gr.Error(_shown(NO_MEMORY, page), title="That did not work", print_exception=False) from error
     except Exception as error:
         logger.exception("An error that no sentence was written for")
         raise gr.Error(_shown(FAILED, page), title="A fault of the app", print_exception=False) from error

@@ -35,7 +35,8 @@ VERDICTS = (
 )  # fmt: skip
 
 _FAILED = ("its console says why", "Traceback", "Internal Server Error", "has not enabled verbose error")
-_PATH = re.compile(r"(?<![\w.:/\\])(?!/gradio_api/)(?:/[\w.@~-]+){2,}|\b[A-Za-z]:\\")
+PATH = re.compile(r"(?<![\w.:/\\])(?!/gradio_api/)(?:/[\w.@~-]+){2,}|\b[A-Za-z]:\\")
+"""A path of a machine in a text."""
 _NOTE = re.compile(r"cnx-note warn'>(.*?)</p>", re.DOTALL)
 
 
@@ -228,7 +229,7 @@ def _verdict(answer: Answer | None, said: str, seconds: float) -> str:
         return "failed inside"
     if len(said) > LONGEST:
         return "too long"
-    if _PATH.search(said):
+    if PATH.search(said):
         return "with a path"
     return "too slow" if seconds >= SECONDS else REFUSED
 

@@ -22,11 +22,24 @@ from controlnext.bench.trust.client import RawClient
 START_SECONDS = 180.0
 
 
+def _limit(limits: Mapping[int, int]) -> None:
+    import resource
+
+    for kind, most in limits.items():
+        resource.setrlimit(kind, (most, most))
+
+
 class RunningApp:
     """`python -m controlnext app` as a process of its own."""
 
     def __init__(
-        self, folder: Path, options: Sequence[str] = (), environment: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        options: Sequence[str] = (),
+        *,
+        environment: Mapping[str, str] | None = None,
+        port: int | None = None,
+        limits: Mapping[int, int] | None = None,
     ) -> None:
         """Start it and do not wait.
 
@@ -34,8 +47,10 @@ class RunningApp:
             folder: scratch; results go to `outputs` in it, its log to `app.log`.
             options: further options of the command.
             environment: variables that are set for it.
+            port: to listen on; None takes a free one.
+            limits: of `resource`, by kind.
         """
-        self.folder, self.port = folder, free_port()
+        self.folder, self.port = folder, port or free_port()
         self.outputs, self.log, self.temporary = folder / "outputs", folder / "app.log", folder / "tmp"
         self.temporary.mkdir(parents=True, exist_ok=True)
         command = [
@@ -45,7 +60,13 @@ class RunningApp:
         values.pop("GRADIO_TEMP_DIR", None)
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
-                command, cwd=folder, env=values, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+                command,
+                cwd=folder,
+                env=values,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=lambda: _limit(limits or {}),
             )
         self.client = RawClient(f"http://127.0.0.1:{self.port}", timeout=300)
 

@@ -52,7 +52,7 @@ def _refused(request: Request, error: Exception) -> Response:
 
 
 def _not_kept(request: Request, error: Exception) -> Response:
-    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     logger.error("A file that could not be kept: %s", error)
     if "/upload" in request.url.path:  # the page shows the body as it is
         return PlainTextResponse(DISK_FULL if full else NOT_KEPT, status_code=507 if full else 500)

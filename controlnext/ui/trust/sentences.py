@@ -12,6 +12,9 @@ FAILED = (
 )
 """The sentence for an exception that nobody wrote one for; what it said stays in the log."""
 
+NO_MEMORY = "This machine has too little free memory for that, or lacks a library: close other programs, or install the app again."
+"""The sentence where memory or a library is missing."""
+
 _PART = r"[^\s/\\:“”‘’\"'`(){}\[\]<>,;|]+"
 _PATH = re.compile(rf"(?<![\w.:/\\])(?:~|[A-Za-z]:)?[/\\](?:{_PART}[/\\])+({_PART})?")
 
