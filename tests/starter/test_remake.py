@@ -7,6 +7,7 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 
 from controlnext.assets import STARTER
+from controlnext.method.model import ControlNeXtModel
 from controlnext.starter.remake import __main__ as supervisor
 from controlnext.starter.remake import adapters, autoencoder, base, gpu, latents, packing, reader
 from controlnext.starter.remake.networks import borrow_vae, make_reader, make_unet, make_vae
@@ -177,3 +178,21 @@ def test_two_processes_share_what_there_is_to_draw(tmp_path, monkeypatch):
 def test_a_failing_process_ends_the_others():
     script = "import os, time; time.sleep(60) if os.environ['RANK'] == '0' else exit(3)"
     assert supervisor._run_processes([sys.executable, "-c", script], 2) == 3
+
+
+def test_an_adapter_forgets_the_weights_of_another_base(tmp_path):
+    """Its checkpoint holds UNet weights of the base it was trained on; on another they would undo that base's training."""
+    folder, base_folder, module = tmp_path / "pose", tmp_path / "base", ControlNeXtModel.from_variant("starter")
+    (base_folder / "unet").mkdir(parents=True)
+    (base_folder / "unet" / "weights.safetensors").write_bytes(b"one")
+    folder.mkdir()
+    adapters._forget_other_base(folder, base_folder, module)
+    values = [torch.full_like(parameter, 0.5) for parameter in module.parameters()]
+    torch.save({"averages": [*values, torch.zeros(3)]}, folder / "checkpoint.pt")  # the last is of the UNet
+    adapters._forget_other_base(folder, base_folder, module)
+    assert (folder / "checkpoint.pt").exists()
+    (base_folder / "unet" / "weights.safetensors").write_bytes(b"two")
+    adapters._forget_other_base(folder, base_folder, module)
+    assert not (folder / "checkpoint.pt").exists()
+    for parameter in module.parameters():
+        assert (parameter == 0.5).all()

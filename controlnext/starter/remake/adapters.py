@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from pathlib import Path
 
@@ -20,12 +21,37 @@ from controlnext.starter.scenes.conditions import CONDITIONS, condition_of
 from controlnext.starter.scenes.shards import Archive, make_example
 from controlnext.starter.train.adapter import NOTHING, as_conditions, controlled, subset
 from controlnext.starter.train.base import Diffusion
-from controlnext.starter.train.loop import Loop, Plan, rank
+from controlnext.starter.train.loop import LIGHT, Loop, Plan, rank
 from controlnext.starter.world.sheets import save_sheet
 
 logger = logging.getLogger(__name__)
 RATES = (1.5e-3, 5e-4)
 """Peak learning rates of the module and of the UNet subset."""
+
+
+def _forget_other_base(out: Path, base: Path, module: ControlNeXtModel) -> None:
+    """Drop the checkpoints of an adapter that was trained on another base, whose UNet weights they hold; keep its module.
+
+    Args:
+        out: The adapter's folder.
+        base: Diffusers folder of the base.
+        module: Gets the weights of the dropped checkpoint.
+    """
+    digest = hashlib.sha256()
+    for file in sorted((base / "unet").glob("*.safetensors")):
+        digest.update(file.read_bytes())
+    mark = out / "base.sha256"
+    if mark.exists() and mark.read_text() == digest.hexdigest():
+        return
+    for name in ("checkpoint.pt", LIGHT):
+        path = out / name
+        if path.exists():
+            saved = torch.load(path, weights_only=True, map_location="cpu")["averages"]
+            for parameter, value in zip(module.parameters(), saved, strict=False):  # the module's come first
+                parameter.data.copy_(value)
+            path.unlink()
+    out.mkdir(parents=True, exist_ok=True)
+    mark.write_text(digest.hexdigest())
 
 
 def train(
@@ -71,6 +97,7 @@ def train(
                 trained[key].data += compute.put(difference.float())
     for parameter in trained.values():
         parameter.requires_grad_(True)
+    _forget_other_base(out, base, module)
     groups = [(list(module.parameters()), RATES[0]), (list(trained.values()), RATES[1])]
     loop = Loop(out, {"module": module, "unet": unet}, groups, plan)
     archive = Archive(data, latents=f"latents-{pipeline.vae.config.latent_channels}")
