@@ -109,10 +109,10 @@ def test_bare_folder_names_what_it_cannot_read_by_ending(tmp_path):
     (tmp_path / "a.png").unlink()
     with pytest.raises(TrainingError, match=r"no pictures to learn from \(5 files: An ending such as \.HEIC"):
         read_rows(DataConfig(folder=tmp_path))
-    (tmp_path / "d.wmv").write_bytes(b"x")
+    (tmp_path / "d.braw").write_bytes(b"x")
     rows, bad = read_rows(DataConfig(folder=tmp_path), video=True)
     assert [row.name for row in rows] == [f"c{number}.gif" for number in range(4)]
-    assert bad == [BadRow("1 file", "An ending such as .wmv is not read (d.wmv): save as MP4.")]
+    assert bad == [BadRow("1 file", "An ending such as .braw is not read (d.braw): save as MP4.")]
 
 
 def test_captions_of_other_editors_are_read_or_refused_in_a_sentence(tmp_path):

@@ -17,31 +17,14 @@ from controlnext.training.config import DataConfig, TrainingError
 
 PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif"})
 CLIPS = frozenset(
-    {
-        ".mp4",
-        ".m4v",
-        ".webm",
-        ".mov",
-        ".mkv",
-        ".avi",
-        ".gif",
-        ".ts",
-        ".mts",
-        ".m2ts",
-        ".mpg",
-        ".mpeg",
-        ".wmv",
-        ".flv",
-        ".ogv",
-        ".3gp",
-    }
-)
+    (".mp4", ".m4v", ".webm", ".mov", ".mkv", ".avi", ".gif", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".wmv", ".flv", ".ogv", ".3gp")
+)  # fmt: skip
 UNREAD_PICTURES = frozenset(
     {".gif", ".heic", ".heif", ".jxl", ".jp2", ".jfif", ".svg", ".psd", ".ico", ".tga", ".ppm", ".exr", ".hdr",
      ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"}
 )  # fmt: skip
 """Suffixes of pictures that are not read from a folder; `metadata.jsonl` may still name such files."""
-UNREAD_CLIPS = frozenset({".m4v", ".wmv", ".flv", ".mpg", ".mpeg", ".3gp", ".ts", ".ogv"})
+UNREAD_CLIPS = frozenset({".braw", ".r3d", ".rmvb", ".swf"})
 METADATA, METADATA_CSV = "metadata.jsonl", "metadata.csv"
 RUN_MARK = "events.jsonl"
 """File by which the folder of a run is recognised, which is no data."""
