@@ -142,6 +142,7 @@ class Backend:
         suits: whether a picture (H, W, 3) uint8 is one it was made for; `auto` skips it otherwise. None suits all.
         caveat: sentence added when `auto` chose it because no better backend is usable.
         doubt: sentence added when `auto` had to choose it for a picture it does not suit.
+        suited_only: whether `auto` never chooses it for a picture it does not suit.
     """
 
     name: str
@@ -160,6 +161,7 @@ class Backend:
     suits: Callable[[np.ndarray], bool] | None = None
     caveat: str = ""
     doubt: str = ""
+    suited_only: bool = False
 
     @property
     def settings(self) -> tuple[str, ...]:

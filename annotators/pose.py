@@ -16,7 +16,7 @@ from annotators.weights import fetch
 if TYPE_CHECKING:
     from annotators.starter.net import SceneReading
 
-_MOST_PEOPLE = 8
+_MOST_PEOPLE = 32
 
 NOBODY = (
     "No person was found in this picture: take one that shows head and shoulders clearly and not too small, "
@@ -27,10 +27,11 @@ ALREADY_A_MAP = "No person was found, and this picture looks like a condition pi
 
 @dataclass(frozen=True)
 class PoseReading:
-    """The people of a picture; if there is nobody, whether that is because the picture is a map already."""
+    """The people of a picture, and how many were found; if there is nobody, whether the picture is a map already."""
 
     people: People
     is_map: bool = False
+    total: int = 0
 
 
 def _read_mediapipe(rgb: np.ndarray, settings: Settings) -> PoseReading:
@@ -38,8 +39,9 @@ def _read_mediapipe(rgb: np.ndarray, settings: Settings) -> PoseReading:
     from annotators.poses.holistic import read_face, read_hand
     from annotators.poses.openpose import body_points
 
-    persons = []
-    for found in find_people(rgb, int(settings["people"])):
+    persons, limit = [], int(settings["people"])
+    everyone = find_people(rgb, limit, everyone=bool(settings["search"]))
+    for found in everyone[:limit]:
         person = Person(body_points(found.landmarks, found.depths))
         if settings["hands"]:
             hands = {side: read_hand(rgb, found.landmarks, side) for side in ("left", "right")}
@@ -47,7 +49,7 @@ def _read_mediapipe(rgb: np.ndarray, settings: Settings) -> PoseReading:
         if settings["face"]:
             person = replace(person, face=read_face(rgb, found.landmarks))
         persons.append(person)
-    return _people(rgb, persons)
+    return replace(_people(rgb, persons), total=len(everyone))
 
 
 def _read_dwpose(rgb: np.ndarray, settings: Settings) -> PoseReading:
@@ -117,8 +119,16 @@ def _draw(reading: PoseReading, settings: Settings) -> Drawing:
     if not reading.people.persons:
         raise NobodyFound(ALREADY_A_MAP if reading.is_map else NOBODY)
     rgb = draw_people(reading.people, float(settings["confidence"]))
-    note = "" if rgb.any() else "Nothing is drawn at this confidence: lower it."
+    note = _counted(reading) if rgb.any() else "Nothing is drawn at this confidence: lower it."
     return Drawing(rgb, reading.people.to_data(), note)
+
+
+def _counted(reading: PoseReading) -> str:
+    """Return how many people were found, where it is more than one."""
+    drawn, total = len(reading.people.persons), max(reading.total, len(reading.people.persons))
+    if total > drawn:
+        return f"{total} people were found and the {drawn} largest are drawn: raise “People” for more."
+    return f"{total} people were found." if total > 1 else ""
 
 
 def _draw_starter(reading: SceneReading, settings: Settings) -> Drawing:
@@ -135,7 +145,16 @@ POSE = Annotator(
     label="Pose skeleton",
     help="The OpenPose skeleton of every person: keeps the pose, leaves the looks to the prompt.",
     settings=(
-        Setting("people", "People", "int", 4, 1, _MOST_PEOPLE, 1, help="At most this many, the most prominent first."),
+        Setting(
+            "people", "People", "int", 10, 1, _MOST_PEOPLE, 1, help="At most this many, the most prominent first."
+        ),
+        Setting(
+            "search",
+            "Small people",
+            "bool",
+            True,
+            help="Search a picture in which nobody is large for many or small people; takes a second or two.",
+        ),
         Setting("hands", "Hands", "bool", False, help="Draw the fingers, where they are seen."),
         Setting("face", "Face", "bool", False, help="Draw the outline of faces, eyes and mouths."),
         Setting(
@@ -151,12 +170,24 @@ POSE = Annotator(
     ),
     backends=(
         Backend(
+            starter.NAME,
+            starter.LABEL,
+            starter.read,
+            _draw_starter,
+            starter.check,
+            draws=("people", "confidence"),
+            source="assets/starter/annotator",
+            licence="this project's",
+            suits=lambda rgb: starter.is_flat(rgb) and starter.is_own_world(rgb),
+            suited_only=True,
+        ),
+        Backend(
             "mediapipe",
             "MediaPipe BlazePose",
             _read_mediapipe,
             _draw,
             fetch.availability,
-            reads=("people", "hands", "face"),
+            reads=("people", "hands", "face", "search"),
             draws=("confidence",),
             prepare=fetch.ensure,
             fetch=fetch.fetch_mediapipe,
@@ -176,17 +207,6 @@ POSE = Annotator(
             source=dwpose.REPO,
             licence="Apache-2.0",
             megabytes=dwpose.MEGABYTES,
-        ),
-        Backend(
-            starter.NAME,
-            starter.LABEL,
-            starter.read,
-            _draw_starter,
-            starter.check,
-            draws=("people", "confidence"),
-            source="assets/starter/annotator",
-            licence="this project's",
-            automatic=False,
         ),
     ),
 )

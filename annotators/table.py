@@ -201,16 +201,13 @@ def _chosen(
     if name != AUTO:
         return _wanted(row, name), ""
     usable = [backend for backend in row.backends if backend.automatic and backend.check().usable]
-    if not usable:
-        raise BackendMissing(_missing(row))
     for backend in usable:
         if backend.suits is None:
             return backend, backend.caveat
         if CACHE.get_or_make(("suits", backend.name, *picture), partial(_suits, backend.suits, scaled)):
             return backend, backend.caveat
-    usable = [
-        backend for backend in usable if backend.check().usable
-    ]  # the check above may have found one that is not
+    # the tests above may have found one that is not usable
+    usable = [backend for backend in usable if not backend.suited_only and backend.check().usable]
     if not usable:
         raise BackendMissing(_missing(row))
     return usable[0], usable[0].doubt or usable[0].caveat
@@ -230,7 +227,11 @@ def _prepared(row: Annotator, backend: Backend) -> str:
 
 
 def _missing(row: Annotator) -> str:
-    reasons = [f"{backend.label}: {backend.check().reason}" for backend in row.backends if backend.automatic]
+    reasons = [
+        f"{backend.label}: {backend.check().reason}"
+        for backend in row.backends
+        if backend.automatic and not backend.suited_only
+    ]
     return f"{row.label} cannot be made on this machine yet. {' '.join(reasons)} {_alternatives(row, None)}".strip()
 
 
@@ -254,7 +255,7 @@ def _backend_status(backend: Backend) -> dict[str, Any]:
         "label": backend.label,
         "usable": now.usable,
         "reason": now.reason,
-        "automatic": backend.automatic,
+        "automatic": backend.automatic and not backend.suited_only,
         "caveat": backend.caveat or backend.doubt,
         "settings": list(backend.settings),
         "source": backend.source,

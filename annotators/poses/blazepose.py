@@ -2,16 +2,18 @@
 
 Source: the graphs `pose_landmark_cpu` and `holistic_landmark_cpu` of google-ai-edge/mediapipe 0.10.21 (constants, crops,
 heatmap refinement). Deliberate differences: MediaPipe's pose solution returns one person; here a person found is painted
-over and the detector looks again, and a picture that seems empty is looked at in four overlapping parts.
+over and the detector runs again. A picture in which nobody is large can be searched in overlapping tiles of a pyramid.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
 
+from annotators.poses.people_search import Candidate, extent, is_same_body, merged, tiles
 from annotators.weights.lite import Crop, Detection, anchors, detect, model, sigmoid, whole
 
 LANDMARKS = 33
@@ -34,6 +36,9 @@ _CROP_GROWTH = 1.25
 _HEATMAP_WINDOW = 4  # cells to each side
 _HEATMAP_PEAK = 0.5
 _PART = 0.6  # side of each of the four parts of a picture that seems empty, as a share of the whole
+_LARGE = 0.6  # extent of a person, as a share of the short side, from which a picture is not searched in tiles
+_TILE_LOOK = 0.3  # score of the detector in tiles; the landmark model then confirms or refuses
+_MOST_CANDIDATES = 80
 
 
 @dataclass(frozen=True)
@@ -51,17 +56,21 @@ class Found:
     mask: np.ndarray
 
 
-def find_people(rgb: np.ndarray, limit: int) -> list[Found]:
+def find_people(rgb: np.ndarray, limit: int, *, everyone: bool = False) -> list[Found]:
     """Find up to `limit` people, the most prominent first.
 
     Args:
         rgb: picture (H, W, 3), uint8.
         limit: number of people after which to stop, >= 1.
+        everyone: whether to search a picture in which nobody is large in tiles of all sizes, which takes a second; all who
+            are found there are returned. Otherwise only a picture that seems empty is read again in four parts.
     """
     people: list[Found] = []
     canvas, views = rgb, [whole(rgb)]
     while len(people) < limit:
         person = _next_person(rgb, canvas, views, people)
+        if everyone and not people and (person is None or extent(person.landmarks) < _LARGE * min(rgb.shape[:2])):
+            return _search(rgb, [] if person is None else [person])
         if person is None and not people and len(views) == 1:
             views = _parts(rgb)
             continue
@@ -70,6 +79,21 @@ def find_people(rgb: np.ndarray, limit: int) -> list[Found]:
         people.append(person)
         canvas = _paint_over(canvas, person.mask)
     return people
+
+
+def _search(rgb: np.ndarray, people: list[Found]) -> list[Found]:
+    """Return everyone in a picture in which nobody is large, the largest first."""
+    height, width = rgb.shape[:2]
+    candidates = []
+    for level in tiles(height, width):
+        for tile in level:
+            finds = detect("pose_detection", rgb, tile, _CENTRES, _TILE_LOOK)
+            candidates += [one for one in map(Candidate.of, finds) if one.fits(tile, height, width)]
+    for candidate in merged(candidates)[:_MOST_CANDIDATES]:
+        person = _read_person(rgb, candidate.find, strict=True)
+        if person is not None and not any(is_same_body(person.landmarks, other.landmarks) for other in people):
+            people.append(person)
+    return sorted(people, key=lambda person: -extent(person.landmarks))
 
 
 def sees_people(rgb: np.ndarray) -> bool:
@@ -98,15 +122,21 @@ class _Reading:
     points: np.ndarray
     depths: np.ndarray
     confidence: np.ndarray
-    mask: np.ndarray
+    small_mask: np.ndarray
+    size: tuple[int, int]
+
+    @cached_property
+    def mask(self) -> np.ndarray:
+        """Where the person is, (height, width) float32 in [0, 1]."""
+        return self.crop.paste(self.small_mask, *self.size)
 
     def is_person(self, *, strict: bool) -> bool:
         seen = float(self.confidence[:_UPPER_BODY].mean())
         if not strict:
             return self.flag >= _PRESENT and seen >= _SEEN
-        sharp = (self.mask > 0.8).sum() / max(1, (self.mask > 0.2).sum())
-        upright = abs(self.crop.turn) <= _SURELY_UPRIGHT
-        return self.flag >= _SURELY_PRESENT and seen >= _SURELY_SEEN and sharp >= _SURELY_SHARP and upright
+        if self.flag < _SURELY_PRESENT or seen < _SURELY_SEEN or abs(self.crop.turn) > _SURELY_UPRIGHT:
+            return False
+        return bool((self.mask > 0.8).sum() >= _SURELY_SHARP * max(1, (self.mask > 0.2).sum()))
 
 
 def _read_person(rgb: np.ndarray, find: Detection, *, strict: bool) -> Found | None:
@@ -137,10 +167,10 @@ def _read(rgb: np.ndarray, crop: Crop) -> _Reading:
     confidence = sigmoid(np.minimum(raw[:, 3], raw[:, 4]))[:LANDMARKS]
     places = raw[:, :2].astype(np.float64)
     places[:LANDMARKS] = _refine(places[:LANDMARKS] / net.size, outputs["Identity_3"]) * net.size
-    mask = crop.paste(sigmoid(outputs["Identity_2"][..., 0]).astype(np.float32), *rgb.shape[:2])
+    mask = sigmoid(outputs["Identity_2"][..., 0]).astype(np.float32)
     depths = raw[:LANDMARKS, 2] * (crop.size / net.size)
     flag = float(outputs["Identity_1"][0])
-    return _Reading(crop, flag, crop.places(places, net.size), depths, confidence, mask)
+    return _Reading(crop, flag, crop.places(places, net.size), depths, confidence, mask, rgb.shape[:2])
 
 
 def _refine(places: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
@@ -184,7 +214,7 @@ def _paint_over(canvas: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def _parts(rgb: np.ndarray) -> list[Crop]:
-    """Four overlapping squares, so that a person far away fills more of the detector's 224 pixels."""
+    """Return four overlapping squares, in which a distant person fills more of the detector's 224 pixels."""
     height, width = rgb.shape[:2]
     side = _PART * max(height, width)
     xs = sorted({min(side, width) / 2, width - min(side, width) / 2})

@@ -27,13 +27,13 @@ class PoseReader:
 
         Args:
             backend: name of one of the pose annotator's backends, or `auto` for the first that is usable now.
-            **settings: the pose annotator's settings.
+            **settings: the pose annotator's settings; a search for small people is off unless it is given.
 
         Raises:
             AnnotatorError: an unknown setting, or no backend is usable; the text gives the remedy.
         """
         row = ANNOTATORS["pose"]
-        self._values = row.check_settings(settings)
+        self._values = row.check_settings({"search": False, **settings})
         states = {state["name"]: state for state in describe("pose")["backends"]}
         if backend == AUTO:
             backend = next((name for name, state in states.items() if state["usable"] and state["automatic"]), "")

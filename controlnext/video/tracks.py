@@ -27,6 +27,7 @@ _COAST = 0.5  # seconds that a speed is trusted
 _JOIN_MOST = 0.8  # cost up to which one who comes is one who has left
 _JOIN_ALONE = 1.5  # the same where nobody else could be meant
 _JOIN_SIZE, _JOIN_PLACE, _JOIN_FORGETS = 1.5, 0.3, 2.0  # weights of size and place; seconds in which the place fades
+_SHORTEST = 0.25  # seconds that a person is seen at least
 _NECK, _HIPS = 1, (8, 11)
 
 
@@ -113,7 +114,8 @@ def find_tracks(poses: Poses) -> list[Track]:
         poses: everyone in every frame.
 
     Returns:
-        Persons, the most prominent first; each with as many frames as `poses`.
+        Persons, the most prominent first; each with as many frames as `poses`. One who is seen for a moment only, as a tree
+        is in a single frame, is left out where somebody else stays.
 
     Raises:
         TrackError: there is nobody in any frame.
@@ -133,8 +135,10 @@ def find_tracks(poses: Poses) -> list[Track]:
                 trails[-1].add(frame, points)
     if not trails:
         raise TrackError(NOBODY)
-    tracks = [_track(trail, poses) for trail in _rejoin(trails, poses.fps)]
-    return sorted(tracks, key=lambda track: -track.prominence)
+    joined = _rejoin(trails, poses.fps)
+    least = min(len(poses), max(2, round(_SHORTEST * poses.fps)))
+    lasting = [trail for trail in joined if len(trail.seen) >= least] or joined
+    return sorted((_track(trail, poses) for trail in lasting), key=lambda track: -track.prominence)
 
 
 def choose_person(tracks: Sequence[Track], person: int = 0) -> Track:

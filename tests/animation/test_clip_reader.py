@@ -12,8 +12,10 @@ from video_figures import person
 import annotators
 from annotators.base import Backend, Drawing
 from annotators.poses.skeleton_svd import draw_svd_skeleton
+from annotators.weights import fetch
 from controlnext.animation import Choice, ClipReader
 from controlnext.animation.choice import MOST_PEOPLE
+from controlnext.assets import EXAMPLES
 from controlnext.progress import Cancelled
 from controlnext.video import VideoError, write_video
 from controlnext.video.alignment import FitError
@@ -301,3 +303,12 @@ def test_a_still_is_the_frame_of_that_number(clip_reader, dance):
     driving = clip_reader.drive(None, dance, Choice(fps=3, smooth=False))
     x, y = driving.track.points[2, 1, :2].round().astype(int)
     assert whole[1][y, x].max() > 150  # the neck's dot is where the pose says
+
+
+@pytest.mark.weights
+def test_the_bundled_examples_show_one_person():
+    if fetch.missing():
+        pytest.skip("run `python -m annotators fetch` first")
+    for name in ("gestures", "dance"):
+        clip = EXAMPLES / f"video/{name}.mp4"
+        assert len(ClipReader(annotators).tracks(clip, Choice(end=1.5, reader="mediapipe"))) == 1

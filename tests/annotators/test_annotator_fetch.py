@@ -141,7 +141,7 @@ def test_without_pip_it_says_how_else(nothing_fetched, monkeypatch):
 def test_the_first_pose_on_a_fresh_machine_fetches_by_itself(small_files, monkeypatch):
     monkeypatch.setattr(fetch.subprocess, "run", pip(small_files, []))
     found = Found(np.tile([20.0, 20.0, 1.0], (33, 1)), np.zeros(33), np.ones((96, 128), np.float32))
-    monkeypatch.setattr("annotators.poses.blazepose.find_people", lambda *_: [found])
+    monkeypatch.setattr("annotators.poses.blazepose.find_people", lambda *_, **__: [found])
     assert "were fetched and cached" in annotate("pose", scene()).note
     assert annotate("pose", scene()).note == ""
 

@@ -73,6 +73,13 @@ def test_the_most_prominent_comes_first_and_can_be_chosen():
         choose_person(tracks[:1], 1)
 
 
+def test_a_find_of_a_single_frame_is_nobody_to_follow():
+    frames = [[person(40, 15, 80), *([person(120, 50, 20)] if index == 4 else [])] for index in range(24)]
+    assert len(find_tracks(poses(frames))) == 1
+    assert len(find_tracks(poses([[], [], [person(40, 15, 80)], [], []]))) == 1  # where nobody else is there
+    assert len(find_tracks(poses(frames[4:5]))) == 2  # a picture
+
+
 def test_nobody_is_one_sentence():
     with pytest.raises(TrackError, match="Nobody was found in this part of the clip"):
         find_tracks(poses([[], []]))
