@@ -172,6 +172,9 @@ class LearningConfig(Section):
     min_snr: Annotated[float, Field(ge=0)] = _of(
         0.0, "min-SNR weighting of the loss (arXiv 2303.09556), 5 is usual; 0: off"
     )
+    detail_weight: Annotated[float, Field(ge=1, le=50)] = _of(
+        1.0, "weight of the loss on hands and faces where the pose annotator finds people; 1: as everywhere"
+    )
     device: str | None = _of(None, "cuda, cpu or mps; null: the best there is")
     threads: Steps | None = _of(None, "CPU threads; null: one on a machine of two cores, else torch's own choice")
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from controlnext.training.data.samples import Order
     from controlnext.training.methods import Method
 
-EARLIER_DEFAULTS = {"data.drawing": "classic"}
+EARLIER_DEFAULTS = {"data.drawing": "classic", "learning.detail_weight": 1.0}
 """Settings that checkpoints of earlier releases do not name, with their values then."""
 
 _FREE = {"output", "steps", "minutes", "validation", "checkpoints"}

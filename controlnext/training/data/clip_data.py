@@ -86,6 +86,7 @@ class ClipData(RowData):
 
     def make_condition(self, item: ClipItem) -> None:
         """Make the condition of every frame; a frame in which nobody is found has an empty one."""
+        self._weigh(item)
         missing = [index for index in range(item.count) if not self._has_condition(item, index)]
         if not missing:
             return
@@ -108,6 +109,24 @@ class ClipData(RowData):
             raise ValueError(f"The clip of its conditions has {index + 1} frames for {item.count}.")
         if nobody > _NOBODY * item.count:
             raise ValueError(f"Nobody is found in {nobody} of its {item.count} frames.")
+
+    def _weigh(self, item: ClipItem) -> None:
+        """Weigh hands and faces in every frame, if they weigh more."""
+        if self.config.learning.detail_weight > 1:
+            for index, frame in enumerate(self._read(item.row.picture)):
+                scaled = item.crop.scale(Image.fromarray(frame))
+                self.detail_weights(self._frame_key(item, index), lambda scaled=scaled: scaled, item.crop)
+
+    def _frame_key(self, item: ClipItem, index: int) -> str:
+        return f"{item.row.key}:{self.config.data.stride}:{index}"
+
+    def _weights(self, item: ClipItem, places: range) -> Tensor | None:
+        def gone() -> Image.Image:
+            raise TrainingError(f"A frame of {item.row.name} is missing from the cache: start the training again.")
+
+        found = [self.detail_weights(self._frame_key(item, index), gone, item.crop) for index in places]
+        weights = [one for one in found if one is not None]
+        return torch.stack(weights) if weights else None
 
     def make_rest(self, items: Sequence[ClipItem], report: Report, stop: threading.Event) -> None:
         """Encode the frames."""
@@ -177,7 +196,12 @@ class ClipData(RowData):
             "added_time_ids": torch.tensor(TIME_IDS),
         }
         conditions = np.stack([self._condition(item, index) for index in places])
-        return Sample(encoded["latents"][start : places.stop].float(), as_condition(conditions), states)
+        return Sample(
+            encoded["latents"][start : places.stop].float(),
+            as_condition(conditions),
+            states,
+            self._weights(item, places),
+        )
 
     def _read(self, source: Source) -> Iterator[np.ndarray]:
         if callable(source):

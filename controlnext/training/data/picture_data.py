@@ -60,6 +60,7 @@ class PictureData(RowData):
     def make_condition(self, item: PictureItem) -> None:
         """See `RowData.make_condition`."""
         self._condition(item)
+        self._weights(item)
 
     def make_rest(self, items: Sequence[PictureItem], report: Report, stop: threading.Event) -> None:
         """Encode pictures and captions."""
@@ -158,7 +159,10 @@ class PictureData(RowData):
         states = dict(self._states(item.row.text))
         if "text_embeds" in states:
             states["time_ids"] = item.crop.time_ids()
-        return Sample(self._latents(item).float(), as_condition(self._cut(item)), states)
+        return Sample(self._latents(item).float(), as_condition(self._cut(item)), states, self._weights(item))
+
+    def _weights(self, item: PictureItem) -> Tensor | None:
+        return self.detail_weights(item.row.key, lambda: item.crop.scale(_open(item.row.picture)), item.crop)
 
 
 def _open(source: Source) -> Image.Image:

@@ -17,7 +17,11 @@ import annotators
 from annotators.base import AnnotatorError
 from controlnext.errors import ControlNeXtError
 from controlnext.progress import Cancelled
+from controlnext.recipes.kinds import AUTO
+from controlnext.training.base_model import base_preset
 from controlnext.training.config import TrainConfig, TrainingError
+from controlnext.training.data.crops import PictureCrop
+from controlnext.training.data.details import read_details
 from controlnext.training.data.rows import BadRow, Row, refuse_too_many, split
 from controlnext.training.data.samples import Sample, States
 from controlnext.training.data.store import Store
@@ -157,6 +161,25 @@ class RowData(ABC):
         self._items = [item for place in learned for item in self.look(rows[place])]
         self._shown = [self.look(rows[place])[0] for place in shown]
         self.empty = self.make_empty()
+
+    def detail_weights(self, key: str, picture: Callable[[], Image.Image], crop: PictureCrop) -> Tensor | None:
+        """Return the cached weights `(1, h, w)` of the loss on hands and faces; None if all cells weigh the same.
+
+        Args:
+            key: names the picture.
+            picture: returns it, mirrored and scaled by `crop`.
+            crop: of the picture.
+        """
+        weight = self.config.learning.detail_weight
+        if weight == 1:
+            return None
+        backend = base_preset(self.config).adherence_backend
+        options = {} if backend == AUTO else {"backend": backend}
+
+        def make() -> dict[str, Tensor]:
+            return {"weights": read_details(picture(), crop, weight, options)}
+
+        return self.store.tensors("details", f"{key}:{crop.key}:{weight:g}:{backend}", make)["weights"]
 
     def warnings(self) -> list[str]:
         """Return what makes learning from these rows unlikely, a sentence each."""

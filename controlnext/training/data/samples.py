@@ -28,7 +28,7 @@ class Sample:
         latents: `(4, h, w)`, or `(F, 4, h, w)` for a clip, in the UNet's units, float32.
         condition: RGB in [0, 1], `(3, H, W)` or `(F, 3, H, W)`, float32.
         states: other inputs of the UNet, without the batch dimension.
-        weight: `(1, h, w)` weight of each cell in the loss; None weighs all equally.
+        weight: `(1, h, w)` weight of each cell in the loss, `(F, 1, h, w)` for a clip; None weighs all equally.
     """
 
     latents: Tensor
@@ -67,7 +67,7 @@ class Batch:
         noise: as the latents.
         share: `(B,)` in [0, 1), decides the timestep.
         keep: `(B,)` 1 where there is control, 0 where there is none.
-        weight: `(B, 1, h, w)` or None.
+        weight: `(B, 1, h, w)`, `(B, F, 1, h, w)`, or None.
     """
 
     latents: Tensor
