@@ -36,7 +36,7 @@ BENCHES: dict[str, Bench] = {
         ".cost.parameters", "how many parameters each way of control adds and trains, on SD1.5, SDXL and SVD"
     ),
     "people": Bench(
-        ".quality.people", "how many people of composed photographs the pose annotator finds, and how soon"
+        ".quality.crowds", "how many people of composed photographs the pose annotator finds, and how soon"
     ),
     "plug-in": Bench(".quality.plug_in", "adapters on bases they were not trained on: style LoRAs, a fine-tuned base"),
     "soak": Bench(".trust.soak", "a thousand requests of eight clients at once: lost, wrong, and what memory does"),
