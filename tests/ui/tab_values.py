@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
+
+import gradio as gr
+import pytest
 
 from controlnext.ui.image.events import ImageEvents
 
 PAGE = SimpleNamespace(session_hash="page")
+
+
+@contextmanager
+def refused(kind: type[Exception], *values: object) -> Iterator[None]:
+    """The page refuses with one message: raised by an error of this class, which names the values."""
+    with pytest.raises(gr.Error) as caught:
+        yield
+    assert isinstance(caught.value.__cause__, kind), repr(caught.value.__cause__)
+    assert [value for value in values if str(value) not in caught.value.message] == [], caught.value.message
 
 
 def data_of(events: ImageEvents, **values) -> dict:

@@ -11,14 +11,17 @@ import gradio as gr
 import numpy as np
 import pytest
 from PIL import Image
-from tab_values import PAGE
+from tab_values import PAGE, refused
 
 from controlnext.errors import ControlNeXtError
+from controlnext.recipes.recipe import RecipeError
 from controlnext.recipes.video_recipe import read_video_recipe
 from controlnext.ui import build_ui, build_video
 from controlnext.ui.video.parts import sure_html
 from controlnext.ui.video.tab import CHOICE, RUN
 from controlnext.video import open_clip
+from controlnext.video.ffmpeg import VideoError
+from controlnext.video.tracks import TrackError
 
 
 def data_of(video, **values) -> dict:
@@ -73,13 +76,13 @@ def test_removing_the_clip_empties_the_page(video):
     assert (update[video.tab.opened], update[video.tab.strip]) == ("", "")
 
 
-@pytest.mark.parametrize(("name", "sentence"), [("text", "damaged"), ("sound", "sound")])
-def test_clip_that_cannot_be_opened_says_one_sentence(video, clips, name, sentence):
+@pytest.mark.parametrize("name", ["text", "sound"])
+def test_clip_that_cannot_be_opened_says_one_sentence(video, clips, name):
     opening = video.fit.open_clip(data_of(video, clip=str(clips / f"{name}.mp4")))
     update = next(opening)
     assert update[video.tab.opened] == ""
-    assert sentence in update[video.tab.notes]
-    with pytest.raises(gr.Error, match=sentence):
+    assert f"{name}.mp4" in update[video.tab.notes]
+    with refused(VideoError, f"{name}.mp4"):
         next(opening)
 
 
@@ -146,7 +149,7 @@ def test_several_people_can_be_chosen_by_their_pictures(video, clips):
 def test_nobody_says_so_and_clears_the_fit(video, clips):
     showing = video.fit.show(filled(video, clips, clip="nobody"), PAGE)
     updates = []
-    with pytest.raises(gr.Error, match="Nobody was found"):
+    with refused(TrackError):
         updates.extend(showing)
     assert "Nobody was found" in updates[-1][video.tab.notes]
     assert video.fit.scrub(0, PAGE)[0] == gr.skip()
@@ -208,12 +211,17 @@ def test_run_shows_frames_then_a_playable_video_with_its_recipe(video, clips, st
 
 
 @pytest.mark.parametrize(
-    ("values", "sentence"),
-    [({"reference": None}, "reference"), ({"opened": ""}, "no clip"), ({"gamma": 50}, "gamma"), ({"overlap": 20}, "overlap")],
-)  # fmt: skip
-def test_run_that_cannot_be_gives_the_buttons_back_and_says_why(video, clips, values, sentence):
+    ("values", "kind", "named"),
+    [
+        ({"reference": None}, RecipeError, "reference"),
+        ({"opened": ""}, VideoError, "clip"),
+        ({"gamma": 50}, RecipeError, "50"),
+        ({"overlap": 20}, RecipeError, "20"),
+    ],
+)
+def test_run_that_cannot_be_gives_the_buttons_back_and_says_why(video, clips, values, kind, named):
     run, updates = video.events.run(filled(video, clips, **values), PAGE), []
-    with pytest.raises(gr.Error, match=sentence):
+    with refused(kind, named):
         updates.extend(run)
     assert updates[-1][video.tab.animate]["interactive"] is True
     assert updates[-1][video.tab.empty]["visible"] is True

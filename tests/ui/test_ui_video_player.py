@@ -7,12 +7,13 @@ import io
 import zipfile
 from pathlib import Path
 
-import gradio as gr
 import pytest
 from PIL import Image
+from tab_values import refused
 from test_ui_video import data_of, filled, fitted
 
 from controlnext.video import Bounds, open_clip
+from controlnext.video.ffmpeg import VideoError
 
 
 def test_gif_is_shown_as_what_players_play_and_read_as_it_is(video, clips):
@@ -85,23 +86,23 @@ def test_folders_of_a_zip_file_follow_each_other(video, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("names", "content", "sentence"),
+    ("names", "content", "named"),
     [
-        ([], None, "holds no pictures"),
-        (["a.png"], b"no picture", "cannot be read"),
-        ([f"{index}.png" for index in range(4)], None, "4 pictures .* and 3 of"),
+        ([], None, ["walk"]),
+        (["a.png"], b"no picture", ["00000.png"]),
+        ([f"{index}.png" for index in range(4)], None, ["walk.zip", 4, 3]),
     ],
 )
-def test_zip_file_that_is_no_clip_says_one_sentence(video, tmp_path, monkeypatch, names, content, sentence):
+def test_zip_file_that_is_no_clip_says_one_sentence(video, tmp_path, monkeypatch, names, content, named):
     monkeypatch.setattr("controlnext.ui.video.player.BOUNDS", Bounds(frames=3))
-    with pytest.raises(gr.Error, match=sentence):
+    with refused(VideoError, *named):
         list(video.fit.take([zipped(tmp_path / "walk.zip", names, content=content)]))
 
 
 def test_zip_file_that_is_damaged_says_one_sentence(video, tmp_path):
     whole = Path(zipped(tmp_path / "walk.zip", ["a.png"])).read_bytes()
     (tmp_path / "walk.zip").write_bytes(whole[:60] + b"\0" * 20 + whole[80:])
-    with pytest.raises(gr.Error, match=r"“walk\.zip” cannot be unpacked"):
+    with refused(VideoError, "walk.zip"):
         list(video.fit.take([str(tmp_path / "walk.zip")]))
 
 
@@ -112,13 +113,13 @@ def test_a_full_disk_is_one_sentence(video, tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("controlnext.ui.video.player.shutil.copyfileobj", full)
-    with pytest.raises(gr.Error, match=r"cannot be put together \(No space left on device\): make room"):
+    with refused(VideoError, "No space left on device"):
         list(video.fit.take([packed]))
 
 
 def test_gif_that_is_none_says_one_sentence(video, tmp_path):
     (tmp_path / "bad.gif").write_bytes(b"GIF89a" + b"\0" * 40)
     updates = []
-    with pytest.raises(gr.Error, match=r"bad\.gif"):
+    with refused(VideoError, "bad.gif"):
         updates.extend(video.fit.take([str(tmp_path / "bad.gif")]))
     assert "bad.gif" in updates[-1][video.tab.notes]
