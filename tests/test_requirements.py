@@ -1,6 +1,8 @@
 """Versions: ranges in the requirement files, pins in `constraints.txt`, and what is imported."""
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -24,6 +26,18 @@ def test_every_requirement_is_pinned_to_one_version_inside_its_range(name):
         (pin,) = pins[canonicalize_name(requirement.name)].specifier
         assert pin.operator == "=="
         assert requirement.specifier.contains(pin.version), requirement
+
+
+def test_every_requirement_says_its_lowest_version():
+    printed = subprocess.run(
+        [sys.executable, ROOT / ".ci" / "lowest.py"], capture_output=True, text=True, check=True
+    ).stdout.split()
+    rows = {canonicalize_name(row.name): row for row in read("requirements.txt") + read("requirements-dev.txt")}
+    lowest = {canonicalize_name(row.name): row for row in map(Requirement, printed)}
+    assert lowest.keys() == rows.keys()
+    for name, row in lowest.items():
+        (bound,) = row.specifier
+        assert rows[name].specifier.contains(bound.version), name
 
 
 def test_every_pin_is_exact_and_stands_once():
