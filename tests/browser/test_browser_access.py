@@ -11,7 +11,7 @@ from ui_fakes import KINDS
 
 pytestmark = pytest.mark.browser
 
-TABS = ("Image", "Video", "Train", "What works here")
+TABS = ("Image", "Video", "Results", "Train", "What works here")
 PHONE = {"width": 375, "height": 800}
 THEMES = ("light", "dark")
 
