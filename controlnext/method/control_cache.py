@@ -155,19 +155,16 @@ class ControlSource:
         """Frames of the current window; None where the condition is not of a video in windows."""
         return self.condition.window if isinstance(self.condition, FrameConditions) else None
 
-    def control(self, timestep: Tensor | float, sample: Tensor) -> Tensor:
-        """Return the control of one UNet forward.
+    @property
+    def frames(self) -> int:
+        """Frames of a clip at work, 1 for pictures."""
+        if self.window is not None:
+            return len(self.window)
+        condition = self._given()
+        return condition.shape[1] if condition.ndim == 5 else 1
 
-        Args:
-            timestep: The UNet's.
-            sample: Latents `(N, C, H, W)` or `(N, F, C, H, W)`; give batch, frames and device.
-
-        Returns:
-            `(N * F, C, h, w)`, or a single row where one condition serves all.
-
-        Raises:
-            ControlSizeError: The condition fits neither the kind nor the number of the latents.
-        """
+    def check(self, sample: Tensor) -> None:
+        """Raise a `ControlSizeError` if the condition is not of the kind of the latents of a UNet."""
         condition = self._given()
         wanted = len(self.window) if self.window else condition.shape[1]
         if sample.ndim != condition.ndim or (sample.ndim == 5 and sample.shape[1] != wanted):
@@ -175,8 +172,23 @@ class ControlSource:
                 f"A condition of shape {tuple(condition.shape)} does not fit latents of shape "
                 f"{tuple(sample.shape)}: video needs (batch, frames, 3, height, width) with as many frames."
             )
-        batch, frames = len(sample), sample.shape[1] if sample.ndim == 5 else 1
-        control = self._control(timestep, batch, sample.device)
+
+    def control(self, timestep: Tensor | float, batch: int, frames: int, device: torch.device) -> Tensor:
+        """Return the control of one forward.
+
+        Args:
+            timestep: The model's.
+            batch: Pictures or clips of the forward, N.
+            frames: Frames of each, F; 1 for pictures.
+            device: Where the latents are.
+
+        Returns:
+            `(N * F, C, h, w)`, or a single row where one condition serves all.
+
+        Raises:
+            ControlSizeError: The number of conditions does not divide the batch.
+        """
+        control = self._control(timestep, batch, device)
         if 1 < len(control) != batch * frames:  # a single one broadcasts
             control = self._spread(control.reshape(-1, frames, *control.shape[1:]), batch).flatten(0, 1)
         return control

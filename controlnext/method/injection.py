@@ -18,7 +18,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ from controlnext.errors import ControlNeXtError
 from controlnext.method.control_cache import ControlCache, ControlSource
 from controlnext.method.cross_norm import add_control
 from controlnext.method.gamma import ControlSizeError, Strength, as_gamma
+from controlnext.method.transformers import add_to_tokens
 from controlnext.method.variants import Variant, get_variant
 from controlnext.method.windows import FrameConditions
 
@@ -36,6 +37,20 @@ Gamma = Strength | Callable[[int], Strength]
 
 class InjectionError(ControlNeXtError, RuntimeError):
     """The control cannot enter this UNet, or the hooks are used out of order."""
+
+
+class Pending(NamedTuple):
+    """What a forward brings to the injection point.
+
+    Attributes:
+        control: `(N * F or 1, C, h, w)`.
+        strength: `(N * F or 1, 1, 1, 1)`.
+        grid: Frames, rows and columns of tokens; None where the hidden states are feature maps.
+    """
+
+    control: Tensor
+    strength: Tensor
+    grid: tuple[int, int, int] | None
 
 
 class Injection:
@@ -64,8 +79,12 @@ class Injection:
         self.module = module
         self.variant = get_variant(variant)
         self._names = list(inspect.signature(type(self.unet).forward).parameters)[1:]
-        if not {"sample", "timestep"} <= set(self._names):
-            raise InjectionError(f"{type(self.unet).__name__} is no UNet: its forward takes no sample and timestep.")
+        wanted = (self.variant.latents_argument, self.variant.time_argument)
+        if not set(wanted) <= set(self._names):
+            raise InjectionError(
+                f"The variant {self.variant.name!r} is for models that take {' and '.join(wanted)}, which "
+                f"{type(self.unet).__name__} does not: choose the variant of its base model."
+            )
         if any(other.module is module for other in attached_injections(self.unet)):
             raise InjectionError("This control module is attached to this UNet already: detach it first.")
         try:
@@ -76,7 +95,7 @@ class Injection:
                 f"{type(self.unet).__name__} does not have: choose the variant of its base model."
             ) from error
         self._expected = False
-        self._pending: tuple[Tensor, Tensor] | None = None
+        self._pending: Pending | None = None
         self.source = ControlSource(module, self.variant, cache)
         self.set(None)
         self._handle = self.unet.register_forward_pre_hook(self._before_unet, with_kwargs=True)
@@ -140,8 +159,10 @@ class Injection:
     @torch.compiler.disable  # so that the cache and its keys stay outside of compiled graphs
     def _before_unet(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Prepare the control and its strength for the block."""
-        sample, timestep = (
-            kwargs[name] if name in kwargs else args[self._names.index(name)] for name in ("sample", "timestep")
+        row = self.variant
+        latents, timestep = (
+            kwargs[name] if name in kwargs else args[self._names.index(name)]
+            for name in (row.latents_argument, row.time_argument)
         )
         self._expected, self._pending = True, None
         source = self.source
@@ -152,11 +173,19 @@ class Injection:
         gamma = as_gamma(self._gamma(index)) if callable(self._gamma) else self._gamma
         if isinstance(gamma, float):
             return
-        control = source.control(timestep, sample)
-        frames = sample.shape[1] if sample.ndim == 5 else 1
-        self._pending = control, source.strength(gamma, len(sample), frames, sample.device)
+        if row.tokens is None:
+            source.check(latents)
+        frames = source.frames
+        place = len(latents), frames, latents[0].device
+        control = source.control(timestep if row.time_scale == 1 else timestep * row.time_scale, *place)
+        strength = source.strength(gamma, *place)
+        grid = None
+        if row.tokens is not None:
+            height, width = source.condition.shape[-2:]
+            grid = frames, height // row.tokens.cell, width // row.tokens.cell
+        self._pending = Pending(control, strength, grid)
 
-    def take(self) -> tuple[Tensor, Tensor] | None:
+    def take(self) -> Pending | None:
         """Hand over the control and its strength for this forward, once; None if there is none.
 
         Raises:
@@ -165,7 +194,8 @@ class Injection:
         if not self._expected:
             raise InjectionError("The injection point ran outside its UNet's forward: call the UNet, not its blocks.")
         pending = self._pending
-        self._expected, self._pending = False, None
+        if self.variant.tokens is None:  # a transformer's block runs again where gradients are checkpointed
+            self._expected, self._pending = False, None
         return pending
 
 
@@ -197,16 +227,21 @@ class InjectionPoint:
         pending = [(member, *taken) for member in list(self.members) if (taken := member.take()) is not None]
         if not pending:
             return None
-        by_name = "hidden_states" in kwargs
-        reference = hidden = kwargs["hidden_states"] if by_name else args[0]
-        for member, control, strength in pending:
-            if control.shape[1] != hidden.shape[1]:
+        name = pending[0][0].variant.hidden_argument
+        by_name = name in kwargs
+        reference = hidden = kwargs[name] if by_name else args[0]
+        for member, control, strength, grid in pending:
+            width = hidden.shape[1 if grid is None else 2]
+            if control.shape[1] != width:
                 raise ControlSizeError(
                     f"The control has {control.shape[1]} channels but the hidden states at "
-                    f"{member.variant.injection_point!r} have {hidden.shape[1]}: this adapter is for another base model."
+                    f"{member.variant.injection_point!r} have {width}: this adapter is for another base model."
                 )
-            hidden = add_control(hidden, control, strength, member.variant, reference)
-        return (args, {**kwargs, "hidden_states": hidden}) if by_name else ((hidden, *args[1:]), kwargs)
+            if grid is None:
+                hidden = add_control(hidden, control, strength, member.variant, reference)
+            else:
+                hidden = add_to_tokens(hidden, control, strength, member.variant, grid, reference)
+        return (args, {**kwargs, name: hidden}) if by_name else ((hidden, *args[1:]), kwargs)
 
 
 def attach(

@@ -48,6 +48,24 @@ class Layout:
 
 
 @dataclass(frozen=True)
+class Tokens:
+    """How a diffusion transformer lays a picture out as tokens, `(batch, tokens, channels)`, row by row.
+
+    Attributes:
+        cell: Pixels of a token's side.
+        last: Whether the picture's tokens are the last of the sequence, behind the text's; else they are the first, and
+            what follows them (text, padding) is neither changed nor part of the statistics.
+        per_channel: Whether each channel is normalised over the tokens alone; else channels and tokens together.
+        per_frame: Whether each frame of a video has statistics of its own; else the whole clip has one.
+    """
+
+    cell: int = 16
+    last: bool = False
+    per_channel: bool = False
+    per_frame: bool = False
+
+
+@dataclass(frozen=True)
 class Variant:
     """How one release of ControlNeXt is built and how its control enters the UNet.
 
@@ -65,6 +83,11 @@ class Variant:
             (through the sigmoid where there is one, so SVD v1 still controls that half at 0.65).
         reference_leads: Whether the control of a video's first frame, the reference's own, stands at the start of every
             window over time.
+        latents_argument: Argument of the model's forward that holds the latents.
+        time_argument: Argument of the model's forward that holds the timestep.
+        time_scale: What that timestep is multiplied by, so that the control module sees 0 to 1000.
+        hidden_argument: Argument of the block that receives the control.
+        tokens: How the hidden states are laid out where they are tokens; None for feature maps.
         source: Where the row's facts come from.
     """
 
@@ -79,6 +102,11 @@ class Variant:
     sigmoid_scale: bool = False
     control_on_uncond: bool = True
     reference_leads: bool = False
+    latents_argument: str = "sample"
+    time_argument: str = "timestep"
+    time_scale: float = 1.0
+    hidden_argument: str = "hidden_states"
+    tokens: Tokens | None = None
     source: str = ""
 
 
@@ -189,7 +217,7 @@ def get_variant(variant: str | Variant) -> Variant:
     """Return the row of a name; a row passes through.
 
     Args:
-        variant: A key of `VARIANTS`, or a row of your own.
+        variant: A key of `VARIANTS` or of `TRANSFORMERS`, or a row of your own.
 
     Returns:
         The row.
@@ -199,9 +227,12 @@ def get_variant(variant: str | Variant) -> Variant:
     """
     if isinstance(variant, Variant):
         return variant
-    if variant not in VARIANTS:
-        raise VariantError(f"There is no variant {variant!r}: choose one of {', '.join(VARIANTS)}.")
-    return VARIANTS[variant]
+    from controlnext.method.transformers import TRANSFORMERS  # its rows are made of this file's
+
+    rows = {**VARIANTS, **TRANSFORMERS}
+    if variant not in rows:
+        raise VariantError(f"There is no variant {variant!r}: choose one of {', '.join(rows)}.")
+    return rows[variant]
 
 
 def detect_variants(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from test_browser import CONDITION, RESULT, generate, upload
 
 pytestmark = pytest.mark.browser
 
+
 def results(page):
     page.get_by_role("tab", name="Results", exact=True).click()
 

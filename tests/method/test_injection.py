@@ -256,7 +256,7 @@ def test_a_control_of_another_width_is_refused():
 
 def test_modules_that_are_no_fitting_unet_are_refused():
     case = make_case("sdxl")
-    with pytest.raises(InjectionError, match="no UNet"):
+    with pytest.raises(InjectionError, match="sample and timestep"):
         attach(case.module, case.module, "sdxl")
     unet = make_unet()
     del unet.up_blocks
