@@ -49,7 +49,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Request:
+class DrawRequest:
     """Pictures to draw with a method in one batch.
 
     Attributes:
@@ -104,7 +104,7 @@ class Method(nn.Module, ABC):
         """
 
     @abstractmethod
-    def pictures(self, pipeline: DiffusionPipeline, request: Request) -> list[Image.Image]:
+    def pictures(self, pipeline: DiffusionPipeline, request: DrawRequest) -> list[Image.Image]:
         """Draw pictures with the pipeline whose UNet is being trained; for a clip its frames."""
 
     @abstractmethod
@@ -134,7 +134,7 @@ def call_unet(unet: nn.Module, noisy: Tensor, timestep: Tensor, states: States, 
     return unet(noisy, timestep, **states, **more).sample
 
 
-def stock_pictures(pipeline: DiffusionPipeline, request: Request, **more: Any) -> list[Image.Image]:
+def stock_pictures(pipeline: DiffusionPipeline, request: DrawRequest, **more: Any) -> list[Image.Image]:
     """Run a stock pipeline for a request; `more` are other arguments of its own."""
     generators = [torch.Generator().manual_seed(seed) for seed in request.seeds]
     shared = {"num_inference_steps": request.steps, **request.options, **more}
@@ -254,7 +254,7 @@ class ControlNeXtMethod(Method):
         self.injection.set(condition, gamma)
         return call_unet(self.unet, noisy, timestep, states)
 
-    def pictures(self, pipeline: DiffusionPipeline, request: Request) -> list[Image.Image]:
+    def pictures(self, pipeline: DiffusionPipeline, request: DrawRequest) -> list[Image.Image]:
         """See `Method.pictures`."""
         self.injection.set(request.conditions, self.gamma * request.gamma)
         try:

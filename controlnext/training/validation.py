@@ -19,7 +19,7 @@ from controlnext.training.config import CLASSIC
 from controlnext.training.data.encoders import rest
 from controlnext.training.data.row_data import Shown
 from controlnext.training.data.samples import Dropping, draw, stacked
-from controlnext.training.methods import Request
+from controlnext.training.methods import DrawRequest
 from controlnext.training.model_card import write_card
 from controlnext.training.runs.report import HELD_OUT, LEARNED, facts_of, write_report
 from controlnext.training.subset import count
@@ -125,7 +125,7 @@ class Validation:
         self.pipeline.to(device)
         for places in self._batches():
             rows = [self.shown[place] for place in places]
-            request = Request(
+            request = DrawRequest(
                 [row.prompt for row in rows],
                 torch.stack([row.sample.condition for row in rows]).to(device),
                 [settings.seed + place for place in places],

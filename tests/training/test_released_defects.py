@@ -63,12 +63,12 @@ def test_sdxl_switches_that_say_false_are_false(text):
 
 def test_sdxl_validation_draws_at_the_strength_of_the_training(tmp_path):
     """There the strength was passed under a name the pipeline swallows, and pictures were drawn at 1."""
-    from controlnext.training.methods import Request
+    from controlnext.training.methods import DrawRequest
 
     method, asked = tiny_method(gamma=0.35), []
     real = method.injection.set
     method.injection.set = lambda condition, gamma=1.0, **more: (asked.append(gamma), real(condition, gamma, **more))
-    request = Request(["a"], torch.rand(1, 3, 64, 64), [0], options={"unknown_argument": 1})
+    request = DrawRequest(["a"], torch.rand(1, 3, 64, 64), [0], options={"unknown_argument": 1})
     with pytest.raises(TypeError, match="unknown_argument"):
         method.pictures(_Pipeline(), request)
     assert asked[0] == pytest.approx(0.35)

@@ -27,7 +27,7 @@ from controlnext.training.data.rows import read_rows
 from controlnext.training.data.samples import Dropping, generator_for
 from controlnext.training.data.store import Store
 from controlnext.training.losses import ContinuousProcess
-from controlnext.training.methods import ControlNeXtMethod, Request, stock_pictures
+from controlnext.training.methods import ControlNeXtMethod, DrawRequest, stock_pictures
 from controlnext.training.runs.report import facts_of
 from controlnext.training.runs.run_folder import RunFolder
 from controlnext.training.start import filled
@@ -218,7 +218,7 @@ def test_clips_are_drawn_with_what_the_training_says_of_time():
         asked.append(options)
         return SimpleNamespace(frames=[["frame"]])
 
-    request = Request([""], torch.zeros(1, 3, 3, 64, 64), [0], start=Image.new("RGB", (64, 64)))
+    request = DrawRequest([""], torch.zeros(1, 3, 3, 64, 64), [0], start=Image.new("RGB", (64, 64)))
     assert stock_pictures(stock, request) == ["frame"]
     own = inspect.signature(StableVideoDiffusionPipeline.__call__).parameters
     told = (own["fps"].default - 1, asked[0]["motion_bucket_id"], own["noise_aug_strength"].default)
@@ -264,7 +264,7 @@ def test_a_video_adapter_is_trained_drawn_and_saved(clips, tmp_path, pipeline):
     assert all(np.isfinite(losses))
     row = data.shown()[0]
     assert row.start.size == (64, 64)
-    request = Request(
+    request = DrawRequest(
         [row.prompt], row.sample.condition.unsqueeze(0), [0], steps=2, guidance_scale=2.0, start=row.start
     )
     with torch.no_grad():

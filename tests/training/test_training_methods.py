@@ -11,7 +11,7 @@ from controlnext import ControlNeXtAdapter
 from controlnext.method.injection import attach
 from controlnext.method.weights import WeightsError
 from controlnext.training.config import TrainingError
-from controlnext.training.methods import Request, call_unet
+from controlnext.training.methods import DrawRequest, call_unet
 
 KEY = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_out.0.weight"
 FACTS = {"annotator": "canny", "gamma": "0.35", "base": "tiny", "steps": "7"}
@@ -192,7 +192,9 @@ def test_pictures_follow_the_strength_of_the_training_and_leave_no_control_behin
     condition = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
     def draw(**changes):
-        request = Request(["a"], condition, [3], steps=2, guidance_scale=2.0, options={"output_type": "np"}, **changes)
+        request = DrawRequest(
+            ["a"], condition, [3], steps=2, guidance_scale=2.0, options={"output_type": "np"}, **changes
+        )
         return torch.from_numpy(method.pictures(pipeline, request)[0])
 
     drawn = draw()

@@ -44,7 +44,7 @@ from controlnext.starter.world.conditions import CONDITIONS, condition
 from controlnext.training.data import samples as training
 from controlnext.training.family_defaults import FAMILY_DEFAULTS
 from controlnext.training.losses import DiscreteProcess, weighted_error
-from controlnext.training.methods import Method, Request
+from controlnext.training.methods import DrawRequest, Method
 from controlnext.training.quick import quicken
 
 logger = logging.getLogger(__name__)
@@ -211,7 +211,7 @@ class TrialSetup:
         self.pipeline.unet = method.unet
         for first in range(0, len(self.scenes), _AT_ONCE):
             scenes = self.scenes[first : first + _AT_ONCE]
-            request = Request(
+            request = DrawRequest(
                 [scene.caption() for scene in scenes],
                 as_conditions([condition(self.kind, scene.picture) for scene in scenes]),
                 range(first, first + len(scenes)),

@@ -26,7 +26,7 @@ from controlnext.method.weights import write_tensors
 from controlnext.training.config import TrainingError
 from controlnext.training.data.samples import States
 from controlnext.training.family_defaults import FAMILY_DEFAULTS
-from controlnext.training.methods import ControlNeXtMethod, Group, Method, Request, call_unet, stock_pictures
+from controlnext.training.methods import ControlNeXtMethod, DrawRequest, Group, Method, call_unet, stock_pictures
 from controlnext.training.quick import quicken
 
 if TYPE_CHECKING:
@@ -310,7 +310,7 @@ class SteeredMethod(Method):
         self.steering.set(condition, keep)
         return call_unet(self.unet, noisy, timestep, states)
 
-    def pictures(self, pipeline: DiffusionPipeline, request: Request) -> list[Image.Image]:
+    def pictures(self, pipeline: DiffusionPipeline, request: DrawRequest) -> list[Image.Image]:
         """See `Method.pictures`."""
         self.steering.set(request.conditions, request.gamma)
         try:
