@@ -26,6 +26,9 @@ BENCHES: dict[str, Bench] = {
     "faults": Bench(
         ".trust.faults", "broken machines: kills, full and missing folders, no ffmpeg, signals; what is borne"
     ),
+    "live": Bench(
+        ".cost.live", "how soon the page shows a new picture while a joint is dragged, in a headless browser"
+    ),
     "lora": Bench(".quality.lora", "whether control holds under each style LoRA, and what the conflict meter says"),
     "full-size": Bench(".cost.full_size", "a base model of real size with random weights, loaded and run on the CPU"),
     "overhead": Bench(

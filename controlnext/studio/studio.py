@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from PIL import Image
 
+from controlnext.adherence.no_effect import no_effect
 from controlnext.device import enough_memory
 from controlnext.engine.memory_savings import savings_note
 from controlnext.errors import ControlNeXtError, StudioError, shorten
@@ -188,7 +189,7 @@ class Studio:
             with enough_memory("for the adapter and the LoRAs; use fewer of them, or close other programs"):
                 engine.prepare(recipe, loras)
             final = recipe.with_digests(inputs).replace(weights=engine.hashes(recipe, loras))
-            notes = _notes(engine, recipe, final)
+            notes = *no_effect(final, asked), *_notes(engine, recipe, final)
             clock = self._clock(preset, recipe)
             annotate = None if self._annotators is None else self._annotators.annotate
             run = Run(engine, final, asked, inputs, self.gallery, annotate, report, cancel, clock)

@@ -9,6 +9,9 @@ from typing import Any
 PICTURE = "picture"
 """The choice that takes the shape of the picture that is there."""
 
+NEAREST = "nearest"
+"""The choice that takes the model's size whose shape is nearest to that of the picture: little is padded."""
+
 SHAPES: tuple[str, ...] = ("1:1", "4:3", "3:4", "16:9", "9:16")
 """Offered for a model whose preset names no sizes of its own."""
 
@@ -39,20 +42,33 @@ def size_choices(sizes: Sizes) -> list[tuple[str, str]]:
     return [*choices, ("As the picture", PICTURE)]
 
 
+def picture_size_choices(sizes: Sizes) -> list[tuple[str, str]]:
+    """Return the choices of a tab whose pictures follow a picture: the nearest size first, which is the default."""
+    return [("Nearest to the picture", NEAREST), *size_choices(sizes)]
+
+
 def size_of(value: str, sizes: Sizes, picture: tuple[int, int] | None) -> tuple[int, int]:
     """Return width and height in pixels.
 
     Args:
-        value: A value of `size_choices`, or any "WIDTHxHEIGHT".
+        value: A value of `picture_size_choices`, or any "WIDTHxHEIGHT".
         sizes: Of the model.
-        picture: Width and height of the picture, for `PICTURE`; `None` when there is none.
+        picture: Width and height of the picture, for `PICTURE` and `NEAREST`; `None` when there is none.
     """
-    if value != PICTURE:
+    if value not in (PICTURE, NEAREST):
         wide, high = value.split("x")
         return int(wide), int(high)
     if picture is None:
         return sizes["width"], sizes["height"]
+    if value == NEAREST:
+        return _nearest(picture[0] / picture[1], sizes)
     return _spread(picture[0] / picture[1], sizes)
+
+
+def _nearest(ratio: float, sizes: Sizes) -> tuple[int, int]:
+    """The size of the model whose ratio of width to height differs by the smallest factor."""
+    known = [size_of(value, sizes, None) for _, value in size_choices(sizes) if value != PICTURE]
+    return min(known, key=lambda size: abs(math.log(size[0] / size[1] / ratio)))
 
 
 def _of_shape(shape: str, sizes: Sizes) -> tuple[int, int]:

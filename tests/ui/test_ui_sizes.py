@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from controlnext.studio.conditions import map_resolution
-from controlnext.ui.sizes import PICTURE, STEP, size_choices, size_of
+from controlnext.ui.sizes import NEAREST, PICTURE, STEP, picture_size_choices, size_choices, size_of
 
 SMALL = {
     "width": 256,
@@ -59,3 +59,17 @@ def test_map_resolution_follows_the_pictures_within_limits():
         256,
         1024,
     ]
+
+
+@pytest.mark.parametrize(
+    ("picture", "wanted"),
+    [((4000, 3000), (1184, 896)), ((1920, 1080), (1376, 768)), ((900, 1000), (1024, 1024)), ((300, 400), (896, 1184)),
+     ((50, 900), (768, 1376)), (None, (1024, 1024))],
+)  # fmt: skip
+def test_the_nearest_size_pads_the_least(picture, wanted):
+    assert size_of(NEAREST, LARGE, picture) == wanted
+
+
+def test_the_nearest_size_is_the_first_choice():
+    assert picture_size_choices(SMALL)[0][1] == NEAREST
+    assert picture_size_choices(SMALL)[1:] == size_choices(SMALL)

@@ -37,7 +37,7 @@ from controlnext.ui.shared import (
     served_zip,
     waiting_html,
 )
-from controlnext.ui.sizes import PICTURE, named, size_choices, size_of
+from controlnext.ui.sizes import NEAREST, PICTURE, picture_size_choices, size_of
 from controlnext.ui.worker import Runs, Stream
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ class ImageEvents:
             gr.update(value=recipe.gamma, info=gamma_info(recipe.gamma)),
             recipe.num_inference_steps,
             recipe.guidance_scale,
-            gr.update(choices=size_choices(row["sizes"]), value=named(recipe.width, recipe.height)),
+            gr.update(choices=picture_size_choices(row["sizes"]), value=NEAREST),
             map_resolution(recipe.width, recipe.height),
             *(gr.update(choices=names, value=NO_LORA) for _ in self.tab.loras),
         ]
@@ -214,7 +214,7 @@ class ImageEvents:
         """Return width and height of the pictures to be made, in pixels."""
         tab, pose, picture = self.tab, self.pose(data), None
         like = data[tab.picture] or (tab.start.picture(data) if tab.start.editor in data else None)
-        if data[tab.shape] == PICTURE and (pose or like):
+        if data[tab.shape] in (PICTURE, NEAREST) and (pose or like):
             picture = pose_size(pose) if pose else open_picture(self.studio.annotators, like).size
         return size_of(data[tab.shape], self._row(data[tab.model])["sizes"], picture)
 

@@ -14,7 +14,7 @@ import gradio as gr
 
 from controlnext.errors import ControlNeXtError
 from controlnext.ui.image.events import ImageEvents
-from controlnext.ui.shared import PRIVATE, Data, Updates, badge_html, note_html, reported_errors
+from controlnext.ui.shared import PRIVATE, Data, badge_html, note_html, reported_errors
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -93,17 +93,15 @@ class LiveEvents:
         except gr.Error as error:
             return {tab.progress: f"<p class='cnx-note warn'>{error.message}</p>"}
         self._keep(request.session_hash or "", self.image.pose(data), picture)
-        updates: Updates = {
+        return {
             tab.live_picture: gr.update(visible=True, value=picture_html(picture.image)),
             tab.empty: gr.update(visible=False),
             tab.gallery: gr.update(visible=False),
             tab.preview: gr.update(visible=False),
             tab.progress: note_html(said(picture, seconds), "quiet"),
             tab.recipe: picture.recipe.model_dump(mode="json"),
+            tab.pose.editor: gr.update(live=picture.seconds <= SLOW_SECONDS),  # a machine may be busy for a while
         }
-        if picture.seconds > SLOW_SECONDS:
-            updates[tab.pose.editor] = gr.update(live=False)
-        return updates
 
     def read(self, data: Data, request: gr.Request) -> Any:  # noqa: ANN401 - updates, or nothing
         """Measure the last picture once the change that is final was drawn."""

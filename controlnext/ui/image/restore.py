@@ -24,7 +24,7 @@ from controlnext.ui.image.tab import (
     kind_choices,
 )
 from controlnext.ui.shared import PRIVATE, Updates, reported_errors, served
-from controlnext.ui.sizes import named, size_choices
+from controlnext.ui.sizes import named, picture_size_choices
 
 if TYPE_CHECKING:
     from controlnext.studio.studio import Studio
@@ -142,7 +142,7 @@ class Restore:
             warn(f"The model {recipe.model!r} of this picture cannot be used here; the chosen one stays.")
             return {}
         gamma = self.studio.catalogue.resolve(recipe.model, recipe.condition_kind or READY_MADE).gamma
-        choices = size_choices(rows[recipe.model]["sizes"])
+        choices = picture_size_choices(rows[recipe.model]["sizes"])
         size = named(recipe.width, recipe.height)
         if size not in [value for _, value in choices]:
             choices.append((f"{recipe.width} × {recipe.height}  (restored)", size))

@@ -27,7 +27,7 @@ from controlnext.ui.image.start_picture import StartPanel, start_panel
 from controlnext.ui.models import model_choices, model_info
 from controlnext.ui.pose_editor.panel import PosePanel, build_pose_panel
 from controlnext.ui.shared import heading, note_html, picture_input
-from controlnext.ui.sizes import named, size_choices
+from controlnext.ui.sizes import NEAREST, picture_size_choices
 
 if TYPE_CHECKING:
     from controlnext.recipes.recipe import Recipe
@@ -276,8 +276,8 @@ def _middle(
         )
     with gr.Row():
         parts["shape"] = gr.Dropdown(
-            size_choices(row["sizes"]),
-            value=named(recipe.width, recipe.height),
+            picture_size_choices(row["sizes"]),
+            value=NEAREST,
             label="Size",
             elem_id="cnx-size",
             min_width=120,
