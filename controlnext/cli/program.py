@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from annotators.base import AnnotatorError
+from controlnext import __version__
 from controlnext.bench import BENCHES
 from controlnext.cli import animate, annotate, app, batch, convert, generate, lists, train
 from controlnext.cli.terminal import UsageError
@@ -50,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=_program_name(), description="Controlled pictures and videos from the command line."
     )
+    parser.add_argument("--version", action="version", version=f"controlnext {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in (app, generate, animate, batch, annotate, lists, convert, train):
         command.add_parser(commands)

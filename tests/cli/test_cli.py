@@ -7,7 +7,9 @@ import pytest
 from PIL import Image
 
 import annotators
+import controlnext
 from controlnext.bench import BENCHES
+from controlnext.cli import main
 from controlnext.cli.options import read_lora, read_settings
 from controlnext.models import presets
 from controlnext.recipes.pictures import picture_digest
@@ -175,3 +177,10 @@ def test_importing_the_command_line_imports_nothing_heavy():
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=presets.PRESETS.parent, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_version_is_that_of_the_package(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"controlnext {controlnext.__version__}\n"
