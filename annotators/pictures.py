@@ -228,7 +228,7 @@ def _colour_space(image: Image.Image) -> tuple[bytes | None, int]:
     file = getattr(image, "fp", None)
     declared = png_profile(file) if file is not None and file.seekable() else None
     tiles = getattr(image, "tile", None)
-    raw = tiles[0].args if tiles else "L"
+    raw = tiles[0][3] if tiles else "L"  # by its place: a plain tuple before Pillow 11
     bits = {"1": 1, "L;2": 2, "L;4": 4}.get(str(raw), 8)
     return declared or profile, bits
 
