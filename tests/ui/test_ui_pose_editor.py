@@ -119,7 +119,8 @@ def test_what_the_browser_sends_is_checked(events):
 def test_without_a_picture_a_standing_figure_is_the_condition(pose, events):
     update = pose.open(data_of(events))
     text = check_pose(update[events.tab.pose.editor])
-    assert update[events.tab.pose.pair]["visible"] == "hidden"
+    assert update[events.tab.pose.pair]["elem_classes"] == ["cnx-pair", "cnx-hidden"]
+    assert update[events.tab.pose.group]["elem_classes"] == []
     data = applied(events, {events.tab.pose.editor: text})
     made = events.condition(data)
     assert made.annotation.image.tobytes() == annotators.draw_pose(annotators.people_from_json(text)).image.tobytes()

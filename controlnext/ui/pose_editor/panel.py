@@ -8,6 +8,10 @@ import gradio as gr
 
 from controlnext.ui.pose_editor.component import pose_editor
 
+PAIR = ["cnx-pair"]
+HIDDEN = ["cnx-hidden"]
+"""Classes of the style sheet: Gradio shows a row or a column whose `visible` is "hidden" all the same."""
+
 
 @dataclass(frozen=True)
 class PosePanel:
@@ -34,8 +38,8 @@ class PosePanel:
     def shown(self, opened: bool) -> dict[gr.blocks.Block, dict]:
         """Return the updates that show the editor, or what it takes the place of."""
         return {
-            self.pair: gr.update(visible="hidden" if opened else True),
-            self.group: gr.update(visible=True if opened else "hidden"),
+            self.pair: gr.update(elem_classes=[*PAIR, *HIDDEN] if opened else PAIR),
+            self.group: gr.update(elem_classes=[] if opened else HIDDEN),
             self.open: gr.update(visible=not opened),
         }
 
@@ -49,7 +53,7 @@ def build_pose_panel(pair: gr.Row, photo: str) -> PosePanel:
         pair: what the editor takes the place of.
         photo: CSS selector of the picture behind the figures.
     """
-    with gr.Column(visible="hidden", elem_id="cnx-pose") as group:
+    with gr.Column(elem_classes=HIDDEN, elem_id="cnx-pose") as group:
         editor = pose_editor(photo=photo, elem_id="cnx-pose-editor")
         with gr.Row(elem_classes="cnx-tight"):
             done = gr.Button("Done", variant="primary", size="md", min_width=80, elem_id="cnx-pose-done")
