@@ -64,7 +64,8 @@ class RawClient:
             timeout: seconds to wait for an answer.
         """
         self.url = url.rstrip("/")
-        self.http = httpx.Client(timeout=timeout)
+        # A kept connection that the server closes meanwhile would look like an answer that is lost.
+        self.http = httpx.Client(timeout=timeout, limits=httpx.Limits(max_keepalive_connections=0))
 
     def upload(self, name: str, data: bytes) -> dict[str, Any]:
         """Upload a file and return how it is named in a request.
