@@ -51,7 +51,7 @@ class LiveEvents:
         inputs = tab.inputs() | {tab.live}
         outputs = [tab.live_picture, tab.empty, tab.gallery, tab.preview, tab.progress, tab.recipe, editor]
         changes = [
-            editor.input, editor.release, tab.live.input, tab.prompt.input, tab.negative_prompt.input, tab.seed.change,
+            editor.input, tab.live.input, tab.prompt.input, tab.negative_prompt.input, tab.seed.change,
             *(part.change for part in self._followed()),
         ]  # fmt: skip
         gr.on(changes, self.draw, inputs, outputs, trigger_mode="always_last", **DRAW, **PRIVATE)

@@ -261,7 +261,7 @@ const load = () => {
       chosen = { person: 0, joint: null };
     }
     parts = null;
-    if (shownText !== null) trigger("release", {});
+    if (shownText !== null) { trigger("input", {}); trigger("release", {}); }
     shownText = text;
   }
   view = view || { x: 0, y: 0, width: size[0], height: size[1] };
