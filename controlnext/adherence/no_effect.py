@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from controlnext.method.gamma import parse_gamma
 from controlnext.recipes.kinds import kind_of
 
@@ -47,4 +49,5 @@ def _steps_inside(control: ControlUse, steps: int) -> int:
 
 def _is_blank(condition: Asked) -> bool:
     """Whether all pixels of a map are alike."""
-    return all(low == high for low, high in condition.image.convert("RGB").getextrema())
+    pixels = np.asarray(condition.image.convert("RGB"))
+    return bool((pixels == pixels[0, 0]).all())
