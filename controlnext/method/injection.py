@@ -27,7 +27,7 @@ from controlnext.errors import ControlNeXtError
 from controlnext.method.control_cache import ControlCache, ControlSource
 from controlnext.method.cross_norm import add_control
 from controlnext.method.gamma import ControlSizeError, Strength, as_gamma
-from controlnext.method.transformers import add_to_tokens
+from controlnext.method.tokens import add_to_tokens
 from controlnext.method.variants import Variant, get_variant
 from controlnext.method.windows import FrameConditions
 

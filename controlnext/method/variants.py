@@ -213,6 +213,68 @@ _ROWS = (
 VARIANTS: Mapping[str, Variant] = MappingProxyType({row.name: row for row in _ROWS})
 
 
+# Transformers. Experimental: the authors published no weights for them. The rows follow what is public of the method there,
+# one addition at the input of one block, on the tokens of the picture. Sources: for the FLUX module, its place, and
+# statistics over tokens and channels Eugeoter/euge-trainer, `modules/models/flux/flux_controlnext_models.py`; for
+# statistics of each channel over the tokens Bex0n/ControlNeXt-SD3; for the control on latents before they are cut into
+# patches Eugeoter/euge-trainer, `modules/models/sd3/controlnext_nnet.py`; for arguments and blocks diffusers 0.42.
+_DEEP = Layout(stage_channels=(128, 256, 256), stage_groups=(4, 8, 8))  # ends at a sixteenth of the picture
+_WIDTHS = {"flux": 3072, "flux2": 6144, "sd3": 1536, "wan": 1536, "qwen-image": 3072, "z-image": 3840, "sana": 2240, "pixart": 1152}  # fmt: skip
+_MIN_FRACTION = 1000.0  # pipelines of these give the timestep in [0, 1]
+
+
+def _row(name: str, injection_point: str, tokens: Tokens, time_scale: float = 1.0, **changes: str) -> Variant:
+    layout = replace(_DEEP, out_channels=_WIDTHS[name])
+    if tokens.cell == 32:
+        layout = replace(layout, stage_channels=(128, 256, 256, 256), stage_groups=(4, 8, 8, 8))
+    return Variant(
+        name=name,
+        family="transformer",
+        layout=layout,
+        parameters=0,
+        injection_point=injection_point,
+        eps=1e-12,
+        pool_first=False,
+        latents_argument=changes.get("latents_argument", "hidden_states"),
+        time_argument=changes.get("time_argument", "timestep"),
+        time_scale=time_scale,
+        hidden_argument=changes.get("hidden_argument", "hidden_states"),
+        tokens=tokens,
+        source="one addition at the entrance, as in euge-trainer's FLUX module; no weights are released",
+    )
+
+
+_TRANSFORMER_ROWS = (
+    _row("flux", "transformer_blocks.0", Tokens(), _MIN_FRACTION),
+    _row("flux2", "transformer_blocks.0", Tokens(), _MIN_FRACTION),
+    _row("sd3", "transformer_blocks.0", Tokens()),
+    _row("wan", "blocks.0", Tokens(per_frame=True)),
+    _row("qwen-image", "transformer_blocks.0", Tokens(), _MIN_FRACTION),
+    # its layers take the picture's tokens first, padded to a multiple of 32, and the caption's behind them
+    _row("z-image", "layers.0", Tokens(), _MIN_FRACTION, latents_argument="x", time_argument="t", hidden_argument="x"),
+    _row("sana", "transformer_blocks.0", Tokens(cell=32)),
+    _row("pixart", "transformer_blocks.0", Tokens()),
+)
+_SD3 = _TRANSFORMER_ROWS[2]
+
+TRANSFORMERS: Mapping[str, Variant] = MappingProxyType(
+    {row.name: row for row in _TRANSFORMER_ROWS}
+    | {
+        "sd3-channels": replace(_SD3, name="sd3-channels", tokens=Tokens(per_channel=True)),
+        # on the latents themselves: the injection point is the model, and they are maps, not tokens
+        "sd3-latents": replace(
+            _SD3,
+            name="sd3-latents",
+            injection_point="",
+            tokens=None,
+            layout=replace(Layout(), out_channels=16),
+        ),
+    }
+)
+"""Rows of diffusers' transformers, with the width of the largest public checkpoint of each class where they differ; give
+`ControlNeXtModel.from_variant` the `out_channels` of another one."""
+
+
 def get_variant(variant: str | Variant) -> Variant:
     """Return the row of a name; a row passes through.
 
@@ -227,8 +289,6 @@ def get_variant(variant: str | Variant) -> Variant:
     """
     if isinstance(variant, Variant):
         return variant
-    from controlnext.method.transformers import TRANSFORMERS  # its rows are made of this file's
-
     rows = {**VARIANTS, **TRANSFORMERS}
     if variant not in rows:
         raise VariantError(f"There is no variant {variant!r}: choose one of {', '.join(rows)}.")

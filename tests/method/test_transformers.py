@@ -7,8 +7,8 @@ import torch
 
 from controlnext.method.injection import InjectionError, attach
 from controlnext.method.model import ControlNeXtModel
-from controlnext.method.transformers import TRANSFORMERS, add_to_tokens
-from controlnext.method.variants import Tokens, get_variant
+from controlnext.method.tokens import add_to_tokens
+from controlnext.method.variants import TRANSFORMERS, Tokens, get_variant
 
 R = torch.randn
 _SD3 = {

@@ -40,8 +40,8 @@ def test_the_table_cannot_be_changed():
 
 def test_a_row_passes_through_and_an_unknown_name_is_named():
     assert get_variant(VARIANTS["sdxl"]) is VARIANTS["sdxl"]
-    with pytest.raises(VariantError, match=r"'sd3'.*sd15, sd15-train"):
-        get_variant("sd3")
+    with pytest.raises(VariantError, match=r"'sd4'.*sd15, sd15-train"):
+        get_variant("sd4")
 
 
 @pytest.mark.parametrize(
