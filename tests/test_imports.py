@@ -37,6 +37,10 @@ def test_no_room_imports_one_above_it(figures):
     assert figures["upward imports"] == []
 
 
+def test_no_files_import_each_other(figures):
+    assert figures["circles"] == []
+
+
 def test_the_house_stays_small(figures):
     assert figures["rooms"] <= 27
     assert figures["floors"] <= 12

@@ -18,7 +18,7 @@ from controlnext.ui.header import build_header
 from controlnext.ui.image.events import ImageEvents
 from controlnext.ui.image.live import LiveEvents
 from controlnext.ui.image.lora_events import LoraEvents
-from controlnext.ui.image.own_presets import OwnPresetEvents
+from controlnext.ui.image.own_preset_events import OwnPresetEvents
 from controlnext.ui.image.restore import Restore
 from controlnext.ui.image.settings import ImageSettings
 from controlnext.ui.image.tab import build_image_tab

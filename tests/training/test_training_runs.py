@@ -108,7 +108,7 @@ def test_an_app_that_ends_in_order_asks_its_training_to_save(tmp_path):
         "app.launch = lambda *_: (trainings.start(as_config({'condition': 'canny', 'output': 'one', 'data': {'folder': 'x'}})),\n"
         "    [time.sleep(0.05) for _ in iter(lambda: trainings.status_of('one').state == 'training', True)],\n"
         "    os.kill(os.getpid(), signal.SIGTERM), time.sleep(60))\n"
-        "app.run(app.options([]))"
+        "sys.exit(app.run(app.options([])))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False

@@ -8,8 +8,9 @@ import yaml
 from tab_values import refused
 from ui_fakes import KINDS
 
-from controlnext.ui.image.contact_sheet import ContactSheetEvents, NoPictureError
-from controlnext.ui.image.own_presets import LONGEST_NAME, MOST, OwnPresetError, OwnPresetEvents
+from controlnext.ui.image.contact_sheet_events import ContactSheetEvents, NoPictureError
+from controlnext.ui.image.own_preset_events import MOST, OwnPresetError, OwnPresetEvents
+from controlnext.ui.image.own_presets import LONGEST_NAME
 from controlnext.ui.image.settings import ImageSettings, fits
 
 

@@ -36,7 +36,7 @@ TERMINATED = 143
 
 
 @dataclass(frozen=True)
-class Row:
+class FaultRow:
     """One fault: what it was, whether it was borne, and what was seen."""
 
     fault: str
@@ -50,15 +50,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--kills", type=whole(4), default=50, help="kills in total, shared between the kinds")
     parser.add_argument("--only", default="", help="only faults whose name holds this text")
     options = parser.parse_args(arguments)
-    rows: list[Row] = []
+    rows: list[FaultRow] = []
     for name, check in faults(options.kills).items():
         if options.only not in name:
             continue
         with tempfile.TemporaryDirectory(prefix="controlnext-faults-") as folder:
             try:
-                rows.append(Row(name, True, check(Path(folder))))
+                rows.append(FaultRow(name, True, check(Path(folder))))
             except (BenchError, httpx.HTTPError, OSError) as error:
-                rows.append(Row(name, False, " ".join(str(error).split())[:200]))
+                rows.append(FaultRow(name, False, " ".join(str(error).split())[:200]))
     text = markdown(
         ["fault", "borne", "seen"],
         [(row.fault, "yes" if row.passed else "NO", row.seen.replace("|", "/")) for row in rows],

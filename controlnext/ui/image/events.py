@@ -18,7 +18,7 @@ from controlnext.studio.conditions import TimedCondition, chosen_resolution, dra
 from controlnext.ui import shared
 from controlnext.ui.board.made import MadeResults
 from controlnext.ui.image.conditions import condition_html, open_condition
-from controlnext.ui.image.contact_sheet import ContactSheetEvents
+from controlnext.ui.image.contact_sheet_events import ContactSheetEvents
 from controlnext.ui.image.control_events import ControlEvents
 from controlnext.ui.image.loras import NO_LORA
 from controlnext.ui.image.result import facts, summary_html
