@@ -33,6 +33,7 @@ class Annotators(PoseTools, Protocol):
         self,
         name: str,
         image: Image.Image,
+        /,
         *,
         backend: str = "auto",
         resolution: int | None = None,

@@ -172,11 +172,12 @@ class Endpoints:
                 alpha=alpha,
             )
             path = _required(image)
-            made = [
-                condition_of(
-                    self.studio.annotators, open_picture(self.studio.annotators, path), recipe.all_controls[0], recipe
+            tools, controls = self.studio.annotators, recipe.all_controls
+            if not controls:
+                raise ConditionRequestError(
+                    'The image is a condition already: say of which kind in the settings, such as {"adapter": "pose"}.'
                 )
-            ]
+            made = [condition_of(tools, open_picture(tools, path), controls[0], recipe)]
             for sent, control in zip(others, recipe.controls, strict=True):
                 made.append(sent.made(self.studio.annotators, control, path, recipe))
             inputs = Inputs(tuple(one.annotation for one in made), *start)

@@ -92,6 +92,7 @@ class FakeAnnotators(FakePoses):
         self,
         name: str,
         image: Image.Image,
+        /,
         *,
         backend: str = "auto",
         resolution: int | None = None,

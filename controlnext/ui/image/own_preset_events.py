@@ -11,7 +11,7 @@ import yaml
 
 from controlnext.errors import ControlNeXtError
 from controlnext.ui.image.own_presets import LONGEST_NAME, NONE, OwnPresetArea
-from controlnext.ui.shared import PRIVATE, Data, Updates, note_html, reported_errors, served_text
+from controlnext.ui.shared import PRIVATE, Data, Update, Updates, note_html, reported_errors, served_text
 
 if TYPE_CHECKING:
     from controlnext.ui.image.settings import ImageSettings
@@ -46,7 +46,7 @@ class OwnPresetEvents:
         area.chosen.input(self.choose, [area.chosen, kept], area.save, queue=False, **PRIVATE)
         area.use.click(self.use, [area.chosen, kept], [area.message, *parts], queue=False, **PRIVATE)
 
-    def list(self, kept: object) -> Any:  # noqa: ANN401 - an update
+    def list(self, kept: object) -> Update:
         """Show the names that the browser has kept."""
         return _choices(_presets(kept), NONE)
 
@@ -74,7 +74,7 @@ class OwnPresetEvents:
             area.message: note_html(f"“{name}” is deleted." if gone else "Choose a preset first.", "quiet"),
         }
 
-    def choose(self, name: str, kept: object) -> Any:  # noqa: ANN401 - an update
+    def choose(self, name: str, kept: object) -> Update:
         """Offer the chosen preset as a file."""
         values = _presets(kept).get(name)
         return gr.update(value=None, interactive=False) if values is None else self._offered(name, values)
@@ -102,7 +102,7 @@ class OwnPresetEvents:
             area.message: note_html(f"{said} “{name}”.", "quiet"),
         }
 
-    def _offered(self, name: str, values: Mapping[str, Any]) -> Any:  # noqa: ANN401 - an update
+    def _offered(self, name: str, values: Mapping[str, Any]) -> Update:
         text = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
         file = "".join(letter if letter.isalnum() or letter in " -_" else "-" for letter in name)
         return gr.update(value=served_text(text, f"{file}.yaml", self.area.save), interactive=True)
@@ -142,7 +142,7 @@ def _name(text: object) -> str:
     return name
 
 
-def _choices(presets: Mapping[str, Any], value: str) -> Any:  # noqa: ANN401 - an update
+def _choices(presets: Mapping[str, Any], value: str) -> Update:
     names = sorted(presets, key=str.casefold)
     return gr.update(
         choices=[("choose one" if names else "none yet", NONE), *((name, name) for name in names)], value=value

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from controlnext.recipes.kinds import READY_MADE
-from controlnext.ui.shared import PRIVATE, Updates
+from controlnext.ui.shared import PRIVATE, Update, Updates
 
 if TYPE_CHECKING:
     from controlnext.ui.image.events import ImageEvents
@@ -61,7 +61,7 @@ class ImageSettings:
         gr.on([part.change for part in parts], None, [*parts, kept], kept, js=keep, **PRIVATE)
         page.load(self.restore, kept, parts, queue=False, **PRIVATE).then(None, js=SETTLED)
 
-    def restore(self, kept: object) -> Updates | Any:  # noqa: ANN401 - gr.skip()
+    def restore(self, kept: object) -> Updates | Update:
         """Put kept values back; what is not there any more, or makes no sense, stays as it is in a fresh page."""
         if not isinstance(kept, Mapping):
             return gr.skip()
