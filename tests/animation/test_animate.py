@@ -18,6 +18,7 @@ from controlnext.models.presets import PresetError
 from controlnext.progress import Cancelled
 from controlnext.recipes.recipe import RecipeError
 from controlnext.recipes.video_recipe import VideoRecipe
+from controlnext.results.board import Board, BoardQuery
 from controlnext.studio.studio import Studio
 from controlnext.video import VideoError, open_clip, read_frames
 
@@ -56,10 +57,10 @@ def test_frame_by_frame_makes_a_video_with_all_that_belongs_to_it(studio, refere
     assert frames_of(made.poses)[0].max() > 100
     assert made.pose_data == made.file.with_suffix(".poses.json")
     assert len(open_clip(made.pose_data).poses) == 6
-    (item,) = studio.gallery.items()
+    (item,) = Board(studio.gallery).page(BoardQuery()).items
     assert (item.path, item.recipe) == (made.file, made.recipe)
     assert item.facts["adherence"] == pytest.approx(made.adherence, abs=1e-4)
-    assert Image.open(studio.gallery.thumbnail(made.file)).size == (64, 64)
+    assert Image.open(Board(studio.gallery).thumbnail(made.file.name)).size == (64, 64)
     drawing = [report for report in reports if report.stage.startswith("Drawing")]
     assert drawing[-1].stage == "Drawing frames 5 to 6 of 6"
     assert (drawing[-1].step, drawing[-1].total) == (6, 6)  # three batches of two frames, two steps each
@@ -67,8 +68,8 @@ def test_frame_by_frame_makes_a_video_with_all_that_belongs_to_it(studio, refere
     assert sorted(left_over(studio)) == sorted(
         [made.file.name, made.beside.name, made.poses.name, made.pose_data.name, ".thumbnails"]
     )
-    studio.gallery.delete(made.file)
-    assert left_over(studio) == [".thumbnails"]
+    Board(studio.gallery).trash(made.file.name)
+    assert sorted(left_over(studio)) == [".thumbnails", ".trash"]
 
 
 def test_the_same_recipe_gives_the_same_pixels(studio, reference, dance):
@@ -414,7 +415,7 @@ def test_what_was_made_before_an_error_is_kept_and_named(studio, reference, danc
     monkeypatch.setattr(Engine, "run", failing)
     with pytest.raises(StudioError, match=told + r" The 2 frames made before it are saved as .*\.mp4"):
         animate(studio, reference, dance)
-    (item,) = studio.gallery.items()
+    (item,) = Board(studio.gallery).page(BoardQuery()).items
     assert len(frames_of(item.path)) == 2
 
 

@@ -112,8 +112,8 @@ def test_a_run_takes_every_row_the_curve_and_the_painted_picture(events, studio,
     assert (depth.gamma, depth.control_start, depth.control_end, depth.adapter) == (0.4, 0.1, 0.7, "")
     assert (canny.annotator, canny.adapter) == ("none", "canny")
     assert len(inputs.conditions) == 3
-    assert inputs.init_image.size == (256, 256)
-    assert 0.05 < np.asarray(inputs.mask).mean() / 255 < 0.1  # 900 of 128 x 96 pixels, and the padding has none
+    assert inputs.init_image.size == (256, 192)  # the shape of the picture
+    assert 0.05 < np.asarray(inputs.mask).mean() / 255 < 0.1  # 900 of 128 x 96 pixels
     assert "depth 95 %" in last[tab.summary]
     assert last[tab.recipe]["adherences"]["canny"] == [0.95]
 

@@ -102,14 +102,20 @@ PARAMETERS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "image": _FILE, "prompt": _TEXT, "negative_prompt": _TEXT, "model": _NAME, "annotator": _NAME, "gamma": _NUMBER,
         "num_inference_steps": _WHOLE, "guidance_scale": _NUMBER, "seed": _SEED, "num_images": _WHOLE,
         "width": _WHOLE, "height": _WHOLE, "control_start": _NUMBER, "control_end": _NUMBER, "loras": _LORAS, "settings": _SETTINGS,
-        "gamma_curve": _CURVE, "init_image": _FILE, "strength": _NUMBER, "mask": _FILE, "controls": _CONTROLS,
+        "gamma_curve": _CURVE, "init_image": _FILE, "strength": _NUMBER, "mask": _FILE, "controls": _CONTROLS, "scheduler": _NAME,
+        "alpha": _NUMBER,
     },
     "loras": {"model": _NAME, "annotator": _TEXT},
-    "poses": {"video": _FILE, "start": _NUMBER, "end": _NUMBER, "fps": _NUMBER, "person": _WHOLE},
+    "poses": {"video": _FILE, "start": _NUMBER, "end": _NUMBER, "fps": _NUMBER, "person": _WHOLE, **dict.fromkeys(
+        ("smooth", "follow", "hands", "face"), _TRUTH
+    ), "reader": _NAME},
     "animate": {
         "reference": _FILE, "video": _FILE, "model": _NAME, "gamma": _NUMBER, "num_inference_steps": _WHOLE, "guidance_scale": _NUMBER,
         "seed": _SEED, "fps": _NUMBER, "max_frames": _WHOLE, "start": _NUMBER, "end": _NUMBER, "person": _WHOLE,
-        "fit": _TRUTH, "keep_sound": _TRUTH,
+        "prompt": _TEXT, "negative_prompt": _TEXT, "gamma_curve": _CURVE, "reader": _NAME, "drawing": _NAME,
+        **dict.fromkeys(("fit", "keep_sound", "micro_conditioning", "limbs", "smooth", "follow", "hands", "face"), _TRUTH),
+        **dict.fromkeys(("width", "height", "window", "overlap", "motion_bucket_id"), _WHOLE),
+        **dict.fromkeys(("noise_aug_strength", "shared_noise"), _NUMBER),
     },
 }  # fmt: skip
 """What is wrong with each parameter of each endpoint."""

@@ -68,11 +68,15 @@ WAYS = (
 )  # fmt: skip
 
 
-def generate(image=None, init=None, mask=None, controls=None) -> list:
-    return [
-        image, "a cat", "", "starter", "canny", None, None, None, 1, 1, 0, 0, 0.0, 1.0, None, None, "", init, None, mask,
-        controls,
-    ]  # fmt: skip
+def values_of(poster, endpoint: str, **given) -> list:
+    """The values of a call: those given, and the defaults of the page for the rest."""
+    parameters = poster.parameters()[endpoint]
+    assert given.keys() <= {name for name, _ in parameters}
+    return [given.get(name, default) for name, default in parameters]
+
+
+def generate(poster, **given) -> list:
+    return values_of(poster, "generate", **{"annotator": "canny", "seed": 1} | given)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -81,22 +85,22 @@ def test_annotate_takes_no_file_that_was_not_uploaded(poster, named, way):
 
 
 @pytest.mark.parametrize("way", ["no meta", "meta", "missing", "text file", "link in the upload folder"])
-@pytest.mark.parametrize("place", ["image", "init", "mask", "controls", "deep"])
+@pytest.mark.parametrize("place", ["image", "init_image", "mask", "controls", "deep"])
 def test_generate_takes_no_file_that_was_not_uploaded(poster, named, sent, way, place):
     bad = named[way]
     further = [{"annotator": "canny", "image": bad}]
     values = {"controls": further} if place == "controls" else {place: bad}
     if place == "deep":
         values = {"controls": [{"annotator": "canny", "settings": {"x": [[{"y": bad}]]}}]}
-    assert poster.ask("generate", *generate(**{"image": sent} | values)) == (False, REFUSED)
+    assert poster.ask("generate", *generate(poster, **{"image": sent} | values)) == (False, REFUSED)
 
 
 @pytest.mark.parametrize("way", ["no meta", "meta", "missing", "text file", "link in the upload folder"])
 def test_videos_take_no_file_that_was_not_uploaded(poster, named, sent, way):
-    bad, rest = named[way], ["starter-video", None, None, None, -1, 0, 0, 0.0, 0.0, 0, True, True]
-    assert poster.ask("animate", bad, sent, *rest) == (False, REFUSED)
-    assert poster.ask("animate", sent, bad, *rest) == (False, REFUSED)
-    assert poster.ask("poses", bad, 0.0, 0.0, 0, 0) == (False, REFUSED)
+    bad = named[way]
+    for given in ({"reference": bad, "video": sent}, {"reference": sent, "video": bad}):
+        assert poster.ask("animate", *values_of(poster, "animate", **given)) == (False, REFUSED)
+    assert poster.ask("poses", *values_of(poster, "poses", video=bad)) == (False, REFUSED)
 
 
 def test_every_event_of_the_page_refuses_files_that_were_not_uploaded(page, poster, named):
@@ -125,14 +129,14 @@ def test_an_upload_is_taken_with_and_without_its_mark(poster, sent):
         worked, values = poster.ask("annotate", file, "canny", 64, None)
         assert worked, values
     worked, values = poster.ask(
-        "generate", *generate(sent, controls=[{"annotator": "canny", "image": {"path": sent["path"]}}])
+        "generate", *generate(poster, image=sent, controls=[{"annotator": "canny", "image": {"path": sent["path"]}}])
     )
     assert not worked
     assert values != REFUSED  # the model has one canny adapter, which is another sentence
 
 
 def test_results_are_not_served_by_the_path_they_were_saved_at(poster, sent, outputs, tmp_path):
-    worked, (pictures, recipe) = poster.ask("generate", *generate(sent))
+    worked, (pictures, recipe) = poster.ask("generate", *generate(poster, image=sent, prompt="a cat"))
     assert worked
     saved = next(outputs.rglob("*.png"))
     for path in (saved, tmp_path / "x.png", Path("/etc/hostname")):
