@@ -153,6 +153,7 @@ def test_dropping_a_saved_picture_restores_everything(page, picture, studio, way
     assert recipe.gamma == 0.45
     saved = max(studio.output_dir.iterdir(), key=lambda path: path.stat().st_mtime)
 
+    page.evaluate("() => localStorage.removeItem('controlnext-image')")  # as in another browser: nothing is kept there
     page.reload()
     page.wait_for_selector("#cnx-generate")
     assert page.input_value("#cnx-prompt textarea") == ""

@@ -257,7 +257,7 @@ def test_live_redraws_during_the_drag_and_ends_on_the_last_change(page, studio):
     studio.live.clear()
     page.check("#cnx-live input")
     page.wait_for_selector(LIVE)
-    assert not page.is_checked("#cnx-new-seed input")
+    page.wait_for_selector("#cnx-new-seed input:not(:checked)")
     (x, y), scale = middle(page, LEFT_WRIST), unit(page)
     page.mouse.move(x, y)
     page.mouse.down()
