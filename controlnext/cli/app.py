@@ -205,12 +205,20 @@ def run(chosen: argparse.Namespace) -> int:
         status = 1
     except OSError as error:
         logger.debug("The page was not served: %s", error)
+        status = 1
+        if error.filename is not None:  # a file, and so not the port
+            name = Path(os.fsdecode(error.filename)).name
+            logger.error(
+                "The page cannot be served: %s cannot be used (%s). Check disk and permissions, or install the app again.",
+                name,
+                error.strerror,
+            )
+            return status
         where = f"port {chosen.port}" if chosen.port else "any port from 7860 on"
         logger.error(
             "The page cannot be served at %s of %s: it is taken, or the address is not one of this machine. Choose another --port "
             "or --host.", where, chosen.host or "this machine",
         )  # fmt: skip
-        status = 1
     except SystemExit as ended:
         status = ended.code if isinstance(ended.code, int) else 1
     finally:

@@ -224,13 +224,17 @@ class InjectionPoint:
         self, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         """Replace the block's `hidden_states`, given by name or first in order."""
-        pending = [(member, *taken) for member in list(self.members) if (taken := member.take()) is not None]
+        pending: list[tuple[Injection, Pending]] = []
+        for member in self.members:
+            taken = member.take()
+            if taken is not None:
+                pending.append((member, taken))
         if not pending:
             return None
         name = pending[0][0].variant.hidden_argument
         by_name = name in kwargs
         reference = hidden = kwargs[name] if by_name else args[0]
-        for member, control, strength, grid in pending:
+        for member, (control, strength, grid) in pending:
             width = hidden.shape[1 if grid is None else 2]
             if control.shape[1] != width:
                 raise ControlSizeError(
