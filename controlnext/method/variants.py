@@ -219,7 +219,7 @@ VARIANTS: Mapping[str, Variant] = MappingProxyType({row.name: row for row in _RO
 # statistics of each channel over the tokens Bex0n/ControlNeXt-SD3; for the control on latents before they are cut into
 # patches Eugeoter/euge-trainer, `modules/models/sd3/controlnext_nnet.py`; for arguments and blocks diffusers 0.42.
 _DEEP = Layout(stage_channels=(128, 256, 256), stage_groups=(4, 8, 8))  # ends at a sixteenth of the picture
-_WIDTHS = {"flux": 3072, "flux2": 6144, "sd3": 1536, "wan": 1536, "qwen-image": 3072, "z-image": 3840, "sana": 2240, "pixart": 1152}  # fmt: skip
+_WIDTHS = {"flux": 3072, "flux2": 6144, "sd3": 1536, "wan": 5120, "qwen-image": 3072, "z-image": 3840, "sana": 2240, "pixart": 1152}  # fmt: skip
 _MIN_FRACTION = 1000.0  # pipelines of these give the timestep in [0, 1]
 
 
@@ -271,8 +271,8 @@ TRANSFORMERS: Mapping[str, Variant] = MappingProxyType(
         ),
     }
 )
-"""Rows of diffusers' transformers, with the width of the largest public checkpoint of each class where they differ; give
-`ControlNeXtModel.from_variant` the `out_channels` of another one."""
+"""Rows of diffusers' transformers, as wide as the class is by default, and as SD3-medium for SD3; give
+`ControlNeXtModel.from_variant` the `out_channels` of another checkpoint. Their `parameters` are not counted: 0."""
 
 
 def get_variant(variant: str | Variant) -> Variant:

@@ -21,7 +21,7 @@ MISSING = MappingProxyType(
     {"joint": 0.04, "hidden": 0.4, "legs": 0.18, "arm": 0.07, "leg": 0.07, "face_side": 0.10, "hips": 0.10}
 )
 """How often readers lose what: one joint, a joint behind something, all below the hips, one arm, one leg, one eye with its ear,
-the hips. Set a little above what MediaPipe and the starter's own reader lose on photographs (`bench starter-photos`)."""
+the hips. Set by judgement, before photographs were measured; `bench starter-photos` prints what readers lose on them."""
 
 
 def _indices(*names: str) -> list[int]:
