@@ -8,6 +8,7 @@ last picture is the one of the last change.
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import statistics
 import subprocess
@@ -22,7 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from controlnext.assets import EXAMPLES
+from controlnext.assets import EXAMPLES, IMPORT_ROOT
 from controlnext.bench.command import BenchError, bench_parser, publish, whole
 from controlnext.bench.cost.startup import free_port
 from controlnext.bench.tables import markdown
@@ -94,10 +95,12 @@ def measure(options: argparse.Namespace) -> list[LiveFigure]:
         port = free_port()
         with (Path(folder) / "app.log").open("wb") as log:
             command = [sys.executable, "-m", "controlnext", "app", "--host", "127.0.0.1", "--port", str(port)]
-            app = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
+            paths = os.pathsep.join(filter(None, [str(IMPORT_ROOT), os.environ.get("PYTHONPATH", "")]))
+            environment = os.environ | {"PYTHONPATH": paths}
+            app = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT)
         try:
             url = f"http://127.0.0.1:{port}/"
-            _wait_for(url, time.monotonic() + options.timeout)
+            _wait_for(url, time.monotonic() + options.timeout, app)
             with sync_playwright() as driver:
                 browser = driver.chromium.launch(executable_path=browser_path, args=["--no-sandbox", "--disable-gpu"])
                 page = browser.new_page(viewport={"width": 1440, "height": 1100})
@@ -216,8 +219,10 @@ def _last_wins(page: Page, changes: int) -> bool:
     return page.get_attribute(PICTURE, "src") == at_rest
 
 
-def _wait_for(url: str, deadline: float) -> None:
+def _wait_for(url: str, deadline: float, app: subprocess.Popen[bytes]) -> None:
     while time.monotonic() < deadline:
+        if app.poll() is not None:
+            raise BenchError(f"The app ended with status {app.returncode} before the page answered.")
         try:
             with urllib.request.urlopen(url, timeout=2) as answer:  # the app we just started, on this machine
                 answer.read()
