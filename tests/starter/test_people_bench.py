@@ -1,6 +1,3 @@
-import json
-from collections import defaultdict
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -83,27 +80,48 @@ def test_a_photograph_nobody_is_found_in_counts_as_not_followed():
     assert "PCK" in starter_photos.table(figures)
 
 
-def test_a_render_that_shows_what_was_asked_is_judged_right():
-    class Exact:
-        names = PARTS
+class Exact:
+    """Reads what the world knows."""
 
-        def __init__(self, example):
-            self.example = example
+    names = PARTS
 
-        def parts(self, rgb):
-            return self.example.view.parts
+    def __init__(self, example):
+        self.view = example.view
 
-        def people(self, rgb):
-            return list(self.example.view.people)
+    def read(self, rgb):
+        return net.SceneReading(self.view.parts, self.view.depth, [])
 
-    sums = defaultdict(list)
-    for seed in range(12):
-        example = make_example(seed, (96, 96))
-        starter_scenes.judge(sums, example, example.view.rgb, Exact(example))
-    assert np.mean(sums["pose"]) == 1
-    assert np.mean(sums["one head"]) > 0.8
-    assert all(np.mean(v) == 1 for name, v in sums.items() if "colour" in name)
-    assert json.loads(json.dumps({k: float(np.mean(v)) for k, v in sums.items()}))
+    def people(self, rgb):
+        return list(self.view.people)
+
+
+@pytest.fixture(scope="module")
+def examples():
+    return [make_example(seed, (96, 96)) for seed in range(12)]
+
+
+def test_a_render_that_shows_what_was_asked_is_judged_right(examples):
+    tally = starter_scenes.PeopleTally()
+    for example in examples:
+        starter_scenes.judge(tally, example, example.view.rgb, Exact(example))
+    figures = tally.figures()
+    assert {figures[name] for name in ("pose", "segmentation", "canny")} == {1.0}
+    assert figures["depth"] == pytest.approx(1)
+    assert figures["one head"] > 0.8
+    assert all(value == 1 for name, value in figures.items() if "colour" in name)
+    text = starter_scenes.table({"made": tally, "renders": tally})
+    assert all(name in text for name in ("mean IoU", "rank correlation", "F1", "pose, bust", "hair colour"))
+
+
+def test_another_scenes_picture_is_judged_wrong(examples):
+    tally = starter_scenes.PeopleTally()
+    for example, other in zip(examples, examples[1:] + examples[:1], strict=True):
+        starter_scenes.judge(tally, example, other.view.rgb, Exact(other))
+    figures = tally.figures()
+    assert figures["pose"] < 0.5
+    assert figures["segmentation"] < 0.4
+    assert figures["canny"] < 0.5
+    assert figures["depth"] < 0.9
 
 
 def test_both_benches_are_listed():

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from annotators.poses.skeleton import CONFIDENCE
 from controlnext.adherence.score import pose_pck
+
+if TYPE_CHECKING:
+    from annotators.starter.net import SceneReading
 
 HEAD_SHARE = 0.002
 """A head covers at least this share of a picture, or it is a speck."""
@@ -95,21 +99,11 @@ class PersonReader:
             return PersonReader(load_reader(folder), PARTS)
         return PersonReader(net.bundled(), net.PARTS)
 
-    def parts(self, rgb: np.ndarray) -> np.ndarray:
-        """Return the (H, W) part indices of a picture (H, W, 3) uint8."""
+    def read(self, rgb: np.ndarray) -> SceneReading:
+        """Read parts, depth and the most prominent person of a picture (H, W, 3) uint8 with the starter's own reader."""
         from annotators.starter.net import read
 
-        return read(self.network, rgb.copy()).parts
-
-    def own(self, rgb: np.ndarray) -> list[np.ndarray]:
-        """Return the joints of the most prominent person as the starter's own reader sees them, for its page does so, too."""
-        from annotators.starter.net import read
-
-        return read(self.network, rgb.copy()).people
-
-    def heads(self, rgb: np.ndarray) -> int:
-        """Count the heads of a picture (H, W, 3) uint8."""
-        return count_heads(self.parts(rgb), self.names)
+        return read(self.network, rgb.copy())
 
     @staticmethod
     def people(rgb: np.ndarray) -> list[np.ndarray]:

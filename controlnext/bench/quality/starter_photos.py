@@ -19,7 +19,7 @@ import numpy as np
 from controlnext.adherence.score import pose_pck
 from controlnext.assets import STARTER
 from controlnext.bench.command import BenchError, bench_parser, log_progress, prepare_worker, publish, whole
-from controlnext.bench.quality.people import PersonReader, shown
+from controlnext.bench.quality.people import PersonReader, count_heads, shown
 from controlnext.bench.tables import markdown
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def run(options: argparse.Namespace) -> tuple[list[PhotoTrial], list[list[np.nda
                     output_type="np",
                 ).images[0]
             rgb = (made * 255 + 0.5).astype(np.uint8)
-            value = pose_pck(list(people), reader.people(rgb))
+            value, own = pose_pck(list(people), reader.people(rgb)), reader.read(rgb)
             trials.append(
                 PhotoTrial(
                     kind,
@@ -117,8 +117,8 @@ def run(options: argparse.Namespace) -> tuple[list[PhotoTrial], list[list[np.nda
                     joints,
                     18 * len(people) - joints,
                     float(value),
-                    reader.heads(rgb),
-                    float(pose_pck(list(people), reader.own(rgb))),
+                    count_heads(own.parts, reader.names),
+                    float(pose_pck(list(people), own.people)),
                 )
             )
             row.append(rgb)

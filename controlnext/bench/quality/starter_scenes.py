@@ -1,26 +1,28 @@
 """`python -m controlnext bench starter-scenes`: does a starter follow held-out scenes of people, framed as in photographs?
 
-Pictures are generated under the pose of scenes that no training saw, with their captions. Joints are read by MediaPipe, which knows people
-and drawings alike; parts by the starter's own reader; heads, half figures and pictures of two are counted apart. The same reading of
-the renders is the ceiling.
+Pictures are generated under the conditions of scenes that no training saw, with their captions. MediaPipe, which knows people and
+drawings alike, reads the joints; the starter's own reader reads parts and depth. Framings and pictures of two people are measured
+separately. The same reading of the renders is the ceiling.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from annotators.canny import find_edges
-from controlnext.adherence.score import edge_f1, pose_pck
+from controlnext.adherence.score import depth_rank_correlation, edge_f1, pose_pck
 from controlnext.assets import STARTER
 from controlnext.bench.command import bench_parser, log_progress, prepare_worker, publish
 from controlnext.bench.quality.people import ENOUGH, PersonReader, count_heads, each_followed, same_colour, shown
-from controlnext.bench.tables import markdown
+from controlnext.bench.tables import markdown, number
 from controlnext.starter.scenes.palette import PARTS
 from controlnext.starter.scenes.shot import FRAMINGS
 
@@ -29,44 +31,98 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 STEPS, GUIDANCE, BATCH = 20, 3.0, 4
-Sums = dict[str, list[float]]
+KINDS = ("pose", "canny", "depth", "segmentation")
+COLOURED = ("hair", "shirt", "coat", "trousers")
+"""Parts whose colour is compared with the render's."""
+
 _BARS = {
     "pose": ">= 0.93",
     "pose, head": ">= 0.9",
     "pose, bust": ">= 0.9",
     "one head": ">= 0.99",
     "two followed": ">= 0.85",
-    "hair colour": ">= 0.97",
-    "shirt colour": ">= 0.97",
-    "coat colour": ">= 0.97",
-    "trousers colour": ">= 0.97",
     "canny": ">= 0.88",
+    "depth": ">= 0.96",
+    "segmentation": ">= 0.85",
+    **{f"{part} colour": ">= 0.97" for part in COLOURED},
 }
+_MEASURES = {"canny": "canny, F1", "depth": "depth, rank correlation", "segmentation": "segmentation, mean IoU"}
 
 
-def judge(sums: Sums, example: Example, rgb: np.ndarray, reader: PersonReader) -> None:
-    """Add one picture (H, W, 3) uint8, made for an example, to the sums."""
+@dataclass
+class PeopleTally:
+    """What was measured of some pictures: values by the name of a measure, and pixels of parts in both maps and in either."""
+
+    values: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    overlap: np.ndarray = field(default_factory=lambda: np.zeros((3, len(PARTS))))
+
+    def figures(self) -> dict[str, float]:
+        """Return the mean of each measure; `segmentation` is the mean IoU over parts that occur."""
+        found = {name: float(np.mean(values)) for name, values in self.values.items() if values}
+        both, either, asked = self.overlap
+        if asked.any():
+            found["segmentation"] = float((both / np.maximum(either, 1))[asked > 0].mean())
+        return found
+
+    def compare_parts(self, truth: np.ndarray, found: np.ndarray) -> None:
+        """Add two maps of parts (H, W)."""
+        for part in range(len(PARTS)):
+            a, b = truth == part, found == part
+            self.overlap[:, part] += (a & b).sum(), (a | b).sum(), a.sum()
+
+
+def judge_people(
+    tally: PeopleTally, example: Example, rgb: np.ndarray, parts: np.ndarray, reader: PersonReader
+) -> None:
+    """Judge joints, heads and colours of one picture.
+
+    Args:
+        tally: gets the values.
+        example: the scene that the picture was made for.
+        rgb: (H, W, 3) uint8.
+        parts: (H, W) parts that were read in it.
+        reader: finds the people.
+    """
     asked, found = shown(example.view.people), reader.people(rgb)
     if len(asked):
         value = pose_pck(list(asked), found)
-        sums["pose"].append(value)
-        sums[f"pose, {example.shot.framing}"].append(value)
-    parts = reader.parts(rgb)
+        tally.values["pose"].append(value)
+        tally.values[f"pose, {example.shot.framing}"].append(value)
     if len(example.shot.people) == 1 and example.sight.sees(0, "face", 0.004):
-        sums["one head"].append(float(count_heads(parts, reader.names) == 1))
+        tally.values["one head"].append(float(count_heads(parts, reader.names) == 1))
     if len(asked) == 2:
-        sums["two followed"].append(float(each_followed(asked, found)))
-    for name in ("hair", "shirt", "coat", "trousers"):
-        if name not in reader.names or len(example.shot.people) > 1:
-            continue
+        tally.values["two followed"].append(float(each_followed(asked, found)))
+    for name in COLOURED if len(example.shot.people) == 1 else ():
         truth = example.view.parts == PARTS.index(name)
-        right = same_colour(example.view.rgb, rgb, truth, parts == reader.names.index(name))
-        if truth.sum() >= ENOUGH:
-            sums[f"{name} colour"].append(float(bool(right)))
+        if name in reader.names and truth.sum() >= ENOUGH:
+            right = same_colour(example.view.rgb, rgb, truth, parts == reader.names.index(name))
+            tally.values[f"{name} colour"].append(float(bool(right)))
 
 
-def run(options: argparse.Namespace) -> dict[str, Sums]:
-    """Generate, read and judge; return the sums of the pictures made and of the renders."""
+def judge(
+    tally: PeopleTally, example: Example, rgb: np.ndarray, reader: PersonReader, kinds: Sequence[str] = KINDS
+) -> None:
+    """Add one picture (H, W, 3) uint8, made for an example under conditions of `kinds`, to a tally."""
+    view, reading = example.view, reader.read(rgb)
+    if "pose" in kinds:
+        judge_people(tally, example, rgb, reading.parts, reader)
+    if "canny" in kinds:
+        edges = [find_edges(np.ascontiguousarray(picture)).map > 0 for picture in (view.rgb, rgb)]
+        tally.values["canny"].append(edge_f1(*edges))
+    if "depth" in kinds:
+        tally.values["depth"].append(depth_rank_correlation(view.depth, reading.depth))
+    if "segmentation" in kinds and reader.names == PARTS:
+        tally.compare_parts(view.parts, reading.parts)
+
+
+def batches(examples: Sequence[Example]) -> Iterator[tuple[int, Sequence[Example]]]:
+    """Yield the scenes that are generated together, each time with the number of the first one."""
+    for first in range(0, len(examples), BATCH):
+        yield first, examples[first : first + BATCH]
+
+
+def run(options: argparse.Namespace) -> dict[str, PeopleTally]:
+    """Generate, read and judge; return the tallies of the pictures made and of the renders."""
     import torch
     from PIL import Image
 
@@ -74,16 +130,15 @@ def run(options: argparse.Namespace) -> dict[str, Sums]:
     from controlnext.starter.scenes.conditions import condition_of
     from controlnext.starter.scenes.shards import make_example
 
-    reader, rows = PersonReader.of(options.assets), []
+    reader, rows, seconds = PersonReader.of(options.assets), [], []
     examples = [make_example(seed) for seed in range(options.scenes)]
-    made, renders = defaultdict(list), defaultdict(list)
+    made, renders = PeopleTally(), PeopleTally()
     for example in examples:
-        judge(renders, example, example.view.rgb, reader)
-    for kind in ("pose", "canny"):
+        judge(renders, example, example.view.rgb, reader, options.only)
+    for kind in options.only:
         pipeline = load_pipeline(options.assets, kind)
-        for first in range(0, len(examples), BATCH):
-            batch = examples[first : first + BATCH]
-            conditions = [condition_of(kind, e.view) for e in batch]
+        for first, batch in batches(examples):
+            conditions, started = [condition_of(kind, e.view) for e in batch], time.process_time()
             with torch.inference_mode():
                 images = pipeline(
                     [e.caption() for e in batch],
@@ -93,15 +148,13 @@ def run(options: argparse.Namespace) -> dict[str, Sums]:
                     generator=[torch.Generator().manual_seed(first + i) for i in range(len(batch))],
                     output_type="np",
                 ).images
+            seconds.append((time.process_time() - started) / len(batch))
             pictures = (images * 255 + 0.5).astype(np.uint8)
-            for example, asked, rgb in zip(batch, conditions, pictures, strict=True):
-                if kind == "pose":
-                    judge(made, example, rgb, reader)
-                else:
-                    edges = find_edges(np.ascontiguousarray(rgb)).map > 0
-                    made["canny"].append(edge_f1(asked[..., 0] > 0, edges))
-            rows += [conditions, pictures, [e.view.rgb for e in batch]] if first < 16 else []
+            for example, rgb in zip(batch, pictures, strict=True):
+                judge(made, example, rgb, reader, (kind,))
+            rows += [conditions, pictures, [e.view.rgb for e in batch]] if first < 4 * BATCH else []
             logger.info("%s: %d of %d", kind, first + len(batch), len(examples))
+    made.values["seconds"] = [float(np.median(seconds))]
     if options.sheets:
         from controlnext.starter.world.sheets import save_sheet
 
@@ -109,30 +162,33 @@ def run(options: argparse.Namespace) -> dict[str, Sums]:
     return {"made": made, "renders": renders}
 
 
-def table(sums: dict[str, Sums]) -> str:
+def table(tallies: dict[str, PeopleTally]) -> str:
     """Format the means as Markdown."""
-    names = ["pose", *(f"pose, {framing}" for framing in FRAMINGS), "one head", "two followed", "canny"]
-    names += [f"{name} colour" for name in ("hair", "shirt", "coat", "trousers")]
-    mean = lambda values: f"{np.mean(values):.3f}" if values else None  # noqa: E731
+    names = ["pose", *(f"pose, {framing}" for framing in FRAMINGS), "one head", "two followed", *KINDS[1:]]
+    names += [f"{name} colour" for name in COLOURED]
+    made, renders = (tallies[column].figures() for column in ("made", "renders"))
+    counts = {name: len(values) for name, values in tallies["made"].values.items()}
     rows = [
         (
-            name,
+            _MEASURES.get(name, name),
             _BARS.get(name, ""),
-            mean(sums["made"].get(name)),
-            mean(sums["renders"].get(name)),
-            len(sums["made"].get(name) or ()),
+            number(made.get(name)),
+            number(renders.get(name)),
+            counts.get(name),
         )
         for name in names
     ]
+    rows.append((f"CPU seconds a picture, {STEPS} steps", "", number(made.get("seconds")), None, None))
     return markdown(("measure", "bar", "made", "renders", "pictures"), rows)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print the table; return the exit code."""
     parser = bench_parser("starter-scenes", __doc__, scenes=200, assets=STARTER, sheets=None)
+    parser.add_argument("--only", choices=KINDS, nargs="*", default=list(KINDS), help="these conditions")
     options = parser.parse_args(argv)
     log_progress()
     prepare_worker()
-    sums = run(options)
-    means = {column: {name: float(np.mean(v)) for name, v in values.items() if v} for column, values in sums.items()}
-    return publish(options, {"scenes": options.scenes, **means}, table(sums))
+    tallies = run(options)
+    figures = {column: tally.figures() for column, tally in tallies.items()}
+    return publish(options, {"scenes": options.scenes, **figures}, table(tallies))

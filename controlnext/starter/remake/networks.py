@@ -15,8 +15,8 @@ from controlnext.starter.scenes.palette import PARTS
 
 TEXT_WIDTH = 128
 LATENT_SIZE = 32
-LATENT_CHANNELS = 8
-"""Channels of the latents; measured by `python -m controlnext.starter.remake.channels`, see docs/starter.md."""
+LATENT_CHANNELS = 4
+"""Channels of the latents: as many as the older weights have, so that autoencoder, UNet and adapters start from them."""
 
 
 def make_vae(channels: int = LATENT_CHANNELS) -> AutoencoderKL:
