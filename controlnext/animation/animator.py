@@ -30,6 +30,7 @@ from controlnext.models.readiness import conversion_advice
 from controlnext.progress import Pace, Progress, stop_if
 from controlnext.recipes.kinds import AUTO, POSE
 from controlnext.recipes.pictures import picture_digest
+from controlnext.recipes.prompts import Wildcards, drawn
 from controlnext.recipes.recipe import RecipeError
 from controlnext.recipes.video_recipe import VideoRecipe
 from controlnext.results.gallery import Gallery
@@ -50,6 +51,7 @@ class Host(Protocol):
 
     gallery: Gallery
     catalogue: Catalogue
+    wildcards: Wildcards
 
     def load(
         self, preset: Preset, kinds: Sequence[str], report: Callable[[Progress], None], cancel: threading.Event
@@ -185,6 +187,7 @@ class Animator:
             stop_if(cancel)
             prompted = self._with_prompt(recipe, preset, reference, notes)
             with enough_memory("for the adapter; choose a smaller model, or close other programs"):
+                notes += engine.prompt_notes(prompted)
                 engine.prepare(prompted if preset.video else prompted.picture(prompted.prompt), ())
             final = prompted.replace(
                 reference_sha256=picture_digest(reference),
@@ -226,8 +229,14 @@ class Animator:
         self, recipe: VideoRecipe, preset: Preset, reference: Image.Image, notes: list[str]
     ) -> VideoRecipe:
         """Fill an empty prompt of an image model with a description of the reference, if the model knows one."""
-        if preset.video or recipe.prompt:
+        if preset.video:
             return recipe
+        if recipe.prompt:
+            texts = {
+                name: drawn(getattr(recipe, name), f"{name}:{recipe.seed}", self._host.wildcards, notes)
+                for name in ("prompt", "negative_prompt")
+            }
+            return recipe.replace(**texts)
         if preset.family != FALLBACK:
             notes.append("The prompt is empty; words about the character keep its looks from frame to frame.")
             return recipe

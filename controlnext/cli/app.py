@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from controlnext.cli.options import LORAS, OUTPUTS
+from controlnext.cli.options import LORAS, OUTPUTS, add_word_options, word_folders
 from controlnext.cli.sharing import Sharing, read_auth
 from controlnext.errors import ControlNeXtError
 from controlnext.held import share_arenas
@@ -61,6 +61,7 @@ def add_options(parser: argparse.ArgumentParser, home: Path) -> None:
     parser.add_argument(
         "--loras", type=Path, action="append", default=[], metavar="DIR", help="one more folder of LoRAs (repeatable)"
     )
+    add_word_options(parser)
     parser.add_argument(
         "--auth", action="append", default=[], metavar="USER:PASSWORD",
         help="ask for this name and password (repeatable; also lines of the variable CONTROLNEXT_AUTH)",
@@ -97,6 +98,7 @@ def make_studio(chosen: argparse.Namespace) -> Studio:
         device=chosen.device,
         annotators=annotators,
         threads=chosen.threads,
+        words=word_folders(chosen, chosen.home),
     )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import annotators
 from annotators.base import AnnotatorError
-from controlnext.cli.options import add_picture_options, add_settings_option, given_values
+from controlnext.cli.options import add_picture_options, add_settings_option, given_values, word_folders
 from controlnext.cli.pictures import ExtraControl, inputs_of, made_by
 from controlnext.cli.terminal import UsageError, note, print_line, stoppable
 from controlnext.studio.batch import MAX_ERRORS, BatchSummary, Ledger, Made, run_jobs
@@ -89,6 +89,7 @@ def run(options: argparse.Namespace) -> int:
         device=options.device or place.device,
         threads=options.threads,
         annotators=annotators,
+        words=word_folders(options),
     )
     with stoppable(signal.SIGINT, signal.SIGTERM) as cancel:
         summary = run_jobs(

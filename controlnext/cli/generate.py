@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from controlnext.cli import pictures
-from controlnext.cli.options import add_picture_options, add_settings_option, given_values
+from controlnext.cli.options import add_picture_options, add_settings_option, given_values, word_folders
 from controlnext.cli.terminal import UsageError, clear_progress, note, print_line, show_progress, stoppable
 from controlnext.recipes.inputs import Inputs
 
@@ -49,6 +49,7 @@ def run(options: argparse.Namespace) -> int:
         device=options.device,
         threads=options.threads,
         annotators=annotators,
+        words=word_folders(options),
     )
     recipe, kept = _recipe(options, studio)
     there = dict(zip([control.condition_kind for control in recipe.all_controls], kept.conditions, strict=False))

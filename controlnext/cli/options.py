@@ -12,10 +12,14 @@ from controlnext.cli.pictures import ExtraControl, gamma_values
 from controlnext.cli.terminal import UsageError
 
 if TYPE_CHECKING:
+    from controlnext.studio.wording import WordFolders
+
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # argparse keeps this type to itself
 
 OUTPUTS = Path("outputs")
 LORAS = Path("loras")
+EMBEDDINGS = Path("embeddings")
+WILDCARDS = Path("wildcards")
 RECIPE_OPTIONS = (
     ("prompt", str, "what to draw"),
     ("negative_prompt", str, "what to avoid"),
@@ -49,9 +53,29 @@ def add_picture_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--lora", action="append", metavar="NAME[:WEIGHT]", help="repeatable")
     parser.add_argument("--lora-dir", action="append", type=Path, default=[], metavar="DIR", help="repeatable")
+    add_word_options(parser)
     parser.add_argument("--output", type=Path, default=OUTPUTS, help="folder for results (default: outputs)")
     parser.add_argument("--device", help="cuda, cuda:1, mps or cpu (default: the best there is)")
     parser.add_argument("--threads", type=int, help="CPU threads")
+
+
+def add_word_options(parser: argparse.ArgumentParser) -> None:
+    """Options of every command whose prompts may name files."""
+    for name, folder, what in (
+        ("embeddings", EMBEDDINGS, "textual-inversion embeddings"),
+        ("wildcards", WILDCARDS, "wildcard files"),
+    ):
+        parser.add_argument(
+            f"--{name}", type=Path, action="append", default=[], metavar="DIR",
+            help=f"one more folder of {what}, besides {folder}/ (repeatable)",
+        )  # fmt: skip
+
+
+def word_folders(options: argparse.Namespace, home: Path = Path()) -> WordFolders:
+    """Return the folders of these options, after those of `home`."""
+    from controlnext.studio.wording import WordFolders
+
+    return WordFolders([home / EMBEDDINGS, *options.embeddings], [home / WILDCARDS, *options.wildcards])
 
 
 def add_settings_option(parser: argparse.ArgumentParser) -> None:

@@ -26,6 +26,7 @@ from controlnext.engine.memory_savings import (
 )
 from controlnext.engine.preview import CleanEstimate, LatentPreview
 from controlnext.engine.start_from import keep_unmasked, start_of
+from controlnext.engine.words import prompt_arguments, prompt_notes
 from controlnext.errors import ControlNeXtError
 from controlnext.hashes import weights_digest
 from controlnext.loras.library import load_loras
@@ -34,6 +35,7 @@ from controlnext.method.control_cache import ControlCache
 from controlnext.method.families import FAMILIES
 from controlnext.method.gamma import GammaCurve, parse_gamma
 from controlnext.models import mismatch as families
+from controlnext.models.embeddings import Embeddings
 from controlnext.models.sources import Part, adapter_of, parts_of
 from controlnext.recipes.schedulers import SCHEDULERS
 
@@ -74,6 +76,8 @@ class Engine:
         self._adapters: dict[str, ControlNeXtAdapter] = {}
         self._attached: tuple[str, ...] = ()
         self._preview: LatentPreview | None = None
+        self.embeddings = Embeddings()
+        """What words of a prompt may name."""
 
     @classmethod
     def load(
@@ -171,13 +175,12 @@ class Engine:
         pipeline, start = start_of(self.pipeline, self.preset.family, recipe, inputs)
         try:
             images = pipeline(
-                prompt=recipe.prompt,
-                negative_prompt=recipe.negative_prompt,
                 num_inference_steps=recipe.num_inference_steps,
                 guidance_scale=recipe.guidance_scale,
                 num_images_per_prompt=len(seeds),
                 generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
                 callback_on_step_end=after_step,
+                **prompt_arguments(self.pipeline, recipe, self.embeddings),
                 **start,
                 **_control_arguments(recipe, inputs),
             ).images
@@ -191,11 +194,9 @@ class Engine:
         if self._preview is None:
             self._preview = LatentPreview.fit(self.pipeline.vae)
 
-    def unread_words(self, prompt: str) -> str:
-        """Return the end of a prompt that the text encoder cuts off; empty if it reads all of it."""
-        tokenizer = self.pipeline.tokenizer
-        ids = tokenizer(prompt, truncation=False, verbose=False)["input_ids"]
-        return tokenizer.decode(ids[tokenizer.model_max_length - 1 : -1]).strip()
+    def prompt_notes(self, recipe: Recipe) -> list[str]:
+        """Say what of a recipe's prompts is left as it is."""
+        return prompt_notes(self.pipeline, recipe, self.embeddings)
 
     def hashes(self, recipe: Recipe, loras: Sequence[tuple[LoraInfo, float]]) -> dict[str, str]:
         """Digests of all weights that a recipe uses."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from controlnext.loras.file import LoraInfo
     from controlnext.method.video_pipeline import FrameStream
     from controlnext.method.windows import Rows
+    from controlnext.recipes.recipe import Recipe
     from controlnext.recipes.video_recipe import VideoRecipe
 
 _LOOKED_AT = 4  # frames of a preview, spread over the video
@@ -108,9 +109,9 @@ class VideoEngine(Engine):
             on_window=on_window,
         )
 
-    def unread_words(self, prompt: str) -> str:
-        """Video models read no words, so none is left out."""
-        return ""
+    def prompt_notes(self, recipe: Recipe) -> list[str]:
+        """Video models read no words, so none is left as it is."""
+        return []
 
     def _take_loras(self, loras: Sequence[tuple[LoraInfo, float]]) -> None:
         """Video models take none."""

@@ -130,6 +130,10 @@ class Catalogue:
         places = adapter_of(preset, annotator).find(), parts_of(preset, ())[0].find()
         return self._conflicts.measure(info.path, *places, weight=weight, kind=kind)
 
+    def has_lora(self, preset: Preset, name: str) -> bool:
+        """Tell whether the library of a model has a LoRA of a name, whether or not it fits."""
+        return name in self._library(preset).scan()
+
     def add_lora(self, model: str, source: str | Path, name: str | None = None) -> str:
         """Copy a LoRA file into the user's own folder, the first of `lora_dirs`.
 

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from controlnext.device import is_out_of_memory
 from controlnext.errors import ControlNeXtError, StudioError, add_sentence
 from controlnext.progress import Cancelled, Clock, Progress, stop_if
 from controlnext.recipes.kinds import kind_of
+from controlnext.studio.wording import count_batches, same_words
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from controlnext.recipes.inputs import Inputs
     from controlnext.recipes.recipe import Recipe
     from controlnext.results.gallery import Gallery
+    from controlnext.studio.wording import Wording
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +45,7 @@ class Run:
         report: called after every step.
         cancel: stops after the current step once it is set.
         clock: estimates the time left.
+        words: of each picture.
         images: pictures made so far, saved.
         files: where they are.
         seeds: seed of each.
@@ -60,6 +64,7 @@ class Run:
     report: Callable[[Progress], None]
     cancel: threading.Event
     clock: Clock
+    words: Wording
     images: list[Image.Image] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
     seeds: list[int] = field(default_factory=list)
@@ -76,15 +81,19 @@ class Run:
             ControlNeXtError: memory or disk are full, or the numbers overflowed; says how many pictures are saved.
         """
         try:
-            while (left := self.recipe.num_images - len(self.images)) > 0:
-                first = self.recipe.seed + len(self.images)
-                seeds = range(first, first + min(self._size(), left))
-                images = self._batch(seeds)
+            recipes = self.words.final(self.recipe)
+            prepared = recipes[0].loras
+            while left := recipes[len(self.images) :]:
+                alike = list(takewhile(lambda one: same_words(one, left[0]), left[: self._size()]))
+                if left[0].loras != prepared:
+                    prepared = left[0].loras
+                    self.engine.prepare(left[0], self.words.loras[prepared])
+                images = self._batch(alike)
                 if images is None:
-                    self.clock.replan(-(-left // min(self._size(), left)))
+                    self.clock.replan(count_batches(left, self._size()))
                     continue
-                for image, seed in zip(images, seeds, strict=True):
-                    self._keep(image, seed)
+                for image, recipe in zip(images, alike, strict=True):
+                    self._keep(image, recipe)
                 self.clock.end_batch()
         except Cancelled:
             if not self.images:
@@ -100,8 +109,8 @@ class Run:
         """Pictures to make at once."""
         return self.engine.savings.most(self.recipe.width * self.recipe.height, self.engine.preset.batch)
 
-    def _batch(self, seeds: Sequence[int]) -> list[Image.Image] | None:
-        """Make one batch; None if it did not fit into the memory and another try may."""
+    def _batch(self, recipes: Sequence[Recipe]) -> list[Image.Image] | None:
+        """Make one batch of recipes with the same words; None if it did not fit into the memory and another try may."""
         last = self.clock.done + self.recipe.steps_to_run
 
         def on_step(preview: Image.Image | None) -> None:
@@ -114,13 +123,13 @@ class Run:
         self._tell(None)
         self.clock.begin_batch()
         try:
-            return self.engine.run(self.recipe, seeds, self.inputs, on_step)
+            return self.engine.run(recipes[0], [recipe.seed for recipe in recipes], self.inputs, on_step)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
         # Outside of the handler, so that the error no longer holds on to what filled the memory.
-        logger.warning("Out of memory with %d pictures of %dx%d", len(seeds), self.recipe.width, self.recipe.height)
-        saving = self.engine.save_memory(self.recipe, len(seeds))
+        logger.warning("Out of memory with %d pictures of %dx%d", len(recipes), self.recipe.width, self.recipe.height)
+        saving = self.engine.save_memory(self.recipe, len(recipes))
         if saving is not None:
             self.memory_savings.append(saving)
             return None
@@ -132,7 +141,7 @@ class Run:
     def _tell(self, preview: Image.Image | None) -> None:
         self.report(Progress("Drawing", self.clock.done, self.clock.total, self.clock.seconds_left, preview))
 
-    def _keep(self, image: Image.Image, seed: int) -> None:
+    def _keep(self, image: Image.Image, recipe: Recipe) -> None:
         """Measure a picture, save it and add it to the results."""
         controls = self.recipe.all_controls
         scores = {
@@ -140,12 +149,14 @@ class Run:
             for control, asked in zip(controls, self.asked, strict=True)
         }
         value = scores.get(self.recipe.condition_kind)
-        recipe = self.recipe.alone(seed - self.recipe.seed)
-        self.files.append(self.gallery.save(image, recipe, self.inputs, _facts(scores)))
+        facts = _facts(scores) | (
+            {} if recipe.prompt == self.recipe.prompt else {"prompt_as_written": self.recipe.prompt}
+        )
+        self.files.append(self.gallery.save(image, recipe, self.inputs, facts))
         for kind, score in scores.items():
             self.adherences.setdefault(kind, []).append(score)
         self.images.append(image)
-        self.seeds.append(seed)
+        self.seeds.append(recipe.seed)
         self.adherence.append(value)
 
 

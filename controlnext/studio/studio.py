@@ -22,19 +22,21 @@ from PIL import Image
 from controlnext.adherence.no_effect import no_effect
 from controlnext.device import enough_memory
 from controlnext.engine.memory_savings import savings_note
-from controlnext.errors import ControlNeXtError, StudioError, shorten
+from controlnext.errors import ControlNeXtError, StudioError
 from controlnext.models.catalogue import Catalogue
 from controlnext.models.presets import DEFAULT_MODEL, Preset
 from controlnext.models.readiness import conversion_advice
 from controlnext.progress import Cancelled, Clock, Pace, Progress, stop_if
 from controlnext.recipes.inputs import Annotated, Inputs
 from controlnext.recipes.kinds import kind_of
+from controlnext.recipes.prompts import Wildcards
 from controlnext.recipes.recipe import Recipe
 from controlnext.results.gallery import Gallery
 from controlnext.studio.live import Followed, LivePicture, follow
 from controlnext.studio.prepare import prepared
 from controlnext.studio.run import Run
 from controlnext.studio.turns import Turns
+from controlnext.studio.wording import WordFolders, Wording
 
 if TYPE_CHECKING:
     from controlnext.animation.animator import Animator, VideoOptions
@@ -96,6 +98,7 @@ class Studio:
         device: str | None = None,
         annotators: Annotators | None = None,
         threads: int | None = None,
+        words: WordFolders | None = None,
     ) -> None:
         """Name the folders; nothing is read, made or loaded yet.
 
@@ -106,12 +109,15 @@ class Studio:
             device: `cuda`, `cuda:1`, `mps` or `cpu`; None takes the best there is.
             annotators: the package `annotators`, or something that acts like it; None measures no adherence and makes no videos.
             threads: CPU threads of torch; None takes one on two cores and torch's own choice on more.
+            words: folders of embeddings and wildcards; None has none.
         """
         self.gallery = Gallery(output_dir)
         self.catalogue = Catalogue(presets_dir, lora_dirs)
         self._device_name = device
         self._annotators = annotators
         self._threads = threads
+        self._words = words or WordFolders()
+        self.wildcards = Wildcards(self._words.wildcards)
         self._engine: Engine | None = None
         self._cache: ControlCache | None = None
         self._paces: dict[tuple[object, ...], Pace] = {}
@@ -179,20 +185,21 @@ class Studio:
         cancel = cancel or threading.Event()
         begun = time.perf_counter()
         preset = self.catalogue.preset(recipe.model)
-        loras = self.catalogue.check(recipe, preset)
+        self.catalogue.check(recipe, preset)
         recipe, asked, inputs = prepared(recipe, Inputs.of(condition), preset)
+        words = Wording.of(recipe, preset, self.catalogue, self.wildcards)
         self.gallery.check()
         with self.turn(report, cancel):
             kinds = [control.condition_kind for control in recipe.all_controls]
             engine = self.load(preset, kinds, report, cancel)
             stop_if(cancel)
             with enough_memory("for the adapter and the LoRAs; use fewer of them, or close other programs"):
-                engine.prepare(recipe, loras)
-            final = recipe.with_digests(inputs).replace(weights=engine.hashes(recipe, loras))
-            notes = *no_effect(final, asked), *_notes(engine, recipe, final)
-            clock = self._clock(preset, recipe)
+                engine.prepare(words.recipes[0], words.loras[words.recipes[0].loras])
+            final = recipe.with_digests(inputs).replace(weights=engine.hashes(recipe, words.all_loras))
+            notes = *no_effect(final, asked), *words.notes, *_notes(engine, recipe, final, words.recipes[0])
+            clock = self._clock(preset, recipe, words.batches(preset.batch))
             annotate = None if self._annotators is None else self._annotators.annotate
-            run = Run(engine, final, asked, inputs, self.gallery, annotate, report, cancel, clock)
+            run = Run(engine, final, asked, inputs, self.gallery, annotate, report, cancel, clock, words)
             run()
             if clock.pace is not None:
                 self._paces[_kind_of_run(preset, recipe)] = clock.pace
@@ -224,14 +231,17 @@ class Studio:
         preset = self.catalogue.preset(recipe.model)
         rows = [] if preset.live_steps else self.catalogue.loras(recipe.model)
         recipe, lora = live_recipe(recipe, preset.live_steps, rows)
-        loras = self.catalogue.check(recipe, preset)
+        self.catalogue.check(recipe, preset)
         recipe, asked, inputs = prepared(recipe, Inputs.of(condition), preset)
+        words = Wording.of(recipe, preset, self.catalogue, self.wildcards)
+        recipe = words.recipes[0]
         with self.turn(lambda progress: None, threading.Event()):
             loaded = self.load(preset, [control.condition_kind for control in recipe.all_controls])
             with enough_memory("for live pictures; switch them off, or close other programs"):
                 engine = self._live.of(loaded)
+                engine.embeddings = self._words.vectors()
                 begun = time.perf_counter()
-                engine.prepare(recipe, loras)
+                engine.prepare(recipe, words.all_loras)
                 (image,) = engine.run(recipe, [recipe.seed], inputs, None)
         seconds = time.perf_counter() - begun
         return LivePicture(image, recipe.replace(precision=precision_of(engine)), asked, seconds, lora)
@@ -301,11 +311,11 @@ class Studio:
             self.catalogue.failed(preset, str(error))
             raise
         self.catalogue.failed(preset, "")
+        engine.embeddings = self._words.vectors()
         self._engine = engine
         return engine
 
-    def _clock(self, preset: Preset, recipe: Recipe) -> Clock:
-        batches = -(-recipe.num_images // preset.batch)
+    def _clock(self, preset: Preset, recipe: Recipe, batches: int) -> Clock:
         return Clock(recipe.steps_to_run, batches, self._paces.get(_kind_of_run(preset, recipe)))
 
     @contextmanager
@@ -336,14 +346,9 @@ def _kind_of_run(preset: Preset, recipe: Recipe) -> tuple[object, ...]:
     return preset.name, recipe.width, recipe.height, batch, recipe.guidance_scale > 1
 
 
-def _notes(engine: Engine, recipe: Recipe, final: Recipe) -> tuple[str, ...]:
+def _notes(engine: Engine, recipe: Recipe, final: Recipe, drawn: Recipe) -> tuple[str, ...]:
     """Return sentences about differences between a recipe as it was given and as it is run."""
-    notes = []
-    unread = engine.unread_words(recipe.prompt)
-    if unread:
-        notes.append(
-            f"The prompt is longer than {engine.preset.title} reads; it does not see: {shorten(unread, 200)}."
-        )
+    notes = engine.prompt_notes(drawn)
     changed = [name for name, old in recipe.weights.items() if final.weights.get(name, old) != old]
     if changed:
         notes.append(f"The recipe was made with other weights ({', '.join(changed)}), so the picture may differ.")

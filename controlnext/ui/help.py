@@ -22,7 +22,8 @@ TOUR: tuple[tuple[str, str, str], ...] = (
     (
         "#cnx-prompt",
         "A prompt",
-        "Describe everything that the condition does not fix: who, what colours, where, and in what light.",
+        "Describe everything that the condition does not fix: who, what colours, where, and in what light. (red shirt:1.3) "
+        "weighs words, {red|blue} draws by the seed, <lora:ink:0.8> sets a style.",
     ),
     (
         "#cnx-gamma",

@@ -350,10 +350,9 @@ def test_a_damaged_adapter_is_a_sentence(studio, models):
         (models / "other.yaml").unlink()
 
 
-def test_long_prompts_and_changed_weights_are_noted(studio):
+def test_long_prompts_are_read_and_changed_weights_noted(studio):
     recipe = studio.catalogue.resolve("starter", "canny", prompt="a b c d e f g h i j k l m n o p", seed=1)
-    (note,) = studio.generate(recipe, picture()).notes
-    assert note == "The prompt is longer than Tiny reads; it does not see: 'o p'."
+    assert studio.generate(recipe, picture()).notes == ()  # two stretches of tokens
     recipe = studio.catalogue.resolve("starter", "canny", seed=1).replace(
         weights={"base": "old"}, condition_sha256="old"
     )
