@@ -15,6 +15,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any, TypeGuard
 
+from controlnext.loras.kinds import rank_and_width
 from controlnext.loras.layers import LayerName, layers_of
 from controlnext.method.families import FAMILIES, TEXT_FAMILIES
 
@@ -35,6 +36,7 @@ _STYLES = (
     ("diffusers", (".lora.down.", "_lora.down.", ".lora_linear_layer.down.")),  # before PEFT's, which it mixes in
     ("peft", (".lora_A.", ".lora_B.")),
 )
+_UNREAD = (".oft_", ".glora_", ".a1.weight", ".boft_")
 _TRANSFORMERS = (
     "transformer.",
     "lora_transformer_",
@@ -145,14 +147,18 @@ def inspect_lora(path: str | Path, name: str | None = None) -> LoraInfo:
     metadata = header.pop(_METADATA, None) or {}
     shapes = {key: entry["shape"] for key, entry in header.items()}
     style = next((style for style, marks in _STYLES if any(mark in key for mark in marks for key in shapes)), "")
-    down = {name: shapes[keys["down"]] for name, keys in layers_of(shapes).items() if len(shapes[keys["down"]]) > 1}
-    text = {shape[1] for layer, shape in down.items() if _is(layer, "attn2", "to_k", "to_v")}
-    own = {shape[1] for layer, shape in down.items() if _is(layer, "attn1", "to_q", "to_k", "to_v")}
+    sizes = {
+        name: rank_and_width({part: shapes[key] for part, key in keys.items()})
+        for name, keys in layers_of(shapes).items()
+    }
+    down = {name: size for name, size in sizes.items() if size is not None}  # rank, width
+    text = {size[1] for layer, size in down.items() if _is(layer, "attn2", "to_k", "to_v")}
+    own = {size[1] for layer, size in down.items() if _is(layer, "attn1", "to_q", "to_k", "to_v")}
     text_width = min(text) if len(text) == 1 else None
     stated = "sdxl" if any(layer.part == "text_encoder_2" for layer in down) else _stated_family(metadata)
     if not text:
         text_width = FAMILIES[stated].text_width if stated in FAMILIES else None
-    ranks = Counter(shape[0] for shape in down.values())
+    ranks = Counter(rank for rank, _ in down.values() if rank)
     return LoraInfo(
         name=name,
         path=path,
@@ -225,12 +231,10 @@ def _sizes(value: object) -> TypeGuard[list[int]]:
 def _problem(shapes: Mapping[str, tuple[int, ...]], style: str) -> str:
     if any(key.startswith(_TRANSFORMERS) for key in shapes):
         return "It was made for a transformer model such as FLUX or SD3, not for a UNet; choose another LoRA."
-    if style == "lycoris":
-        return "It is a LyCORIS file (LoHa, LoKr, OFT or GLoRA), which is not supported; convert it to a plain LoRA."
-    if any(key.endswith((".dora_scale", ".lora_magnitude_vector")) for key in shapes):
-        return "It is a DoRA file, whose magnitudes are not supported; get it as a plain LoRA."
-    if any(".lora_mid." in key for key in shapes):
-        return "It is a LoCon with a Tucker (CP) middle, which is not supported; get it as a plain LoRA."
+    if any(mark in key for key in shapes for mark in _UNREAD):
+        return (
+            "It is a LyCORIS file of the kind OFT, BOFT or GLoRA, which is not supported; convert it to a plain LoRA."
+        )
     if not style:
         return "It holds no LoRA layers; it may be a whole model or another kind of adapter."
     if not layers_of(shapes):

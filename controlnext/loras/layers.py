@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from controlnext.errors import ControlNeXtError
+from controlnext.loras.kinds import ENDINGS, LayerError, as_pair, is_whole, with_magnitude
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +31,10 @@ KOHYA: Mapping[str, str] = {
 }
 """Beginning of a kohya key -> part of the pipeline."""
 
-_DOTTED = (("text_encoder_2.", "text_encoder_2"), ("text_encoder.", "text_encoder"), ("text_model.", "text_encoder"))
+_DOTTED = (
+    ("text_encoders.clip_l.transformer.", "text_encoder"), ("text_encoders.clip_g.transformer.", "text_encoder_2"),
+    ("text_encoder_2.", "text_encoder_2"), ("text_encoder.", "text_encoder"), ("text_model.", "text_encoder"),
+)  # fmt: skip
 _PARTS = (
     (".lora_down.weight", "down"), (".lora_up.weight", "up"),
     (".lora_A.weight", "down"), (".lora_B.weight", "up"),
@@ -38,6 +42,7 @@ _PARTS = (
     (".lora_linear_layer.down.weight", "down"), (".lora_linear_layer.up.weight", "up"),
     ("_lora.down.weight", "down"), ("_lora.up.weight", "up"),
     (".alpha", "alpha"),
+    *ENDINGS,
 )  # fmt: skip
 _TEXT_NAMES = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out": "out_proj"}  # diffusers' older style
 # Names with a dot that kohya has written as an underscore, in a UNet of the original code.
@@ -96,7 +101,7 @@ def read_key(key: str) -> tuple[LayerName, str] | None:
         key: of a LoRA file in any style.
 
     Returns:
-        The layer and `down`, `up` or `alpha`; None for a key that is none of these.
+        The layer and `down`, `up`, `alpha` or another part of `kinds.ENDINGS`; None for a key that is none of these.
     """
     ending, part = next(((ending, part) for ending, part in _PARTS if key.endswith(ending)), ("", ""))
     if not part:
@@ -111,7 +116,7 @@ def read_key(key: str) -> tuple[LayerName, str] | None:
         return LayerName("unet", _of_original(flattened(stem.removeprefix(_COMFY)))), part
     for start, component in _DOTTED:
         if stem.startswith(start):
-            stem = stem.removeprefix(start) if component in start else stem
+            stem = stem.removeprefix(start) if start != "text_model." else stem
             head, _, leaf = stem.rpartition(".")
             return LayerName(component, flattened(f"{head}.{_TEXT_NAMES.get(leaf, leaf)}" if old else stem)), part
     stem = stem.removeprefix("unet.")
@@ -140,30 +145,36 @@ def _of_original(flat: str) -> str:
 
 
 def layers_of(keys: Iterable[str]) -> dict[LayerName, dict[str, str]]:
-    """Group the keys of a file by layer; layers that miss one of their two matrices are left out.
+    """Group the keys of a file by layer; layers that miss one of their matrices are left out.
 
     Returns:
-        Layer -> key of its `down`, `up` and, where the file has one, `alpha`.
+        Layer -> key of each of its parts, such as `down`, `up` and `alpha`.
     """
     found: dict[LayerName, dict[str, str]] = {}
     for key in keys:
         if (read := read_key(key)) is not None:
             found.setdefault(read[0], {})[read[1]] = key
-    return {name: parts for name, parts in found.items() if {"down", "up"} <= parts.keys()}
+    return {name: parts for name, parts in found.items() if is_whole(parts)}
 
 
-def read_layers(path: str | Path, wanted: Callable[[LayerName], bool] | None = None) -> Iterator[LoraLayer]:
+def read_layers(
+    path: str | Path,
+    wanted: Callable[[LayerName], bool] | None = None,
+    base: Callable[[LayerName], Tensor] | None = None,
+) -> Iterator[LoraLayer]:
     """Read the layers of a LoRA file one after the other.
 
     Args:
         path: a `.safetensors` file.
         wanted: which layers; None reads all. The tensors of others are not touched.
+        base: weight of the base model's layer, which a DoRA changes in relation to; None where it is not at hand.
 
     Yields:
         The layers, on the CPU.
 
     Raises:
-        LoraFileError: the file is missing or damaged, or an alpha is no number.
+        LoraFileError: the file is missing or damaged, an alpha is no number, matrices of a layer do not go together, or it is a
+            DoRA and there is no base.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -172,15 +183,44 @@ def read_layers(path: str | Path, wanted: Callable[[LayerName], bool] | None = N
             declared = _declared(file.metadata())
             for name, keys in layers_of(file.keys()).items():
                 if wanted is None or wanted(name):
-                    down, up = file.get_tensor(keys["down"]), file.get_tensor(keys["up"])
-                    alpha = float(file.get_tensor(keys["alpha"])) if "alpha" in keys else None
-                    if alpha is not None and not math.isfinite(alpha):
-                        raise LoraFileError(
-                            f"The LoRA file {Path(path).name} gives the layer {name.flat} an alpha of {alpha}; get it again."
+                    parts = {part: file.get_tensor(key) for part, key in keys.items()}
+                    alpha, magnitude = _alpha(parts.pop("alpha", None), name, path), parts.pop("magnitude", None)
+                    if "lora_magnitude" in keys.get("magnitude", ""):
+                        magnitude = (
+                            magnitude.flatten()
+                        )  # PEFT has one for each output alone, (1, out, 1, 1) at convolutions
+                    try:
+                        down, up, rank = as_pair(parts)
+                        scale = _scale(name, rank, alpha, declared) if rank else 1.0
+                        if magnitude is not None:
+                            if base is None:
+                                raise LayerError("it is a DoRA, whose change depends on the base model's weights")
+                            (down, up), scale = with_magnitude(down, up.float() * scale, magnitude, base(name)), 1.0
+                    except (LayerError, RuntimeError) as error:
+                        reason = (
+                            error
+                            if isinstance(error, LayerError)
+                            else "its matrices do not fit the base model's weight"
                         )
-                    yield LoraLayer(name, down, up, _scale(name, len(down), alpha, declared))
+                        raise LoraFileError(
+                            f"The layer {name.flat} of the LoRA file {Path(path).name} cannot be used: {reason}."
+                        ) from error
+                    yield LoraLayer(name, down, up, scale)
     except (SafetensorError, OSError, RuntimeError) as error:
         raise LoraFileError(f"The LoRA file {Path(path).name} cannot be read ({error}); get it again.") from error
+
+
+def _alpha(tensor: Tensor | None, name: LayerName, path: str | Path) -> float | None:
+    """The alpha of a layer; one number that is finite."""
+    if tensor is None:
+        return None
+    alpha = float(tensor) if tensor.numel() == 1 else math.nan
+    if not math.isfinite(alpha):
+        found = str(alpha) if tensor.numel() == 1 else f"{tensor.numel()} numbers"
+        raise LoraFileError(
+            f"The LoRA file {Path(path).name} gives the layer {name.flat} an alpha of {found}; get it again."
+        )
+    return alpha
 
 
 def _declared(metadata: Mapping[str, str] | None) -> Mapping[str, object]:

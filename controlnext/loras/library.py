@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from controlnext.errors import ControlNeXtError
 from controlnext.loras.file import PICKLES, BaseShape, LoraInfo, inspect_lora
-from controlnext.loras.layers import LayerName, LoraFileError, flattened, read_layers
+from controlnext.loras.layers import LayerName, LoraFileError, LoraLayer, flattened, read_layers
 from controlnext.quiet import quiet_loading
 from controlnext.scratch import sweep_unfinished, unfinished
 
@@ -213,6 +213,9 @@ def load_loras(pipeline: TakesLoras, wanted: Sequence[tuple[LoraInfo, float]]) -
         warnings.filterwarnings("ignore", message="Adapter .* was active which is now deleted")
         if loaded - set(weights):
             pipeline.delete_adapters(sorted(loaded - set(weights)))
+        if set(weights) - loaded:
+            for attachment in getattr(pipeline, "controlnexts", {}).values():
+                attachment.alpha = 0.0  # a DoRA is measured on the base model's own weights; the call sets it again
         for info, weight in wanted:
             handle = _handle(info)
             if weight != 0 and handle not in loaded:
@@ -225,7 +228,7 @@ def _load(pipeline: TakesLoras, info: LoraInfo, handle: str) -> None:
         tensors = _tensors(pipeline, info)
         with quiet_loading():  # most LoRAs leave the text encoder as it is, which needs no warning
             pipeline.load_lora_weights(tensors, adapter_name=handle)
-    except LoraFileError:
+    except (LoraFileError, LoraError):
         pipeline.unload_lora_weights()
         raise
     except (ValueError, RuntimeError, KeyError, IndexError, AttributeError, OSError) as error:
@@ -246,18 +249,51 @@ def _tensors(pipeline: TakesLoras, info: LoraInfo) -> dict[str, Tensor]:
     paths = _layer_paths(pipeline)
     tensors: dict[str, Tensor] = {}
     strangers = 0
-    for layer in read_layers(info.path):
-        if layer.name not in paths:
-            strangers += 1
-            continue
-        stem = f"{layer.name.part}.{paths[layer.name]}"
-        tensors[f"{stem}.lora_A.weight"] = layer.down
-        tensors[f"{stem}.lora_B.weight"] = layer.up if layer.scale == 1 else layer.up.float() * layer.scale
+
+    def wanted(name: LayerName) -> bool:
+        nonlocal strangers
+        strangers += name not in paths
+        return name in paths
+
+    def base(name: LayerName) -> Tensor:
+        return _stock_weight(pipeline, name.part, paths[name])
+
+    for layer in read_layers(info.path, wanted, base):
+        path = paths[layer.name]
+        down, up = _fitted(layer, _stock_weight(pipeline, layer.name.part, path), info.name, path)
+        stem = f"{layer.name.part}.{path}"
+        tensors[f"{stem}.lora_A.weight"] = down
+        tensors[f"{stem}.lora_B.weight"] = up if layer.scale == 1 else up.float() * layer.scale
     if not tensors:
         raise ValueError("none of its keys names a layer of this model")
     if strangers:
         logger.warning("The LoRA %r has %d layers that this model lacks; they do nothing.", info.name, strangers)
     return tensors
+
+
+def _stock_weight(pipeline: TakesLoras, part: str, path: str) -> Tensor:
+    """Weight of a layer of the base model, without LoRAs; adapters' weights were taken out before."""
+    model = getattr(pipeline, part)
+    layer = getattr(model, "_orig_mod", model).get_submodule(path)
+    return getattr(layer, "base_layer", layer).weight
+
+
+def _fitted(layer: LoraLayer, weight: Tensor, name: str, path: str) -> tuple[Tensor, Tensor]:
+    """Bring the matrices of a layer to the shape of a weight: 1 x 1 convolutions and linear layers are the same.
+
+    Raises:
+        LoraError: they change a weight of another shape.
+    """
+    down, up = layer.down, layer.up
+    if down.ndim != weight.ndim and {*down.shape[2:], *weight.shape[2:]} <= {1}:
+        ones = (1,) * (weight.ndim - 2)
+        down, up = down.flatten(1).reshape(len(down), -1, *ones), up.flatten(1).reshape(len(up), -1, *ones)
+    if (len(up), *down.shape[1:]) != tuple(weight.shape):
+        own, other = ("x".join(map(str, shape)) for shape in ((len(up), *down.shape[1:]), weight.shape))
+        raise LoraError(
+            f"The LoRA {name!r} does not fit this model: its layer {path} changes a weight of {own}, and the model's is {other}."
+        )
+    return down, up
 
 
 def _layer_paths(pipeline: TakesLoras) -> dict[LayerName, str]:

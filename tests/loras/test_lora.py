@@ -142,8 +142,8 @@ def header(entries):
         (header({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}), "it should have"),
         (header({"a": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}), "holds no LoRA layers"),
         (header({"unet.x.lora_A.weight": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}), "halves"),
-        (header({"lora_unet_x.lora_mid.weight": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}), "Tucker"),
-        (header({"x.hada_w1_a": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}), "LyCORIS"),
+        (header({"lora_unet_x.hada_w1_a": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}), "halves"),
+        (header({"x.oft_blocks": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}), "LyCORIS"),
         (header({"transformer.x.lora_A.weight": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}), "FLUX"),
         (
             header(
@@ -163,7 +163,7 @@ def header(entries):
             ),
             "FLUX",
         ),
-        (header({"lora_unet_x.dora_scale": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}), "DoRA"),
+        (header({"lora_unet_x.dora_scale": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}), "no LoRA layers"),
     ],
 )
 def test_a_file_that_is_no_lora_says_why(tmp_path, content, says):
@@ -392,7 +392,7 @@ def test_a_new_file_is_copied_under_a_free_name(tmp_path, folder):
         ("x.pt", b"cos\nsystem", "'x.pt' was not added. It is a pickled file"),
         ("x.png", b"picture", "'x.png' is no LoRA file"),
         ("x.safetensors", b"rubbish, but long enough for a header", "damaged"),
-        ("x.safetensors", header({"x.lokr_w1": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}), "LyCORIS"),
+        ("x.safetensors", header({"x.glora_a1": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}), "LyCORIS"),
         (
             "x.safetensors",
             header({"transformer.x.lora_A.weight": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}),
