@@ -108,16 +108,22 @@ def run(options: argparse.Namespace) -> int:
 
 def _common(options: argparse.Namespace) -> dict[str, Any]:
     """The values that every job has unless its line says otherwise."""
+    from controlnext.recipes.foreign import read_foreign
     from controlnext.recipes.png import read_png
     from controlnext.recipes.recipe import Recipe
 
     values: dict[str, Any] = {}
     if options.recipe is not None:
         try:
-            recipe = read_png(options.recipe) or Recipe.from_json(options.recipe.read_bytes())
+            recipe = read_png(options.recipe)
+            foreign = read_foreign(options.recipe) if recipe is None else None
+            recipe = recipe or (None if foreign else Recipe.from_json(options.recipe.read_bytes()))
         except OSError as error:
             raise UsageError(f"The recipe {options.recipe} cannot be read: {error.strerror}.") from None
-        values = recipe.model_dump(mode="json", exclude=_NOT_SHARED)
+        if foreign is not None:
+            note(foreign.sentence())
+        said = foreign.values if recipe is None else recipe.model_dump(mode="json")
+        values = {name: value for name, value in said.items() if name not in _NOT_SHARED}
         if options.annotator:
             values = {name: value for name, value in values.items() if name not in ("adapter", "annotator_settings")}
     named = {"model": options.model, "annotator": options.annotator}

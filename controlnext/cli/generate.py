@@ -25,7 +25,9 @@ def add_parser(commands: Commands) -> None:
     parser = commands.add_parser("generate", help="make pictures that follow a picture and a prompt")
     parser.add_argument("--image", type=Path, help="picture to take the condition from")
     parser.add_argument(
-        "--recipe", type=Path, help="a result (PNG) or a recipe (JSON) to start from; options change it"
+        "--recipe",
+        type=Path,
+        help="a result (PNG, also of another program) or a recipe (JSON) to start from; options change it",
     )
     add_picture_options(parser)
     pictures.add_options(parser)
@@ -69,6 +71,7 @@ def run(options: argparse.Namespace) -> int:
 def _recipe(options: argparse.Namespace, studio: Studio) -> tuple[Recipe, Inputs]:
     """The recipe that the options describe, and the pictures that came with a saved result."""
     import annotators
+    from controlnext.recipes.foreign import read_foreign
     from controlnext.recipes.png import read_inputs, read_png
     from controlnext.recipes.recipe import Recipe
     from controlnext.studio.conditions import drawn_pose
@@ -79,6 +82,12 @@ def _recipe(options: argparse.Namespace, studio: Studio) -> tuple[Recipe, Inputs
         return studio.catalogue.resolve(options.model or "starter", annotator, **values), Inputs()
     try:
         recipe = read_png(options.recipe)
+        if recipe is None and (foreign := read_foreign(options.recipe)) is not None:
+            note(foreign.sentence())
+            annotator, values["adapter"] = pictures.made_by(options.annotator, options.adapter, options.image)
+            return studio.catalogue.resolve(
+                options.model or "starter", annotator, **{**foreign.values, **values}
+            ), Inputs()
         if recipe is None:
             recipe = Recipe.from_json(options.recipe.read_bytes())
     except OSError as error:

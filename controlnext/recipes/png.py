@@ -10,7 +10,9 @@ from typing import Any, BinaryIO
 
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
+from controlnext import __version__
 from controlnext.recipes.inputs import Inputs, picture_of
+from controlnext.recipes.parameters import PARAMETERS_KEY, as_parameters
 from controlnext.recipes.pictures import picture_digest
 from controlnext.recipes.recipe import Recipe, RecipeError
 
@@ -30,12 +32,13 @@ def write_png(
     Args:
         target: file path or binary stream.
         image: the picture.
-        recipe: how it was made; kept as a text chunk named `controlnext`.
+        recipe: how it was made; kept as a text chunk named `controlnext`, and in the words of other programs as `parameters`.
         condition: the condition picture, or all pictures; each kept as a PNG in a private chunk.
         facts: measured values, such as the adherence; JSON in a text chunk named `controlnext:result`.
     """
     info = PngImagePlugin.PngInfo()
     info.add_itxt(RECIPE_KEY, recipe.to_json(indent=None))
+    info.add_text(PARAMETERS_KEY, as_parameters(recipe, __version__))
     if facts:
         info.add_itxt(FACTS_KEY, json.dumps(dict(facts), ensure_ascii=False))
     for name, data in Inputs.of(condition).pack():
@@ -92,6 +95,11 @@ def read_facts(source: str | Path | bytes | BinaryIO) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return facts if isinstance(facts, dict) else {}
+
+
+def read_texts(source: str | Path | bytes | BinaryIO) -> dict[str, str]:
+    """Read the text chunks of a PNG; empty for any other file."""
+    return _png_contents(source)[0]
 
 
 def _png_contents(source: str | Path | bytes | BinaryIO) -> tuple[dict[str, str], list[tuple[bytes, bytes]]]:

@@ -36,7 +36,7 @@ def test_a_key_of_any_style_names_its_layer(key, part, flat, kind):
     assert read_key(key) == (LayerName(part, flat), kind)
 
 
-@pytest.mark.parametrize("key", ["lora_unet_x.oft_blocks", "down_blocks.0.weight", "x.lora_mid.weight", ""])
+@pytest.mark.parametrize("key", ["lora_unet_x.oft_blocks", "down_blocks.0.weight", "x.lora_mixed.weight", ""])
 def test_a_key_of_something_else_is_none(key):
     assert read_key(key) is None
 

@@ -10,6 +10,7 @@ import pytest
 from gradio.components.image_editor import EditorData
 from gradio_client import handle_file
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from tab_values import PAGE, applied, data_of, refused
 from ui_fakes import FakeAnnotators, FakeStudio
 
@@ -253,3 +254,26 @@ def test_a_file_on_the_server_cannot_be_named_by_a_client():
     sent = {"path": "a.png", "meta": {"_type": "gradio.FileData"}}
     assert SentControl.read([{"annotator": "depth", "image": sent}])[0].path == "a.png"
     assert SentControl.read(None) == []
+
+
+def test_a_picture_of_another_program_gives_its_settings(events, studio, monkeypatch, tmp_path):
+    said = []
+    monkeypatch.setattr(gr, "Info", lambda text, **_: said.append(text))
+    tab, path = events.tab, tmp_path / "x.png"
+    for size, fits in (("192x256", True), ("1024x512", False)):
+        info = PngInfo()
+        info.add_text(
+            "parameters",
+            f"a <b>\nNegative prompt: c\nSteps: 33, Sampler: Euler a, CFG scale: 6, Seed: 9, Size: {size}, Model: m",
+        )
+        Image.new("RGB", (8, 8)).save(path, pnginfo=info)
+        updates = Restore(tab, studio, {}).uploaded(str(path), False)
+        assert tab.picture not in updates
+        assert (updates[tab.prompt], updates[tab.negative_prompt], updates[tab.seed]) == ("a <b>", "c", 9)
+        assert (updates[tab.sampler], updates[tab.new_seed]) == ("euler_a", False)
+        assert updates[tab.steps]["value"] == 33
+        assert (tab.shape in updates) is fits
+        assert "Model 'm'" in said[-1]
+        assert ("1024 × 512" in said[-1]) is not fits
+        asked = Restore(tab, studio, {}).asked(str(path))
+        assert asked[tab.seed] == 9

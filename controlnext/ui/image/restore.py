@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
+from controlnext.models.presets import DEFAULT_MODEL
+from controlnext.recipes.foreign import Foreign, read_foreign
 from controlnext.recipes.kinds import READY_MADE
 from controlnext.recipes.png import read_inputs, read_png
 from controlnext.recipes.recipe import Recipe, RecipeError
@@ -54,24 +56,32 @@ class Restore:
     def wire(self) -> None:
         """Connect the components; must be called inside the `gr.Blocks` context of the tab."""
         tab, outputs = self.tab, self.outputs()
-        tab.picture.upload(self.uploaded, [tab.picture, tab.restored], outputs, **PRIVATE)
-        tab.restore.upload(self.asked, tab.restore, outputs, **PRIVATE)
+        tab.picture.upload(self.uploaded, [tab.picture, tab.restored, tab.model], outputs, **PRIVATE)
+        tab.restore.upload(self.asked, [tab.restore, tab.model], outputs, **PRIVATE)
         if tab.examples is not None:
             tab.examples.select(
                 self.example, None, [tab.picture, tab.ready_map, tab.prompt, tab.restored, tab.pose.editor], **PRIVATE
             )
 
-    def uploaded(self, path: str, restored: bool) -> Update:
+    def uploaded(self, path: str, restored: bool, model: str = DEFAULT_MODEL) -> Update:
         """Restore what was dropped into the picture if it carries a recipe; any other picture is just that."""
         with reported_errors():
             recipe = read_png(path)
             if recipe is not None:
                 return self._updates(path, recipe)
+            foreign = read_foreign(path)
+        if foreign is not None:
+            return {
+                self.tab.pose.editor: "",
+                self.tab.ready_map: False,
+                self.tab.restored: False,
+                **self._foreign(foreign, model),
+            }
         if restored:  # the ready map before it was a restored one; this is a new picture
             return {self.tab.pose.editor: "", self.tab.ready_map: False, self.tab.restored: False}
         return {self.tab.pose.editor: ""}
 
-    def asked(self, path: str) -> Updates:
+    def asked(self, path: str, model: str = DEFAULT_MODEL) -> Updates:
         """Restore the picture given to "Restore".
 
         Raises:
@@ -79,6 +89,8 @@ class Restore:
         """
         with reported_errors():
             recipe = read_png(path)
+            if recipe is None and (foreign := read_foreign(path)) is not None:
+                return self._foreign(foreign, model)
             if recipe is None:
                 raise RecipeError(
                     "This picture carries no recipe; give a PNG saved by this app, as it was saved (a screenshot or a "
@@ -133,6 +145,37 @@ class Restore:
             updates[tab.annotator] = gr.update(choices=kind_choices([*tab.panels, kind]), value=kind)
         updates |= self._model(recipe) | self._loras(recipe)
         gr.Info("The settings are back as they were when this picture was made.", title="Restored", duration=5)
+        return updates
+
+    def _foreign(self, foreign: Foreign, model: str) -> Updates:
+        """Take what maps of a picture of another program; the chosen model, its control and the picture stay."""
+        tab, values = self.tab, foreign.values
+        updates: Updates = {tab.new_seed: False} if "seed" in values else {}
+        places = {
+            "prompt": tab.prompt,
+            "negative_prompt": tab.negative_prompt,
+            "seed": tab.seed,
+            "scheduler": tab.sampler,
+        }
+        updates |= {place: values[name] for name, place in places.items() if name in values}
+        if "num_inference_steps" in values:
+            updates[tab.steps] = stretched(values["num_inference_steps"], STEPS_MAXIMUM)
+        if "guidance_scale" in values:
+            updates[tab.guidance] = stretched(values["guidance_scale"], GUIDANCE_MAXIMUM)
+        size = values.get("width"), values.get("height")
+        rows = {row["name"]: row for row in self.studio.catalogue.models()}
+        if None not in size and model in rows and rows[model]["sizes"]:
+            sizes = rows[model]["sizes"]
+            if all(sizes["minimum"] <= side <= sizes["maximum"] for side in size):
+                updates[tab.shape] = gr.update(
+                    choices=[*picture_size_choices(sizes), (f"{size[0]} × {size[1]}  (restored)", named(*size))],
+                    value=named(*size),
+                )
+            else:
+                foreign = foreign.without(
+                    "width", "height", f"size {size[0]} × {size[1]}, which {model} does not make"
+                )
+        gr.Info(escape(foreign.sentence(), quote=False), title="Settings of another program", duration=12)
         return updates
 
     def _model(self, recipe: Recipe) -> Updates:
