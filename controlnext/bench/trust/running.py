@@ -40,6 +40,8 @@ class RunningApp:
         environment: Mapping[str, str] | None = None,
         port: int | None = None,
         limits: Mapping[int, int] | None = None,
+        package: Path = IMPORT_ROOT,
+        outputs: Path | None = None,
     ) -> None:
         """Start it and do not wait.
 
@@ -49,14 +51,15 @@ class RunningApp:
             environment: variables that are set for it.
             port: to listen on; None takes a free one.
             limits: of `resource`, by kind.
+            package: folder that holds the `controlnext` to run.
+            outputs: where results go instead.
         """
         self.folder, self.port = folder, port or free_port()
-        self.outputs, self.log, self.temporary = folder / "outputs", folder / "app.log", folder / "tmp"
+        self.outputs, self.log, self.temporary = outputs or folder / "outputs", folder / "app.log", folder / "tmp"
         self.temporary.mkdir(parents=True, exist_ok=True)
-        command = [
-            sys.executable, "-m", "controlnext", "app", "--port", str(self.port), "--output-dir", str(self.outputs), *options
-        ]  # fmt: skip
-        values = {**os.environ, "PYTHONPATH": str(IMPORT_ROOT), "TMPDIR": str(self.temporary), **(environment or {})}
+        command = [sys.executable, "-m", "controlnext", "app", "--port", str(self.port)]
+        command += ["--output-dir", str(self.outputs), *options]
+        values = {**os.environ, "PYTHONPATH": str(package), "TMPDIR": str(self.temporary), **(environment or {})}
         values.pop("GRADIO_TEMP_DIR", None)
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
