@@ -238,7 +238,8 @@ def _two_apps(folder: Path) -> str:
             thread.start()
         for thread in threads:
             thread.join()
-        need(all(answer.worked for answer in answers) and len(answers) == 2, "one was refused")
+        refused = [answer.sentence for answer in answers if not answer.worked]
+        need(not refused and len(answers) == 2, f"one was refused: {refused}")
         count = len(list(one.outputs.glob("*.png")))
         need(count == 6, f"{count} pictures of 6")
     return "6 pictures of 6, each under a name of its own"

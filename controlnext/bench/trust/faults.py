@@ -78,10 +78,10 @@ def _kills(folder: Path, kind: str, count: int) -> str:
             [sys.executable, "-m", "controlnext.bench.trust.savers", kind, str(place)],
             cwd=IMPORT_ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
-        begun = saver.stdout.readline()
-        if begun.strip() != "ready":
+        first = saver.stdout.readline().strip()
+        if not first:
             raise BenchError(f"The saver did not begin: {saver.stderr.read()[-200:]}")
-        time.sleep(draw.uniform(0.02, 0.6))
+        time.sleep(float(first) * draw.uniform(0.0, 2.0))  # at any moment of a save
         saver.kill()
         saver.wait()
     left = len([path for path in place.rglob("*") if path.name.startswith(PREFIX) or path.name.endswith(".partial")])

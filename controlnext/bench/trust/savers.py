@@ -6,6 +6,7 @@ For `bench faults`, which kills it at random moments and looks at what is left.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -83,9 +84,11 @@ def _noise() -> np.ndarray:
 
 
 def main(kind: str, folder: str) -> None:
-    """Save until killed; the first line of output says that it has begun."""
+    """Save until killed; after the first the output says how many seconds it took."""
     save = KINDS[kind](Path(folder))
-    sys.stdout.write("ready\n")
+    begun = time.perf_counter()
+    save()
+    sys.stdout.write(f"{time.perf_counter() - begun:.4f}\n")
     sys.stdout.flush()
     while True:
         save()
