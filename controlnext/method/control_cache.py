@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -46,6 +47,24 @@ class _Kept(NamedTuple):
     used: int
 
 
+class CacheUse(NamedTuple):
+    """How often controls were taken from a cache.
+
+    Attributes:
+        found: controls that were there.
+        computed: controls that were not.
+        seconds: time that computing took; on a GPU the time until it was asked for, which is less.
+    """
+
+    found: int = 0
+    computed: int = 0
+    seconds: float = 0.0
+
+    def since(self, before: CacheUse) -> CacheUse:
+        """Return what was used after an earlier count."""
+        return CacheUse(*(now - then for now, then in zip(self, before, strict=True)))
+
+
 class ControlCache:
     """A store of controls within a budget of bytes, which drops the least recently used.
 
@@ -66,6 +85,7 @@ class ControlCache:
         self.prepared_budget = prepared_budget
         self.nbytes = 0
         self.now = 0  # counts uses; `put` takes it
+        self.use = CacheUse()
         self._entries: OrderedDict[Hashable, _Kept] = OrderedDict()
 
     def __len__(self) -> int:
@@ -242,11 +262,16 @@ class ControlSource:
         times = tuple(torch.as_tensor(timestep).reshape(-1).tolist())
         content = self._content(condition, self.cache)
         key = content, times, self.repeats if len(times) > 1 else 1
-        control = self.cache.get(key)
-        if control is None:
+        control, use = self.cache.get(key), self.cache.use
+        if control is not None:
+            self.cache.use = use._replace(found=use.found + 1)
+        else:
+            begun = time.perf_counter()
             prepared = self._prepare(condition, content, self.cache.prepared_budget) if len(times) == 1 else None
             control = self.module(condition, timestep, *(() if prepared is None else (prepared,)))
             self.cache.put(key, control, self._since)
+            seconds = use.seconds + time.perf_counter() - begun
+            self.cache.use = use._replace(computed=use.computed + 1, seconds=seconds)
         return control
 
     def _window_control(self, conditions: FrameConditions, timestep: Tensor | float, device: torch.device) -> Tensor:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -33,11 +33,14 @@ from controlnext.models.hub import token
 from controlnext.models.mismatch import check_adapter, check_base
 from controlnext.models.presets import DEFAULT_MODEL, Preset, PresetError, load_preset, load_presets, stamp_of
 from controlnext.models.readiness import Failure, missing_reason, readiness, single_file_reason, video_reason
-from controlnext.models.sources import adapter_of, parts_of
+from controlnext.models.sources import adapter_of, parts_of, weights_of
 from controlnext.progress import Progress
 from controlnext.recipes.kinds import READY_MADE
 from controlnext.recipes.recipe import Recipe, RecipeError
 from controlnext.scratch import unfinished
+
+if TYPE_CHECKING:
+    from controlnext.recipes.video_recipe import VideoRecipe
 
 RANDOM_SEEDS = 2**32
 """Drawn seeds are below this, short enough to be read out; a recipe takes larger ones too."""
@@ -325,6 +328,11 @@ class Catalogue:
             adapter_row(preset, control.condition_kind)
         shape, library = self._shape(preset), self._library(preset)
         return [(library.find(use.name, shape, preset.title), use.weight) for use in recipe.loras]
+
+    def weights(self, recipe: Recipe | VideoRecipe) -> dict[str, str]:
+        """Return the digests of the files that a recipe would use, as far as they are on this disk; nothing is loaded."""
+        preset = self.preset(recipe.model)
+        return weights_of(recipe, preset, self.check(recipe, preset) if isinstance(recipe, Recipe) else ())
 
     def _row(self, preset: Preset, *, video: bool = False) -> dict[str, Any]:
         missing = {kind: _missing_adapter(preset, kind) for kind in preset.adapters}

@@ -7,10 +7,16 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from controlnext.errors import fail
+from controlnext.hashes import weights_digest
 from controlnext.models.presets import Base, Place, Preset
+
+if TYPE_CHECKING:
+    from controlnext.loras.file import LoraInfo
+    from controlnext.recipes.recipe import Recipe
+    from controlnext.recipes.video_recipe import VideoRecipe
 
 INDEX_FILE = "model_index.json"
 CONTROL_FILES = ("controlnet.safetensors", "controlnext.safetensors", "controlnet.bin", "controlnext.bin")
@@ -229,3 +235,23 @@ def _all_of(wanted: Sequence[str], names: set[str]) -> list[str]:
     if missing:
         fail(f"it lacks {', '.join(missing[:3])}")
     return list(wanted)
+
+
+def weights_of(
+    recipe: Recipe | VideoRecipe, preset: Preset, loras: Iterable[tuple[LoraInfo, float]] = ()
+) -> dict[str, str]:
+    """Return the digests of the files that a recipe uses, as far as they are on this disk.
+
+    Args:
+        recipe: of a picture or a video.
+        preset: of its model.
+        loras: its LoRAs, with their weights.
+
+    Returns:
+        Digests by `base`, `adapter:KIND` and `lora:NAME`.
+    """
+    kinds = [control.condition_kind for control in getattr(recipe, "all_controls", (recipe,))]
+    parts = {"base": parts_of(preset, ())[0].find()}
+    parts |= {f"adapter:{kind}": adapter_of(preset, kind).find() for kind in kinds}
+    parts |= {f"lora:{info.name}": info.path for info, _ in loras}
+    return {name: weights_digest(place) for name, place in parts.items() if place is not None}

@@ -158,7 +158,8 @@ class Ledger:
 
     def finish(self, job: Job, digest: str, made: Made) -> None:
         """Move a job's pictures to their names and record that it is done, in this order: no record without pictures."""
-        stem = "words" if job.image is None else re.sub(r"[^\w.-]+", "_", job.image.stem)[:_NAME_LENGTH]
+        name = job.stem or ("words" if job.image is None else job.image.stem)
+        stem = re.sub(r"[^\w.-]+", "_", name)[:_NAME_LENGTH]
         names = []
         for file, seed in zip(made.files, made.seeds, strict=True):
             names.append(f"{stem}-{digest[:10]}-{seed}.png")

@@ -34,6 +34,7 @@ class Job:
         repeat: how many jobs before it are the same.
         problem: why the row cannot be run; empty if it can.
         further: pictures of additional controls, by kind, for those that do not take `image`.
+        stem: how the files of its results begin; empty takes the picture's name.
     """
 
     label: str
@@ -43,6 +44,7 @@ class Job:
     repeat: int = 0
     problem: str = ""
     further: Mapping[str, Path] = field(default_factory=dict)
+    stem: str = ""
 
     def digest(self) -> str:
         """Hash the job: bytes of its pictures, name of the first one, values, and its number among equal jobs."""

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from controlnext.animation.video_run import VideoResult
     from controlnext.engine.engine import Engine
     from controlnext.engine.live import LiveEngine
-    from controlnext.method.control_cache import ControlCache
+    from controlnext.method.control_cache import CacheUse, ControlCache
     from controlnext.recipes.video_recipe import VideoRecipe
     from controlnext.studio.protocols import Annotators
 
@@ -72,6 +72,7 @@ class Result:
         seconds: time from the call to here.
         stopped: whether it was stopped before all pictures were made.
         notes: sentences worth showing, such as a prompt the model did not read to its end.
+        cache: controls that were computed, and that were there from earlier runs; None where nobody counted.
     """
 
     images: list[Image.Image]
@@ -84,6 +85,7 @@ class Result:
     stopped: bool
     notes: tuple[str, ...] = ()
     adherences: Mapping[str, list[float | None]] = field(default_factory=dict)
+    cache: CacheUse | None = None
 
 
 class Studio:
@@ -199,8 +201,10 @@ class Studio:
             notes = *no_effect(final, asked), *words.notes, *_notes(engine, recipe, final, words.recipes[0])
             clock = self._clock(preset, recipe, words.batches(preset.batch))
             annotate = None if self._annotators is None else self._annotators.annotate
+            used = None if self._cache is None else self._cache.use
             run = Run(engine, final, asked, inputs, self.gallery, annotate, report, cancel, clock, words)
             run()
+            cache = None if self._cache is None or used is None else self._cache.use.since(used)
             if clock.pace is not None:
                 self._paces[_kind_of_run(preset, recipe)] = clock.pace
         return Result(
@@ -214,6 +218,7 @@ class Studio:
             stopped=run.stopped,
             notes=(*notes, *conversion_advice(preset, kinds), *filter(None, [savings_note(run.memory_savings)])),
             adherences=run.adherences,
+            cache=cache,
         )
 
     def draw_live(self, recipe: Recipe, condition: Image.Image | Annotated | Inputs | None) -> LivePicture:
@@ -248,8 +253,11 @@ class Studio:
 
     def follow_live(self, picture: LivePicture) -> Followed:
         """Measure how well a live picture follows its first condition."""
-        backend = self.catalogue.preset(picture.recipe.model).adherence_backend
-        return follow(self.annotators.annotate, picture, backend)
+        return follow(self.annotators.annotate, picture, self.adherence_backend(picture.recipe.model))
+
+    def adherence_backend(self, model: str) -> str:
+        """Return the annotator backend that can read the pictures of a model, or `auto`."""
+        return self.catalogue.preset(model).adherence_backend
 
     @cached_property
     def _live(self) -> LiveEngine:
