@@ -13,7 +13,18 @@ from controlnext.bench.convergence.trials import POINTS
 from controlnext.bench.machine import machine_facts, machine_line
 
 ROOT = Path(__file__).resolve().parents[2]
-LEFT_OUT = {"all", "faults", "full-size", "live", "people", "soak", "starter-photos", "starter-scenes", "trust"}
+LEFT_OUT = {
+    "all",
+    "best-of",
+    "faults",
+    "full-size",
+    "live",
+    "people",
+    "soak",
+    "starter-photos",
+    "starter-scenes",
+    "trust",
+}
 OF_THE_MACHINE = r" --(?:data|jobs|out) \S+"
 
 PARTS = (
