@@ -32,6 +32,15 @@ class Device:
     dtype: torch.dtype
 
 
+def software() -> dict[str, object]:
+    """Return the versions that pixels depend on: of this package, and of the libraries that draw."""
+    from importlib.metadata import version
+
+    from controlnext import __version__
+
+    return {"controlnext": __version__, "torch": version("torch"), "diffusers": version("diffusers")}
+
+
 def choose_device(name: str | None = None) -> Device:
     """Choose the best device there is, or check the one asked for.
 

@@ -208,6 +208,12 @@ class Engine:
         places |= {f"lora:{info.name}": info.path for info, _ in loras}
         return {name: weights_digest(place) for name, place in places.items()}
 
+    def made_on(self) -> dict[str, object]:
+        """Return the kind of device and the precision that pictures are made in."""
+        name = self._device.name.split(":")[0]
+        chip = torch.cuda.get_device_name(self._device.name) if name == "cuda" else name
+        return {"device": chip, "precision": str(self.pipeline.unet.dtype).removeprefix("torch.")}
+
     def save_memory(self, recipe: Recipe, batch: int) -> Saving | None:
         """Take the next memory saving after a batch of a recipe did not fit; None when there is none left."""
         self.free()

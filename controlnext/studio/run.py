@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from controlnext.adherence.measure import measure
-from controlnext.device import is_out_of_memory
+from controlnext.device import is_out_of_memory, software
 from controlnext.errors import ControlNeXtError, StudioError, add_sentence
 from controlnext.progress import Cancelled, Clock, Progress, stop_if
 from controlnext.recipes.kinds import kind_of
@@ -93,7 +93,7 @@ class Run:
                     self.clock.replan(count_batches(left, self._size()))
                     continue
                 for image, recipe in zip(images, alike, strict=True):
-                    self._keep(image, recipe)
+                    self._keep(image, recipe, len(alike))
                 self.clock.end_batch()
         except Cancelled:
             if not self.images:
@@ -141,7 +141,7 @@ class Run:
     def _tell(self, preview: Image.Image | None) -> None:
         self.report(Progress("Drawing", self.clock.done, self.clock.total, self.clock.seconds_left, preview))
 
-    def _keep(self, image: Image.Image, recipe: Recipe) -> None:
+    def _keep(self, image: Image.Image, recipe: Recipe, batch: int) -> None:
         """Measure a picture, save it and add it to the results."""
         controls = self.recipe.all_controls
         scores = {
@@ -149,9 +149,10 @@ class Run:
             for control, asked in zip(controls, self.asked, strict=True)
         }
         value = scores.get(self.recipe.condition_kind)
-        facts = _facts(scores) | (
-            {} if recipe.prompt == self.recipe.prompt else {"prompt_as_written": self.recipe.prompt}
-        )
+        made_with = {**software(), **self.engine.made_on(), "batch": batch}  # what pixels depend on besides the recipe
+        facts = _facts(scores) | {"made_with": made_with}
+        if recipe.prompt != self.recipe.prompt:
+            facts["prompt_as_written"] = self.recipe.prompt
         self.files.append(self.gallery.save(image, recipe, self.inputs, facts))
         for kind, score in scores.items():
             self.adherences.setdefault(kind, []).append(score)
