@@ -15,6 +15,7 @@ from controlnext.ui.image.tab import GAMMA_MAXIMUM, GUIDANCE_MAXIMUM, STEPS_MAXI
 from controlnext.ui.models import model_choices, model_info
 from controlnext.ui.shared import heading, note_html, picture_input
 from controlnext.ui.sizes import size_choices
+from controlnext.ui.video.key_poses import KeyPoseArea, key_pose_area
 from controlnext.ui.video.player import hand_over
 from controlnext.ui.video.widgets import free_slider, video_file
 
@@ -86,6 +87,7 @@ class VideoTab:
     legend: gr.HTML
     sure: gr.HTML
     frame: gr.Slider
+    keys: KeyPoseArea
     notes: gr.HTML
     reading: gr.HTML
     prompt: gr.Textbox
@@ -221,6 +223,7 @@ def _middle(rows: Sequence[Mapping[str, Any]], row: Mapping[str, Any], recipe: V
     parts["sure"] = gr.HTML(elem_id="cnx-sure")
     parts["frame"] = free_slider(0, 1, value=0, step=1, label="Frame", interactive=False, elem_id="cnx-frame-number")
     parts["notes"] = gr.HTML(note_html(START, "quiet"), elem_id="cnx-notes")
+    parts["keys"] = key_pose_area()
     parts["gamma"] = gr.Slider(
         0, GAMMA_MAXIMUM, value=recipe.gamma, step=0.05, label="Control strength (gamma)", info=pose_strength_info(recipe.gamma),
         elem_id="cnx-video-gamma",
