@@ -13,6 +13,7 @@ import gradio as gr
 from gradio.themes.utils import colors, fonts, sizes
 
 from controlnext.assets import PAGE
+from controlnext.ui.words import script, translations
 
 TITLE = "ControlNeXt Studio"
 
@@ -177,11 +178,12 @@ def keys() -> str:
 
 
 def launch_options() -> dict[str, Any]:
-    """Return what the page adds to `Blocks.launch()`: theme, css, keys, icon, a short footer, and no analytics or run history."""
+    """Return what the page adds to `Blocks.launch()`: theme, css, keys, words, icon, a short footer, and no analytics or run history."""
     return {
         "theme": studio_theme(),
         "css": style(),
-        "js": keys(),
+        "js": f"() => {{ ({keys().strip()})(); ({script().strip()})(); }}",
+        "i18n": translations(),
         "favicon_path": PAGE / "icon.png",
         "footer_links": ["api", "settings"],
         "run_history": False,
