@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import importlib.util
 import logging
 import os
 import signal
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from controlnext.cli.options import LORAS, OUTPUTS, add_word_options, word_folders
 from controlnext.cli.sharing import Sharing, read_auth
+from controlnext.cli.terminal import UsageError
 from controlnext.errors import ControlNeXtError
 from controlnext.held import share_arenas
 from controlnext.scratch import Sweeper, own_scratch
@@ -71,6 +73,9 @@ def add_options(parser: argparse.ArgumentParser, home: Path) -> None:
     )
     parser.add_argument(
         "--allow-uploads", action="store_true", help="let visitors from elsewhere add LoRAs to the library"
+    )
+    parser.add_argument(
+        "--mcp", action="store_true", help="also serve the endpoints as MCP tools; needs the extra mcp"
     )
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps ... (default: the best there is)")
     parser.add_argument("--threads", type=int, help="processor threads for the model (default: the studio's choice)")
@@ -161,6 +166,8 @@ def launch(chosen: argparse.Namespace, *, block: bool = True) -> tuple[Page, Stu
     from controlnext.ui.worker import WORK
     from controlnext.ui.zero_gpu import borrowed_streams
 
+    if chosen.mcp and importlib.util.find_spec("mcp") is None:
+        raise UsageError('MCP tools need a package that is missing: pip install "gradio[mcp]".')
     sharing = sharing_of(chosen)
     studio = make_studio(chosen)
     streams = borrowed_streams(studio) if ON_ZERO_GPU else {}  # imports `spaces`, which must come before torch
@@ -177,9 +184,12 @@ def launch(chosen: argparse.Namespace, *, block: bool = True) -> tuple[Page, Stu
         inbrowser=chosen.open,
         auth=passwords(chosen),
         prevent_thread_lock=True,
+        mcp_server=chosen.mcp,
         **launch_options(),
     )
     logger.info("Page ready after %.1f s.", time.perf_counter() - begun)
+    if chosen.mcp:
+        logger.info("MCP tools at %sgradio_api/mcp/", page.local_url)
     if sentence := sharing.sentence():
         logger.warning("%s", sentence)
     if not ON_ZERO_GPU:

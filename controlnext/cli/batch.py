@@ -82,7 +82,7 @@ def run(options: argparse.Namespace) -> int:
     jobs = read_jobs(options.jobs, _common(options), further)
     ledger = Ledger(options.output)
     ledger.begin()
-    place = _place(options.device)  # after `begin`: all processes have begun before one of them runs a job
+    place = place_of(options.device)  # after `begin`: all processes have begun before one of them runs a job
     studio = Studio(
         output_dir=options.output,
         lora_dirs=options.lora_dir,
@@ -167,7 +167,7 @@ def _without_place(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name not in ("version", "condition_sha256", "weights")}
 
 
-def _place(device: str | None) -> ProcessRank:
+def place_of(device: str | None) -> ProcessRank:
     """Find out which of several processes this is; `accelerate launch` and `torchrun` say so in the environment."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return ProcessRank()

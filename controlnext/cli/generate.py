@@ -31,6 +31,9 @@ def add_parser(commands: Commands) -> None:
     )
     add_picture_options(parser)
     pictures.add_options(parser)
+    parser.add_argument(
+        "--best-of", type=int, metavar="N", help="make N pictures, and name the one that follows best first"
+    )
     parser.add_argument("--json", action="store_true", help="print the recipe and the results as JSON")
     add_settings_option(parser)
     parser.set_defaults(run=run)
@@ -43,6 +46,7 @@ def run(options: argparse.Namespace) -> int:
         Exit status: 0 done, 130 stopped.
     """
     import annotators
+    from controlnext.studio.best_of import ranked
     from controlnext.studio.studio import Studio
 
     studio = Studio(
@@ -53,7 +57,8 @@ def run(options: argparse.Namespace) -> int:
         annotators=annotators,
         words=word_folders(options),
     )
-    recipe, kept = _recipe(options, studio)
+    options.num_images = options.best_of or options.num_images
+    recipe, kept = recipe_of(options, studio)
     there = dict(zip([control.condition_kind for control in recipe.all_controls], kept.conditions, strict=False))
     inputs = pictures.inputs_of(options.image, recipe, options.control, there)
     for made in inputs.conditions:
@@ -62,14 +67,21 @@ def run(options: argparse.Namespace) -> int:
     with stoppable(signal.SIGINT) as cancel:
         result = studio.generate(recipe, inputs, on_progress=show_progress, cancel=cancel)
     clear_progress()
+    result = ranked(result) if options.best_of else result
     for text in result.notes:
         note(text)
     _print_result(result, as_json=options.json)
     return 130 if result.stopped else 0
 
 
-def _recipe(options: argparse.Namespace, studio: Studio) -> tuple[Recipe, Inputs]:
-    """The recipe that the options describe, and the pictures that came with a saved result."""
+def recipe_of(options: argparse.Namespace, studio: Studio, start: Recipe | None = None) -> tuple[Recipe, Inputs]:
+    """Return the recipe that the options describe, and the pictures that came with a saved result.
+
+    Args:
+        options: of the command line.
+        studio: says what models there are.
+        start: recipe to start from, where `--recipe` is no recipe itself.
+    """
     import annotators
     from controlnext.recipes.foreign import read_foreign
     from controlnext.recipes.png import read_inputs, read_png
@@ -81,7 +93,7 @@ def _recipe(options: argparse.Namespace, studio: Studio) -> tuple[Recipe, Inputs
         annotator, values["adapter"] = pictures.made_by(options.annotator, options.adapter, options.image)
         return studio.catalogue.resolve(options.model or "starter", annotator, **values), Inputs()
     try:
-        recipe = read_png(options.recipe)
+        recipe = start or read_png(options.recipe)
         if recipe is None and (foreign := read_foreign(options.recipe)) is not None:
             note(foreign.sentence())
             annotator, values["adapter"] = pictures.made_by(options.annotator, options.adapter, options.image)

@@ -12,19 +12,24 @@ from controlnext.results.board import Board
 from controlnext.ui.api import Endpoints
 from controlnext.ui.board.events import BoardEvents
 from controlnext.ui.board.made import MadeResults
+from controlnext.ui.board.project_events import ProjectEvents
 from controlnext.ui.board.tab import build_board_tab
 from controlnext.ui.examples import example_prompts
 from controlnext.ui.header import build_header
+from controlnext.ui.image.best_of_events import BestOfEvents
 from controlnext.ui.image.events import ImageEvents
 from controlnext.ui.image.live import LiveEvents
 from controlnext.ui.image.lora_events import LoraEvents
 from controlnext.ui.image.own_preset_events import OwnPresetEvents
 from controlnext.ui.image.restore import Restore
 from controlnext.ui.image.settings import ImageSettings
+from controlnext.ui.image.sweep_events import SweepEvents
 from controlnext.ui.image.tab import build_image_tab
 from controlnext.ui.pose_editor.events import PoseEvents
+from controlnext.ui.score_api import ScoreEndpoints
 from controlnext.ui.shared import note_html
 from controlnext.ui.status import build_status_tab
+from controlnext.ui.sweep_api import SweepEndpoints
 from controlnext.ui.theme import TITLE, launch_options
 from controlnext.ui.train.events import TrainEvents
 from controlnext.ui.train.tab import ELSEWHERE, NOT_HERE, build_train_tab
@@ -33,6 +38,7 @@ from controlnext.ui.trust.page import StudioPage
 from controlnext.ui.video.api import VideoEndpoints
 from controlnext.ui.video.events import VideoEvents
 from controlnext.ui.video.fit import FitEvents
+from controlnext.ui.video.key_poses import KeyPoseEvents
 from controlnext.ui.video.restore import VideoRestore
 from controlnext.ui.video.tab import build_video_tab
 from controlnext.ui.worker import Stream, VideoStream, stream_of, video_stream_of
@@ -80,6 +86,9 @@ def build_ui(
                 OwnPresetEvents(tab.own, settings).wire(page)
                 PoseEvents(image).wire()
                 LiveEvents(image).wire()
+                BestOfEvents(tab.best, image).wire()
+                sweep = SweepEvents(tab.sweep, image)
+                sweep.wire()
                 restore = Restore(tab, studio, example_prompts())
                 restore.wire()
                 LoraEvents(tab, studio).wire(uploads=uploads)
@@ -88,11 +97,14 @@ def build_ui(
                 try:
                     video = build_video(studio, video_stream, made)
                     page.stop_when_gone(video.events.runs)
+                    KeyPoseEvents(video.tab.keys, video.fit, image.tab, tabs).wire()
                 except ControlNeXtError as error:
                     gr.HTML(note_html(str(error)))
             with gr.Tab("Results", id="results") as results:
                 board = BoardEvents(build_board_tab(), Board(studio.gallery), made, local=local)
                 board.wire(results, tabs, image.tab, restore, video.restore if video else None)
+                projects = ProjectEvents(board, studio, stream)
+                projects.wire()
             with gr.Tab("Train", id="train") as train:
                 if trainings is None:
                     gr.Markdown(ELSEWHERE if local else NOT_HERE, elem_id="cnx-train-elsewhere")
@@ -102,10 +114,13 @@ def build_ui(
                     UseEvents(tab, studio, trainings, image, local=local).wire(page, tabs)
             with gr.Tab("What works here", id="status") as status:
                 build_status_tab(status, studio)
-        pictures, videos = Endpoints(studio, stream), VideoEndpoints(studio, video_stream)
-        for endpoints in (pictures, videos):
-            endpoints.publish()
-        page.stop_when_gone(image.runs, pictures.runs, videos.runs)
+        endpoints = (
+            Endpoints(studio, stream), VideoEndpoints(studio, video_stream), SweepEndpoints(studio, stream),
+            ScoreEndpoints(studio, stream),
+        )  # fmt: skip
+        for one in endpoints:
+            one.publish()
+        page.stop_when_gone(image.runs, sweep.runs, projects.runs, *(one.runs for one in endpoints))
     return page
 
 

@@ -20,16 +20,13 @@ from gradio.components.api_component import Api
 from controlnext.errors import StudioError
 from controlnext.models.presets import DEFAULT_MODEL
 from controlnext.progress import Progress
-from controlnext.recipes.inputs import Inputs
-from controlnext.recipes.kinds import READY_MADE
-from controlnext.recipes.recipe import DEFAULT_STRENGTH
-from controlnext.studio.conditions import ConditionRequestError, condition_of
+from controlnext.studio.best_of import ranked
 from controlnext.ui import shared
+from controlnext.ui.asked import ask, required
 from controlnext.ui.image.conditions import open_condition
-from controlnext.ui.image.controls import SentControl
 from controlnext.ui.image.events import LIVE, RUN
 from controlnext.ui.image.result import facts
-from controlnext.ui.shared import open_picture, picture_input, reported_errors
+from controlnext.ui.shared import picture_input, reported_errors
 from controlnext.ui.trust.sessions import this_session
 from controlnext.ui.worker import Runs, Stream
 
@@ -56,6 +53,11 @@ SCHEMAS: Mapping[str, dict[str, Any]] = {
         "items": {},
         "additional_description": "names, or objects with name and weight, see /loras",
     },
+    "list[float | str] | None": {
+        "type": "array",
+        "items": {},
+        "additional_description": "2 to 9 values of the axis; null takes the usual ones",
+    },
     "list[dict] | None": {
         "type": "array",
         "items": {},
@@ -65,7 +67,7 @@ SCHEMAS: Mapping[str, dict[str, Any]] = {
 }
 """JSON schema of a parameter by its type hint."""
 
-PICTURES = ("image", "init_image", "mask", "reference")
+PICTURES = ("image", "init_image", "mask", "reference", "condition")
 CLIPS = ("video",)
 """Parameters that are uploads."""
 
@@ -100,7 +102,7 @@ class Endpoints:
         """
         with reported_errors(page=False):
             return open_condition(
-                self.studio.annotators, _required(image), annotator, resolution, settings
+                self.studio.annotators, required(image), annotator, resolution, settings
             ).annotation.image
 
     def generate(  # noqa: PLR0913 - the API's parameters, by name
@@ -128,6 +130,7 @@ class Endpoints:
         controls: list[dict] | None = None,
         scheduler: str | None = None,
         alpha: float | None = None,
+        best_of: int = 0,
     ) -> tuple[list[str], dict[str, Any]]:
         """Make pictures that follow the condition of `image` and the words of `prompt`; return them and their recipe.
 
@@ -135,54 +138,20 @@ class Endpoints:
         settings {"adapter": "pose"} says of which kind. `gamma_curve` ("linear 1 to 0", "cosine 1 to 0", "0:1, 0.5:0.3")
         multiplies gamma over the steps. `init_image` is a picture to start from instead of noise, `strength` how much of it is
         redrawn, and `mask`, of its size, is white where it is to be repainted. `controls` are controls in addition to the
-        first.
+        first. `best_of` draws so many pictures in place of `num_images`, and returns the one that follows best first.
         """
         with reported_errors(page=False):
-            if settings is not None and not isinstance(settings, dict):
-                raise ConditionRequestError(
-                    f"settings is an object with names and values, or null; got {settings!r:.80}."
-                )
-            settings = dict(settings or {})
-            adapter = settings.pop("adapter", "") if annotator == READY_MADE else ""
-            others = SentControl.read(controls)
-            start = [
-                None if path is None else open_picture(self.studio.annotators, path) for path in (init_image, mask)
-            ]
-            recipe = self.studio.catalogue.resolve(
-                model,
-                annotator,
-                adapter=adapter,
-                prompt=prompt,
-                negative_prompt=negative_prompt,
-                gamma=gamma,
-                num_inference_steps=num_inference_steps,
-                guidance_scale=guidance_scale,
-                seed=seed,
-                num_images=num_images,
-                width=width,
-                height=height,
-                control_start=control_start,
-                control_end=control_end,
-                loras=loras,
-                annotator_settings=settings,
-                gamma_curve=gamma_curve,
-                strength=(DEFAULT_STRENGTH if strength is None else strength) if init_image else strength,
-                controls=[sent.values for sent in others],
-                scheduler=scheduler,
-                alpha=alpha,
-            )
-            path = _required(image)
-            tools, controls = self.studio.annotators, recipe.all_controls
-            if not controls:
-                raise ConditionRequestError(
-                    'The image is a condition already: say of which kind in the settings, such as {"adapter": "pose"}.'
-                )
-            made = [condition_of(tools, open_picture(tools, path), controls[0], recipe)]
-            for sent, control in zip(others, recipe.controls, strict=True):
-                made.append(sent.made(self.studio.annotators, control, path, recipe))
-            inputs = Inputs(tuple(one.annotation for one in made), *start)
+            asked = ask(
+                self.studio, image, model, annotator, settings, controls, init_image, mask,
+                prompt=prompt, negative_prompt=negative_prompt, gamma=gamma, num_inference_steps=num_inference_steps,
+                guidance_scale=guidance_scale, seed=seed, num_images=best_of or num_images, width=width, height=height,
+                control_start=control_start, control_end=control_end, loras=loras, gamma_curve=gamma_curve, strength=strength,
+                scheduler=scheduler, alpha=alpha,
+            )  # fmt: skip
+            recipe, inputs = asked.recipe, asked.inputs_for(asked.recipe)
             with running(self.runs) as cancel:
                 result = result_of(self.stream(recipe, inputs, cancel))
+            result = ranked(result) if best_of else result
             return [shared.served(Path(path), self.pictures) for path in result.files], facts(result)
 
     def models(self) -> list[dict[str, Any]]:
@@ -240,12 +209,6 @@ def publish(name: str, function: Callable, outputs: list[gr.components.Component
     gr.Button(visible=False).click(
         function, inputs, outputs, api_name=name, api_visibility="public", show_progress="hidden", **options
     )
-
-
-def _required(path: str | None) -> str:
-    if path is None:
-        raise ConditionRequestError("There is no picture; send one as `image`.")
-    return path
 
 
 def _input(parameter: inspect.Parameter) -> gr.components.Component:

@@ -48,7 +48,18 @@ def test_building_the_page_imports_no_torch_and_starts_nothing():
 def test_page_has_private_events_beside_the_endpoints(studio):
     page = build_ui(studio)
     public = {fn.api_name for fn in page.fns.values() if fn.api_visibility == "public"}
-    assert public == {"annotate", "generate", "models", "annotators", "loras", "poses", "animate"}
+    assert public == {
+        "annotate",
+        "generate",
+        "models",
+        "annotators",
+        "loras",
+        "poses",
+        "animate",
+        "sweep",
+        "score",
+        "repair",
+    }
 
 
 def test_every_slider_holds_its_own_value(studio):

@@ -174,6 +174,9 @@ class FakeCatalogue:
         worst = (LayerConflict("mid_block", 0.9, -0.1),)
         return Conflict("some", "", 0.5, 0.5, -0.1, 3, 0.25, worst).at(weight)
 
+    def weights(self, recipe: Recipe) -> dict[str, str]:
+        return {}
+
     def add_lora(self, model: str, source: Path, name: str | None = None) -> str:
         if source.suffix != ".safetensors":
             raise RecipeError(f"{source.name!r} is <no> LoRA file; LoRAs end in .safetensors.")
@@ -237,6 +240,9 @@ class FakeStudio:
 
     def animate(self, recipe: VideoRecipe, reference: Image.Image, clip: str, **options: Any) -> VideoResult:
         return self.animator.animate(recipe, reference, clip, **options)
+
+    def adherence_backend(self, model: str) -> str:
+        return "auto"
 
     def warm_up(self) -> None:
         time.sleep(self.step_seconds)

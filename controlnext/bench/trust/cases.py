@@ -91,6 +91,11 @@ _CONTROLS: Mapping[str, Any] = {
     "settings 400 digits": [{"annotator": "canny", "settings": {"low": HUGE}}], "start text": [{"annotator": "depth", "control_start": "x"}],
     "ten": [{"annotator": "depth"}] * 10, "a curve that is none": [{"annotator": "depth", "gamma_curve": "up"}],
 }  # fmt: skip
+_VALUES: Mapping[str, Any] = {
+    "number": 3, "text": "x", "object": {}, "none": [], "one": [1], "twice": [1, 1], "of lists": [[1], [2]], "of null": [None, 1], "of texts": ["a", "b"],
+    "of truths": [True, False], "infinity": [0, float("inf")], "400 digits": [0, HUGE], "ten": list(range(10)), "a thousand": list(range(1000)),
+    "1 MB": [LONG, 1],
+}  # fmt: skip
 _CURVE: Mapping[str, Any] = {
     "number": 3, "list": [], "words": "up and down", "one point of two": "0.5:", "text": "a:b", "infinity": "0:inf", "backwards": "0.9:1, 0.1:1",
     "negative": "0:-5, 1:1", "1 MB": LONG, "400 digits": f"0:{HUGE}",
@@ -103,7 +108,15 @@ PARAMETERS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "num_inference_steps": _WHOLE, "guidance_scale": _NUMBER, "seed": _SEED, "num_images": _WHOLE,
         "width": _WHOLE, "height": _WHOLE, "control_start": _NUMBER, "control_end": _NUMBER, "loras": _LORAS, "settings": _SETTINGS,
         "gamma_curve": _CURVE, "init_image": _FILE, "strength": _NUMBER, "mask": _FILE, "controls": _CONTROLS, "scheduler": _NAME,
-        "alpha": _NUMBER,
+        "alpha": _NUMBER, "best_of": _WHOLE,
+    },
+    "score": {"image": _FILE, "condition": _FILE, "annotator": _NAME, "settings": _SETTINGS, "model": _NAME},
+    "repair": {"image": _FILE},
+    "sweep": {
+        "image": _FILE, "axis": _NAME, "values": _VALUES, "second_axis": _NAME, "second_values": {"number": 3, "text": "x", "object": {}}, "target": _NUMBER, "distance": _TRUTH,
+        "prompt": _TEXT, "negative_prompt": _TEXT, "model": _NAME, "annotator": _NAME, "gamma": _NUMBER, "num_inference_steps": _WHOLE,
+        "guidance_scale": _NUMBER, "seed": _SEED, "width": _WHOLE, "height": _WHOLE, "control_start": _NUMBER, "control_end": _NUMBER,
+        "loras": _LORAS, "settings": _SETTINGS, "gamma_curve": _CURVE, "scheduler": _NAME, "alpha": _NUMBER,
     },
     "loras": {"model": _NAME, "annotator": _TEXT},
     "poses": {"video": _FILE, "start": _NUMBER, "end": _NUMBER, "fps": _NUMBER, "person": _WHOLE, **dict.fromkeys(
@@ -120,7 +133,13 @@ PARAMETERS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
 }  # fmt: skip
 """What is wrong with each parameter of each endpoint."""
 
-BASE: Mapping[str, Any] = {"annotator": "canny", "image": SOUND, "reference": SOUND, "video": SOUND}
+BASE: Mapping[str, Any] = {
+    "annotator": "canny",
+    "image": SOUND,
+    "condition": SOUND,
+    "reference": SOUND,
+    "video": SOUND,
+}
 """Values that a request has where nothing is wrong with them; the rest have their defaults."""
 
 _BODIES: Mapping[str, str] = {

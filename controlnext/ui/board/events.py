@@ -63,7 +63,7 @@ class BoardEvents:
         tab.more.click(self.show_more, **shown)
         detail = {
             tab.detail, tab.picture, tab.video, tab.about, tab.use_picture, tab.use_start, tab.use_character, tab.save, tab.sure,
-            tab.comparison, tab.slider, tab.table, tab.compare, tab.chosen,
+            tab.comparison, tab.slider, tab.table, tab.compare, tab.chosen, tab.verify, tab.verified,
         }  # fmt: skip
         tab.wall.select(self.choose, [tab.names, tab.chosen, tab.compare], detail, **QUEUE, **PRIVATE)
         tab.restore.click(self.put_back, tab.chosen, self._restored(), **PRIVATE)
@@ -124,12 +124,13 @@ class BoardEvents:
     ) -> Updates:
         """Show the clicked result in detail, or lay it over the one in detail."""
         with reported_errors():
-            item = self._find(names[event.index], request)
+            item = self.find(names[event.index], request)
             if compare and chosen and chosen != item.name:
-                return self._compare(self._find(chosen, request), item)
+                return self._compare(self.find(chosen, request), item)
             return self._detail(item)
 
-    def _find(self, name: str, request: gr.Request) -> BoardItem:
+    def find(self, name: str, request: gr.Request) -> BoardItem:
+        """Return a result that this visitor may see."""
         if not name or (not self.local and name not in self.made.of(request.session_hash or "")):
             raise GalleryError("Choose a result first: click one on the wall.")
         return self.board.find(name)
@@ -145,6 +146,8 @@ class BoardEvents:
             tab.use_picture: gr.update(visible=not item.video),
             tab.use_start: gr.update(visible=not item.video),
             tab.use_character: gr.update(visible=not item.video and self.video is not None),
+            tab.verify: gr.update(visible=not item.video),
+            tab.verified: "",
             tab.save: gr.update(value=path),
             tab.sure: gr.update(visible=False),
             tab.comparison: gr.update(visible=False),
@@ -166,7 +169,7 @@ class BoardEvents:
     def put_back(self, name: str, request: gr.Request) -> Updates:
         """Put the recipe of the result in detail back into its tab, and open that."""
         with reported_errors():
-            item = self._find(name, request)
+            item = self.find(name, request)
             if item.video and self.video is None:
                 raise GalleryError("This studio makes no videos, so the settings of one cannot be restored.")
             path = served(item.path, self.tab.picture)
@@ -189,13 +192,13 @@ class BoardEvents:
 
     def _served(self, name: str, request: gr.Request) -> str:
         with reported_errors():
-            return served(self._find(name, request).path, self.tab.picture)
+            return served(self.find(name, request).path, self.tab.picture)
 
     def delete(self, data: Data, request: gr.Request) -> Updates:
         """Move the result in detail to the trash folder, and fill the wall again."""
         tab = self.tab
         with reported_errors():
-            self.board.trash(self._find(data[tab.chosen], request).name)
+            self.board.trash(self.find(data[tab.chosen], request).name)
         hidden = {tab.detail: gr.update(visible=False), tab.sure: gr.update(visible=False), tab.chosen: ""}
         return self.show(data, request) | hidden
 

@@ -22,6 +22,7 @@ class BoardTab:
         chosen: file name of the result in detail; empty while there is none.
         count: how many results the wall shows at most.
         delete: asks; `sure` deletes.
+        project: saves what `pack` has packed.
     """
 
     words: gr.Textbox
@@ -45,6 +46,12 @@ class BoardTab:
     comparison: gr.Column
     slider: gr.ImageSlider
     table: gr.HTML
+    verify: gr.Button
+    verified: gr.HTML
+    pack: gr.Button
+    project: gr.DownloadButton
+    unpack: gr.UploadButton
+    message: gr.HTML
     names: gr.State
     chosen: gr.State
     count: gr.State
@@ -72,6 +79,17 @@ def build_board_tab() -> BoardTab:
                 interactive=False, buttons=[], elem_id="cnx-board-wall",
             )  # fmt: skip
             parts["more"] = gr.Button("Show more", size="sm", visible=False)
+            with gr.Row():
+                parts["pack"] = gr.Button(
+                    "Pack what is shown into a project", size="sm", min_width=180, elem_id="cnx-board-pack"
+                )
+                parts["project"] = gr.DownloadButton(
+                    "Save the project", size="sm", visible=False, min_width=140, elem_id="cnx-board-project"
+                )
+                parts["unpack"] = gr.UploadButton(
+                    "Open a project …", size="sm", file_types=[".zip"], min_width=140, elem_id="cnx-board-unpack"
+                )
+            parts["message"] = gr.HTML(elem_id="cnx-board-message")
         with gr.Column(scale=4, min_width=330, elem_classes="cnx-panel", visible=False) as parts["detail"]:
             parts |= _detail()
     parts |= {"names": gr.State([]), "chosen": gr.State(""), "count": gr.State(PAGE)}
@@ -92,6 +110,8 @@ def _detail() -> dict[str, Any]:
         parts["use_picture"] = gr.Button("Use as picture", size="sm", min_width=120)
         parts["use_start"] = gr.Button("Start from it", size="sm", min_width=120)
         parts["use_character"] = gr.Button("Use as character", size="sm", min_width=120)
+    parts["verify"] = gr.Button("Verify: make it again and compare", size="sm", elem_id="cnx-board-verify")
+    parts["verified"] = gr.HTML(elem_id="cnx-board-verified")
     parts["compare"] = gr.Checkbox(
         False,
         label="Compare",

@@ -14,6 +14,7 @@ from controlnext.progress import Progress
 from controlnext.recipes.inputs import Inputs
 from controlnext.recipes.kinds import POSE, READY_MADE
 from controlnext.recipes.pose import pose_size
+from controlnext.studio.best_of import ranked
 from controlnext.studio.conditions import TimedCondition, chosen_resolution, drawn_pose, map_resolution
 from controlnext.ui import shared
 from controlnext.ui.board.made import MadeResults
@@ -107,15 +108,11 @@ class ImageEvents:
             lambda: (random.randint(0, SEED_MAXIMUM), False), None, [tab.seed, tab.new_seed], queue=False, **PRIVATE
         )
 
-        outputs = [
-            tab.empty, tab.preview, tab.gallery, tab.progress, tab.summary, tab.recipe, tab.generate, tab.stop, tab.seed,
-            tab.save_picture, tab.save_recipe, tab.save_all, tab.files,
-        ]  # fmt: skip
         gr.on(
             [tab.generate.click, tab.prompt.submit],
             self.run,
             tab.inputs() | {tab.files},
-            outputs,
+            self.run_outputs(),
             trigger_mode="once",
             **RUN,
             **PRIVATE,
@@ -276,8 +273,16 @@ class ImageEvents:
         conditions = tuple(one.annotation for one in made if one is not None)
         return Inputs(conditions, *start_images(self.studio.annotators, Painted.of(data[tab.start.editor])))
 
-    def run(self, data: Data, request: gr.Request) -> Iterator[Updates]:
-        """Make the pictures: yields the steps as they come, then the result."""
+    def run_outputs(self) -> list[gr.components.Component]:
+        """Return what a run changes."""
+        tab = self.tab
+        return [
+            tab.empty, tab.preview, tab.gallery, tab.progress, tab.summary, tab.recipe, tab.generate, tab.stop, tab.seed,
+            tab.save_picture, tab.save_recipe, tab.save_all, tab.files,
+        ]  # fmt: skip
+
+    def run(self, data: Data, request: gr.Request, best_first: bool = False) -> Iterator[Updates]:
+        """Make the pictures: yields the steps as they come, then the result, in the order of seeds or of adherence."""
         tab = self.tab
         cancel = self.runs.start(request.session_hash or "")
         idle = self.panel.idle(before=bool(data[tab.files]))
@@ -295,7 +300,7 @@ class ImageEvents:
                         yield self.panel.step(report)
                     else:
                         self.made.add(request.session_hash or "", report.files)
-                        last = self._done(report)
+                        last = self.done(ranked(report) if best_first else report)
                 yield idle | last
         except gr.Error:
             if cancel.is_set():  # asked for, so no error
@@ -315,7 +320,8 @@ class ImageEvents:
         """Let "Save picture" save the picture that was clicked."""
         return files[event.index] if files and event.index < len(files) else None
 
-    def _done(self, result: Result) -> Updates:
+    def done(self, result: Result) -> Updates:
+        """Show finished pictures."""
         tab = self.tab
         files = [shared.served(path, tab.gallery) for path in result.files]
         return {

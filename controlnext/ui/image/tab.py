@@ -14,6 +14,7 @@ from controlnext.recipes.limits import LIMITS
 from controlnext.recipes.schedulers import SCHEDULERS
 from controlnext.studio.conditions import LARGEST_MAP, SMALLEST_MAP, map_resolution
 from controlnext.ui.examples import example_pictures
+from controlnext.ui.image.best_of import BestOfArea, best_of_area
 from controlnext.ui.image.conditions import (
     SettingsPanel,
     settings_panel,
@@ -24,6 +25,7 @@ from controlnext.ui.image.curve import curve_svg
 from controlnext.ui.image.loras import LoraArea, build_lora_area
 from controlnext.ui.image.own_presets import OwnPresetArea, own_preset_area
 from controlnext.ui.image.start_picture import StartPanel, start_panel
+from controlnext.ui.image.sweep import SweepArea, sweep_area
 from controlnext.ui.models import model_choices, model_info
 from controlnext.ui.pose_editor.panel import PosePanel, build_pose_panel
 from controlnext.ui.shared import heading, note_html, picture_input
@@ -111,6 +113,8 @@ class ImageTab:
     restore: gr.UploadButton
     save_all: gr.DownloadButton
     own: OwnPresetArea
+    sweep: SweepArea
+    best: BestOfArea
     files: gr.State
     restored: gr.State
 
@@ -364,7 +368,8 @@ def _right() -> dict[str, Any]:
         restore = gr.UploadButton("Restore …", size="md", file_types=[".png"], min_width=90, elem_id="cnx-restore")
     with gr.Accordion("Recipe", open=False, elem_classes="cnx-fold", elem_id="cnx-recipe"):
         recipe = gr.JSON(show_label=False, container=False, max_height=360)
+    best, sweep = best_of_area(), sweep_area()
     return {
         "empty": empty, "live_picture": live_picture, "preview": preview, "gallery": gallery, "progress": progress, "summary": summary, "recipe": recipe,
-        "save_picture": save_picture, "save_recipe": save_recipe, "save_all": save_all, "restore": restore, "files": gr.State([]), "restored": gr.State(False),
+        "save_picture": save_picture, "save_recipe": save_recipe, "save_all": save_all, "restore": restore, "files": gr.State([]), "sweep": sweep, "best": best, "restored": gr.State(False),
     }  # fmt: skip

@@ -12,6 +12,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from gradio import processing_utils
 from gradio.utils import get_upload_folder
@@ -35,6 +36,9 @@ NOT_FETCHED = (
     "The file could not be fetched from that address: give a public http or https address, or upload the file."
 )
 """The one answer for every address that is not let in, whatever answers there."""
+
+_SERVED = "/gradio_api/file="
+"""What stands in the address of a file of this app before its path."""
 
 _HASHED = re.compile(r"[0-9a-f]{64}")
 
@@ -115,7 +119,7 @@ async def _let_in(value: Any, fetch: Fetch, count: _Count, depth: int) -> Any:  
 async def _file(value: Mapping[str, Any], fetch: Fetch) -> dict[str, Any]:
     path = value.get("path")
     if isinstance(path, str) and path.lower().startswith(("http://", "https://")):
-        path = await _fetched(path, fetch)
+        path = _served_here(path) or await _fetched(path, fetch)
     name = value.get("orig_name")
     return {
         "path": str(uploaded(path)),
@@ -126,6 +130,17 @@ async def _file(value: Mapping[str, Any], fetch: Fetch) -> dict[str, Any]:
         "is_stream": False,
         "meta": dict(META),
     }
+
+
+def _served_here(address: str) -> str | None:
+    """Return the file that an answer of this app stands for, whatever name the app is reached by; None for other addresses."""
+    _, served, path = address.partition(_SERVED)
+    if not served:
+        return None
+    try:
+        return str(uploaded(unquote(path)))
+    except UploadError:
+        return None
 
 
 async def _fetched(address: str, fetch: Fetch) -> str:

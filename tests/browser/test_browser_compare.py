@@ -1,0 +1,123 @@
+"""Sweep, best of, repair, project and key poses in the real page."""
+
+import re
+
+import pytest
+from browser_folds import TOURED, open_fold
+from playwright.sync_api import expect
+from test_browser import CONDITION, RESULT, generate, upload
+
+pytestmark = pytest.mark.browser
+
+PATIENCE = 60_000
+"""Milliseconds that a busy machine is waited for."""
+
+CELLS = "#cnx-sweep-grid .grid-container button"
+
+
+def start_with(page, picture):
+    upload(page, picture)
+    page.wait_for_selector(CONDITION)
+
+
+def test_a_sweep_fills_the_grid_and_its_choice_goes_into_the_page(page, picture, tmp_path):
+    start_with(page, picture)
+    open_fold(page, "#cnx-sweep", "#cnx-sweep-values textarea, #cnx-sweep-values input")
+    page.fill("#cnx-sweep-values textarea, #cnx-sweep-values input", "0, 0.5, 1.5")
+    page.click("#cnx-sweep-start")
+    expect(page.locator(CELLS)).to_have_count(3, timeout=PATIENCE)
+    expect(page.locator("#cnx-sweep-plot img")).to_be_visible(timeout=PATIENCE)
+    expect(page.locator("#cnx-sweep-grid")).to_contain_text("follows 95 %", timeout=PATIENCE)
+    page.locator(CELLS).nth(2).click()
+    expect(page.locator("#cnx-sweep-use")).to_have_text("Use gamma 1.5", timeout=PATIENCE)
+    page.click("#cnx-sweep-use")
+    expect(page.get_by_label("number input for Control strength (gamma)")).to_have_value("1.5", timeout=PATIENCE)
+    expect(page.locator("#cnx-new-seed input")).not_to_be_checked()
+    with page.expect_download() as saved:
+        page.click("#cnx-sweep-csv")
+    saved.value.save_as(tmp_path / "sweep.csv")
+    assert (tmp_path / "sweep.csv").read_text().splitlines()[3].startswith("1.5,done,0.95")
+
+
+def test_a_sweep_stops_and_goes_on_and_auto_gamma_sets_the_slider(page, picture, studio):
+    start_with(page, picture)
+    open_fold(page, "#cnx-sweep", "#cnx-sweep-values textarea, #cnx-sweep-values input")
+    page.fill("#cnx-sweep-values textarea, #cnx-sweep-values input", "0.1, 0.2, 0.3")
+    studio.step_seconds = 0.06
+    page.click("#cnx-sweep-start")
+    expect(page.locator("#cnx-sweep-progress")).to_contain_text("Picture 2 of", timeout=PATIENCE)
+    page.click("#cnx-sweep-stop")
+    expect(page.locator("#cnx-sweep-note")).to_contain_text("press Sweep again", timeout=PATIENCE)
+    studio.step_seconds = 0.0
+    page.click("#cnx-sweep-start")
+    expect(page.locator(CELLS)).to_have_count(3, timeout=PATIENCE)
+    page.click("#cnx-sweep-auto")
+    expect(page.locator("#cnx-sweep-note")).to_contain_text("gamma", timeout=PATIENCE)
+
+
+def test_best_of_project_and_verify(page, picture, tmp_path):
+    start_with(page, picture)
+    open_fold(page, "#cnx-best", "#cnx-best-start")
+    page.fill("#cnx-prompt textarea", "a blue hat")
+    page.click("#cnx-best-start")
+    page.wait_for_selector(RESULT)
+    expect(page.locator("#cnx-summary .cnx-badge")).to_have_count(4, timeout=PATIENCE)
+    page.get_by_role("tab", name="Results", exact=True).click()
+    wall = page.locator("#cnx-board-wall .grid-container button")
+    expect(wall).to_have_count(4, timeout=PATIENCE)
+    page.click("#cnx-board-pack")
+    with page.expect_download() as saved:
+        page.click("#cnx-board-project")
+    saved.value.save_as(tmp_path / "project.zip")
+    wall.first.click()
+    page.click("#cnx-board-delete")
+    page.click("#cnx-board-sure")
+    expect(wall).to_have_count(3, timeout=PATIENCE)
+    page.set_input_files(
+        "#cnx-board-unpack input[type=file], input[type=file][accept*='.zip']", tmp_path / "project.zip"
+    )
+    expect(page.locator("#cnx-board-message")).to_contain_text("4 results restored", timeout=PATIENCE)
+    expect(wall).to_have_count(4, timeout=PATIENCE)
+    wall.first.click()
+    page.click("#cnx-board-verify")
+    expect(page.locator("#cnx-board-verified")).to_contain_text(re.compile("every pixel|difference"), timeout=PATIENCE)
+
+
+def test_repair_answers_in_the_page(page, picture):
+    start_with(page, picture)
+    page.click("#cnx-annotator label:has-text('Edges')")
+    generate(page)
+    page.wait_for_selector(RESULT)
+    open_fold(page, "#cnx-best", "#cnx-repair")
+    page.click("#cnx-repair")
+    expect(page.locator("#cnx-summary, #cnx-progress").filter(has_text="%").first).to_be_visible(timeout=PATIENCE)
+    expect(page.locator("#cnx-generate")).to_be_enabled(timeout=PATIENCE)
+
+
+def test_a_key_pose_of_a_clip_opens_in_the_editor(page, tmp_path):
+    from video_fakes import write_clips
+
+    write_clips(tmp_path)
+    page.set_default_timeout(180_000)  # clips are decoded, which takes long on a busy machine
+    page.click("button[role=tab]:has-text('Video')")
+    page.set_input_files("#cnx-reference input[type=file]", tmp_path / "red.png")
+    page.wait_for_selector("#cnx-reference img")
+    page.set_input_files("#cnx-clip input[type=file]", tmp_path / "one.mp4")
+    page.wait_for_selector("#cnx-overlay img")
+    open_fold(page, "#cnx-key-poses", "#cnx-key-make")
+    page.click("#cnx-key-make")
+    page.locator("#cnx-key-sheet .grid-container button").first.click()
+    expect(page.locator("#cnx-pose-editor svg").first).to_be_visible(timeout=PATIENCE)
+    expect(page.locator("#cnx-generate")).to_be_visible(timeout=PATIENCE)
+
+
+def test_the_page_speaks_german_where_the_browser_does(chromium, served):
+    page = chromium.new_page(locale="de-DE")
+    page.add_init_script(TOURED)
+    page.goto(served[0])
+    expect(page.locator("#cnx-generate")).to_have_text("Erzeugen", timeout=PATIENCE)
+    expect(page.locator("#cnx-prompt")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_role("tab", name="Ergebnisse")).to_be_visible(timeout=PATIENCE)
+    expect(page.locator("#cnx-gamma")).to_contain_text("Stärke der Steuerung", timeout=PATIENCE)
+    expect(page.locator("#cnx-size input")).to_have_value("Dem Bild am nächsten", timeout=PATIENCE)
+    page.close()

@@ -1,0 +1,47 @@
+import json
+
+import numpy as np
+from PIL import Image
+
+from controlnext.recipes.png import read_facts, read_png
+
+MAKE = ("generate", "--image", "photo.png", "--annotator", "canny", "--prompt", "x", "--seed", 4, "--num-inference-steps", 2, "--device", "cpu")  # fmt: skip
+
+
+def test_a_result_is_scored_as_it_says_itself(place, run):
+    path = run(*MAKE)[1].split("  ")[0]
+    status, out, _ = run("score", "--image", path, "--json")
+    assert status == 0
+    assert round(json.loads(out)["adherence"], 4) == read_facts(path)["adherence"]
+    run("annotate", "--image", "photo.png", "--output", "map.png", "--resolution", 0)
+    assert (
+        run("score", "--image", "photo.png", "--condition", "map.png", "--annotator", "canny")[1]
+        == "1.0000  edge F1\n"
+    )
+    status, out, err = run("score", "--image", "photo.png")
+    assert (status, out, err.count("\n")) == (2, "", 1)
+
+
+def test_the_best_of_several_is_named_first(place, run):
+    out = json.loads(run(*MAKE, "--best-of", 3, "--json")[1])
+    assert out["adherence"] == sorted(out["adherence"], reverse=True)
+    assert sorted(out["seeds"]) == [4, 5, 6]
+    assert read_png(out["files"][0]).seed == out["seeds"][0]
+
+
+def test_repair_and_verify_and_project_of_a_result(place, run):
+    path = run(*MAKE)[1].split("  ")[0]
+    facts = json.loads(run("repair", path, "--device", "cpu", "--json")[1])
+    assert facts["after"] >= facts["before"]
+    assert run("repair", "photo.png")[0] == 2
+    status, out, _ = run("verify", path, facts["file"], "--device", "cpu")
+    assert (status, out.count("every pixel is the same")) == (0, 2)
+    pixels = np.asarray(Image.open(path)).copy()
+    assert run("project", "all.zip", path, facts["file"])[0] == 0
+    status, out, _ = run("project", "all.zip", "--output", "elsewhere")
+    assert status == 0, out
+    restored = out.splitlines()[0]
+    assert np.array_equal(np.asarray(Image.open(restored)), pixels)
+    assert run("project", "all.zip", "missing.png")[0] == 2
+    (place / "models.zip").write_bytes(b"no ZIP")
+    assert run("project", "models.zip")[0] == 2

@@ -1,0 +1,116 @@
+"""The sweep's handlers over the fake studio, called without a browser, and the endpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from zipfile import ZipFile
+
+import numpy as np
+import pytest
+from gradio_client import handle_file
+from PIL import Image
+from tab_values import PAGE, data_of, refused
+
+from controlnext.recipes.sweep_plan import SweepError, SweepPlan
+from controlnext.ui.image.sweep_events import SweepEvents
+
+
+@pytest.fixture
+def sweep(events):
+    return SweepEvents(events.tab.sweep, events)
+
+
+def asked(sweep, picture, **values):
+    area = sweep.area
+    data = data_of(sweep.image, picture=str(picture), prompt="a person", seed=5)
+    data |= {part: part.value for part in area.inputs()}
+    return data | {getattr(area, name): value for name, value in values.items()}
+
+
+def last(updates):
+    merged = {}
+    for update in updates:
+        merged |= update
+    return merged
+
+
+def test_a_sweep_fills_grid_plot_and_files_with_the_seed_of_the_page(sweep, picture, studio):
+    area = sweep.area
+    made = last(sweep.run(asked(sweep, picture, values="0:1:5"), PAGE))
+    assert [recipe.gamma for recipe in studio.recipes] == [0, 0.25, 0.5, 0.75, 1]
+    assert {(recipe.seed, recipe.num_images) for recipe in studio.recipes} == {(5, 1)}
+    assert [caption.split(" · ")[0] for _, caption in made[area.grid]["value"]] == ["0", "0.25", "0.5", "0.75", "1"]
+    assert Image.open(made[area.plot]["value"]).width > 300
+    assert SweepPlan.from_json(Path(made[area.save_plan]["value"]).read_bytes()).recipe.seed == 5
+    with ZipFile(made[area.save_zip]["value"]) as archive:
+        assert len([name for name in archive.namelist() if name.endswith("-5.png")]) == 5
+        assert {"sweep.json", "sweep.csv", "grid.png", "plot.png"} <= set(archive.namelist())
+    last(sweep.run(asked(sweep, picture, values="0, 1, 2"), PAGE))
+    assert [recipe.gamma for recipe in studio.recipes[5:]] == [2]
+
+
+def test_the_chosen_picture_puts_its_values_into_the_page(sweep, picture, events):
+    area, tab = sweep.area, events.tab
+    data = asked(sweep, picture, values="0.5, 3", second_axis="lora", second_values="0, 1.5")
+    with refused(SweepError, "LoRA"):
+        list(sweep.run(data, PAGE))
+    data |= {tab.loras[0][0]: "night"}
+    made = last(sweep.run(data, PAGE))
+    index, button = sweep.choose(made[area.cells], SimpleNamespace(index=3))
+    assert (index, "gamma 3" in button["value"]) == (3, True)
+    updates = sweep.use(data | {area.cells: made[area.cells], area.chosen: 3})
+    assert updates[tab.gamma]["value"] == 3
+    assert updates[tab.gamma]["maximum"] >= 3
+    assert (updates[tab.seed], updates[tab.new_seed], updates[tab.loras[0][1]]) == (5, False, 1.5)
+    with refused(SweepError):
+        sweep.use(data | {area.cells: [], area.chosen: -1})
+
+
+def test_another_kind_of_control_is_read_from_the_picture(sweep, picture, studio):
+    last(sweep.run(asked(sweep, picture, axis="annotator", values="pose, canny"), PAGE))
+    pose, canny = (np.asarray(inputs.conditions[0]) for inputs in studio.inputs[:2])
+    assert not np.array_equal(pose, canny)
+    assert [recipe.condition_kind for recipe in studio.recipes] == ["pose", "canny"]
+
+
+def test_wrong_values_are_a_sentence_and_the_buttons_come_back(sweep, picture):
+    seen = []
+    with refused(SweepError, "much"):
+        seen.extend(sweep.run(asked(sweep, picture, values="much, more"), PAGE))
+    seen = []
+    run = sweep.run(asked(sweep, picture, values="1"), PAGE)
+    with refused(SweepError):
+        for update in run:
+            seen.append(update)
+    assert seen[-1][sweep.area.start]["interactive"] is True
+
+
+@pytest.mark.parametrize(("axis", "values"), [("", ""), ("seed", "9, 10, 11, 12, 13, 14"), ("annotator", "pose, depth, canny, segmentation")])  # fmt: skip
+def test_the_usual_values_of_an_axis_are_filled_in(sweep, axis, values):
+    assert sweep.usual(axis, "starter", 9) == values
+
+
+def test_auto_gamma_puts_the_gamma_into_the_page(sweep, picture, events):
+    made = last(
+        sweep.search(asked(sweep, picture, target=0.94), PAGE)
+    )  # the fake studio's pictures all follow by 0.95
+    assert made[events.tab.gamma]["value"] == 1.0
+    assert len(made[sweep.area.cells]) == 1
+    made = last(sweep.search(asked(sweep, picture, target=0.5), PAGE))
+    assert len(made[sweep.area.cells]) == 6
+
+
+def test_the_endpoint_returns_pictures_plot_and_figures(client, picture):
+    pictures, plot, facts = client.predict(
+        handle_file(picture), axis="gamma", values=[0, 1], second_axis="seed", second_values=[1, 2], seed=1, api_name="/sweep"
+    )  # fmt: skip
+    assert len(pictures) == 4
+    assert Image.open(plot).width > 300
+    assert [(cell["gamma"], cell["seed"], cell["state"]) for cell in facts["cells"]] == [
+        (0, 1, "done"), (1, 1, "done"), (0, 2, "done"), (1, 2, "done")
+    ]  # fmt: skip
+    assert facts["cells"][0]["distance"] == 0
+    assert facts["sweep"]["axes"][1] == {"name": "seed", "values": [1, 2]}
+    pictures, plot, facts = client.predict(handle_file(picture), target=0.95, api_name="/sweep")
+    assert (len(pictures), plot, facts["reached"], facts["gamma"]) == (1, None, True, 1.0)
