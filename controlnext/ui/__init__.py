@@ -38,7 +38,7 @@ from controlnext.ui.trust.page import StudioPage
 from controlnext.ui.video.api import VideoEndpoints
 from controlnext.ui.video.events import VideoEvents
 from controlnext.ui.video.fit import FitEvents
-from controlnext.ui.video.key_poses import KeyPoseEvents
+from controlnext.ui.video.key_pose_events import KeyPoseEvents
 from controlnext.ui.video.restore import VideoRestore
 from controlnext.ui.video.tab import build_video_tab
 from controlnext.ui.worker import Stream, VideoStream, stream_of, video_stream_of

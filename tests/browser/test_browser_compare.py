@@ -41,6 +41,7 @@ def test_a_sweep_fills_the_grid_and_its_choice_goes_into_the_page(page, picture,
 
 def test_a_sweep_stops_and_goes_on_and_auto_gamma_sets_the_slider(page, picture, studio):
     start_with(page, picture)
+    page.fill("#cnx-prompt textarea", "a recipe of its own")
     open_fold(page, "#cnx-sweep", "#cnx-sweep-values textarea, #cnx-sweep-values input")
     page.fill("#cnx-sweep-values textarea, #cnx-sweep-values input", "0.1, 0.2, 0.3")
     studio.step_seconds = 0.06

@@ -13,7 +13,7 @@ from test_ui_video import filled, fitted
 
 from controlnext.recipes.pose import check_pose
 from controlnext.ui.image.tab import build_image_tab
-from controlnext.ui.video.key_poses import KeyPoseEvents, NoClipError
+from controlnext.ui.video.key_pose_events import KeyPoseEvents, NoClipError
 
 
 @pytest.fixture
