@@ -10,7 +10,7 @@ PARAMETERS_KEY = "parameters"
 """Name of the text chunk."""
 NEGATIVE = "Negative prompt:"
 _A1111_NAMES = {
-    "ddim": "DDIM", "unipc": "UniPC", "dpmpp": "DPM++ 2M", "dpmpp_karras": "DPM++ 2M Karras", "euler": "Euler",
+    "ddim": "DDIM", "ddim_trailing": "DDIM trailing", "unipc": "UniPC", "dpmpp": "DPM++ 2M", "dpmpp_karras": "DPM++ 2M Karras", "euler": "Euler",
     "euler_a": "Euler a", "lcm": "LCM",
 }  # fmt: skip
 

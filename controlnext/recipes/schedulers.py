@@ -36,6 +36,10 @@ _DPM = "DPMSolverMultistepScheduler"
 SCHEDULERS: Mapping[str, Scheduler] = MappingProxyType(
     {
         "ddim": Scheduler("DDIM", "DDIMScheduler"),
+        # As few-step models are made here: each of few steps is a jump over many of a finer schedule.
+        "ddim_trailing": Scheduler(
+            "DDIM, trailing (few steps)", "DDIMScheduler", {"timestep_spacing": "trailing", "clip_sample": False}
+        ),
         "unipc": Scheduler("UniPC", "UniPCMultistepScheduler", {"use_karras_sigmas": False}),
         "dpmpp": Scheduler("DPM++ 2M", _DPM, {**_MULTISTEP, "use_karras_sigmas": False}),
         "dpmpp_karras": Scheduler("DPM++ 2M Karras", _DPM, {**_MULTISTEP, "use_karras_sigmas": True}),

@@ -157,6 +157,8 @@ def write_preset(config: TrainConfig, adapter: Path, file: Path) -> None:
     """
     preset = base_preset(config)
     row = {"path": str(adapter.resolve()), "gamma": config.learning.gamma}
+    if config.distill.steps:
+        row |= {"num_inference_steps": config.distill.steps, "guidance_scale": 1.0, "scheduler": "ddim_trailing"}
     if (drawing := pose_drawing(config)) != CLASSIC:
         row["drawing"] = drawing
     values = {

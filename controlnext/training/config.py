@@ -110,8 +110,7 @@ class TrainableConfig(Section):
         r".*attn[12]\.(to_q|to_k|to_v|to_out\.0)", "regular expression of the layers that get a LoRA"
     )
     start: str | None = _of(
-        None,
-        "adapter to start from, its folder or model/kind such as starter/depth; one of another condition helps, too",
+        None, "adapter to start from, its folder or model/kind such as starter/depth; another condition's helps too"
     )
     kind: Literal["delta", "subset"] = _of("delta", "how UNet weights are saved: differences or full values")
     save_dtype: Literal["float16", "bfloat16", "float32"] = _of("float16", "dtype of the saved adapter")
@@ -159,8 +158,8 @@ class LearningConfig(Section):
         "auto", "auto: bf16 where the device is good at it; trained weights stay float32"
     )
     gradient_checkpointing: bool = _of(False, "less memory for a third more time")
-    gamma: Annotated[float, Field(gt=0, le=4)] = _of(
-        1.0, "control strength in training; recorded, and the default when used"
+    gamma: Annotated[float, Field(gt=0, le=4)] | None = _of(
+        None, "control strength; null: by how dense the conditions are"
     )
     empty_prompts: Share | None = _of(None, "share of samples without prompt but with control; null: the family's")
     nothing: Share | None = _of(
@@ -201,6 +200,15 @@ class CheckpointConfig(Section):
     keep: Steps = _of(2, "checkpoints kept")
 
 
+class DistillConfig(Section):
+    """Few steps: instead of a control, the steps of a guided teacher are learned."""
+
+    steps: Literal[0, 1, 2, 4, 8] = _of(0, "steps of the result, without guidance; 0: train a control instead")
+    teacher_steps: Annotated[int, Field(ge=1, le=200)] = _of(20, "steps of the teacher, a multiple of `steps`")
+    guidance_scale: Annotated[float, Field(ge=1)] | None = _of(None, "of the teacher; null: the family's")
+    noises: Annotated[int, Field(ge=1, le=1000)] = _of(2, "runs of the teacher for each row, kept in data.cache")
+
+
 class TrainConfig(Section):
     """A training."""
 
@@ -224,6 +232,7 @@ class TrainConfig(Section):
     learning: LearningConfig = _of(LearningConfig(), "")
     validation: ValidationConfig = _of(ValidationConfig(), "")
     checkpoints: CheckpointConfig = _of(CheckpointConfig(), "")
+    distill: DistillConfig = _of(DistillConfig(), "")
 
     @field_validator("condition")
     @classmethod
@@ -243,6 +252,8 @@ class TrainConfig(Section):
             fail("learning.empty_prompts and learning.nothing are shares of the same samples: together at most 1.")
         if self.data.drawing not in (None, "classic") and (self.family, self.condition) != ("svd", "pose"):
             fail(f"Only poses of clips may be drawn otherwise: leave data.drawing={self.data.drawing} out.")
+        if self.distill.steps and (self.family == "svd" or self.trainable.start is None):
+            fail("distill.steps needs an adapter to start from, trainable.start, of a family that makes pictures.")
         if self.family != "svd":
             return self
         if self.data.dataset is not None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from controlnext.training.data.samples import Order
     from controlnext.training.methods import Method
 
-EARLIER_DEFAULTS = {"data.drawing": "classic", "learning.detail_weight": 1.0}
+EARLIER_DEFAULTS = {"data.drawing": "classic", "learning.detail_weight": 1.0, "distill.steps": 0}
 """Settings that checkpoints of earlier releases do not name, with their values then."""
 
 _FREE = {"output", "steps", "minutes", "validation", "checkpoints"}
@@ -28,8 +28,13 @@ def settings_of(config: TrainConfig, order: Order, method: Method) -> dict[str, 
         ("learning", _FREE_LEARNING),
         ("trainable", {"save_dtype"}),
         ("optimizer", set()),
+        ("distill", set()),
     ):
         settings |= {f"{section}.{name}": value for name, value in values[section].items() if name not in free}
+    if not config.distill.steps:
+        settings = {name: value for name, value in settings.items() if not name.startswith("distill.")} | {
+            "distill.steps": 0
+        }
     names = [f"{name}{tuple(value.shape)}" for group in method.groups() for name, value in group.parameters.items()]
     return settings | {
         "validation.rows": config.validation.rows,

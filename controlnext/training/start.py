@@ -51,7 +51,12 @@ def filled(config: TrainConfig) -> TrainConfig:
             config.learning, empty_prompts=row.empty_prompts, nothing=row.nothing, timesteps=row.timesteps
         ),
         "validation": _where_none(config.validation, guidance_scale=row.guidance_scale),
+        "distill": _where_none(config.distill, guidance_scale=row.guidance_scale),
     }  # fmt: skip
+    if config.distill.steps:  # the result is drawn as it will be used
+        sections["validation"] = config.validation.model_copy(
+            update={"steps": config.distill.steps, "guidance_scale": 1.0}
+        )
     return config.model_copy(update=sections)
 
 

@@ -8,8 +8,10 @@ from collections.abc import Callable, Sequence
 
 import torch
 from accelerate.utils import gather_object
+from torch import Tensor
 
 from controlnext.device import default_threads
+from controlnext.method.adapter import ControlNeXtAdapter
 from controlnext.method.model import ControlNeXtModel
 from controlnext.progress import Cancelled
 from controlnext.training.accelerator import make_accelerator, mixed_dtype
@@ -20,10 +22,11 @@ from controlnext.training.data.encoders import ClipEncoder, PictureEncoder
 from controlnext.training.data.picture_data import PictureData
 from controlnext.training.data.row_data import RowData, check_conditions
 from controlnext.training.data.rows import BadRow, Row, read_rows
-from controlnext.training.data.samples import Dropping
+from controlnext.training.data.samples import Batch, Dropping, generator_for
 from controlnext.training.data.store import Store
+from controlnext.training.distill import Jumps, Teacher, TrajectoryData, TrajectoryProcess, few_steps_scheduler
 from controlnext.training.family_defaults import FAMILY_DEFAULTS
-from controlnext.training.losses import ContinuousProcess, DiscreteProcess
+from controlnext.training.losses import ContinuousProcess, DiscreteProcess, NoiseProcess
 from controlnext.training.methods import ControlNeXtMethod
 from controlnext.training.quick import quicken
 from controlnext.training.runs.report import LEARNED_TOO, write_report
@@ -31,6 +34,8 @@ from controlnext.training.runs.run_folder import RunFolder
 from controlnext.training.trainer import Trainer, TrainingOutcome
 from controlnext.training.validation import Validation
 
+_EMPTY, _SPARSE, _LOOKED_AT = 0.1, 0.25, 16
+"""Brightness of an empty pixel, share of others below which a condition counts as sparse, and how many are looked at."""
 _REPORT_SECONDS = 1.0  # between two lines about the preparation
 
 
@@ -67,11 +72,15 @@ class TrainingSetup:
             ControlNeXtError: a part cannot be made, or the training cannot continue.
             Cancelled: it was stopped before the first step.
         """
-        rows, bad = read_rows(self.config.data, video=self.video)  # seconds; a base may have to be downloaded
+        config = self.config
+        rows, bad = read_rows(config.data, video=self.video)  # seconds; a base may have to be downloaded
         check_conditions(self.config, rows)
         self.load_base()
         method = self.make_method()  # before the data, whose preparation may take hours: wrong names are found here
         data = self.make_data(rows, bad)
+        self.settle_gamma(method, data)
+        if config.distill.steps:
+            data = self.make_runs(method, data)
         if self.first:
             self.log(method.describe())
             self.run.add_event("trainable", text=method.describe(), rows=len(data))
@@ -118,7 +127,7 @@ class TrainingSetup:
         return ControlNeXtMethod(
             self.pipeline.unet, config.variant, module=module, pattern=trainable.subset,
             lora=(trainable.lora_rank, trainable.lora_targets), rates=(optimizer.module_rate, optimizer.rate),
-            gamma=config.learning.gamma, kind=trainable.kind, start=start_adapter(config),
+            gamma=config.learning.gamma or 1.0, kind=trainable.kind, start=start_adapter(config),
         )  # fmt: skip
 
     def make_data(self, rows: Sequence[Row], bad: Sequence[BadRow]) -> RowData:
@@ -157,13 +166,51 @@ class TrainingSetup:
             encoder.rest()
         return data
 
-    def make_trainer(self, method: ControlNeXtMethod, data: RowData) -> Trainer:
+    def settle_gamma(self, method: ControlNeXtMethod, data: RowData) -> None:
+        """Choose the control strength by how dense the conditions are, where the configuration leaves it open."""
+        learning = self.config.learning
+        if learning.gamma is None:
+            shares = [
+                float((data.sample(index, generator_for(0)).condition.amax(-3) > _EMPTY).float().mean())
+                for index in range(min(len(data), _LOOKED_AT))
+            ]
+            sparse = sum(shares) < _SPARSE * len(shares)
+            gamma = FAMILY_DEFAULTS[self.config.family].sparse_gamma if sparse else 1.0
+            if self.config.distill.steps:  # the student keeps the strength of the adapter it starts from
+                gamma = ControlNeXtAdapter.from_pretrained(
+                    start_adapter(self.config), variant=self.config.variant
+                ).gamma
+            self.config = self.config.model_copy(update={"learning": learning.model_copy(update={"gamma": gamma})})
+            method.gamma = gamma
+
+    def make_runs(self, method: ControlNeXtMethod, data: RowData) -> TrajectoryData:
+        """Let the teacher, the method as it is before it learns, run for each row; runs on the disk are kept."""
+        config, accelerator = self.config, self.accelerator
+        self.pipeline.scheduler = few_steps_scheduler(self.pipeline.scheduler)
+        self.jumps = Jumps(
+            few_steps_scheduler(self.pipeline.scheduler), config.distill.steps, config.distill.teacher_steps
+        )
+        runs = TrajectoryData(config, data, self.jumps)
+        method.eval().to(accelerator.device)
+        teacher = Teacher(method, self.jumps, data.empty, config.distill.guidance_scale, accelerator.device)
+
+        def teach(batch: Batch) -> Tensor:
+            with accelerator.autocast():
+                return teacher(batch)
+
+        runs.prepare(teach, self._report, self.stop, (accelerator.process_index, accelerator.num_processes))
+        accelerator.wait_for_everyone()
+        return runs
+
+    def make_trainer(self, method: ControlNeXtMethod, data: RowData | TrajectoryData) -> Trainer:
         """Make the trainer, which resumes from a checkpoint if there is one, and write the configuration."""
         config, learning = self.config, self.config.learning
-        process = ContinuousProcess() if self.video else DiscreteProcess(
+        process: NoiseProcess = ContinuousProcess() if self.video else DiscreteProcess(
             self.pipeline.scheduler, late=learning.timesteps == "late", min_snr=learning.min_snr
         )  # fmt: skip
         dropping = Dropping(learning.empty_prompts, learning.nothing)
+        if config.distill.steps:  # guidance is folded in, so nothing is learned without prompt or control
+            process, dropping = TrajectoryProcess(self.pipeline.scheduler, self.jumps), Dropping()
         trainer = Trainer(config, method, data, process, accelerator=self.accelerator, dropping=dropping, log=self.log)
         if self.first:
             if note := trainer.resume_note():

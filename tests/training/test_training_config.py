@@ -14,14 +14,14 @@ LEAST = ["condition=canny", "output=out", "data.folder=photos"]
 @pytest.mark.parametrize("file", sorted(PRESETS.glob("*.yaml")), ids=lambda file: file.stem)
 def test_every_training_that_comes_along_can_be_read(file):
     config = load_config(file)
-    assert config.family == file.stem
+    assert config.family == file.stem.partition("-")[0]
     assert config.family in FAMILY_DEFAULTS
     full = filled(config)
     assert None not in (full.data.width, full.optimizer.rate, full.optimizer.module_rate, full.learning.nothing)
 
 
 def test_every_family_has_a_training_that_comes_along():
-    assert {file.stem for file in PRESETS.glob("*.yaml")} == set(FAMILY_DEFAULTS)
+    assert {file.stem for file in PRESETS.glob("*.yaml")} >= set(FAMILY_DEFAULTS)
 
 
 def test_changes_reach_into_sections_and_are_yaml():
