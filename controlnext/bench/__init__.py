@@ -27,6 +27,10 @@ BENCHES: dict[str, Bench] = {
     "faults": Bench(
         ".trust.faults", "broken machines: kills, full and missing folders, no ffmpeg, signals; what is borne"
     ),
+    "gpu": Bench(
+        ".cost.gpu",
+        "seconds and peak memory of a step on a GPU at real sizes, compared with ControlNet and T2I-Adapter",
+    ),
     "live": Bench(
         ".cost.live", "how soon the page shows a new picture while a joint is dragged, in a headless browser"
     ),

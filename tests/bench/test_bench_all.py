@@ -18,6 +18,7 @@ LEFT_OUT = {
     "best-of",
     "faults",
     "full-size",
+    "gpu",
     "live",
     "people",
     "soak",
