@@ -140,11 +140,13 @@ class Endpoints:
         redrawn, and `mask`, of its size, is white where it is to be repainted. `controls` are controls in addition to the
         first. `best_of` draws so many pictures in place of `num_images`, and returns the one that follows best first.
         """
+        # Whatever is not 0 is checked as a number of pictures.
+        count = num_images if best_of == 0 and not isinstance(best_of, bool) else best_of
         with reported_errors(page=False):
             asked = ask(
                 self.studio, image, model, annotator, settings, controls, init_image, mask,
                 prompt=prompt, negative_prompt=negative_prompt, gamma=gamma, num_inference_steps=num_inference_steps,
-                guidance_scale=guidance_scale, seed=seed, num_images=best_of or num_images, width=width, height=height,
+                guidance_scale=guidance_scale, seed=seed, num_images=count, width=width, height=height,
                 control_start=control_start, control_end=control_end, loras=loras, gamma_curve=gamma_curve, strength=strength,
                 scheduler=scheduler, alpha=alpha,
             )  # fmt: skip

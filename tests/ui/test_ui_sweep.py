@@ -40,7 +40,7 @@ def test_a_sweep_fills_grid_plot_and_files_with_the_seed_of_the_page(sweep, pict
     made = last(sweep.run(asked(sweep, picture, values="0:1:5"), PAGE))
     assert [recipe.gamma for recipe in studio.recipes] == [0, 0.25, 0.5, 0.75, 1]
     assert {(recipe.seed, recipe.num_images) for recipe in studio.recipes} == {(5, 1)}
-    assert [caption.split(" · ")[0] for _, caption in made[area.grid]["value"]] == ["0", "0.25", "0.5", "0.75", "1"]
+    assert [caption.split(": ")[0] for _, caption in made[area.grid]["value"]] == ["0", "0.25", "0.5", "0.75", "1"]
     assert Image.open(made[area.plot]["value"]).width > 300
     assert SweepPlan.from_json(Path(made[area.save_plan]["value"]).read_bytes()).recipe.seed == 5
     with ZipFile(made[area.save_zip]["value"]) as archive:

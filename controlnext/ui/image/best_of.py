@@ -26,7 +26,7 @@ class BestOfArea:
 def best_of_area() -> BestOfArea:
     """Lay the area out; must be called inside a `gr.Blocks` context."""
     with gr.Accordion("Best of, and repair", open=False, elem_classes="cnx-fold", elem_id="cnx-best"):
-        with gr.Row(elem_classes="cnx-tight", equal_height=True):
+        with gr.Row(elem_classes="cnx-tight"):
             count = gr.Slider(
                 2, LIMITS["num_images"].maximum, value=4, step=1, label="Seeds", scale=2, min_width=150, elem_id="cnx-best-count",
                 info="The picture that follows best comes first.",

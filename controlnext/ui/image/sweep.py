@@ -74,7 +74,7 @@ def sweep_area() -> SweepArea:
             parts["stop"] = gr.Button(
                 "Stop", variant="stop", size="md", min_width=70, interactive=False, elem_id="cnx-sweep-stop"
             )
-        with gr.Row(elem_classes="cnx-tight", equal_height=True):
+        with gr.Row(elem_classes="cnx-tight"):
             parts["target"] = gr.Slider(
                 0.05, 1, value=0.9, step=0.01, label="Wished adherence", scale=2, min_width=150, elem_id="cnx-sweep-target"
             )  # fmt: skip

@@ -15,7 +15,6 @@ from gradio import processing_utils
 from controlnext.progress import Progress
 from controlnext.recipes.inputs import Inputs
 from controlnext.recipes.sweep_plan import LORA, SweepAxis, SweepError, SweepPlan, shown, usual_values
-from controlnext.results.sweep_pictures import cell_text
 from controlnext.studio.conditions import condition_of
 from controlnext.studio.sweep import PLAN, PLOT, TABLE, InputsFor, Sweep
 from controlnext.ui import shared
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from controlnext.recipes.recipe import Recipe
-    from controlnext.results.sweep_table import SweepTable
+    from controlnext.results.sweep_table import SweepTable, SweptCell
     from controlnext.studio.auto_gamma import FoundGamma
     from controlnext.studio.studio import Result
 
@@ -259,9 +258,7 @@ class SweepEvents:
     def _grid(self, table: SweepTable, chosen: int = -1) -> Updates:
         area = self.area
         cells = [cell for cell in table.cells if cell.file is not None]
-        pictures = [
-            (shared.served(cell.file, area.grid), f"{cell.label} · {cell_text(cell)}") for cell in cells if cell.file
-        ]
+        pictures = [(shared.served(cell.file, area.grid), _caption(cell)) for cell in cells if cell.file]
         columns = len(table.axes[0].values) if len(table.axes) > 1 else min(MOST_COLUMNS, len(table.axes[0].values))
         kept = [{"values": dict(cell.values), "seed": cell.seed} for cell in cells]
         return {
@@ -304,7 +301,7 @@ class SweepEvents:
         area, tab = self.area, self.tab
         tries = sorted(found.tries, key=lambda one: one.gamma)
         pictures = [
-            (shared.served(one.made.files[0], area.grid), f"gamma {one.gamma:g} · follows {100 * one.adherence:.0f} %")
+            (shared.served(one.made.files[0], area.grid), f"{one.gamma:g}: {100 * one.adherence:.0f} %")
             for one in tries
         ]
         chosen = tries.index(found.chosen)
@@ -331,6 +328,11 @@ def summary_html(table: SweepTable, *, stopped: bool) -> str:
     failed = [f"{cell.label}: {cell.reason}" for cell in table.cells if cell.state == "failed"]
     lines = note_html(" ".join(filter(None, parts)), "quiet")
     return lines + "".join(f"<p class='cnx-note warn'>{escape(line)}</p>" for line in failed[:3])
+
+
+def _caption(cell: SweptCell) -> str:
+    """Return the few characters that fit under a small picture: its values and its adherence."""
+    return cell.label if cell.adherence is None else f"{cell.label}: {100 * cell.adherence:.0f} %"
 
 
 def _words(values: Mapping[str, Any]) -> str:
