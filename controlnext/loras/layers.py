@@ -185,7 +185,7 @@ def read_layers(
                 if wanted is None or wanted(name):
                     parts = {part: file.get_tensor(key) for part, key in keys.items()}
                     alpha, magnitude = _alpha(parts.pop("alpha", None), name, path), parts.pop("magnitude", None)
-                    if "lora_magnitude" in keys.get("magnitude", ""):
+                    if magnitude is not None and "lora_magnitude" in keys["magnitude"]:
                         magnitude = (
                             magnitude.flatten()
                         )  # PEFT has one for each output alone, (1, out, 1, 1) at convolutions

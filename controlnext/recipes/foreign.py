@@ -278,8 +278,9 @@ def _comfy(text: str) -> Foreign | None:
         (node for node in _before(graph, inputs.get("latent_image")) if {"width", "height"} <= node["inputs"].keys()),
         None,
     )
-    for name in ("width", "height") if size else ():
-        found.take(name, _number(graph, size["inputs"][name]))
+    if size is not None:
+        for name in ("width", "height"):
+            found.take(name, _number(graph, size["inputs"][name]))
     for node in _before(graph, inputs.get("model")):
         if "lora_name" in node["inputs"]:
             found.lora(node["inputs"]["lora_name"], node["inputs"].get("strength_model", 1))
@@ -302,7 +303,8 @@ def _comfy(text: str) -> Foreign | None:
 
 def _before(graph: Mapping[str, Any], link: object) -> Iterator[dict[str, Any]]:
     """Yield the nodes that lead to a link, the nearest first, each once."""
-    waiting, seen = [link], set()
+    waiting: list[object] = [link]
+    seen: set[str] = set()
     while waiting:
         one = waiting.pop(0)
         key = str(one[0]) if isinstance(one, list) and one else ""

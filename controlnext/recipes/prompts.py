@@ -163,9 +163,9 @@ def spoken(recipe: Recipe, seed: int, wildcards: Wildcards, has_lora: Callable[[
         text = drawn(getattr(recipe, name), f"{name}:{seed}", wildcards, notes)
         texts[name] = _without_loras(text, uses, has_lora, notes)
     loras = tuple(uses.values())
-    changes = {key: text for key, text in texts.items() if text != getattr(recipe, key)}
+    changes: dict[str, object] = {key: text for key, text in texts.items() if text != getattr(recipe, key)}
     if loras != recipe.loras:
-        changes["loras"] = loras  # type: ignore[assignment]
+        changes["loras"] = loras
     return Spoken(recipe.replace(**changes) if changes else recipe, notes)
 
 
