@@ -54,7 +54,7 @@ def test_every_command_stays(command, capsys):
     ("module", "arguments", "words"),
     [
         ("annotators.__main__", ["fetch", "--help"], ["--wheel"]),
-        ("controlnext.starter.__main__", ["--help"], ["render", "encode", "reader", "decoder"]),
+        ("controlnext.starter.__main__", ["--help"], ["render", "encode", "reader", "video-decoder"]),
         ("controlnext.starter.pictures", ["--help"], ["FOLDER"]),
     ],
 )

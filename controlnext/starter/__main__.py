@@ -1,6 +1,7 @@
 """Remake the starter: `python -m controlnext.starter STAGE`. Every stage resumes where it was stopped.
 
-In order: render, autoencoder, encode, base, decoder, reader, colours, adapter (four times), style (once a style), pack and examples.
+In order: render, autoencoder, encode, base, decoder, reader, colours, adapter (four times), style (once a style), pack,
+examples; for the video starter then clips, image-encoder, video-frames, video, video-vae, video-decoder and pack again.
 """
 
 import argparse
@@ -8,6 +9,7 @@ import logging
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from controlnext.starter.world.conditions import CONDITIONS
@@ -23,6 +25,12 @@ STAGES = (
     "colours",
     "adapter",
     "style",
+    "clips",
+    "image-encoder",
+    "video-frames",
+    "video",
+    "video-vae",
+    "video-decoder",
     "pack",
     "examples",
 )
@@ -35,6 +43,10 @@ MINUTES = {
     "reader": 20,
     "adapter": 30,
     "style": 4,
+    "image-encoder": 8,
+    "video-frames": 40,
+    "video": 60,
+    "video-decoder": 20,
 }
 
 
@@ -44,8 +56,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of data, checkpoints and results")
     parser.add_argument("--minutes", type=float, help="time budget")
     parser.add_argument("--processes", type=int, default=1, help="processes that train together, one core each")
-    parser.add_argument("--name", help=f"which adapter ({', '.join(CONDITIONS)}) or style ({', '.join(STYLES)})")
-    parser.add_argument("--start", type=Path, help="autoencoder, base or adapter folder to start from")
+    parser.add_argument(
+        "--name", help=f"which adapter ({', '.join(CONDITIONS)}) or style ({', '.join(STYLES)}); pack: video alone"
+    )
+    parser.add_argument("--start", type=Path, help="autoencoder, base, adapter or image encoder folder to start from")
     parser.add_argument("--shards", type=int, default=96, help="shards of 128 pictures to render")
     parser.add_argument("--part", default="0/1", help="render or encode only shards i, i+n, ... of the form i/n")
     return parser
@@ -67,6 +81,8 @@ def _run(options: argparse.Namespace) -> None:
     runs, stage = options.runs, options.stage
     data, base = runs / "data", runs / "base"
     plan = Plan(minutes=options.minutes or MINUTES.get(stage, 0), checkpoint=600)
+    if stage in ("video-frames", "video"):  # short trainings: an average over the last hundred steps lags enough
+        plan = replace(plan, ema=0.99)
     part, parts = (int(v) for v in options.part.split("/"))
     if stage == "render":
         from controlnext.starter.train.dataset import FIRST_TRAINING_SEED, STAGES_PER_SHARD, write_shard
@@ -76,6 +92,35 @@ def _run(options: argparse.Namespace) -> None:
             first = FIRST_TRAINING_SEED + index * STAGES_PER_SHARD
             if not (data / f"shard-{index:05d}").exists():
                 write_shard(data / f"shard-{index:05d}", range(first, first + STAGES_PER_SHARD))
+    elif stage == "image-encoder":
+        from controlnext.starter.train import encoder as train_encoder
+
+        train_encoder.train(data, runs / "clips", runs / stage, plan, start=options.start)
+    elif stage in ("video-frames", "video"):
+        from controlnext.starter.train import video as train_video
+
+        (train_video.train_video if stage == "video" else train_video.train_frames)(runs, plan)
+    elif stage == "video-vae":
+        from controlnext.starter.train import video_vae
+
+        video_vae.make(runs / "autoencoder", runs / stage)
+    elif stage == "video-decoder":
+        from controlnext.starter.train import video_decoder as train_video_vae
+
+        train_video_vae.train(data, runs / "autoencoder", runs / "video-vae", runs / stage, plan)
+    elif stage == "clips":
+        import torch
+        from diffusers import AutoencoderKL
+
+        from controlnext.starter.train.clips import CLIPS_PER_SHARD, write_clips
+        from controlnext.starter.train.dataset import FIRST_TRAINING_SEED
+
+        vae = AutoencoderKL.from_pretrained(runs / "autoencoder", dtype=torch.bfloat16).eval()
+        (runs / "clips").mkdir(parents=True, exist_ok=True)
+        for index in range(part, options.shards, parts):
+            path, first = runs / "clips" / f"clips-{index:05d}", FIRST_TRAINING_SEED + index * CLIPS_PER_SHARD
+            if not path.exists():
+                write_clips(path, range(first, first + CLIPS_PER_SHARD), vae)
     elif stage in ("autoencoder", "decoder"):
         from controlnext.starter.train import vae as train_vae
 
@@ -121,9 +166,13 @@ def _run(options: argparse.Namespace) -> None:
 
         write_examples()
     else:
-        from controlnext.starter.train.pack import pack
+        from controlnext.assets import STARTER
+        from controlnext.starter.train.pack import pack, pack_video
 
-        pack(runs)
+        if options.name == "video":
+            pack_video(runs, STARTER / "video")
+        else:
+            pack(runs)
 
 
 def main() -> int:

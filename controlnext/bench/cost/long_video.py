@@ -1,7 +1,8 @@
 """`python -m controlnext bench video`: memory and time of a video in windows, by its length.
 
 Videos of several lengths are denoised in windows and written to an MP4 as they are decoded, each in its own process, so that
-none inherits another's memory. The model is the bundled video starter. The control frames are drawn on demand.
+none inherits another's memory. The model is the bundled video starter, or its untrained networks where that is missing:
+neither memory nor time depends on the weights. The control frames are drawn on demand.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -37,6 +38,7 @@ BAR = 1.05
 GUIDANCE = 2.0  # above 1, so that both halves run
 FPS = 8
 _MIB = 2**20
+_VAE_WIDTHS = (64, 64, 96, 128)  # the video starter's
 _LINE = 6  # pixels
 
 
@@ -90,7 +92,9 @@ class Dancer:
 
 
 def load(options: argparse.Namespace) -> StableVideoDiffusionControlNeXtPipeline:
-    """Load the model to measure with its adapter: the one named, else the bundled one."""
+    """Load the model to measure with its adapter: the one named, else the bundled one, else its untrained networks."""
+    import torch
+
     from controlnext.device import choose_device
     from controlnext.method.adapter import ControlNeXtAdapter
     from controlnext.method.video_pipeline import StableVideoDiffusionControlNeXtPipeline
@@ -98,15 +102,41 @@ def load(options: argparse.Namespace) -> StableVideoDiffusionControlNeXtPipeline
 
     device = choose_device(options.device)
     base, adapter = options.base or STARTER / "video" / "base", options.adapter or STARTER / "video" / "adapters/pose"
-    if not (base.is_dir() and adapter.exists()):
+    if base.is_dir() and adapter.exists():
+        pipe = StableVideoDiffusionControlNeXtPipeline.from_pretrained(base, dtype=device.dtype, local_files_only=True)
+        adapter = ControlNeXtAdapter.from_pretrained(adapter, variant=options.variant, dtype=device.dtype)
+    elif options.base or options.adapter:
         raise BenchError(f"{base} and {adapter} do not both exist: name a model's folder and an adapter's.")
-    pipe = StableVideoDiffusionControlNeXtPipeline.from_pretrained(base, dtype=device.dtype, local_files_only=True)
-    adapter = ControlNeXtAdapter.from_pretrained(adapter, variant=options.variant, dtype=device.dtype)
+    else:
+        torch.manual_seed(0)
+        pipe, adapter = _untrained()
     pipe.set_progress_bar_config(disable=True)
     with quiet_loading():
         pipe.to(device.name, device.dtype)
     pipe.load_controlnext(adapter)
     return pipe
+
+
+def _untrained() -> tuple[Any, Any]:
+    """Build the video starter as it is before its training."""
+    from diffusers import AutoencoderKLTemporalDecoder
+
+    from controlnext.method.adapter import ControlNeXtAdapter
+    from controlnext.method.model import ControlNeXtModel
+    from controlnext.method.video_pipeline import StableVideoDiffusionControlNeXtPipeline
+    from controlnext.starter.train import video_networks as networks
+
+    vae = AutoencoderKLTemporalDecoder(
+        block_out_channels=_VAE_WIDTHS, down_block_types=("DownEncoderBlock2D",) * len(_VAE_WIDTHS), force_upcast=False
+    )
+    pipe = StableVideoDiffusionControlNeXtPipeline(
+        vae=vae.eval(),
+        image_encoder=networks.make_image_encoder().eval(),
+        unet=networks.make_video_unet().eval(),
+        scheduler=networks.make_video_scheduler(),
+        feature_extractor=networks.make_feature_extractor(),
+    )
+    return pipe, ControlNeXtAdapter(ControlNeXtModel.from_variant("starter-video").eval())
 
 
 def measure_once(options: argparse.Namespace, frames: int) -> VideoCost:

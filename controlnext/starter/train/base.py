@@ -36,13 +36,17 @@ class Diffusion:
         self.signal, self.noise = alphas.sqrt(), (1 - alphas).sqrt()
 
     def noised(self, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return noised latents, timesteps and targets v = signal * noise - sigma * latents for (B, C, h, w) latents."""
+        """Return noised latents, timesteps and targets v = signal * noise - sigma * latents for (B, 4, h, w) latents."""
+        noisy, t, target = self.noised_clips(latents)
+        return noisy.contiguous(memory_format=torch.channels_last), t, target
+
+    def noised_clips(self, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the same for (N, ..., h, w) latents of any shape, one timestep for each of the N."""
         share = torch.rand(len(latents))
         t = ((share.sqrt() if self.late else share) * len(self.signal)).long()
         noise = torch.randn_like(latents)
-        a, b = (level[t].view(-1, 1, 1, 1).to(latents) for level in (self.signal, self.noise))
-        noisy = (a * latents + b * noise).contiguous(memory_format=torch.channels_last)
-        return noisy, t.to(latents.device), a * noise - b * latents
+        a, b = (level[t].view(-1, *[1] * (latents.dim() - 1)).to(latents) for level in (self.signal, self.noise))
+        return a * latents + b * noise, t.to(latents.device), a * noise - b * latents
 
 
 class SceneBatches:

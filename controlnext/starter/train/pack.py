@@ -6,10 +6,18 @@ import tempfile
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderKLTemporalDecoder,
+    StableDiffusionPipeline,
+    StableVideoDiffusionPipeline,
+    UNetSpatioTemporalConditionModel,
+)
+from transformers import CLIPVisionModelWithProjection
 
 from controlnext.assets import STARTER
 from controlnext.starter.train.base import save_pipeline
+from controlnext.starter.train.video_networks import make_feature_extractor, make_video_scheduler
 from controlnext.starter.world.conditions import CONDITIONS
 
 
@@ -29,10 +37,30 @@ def pack(runs: Path, assets: Path = STARTER) -> None:
         source = runs / "adapters" / name / "adapter"
         if source.exists():
             copy_tree(source, assets / "adapters" / name)
+    if (runs / "video" / "unet").exists():
+        pack_video(runs, assets / "video")
     for source, target in ((runs / "reader", assets / "annotator"), (runs / "loras", assets / "loras")):
         target.mkdir(parents=True, exist_ok=True)
         for file in source.glob("*.safetensors"):
             shutil.copyfile(file, target / file.name)
+
+
+def pack_video(runs: Path, assets: Path) -> None:
+    """Gather the video starter's pipeline and adapter from `runs` to `assets`."""
+    trained = runs / "video-decoder"
+    pipeline = StableVideoDiffusionPipeline(
+        vae=AutoencoderKLTemporalDecoder.from_pretrained(trained if trained.exists() else runs / "video-vae"),
+        image_encoder=CLIPVisionModelWithProjection.from_pretrained(runs / "image-encoder" / "image_encoder"),
+        unet=UNetSpatioTemporalConditionModel.from_pretrained(runs / "video" / "unet"),
+        scheduler=make_video_scheduler(),
+        feature_extractor=make_feature_extractor(),
+    )
+    shutil.rmtree(assets / "base", ignore_errors=True)
+    with tempfile.TemporaryDirectory() as made:
+        save_pipeline(pipeline, Path(made) / "base")
+        make_portable(Path(made) / "base")
+        copy_tree(Path(made) / "base", assets / "base")
+    copy_tree(runs / "video" / "adapter", assets / "adapters" / "pose")
 
 
 def copy_tree(source: Path, target: Path) -> None:
