@@ -39,7 +39,7 @@ def write_examples(folder: Path = EXAMPLES) -> None:
 
 
 def write_video_examples(folder: Path) -> None:
-    """Write the clips of `CLIPS` as MP4, and beside each the PNG of the character that goes with it."""
+    """Write the clips of `CLIPS` as MP4, and next to each the PNG of the character that goes with it."""
     folder.mkdir(parents=True, exist_ok=True)
     frames = round(CLIP_SECONDS * FPS)
     for name, (seed, look) in CLIPS.items():

@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
+from safetensors.torch import load_file
 
 from controlnext.assets import STARTER
 from controlnext.method.model import ControlNeXtModel
 from controlnext.starter.remake import __main__ as supervisor
 from controlnext.starter.remake import adapters, autoencoder, base, gpu, latents, packing, reader
-from controlnext.starter.remake.networks import borrow_vae, make_reader, make_unet, make_vae
+from controlnext.starter.remake.networks import borrow, borrow_vae, make_reader, make_unet, make_vae
 from controlnext.starter.scenes import shards
 from controlnext.starter.scenes.palette import PARTS
 from controlnext.starter.scenes.shards import Archive, make_example, write_shard
@@ -48,7 +49,7 @@ def runs(tmp_path_factory, patches):
         start=STARTER / "adapters" / "pose",
         batch=2,
     )
-    reader.train(folder / "data", folder / "reader", BRIEF, batch=2)
+    reader.train(folder / "data", folder / "reader", BRIEF, batch=2, start=STARTER / "annotator")
     autoencoder.sharpen(folder / "data", folder / "autoencoder", folder / "reader", folder / "decoder", BRIEF, batch=2)
     return folder
 
@@ -196,3 +197,14 @@ def test_an_adapter_forgets_the_weights_of_another_base(tmp_path):
     assert not (folder / "checkpoint.pt").exists()
     for parameter in module.parameters():
         assert (parameter == 0.5).all()
+
+
+def test_the_reader_starts_from_the_features_and_joints_of_the_bundled_one():
+    network = make_reader()
+    older = load_file(STARTER / "annotator" / reader.BUNDLED)
+    borrow(network, older)
+    mine = network.state_dict()
+    for name in ("down3.2.0.weight", "pose.weight"):
+        assert torch.equal(mine[name], older[name].float())
+    count = len(older["maps.bias"])
+    assert torch.equal(mine["maps.bias"][:count], older["maps.bias"].float())

@@ -1,1 +1,1 @@
-"""Training of the starter's next weights on the scenes of people: one supervisor, every stage resumable."""
+"""Training of the starter of people on their scenes: one supervisor, every stage resumable."""

@@ -1,7 +1,7 @@
-"""Make the next starter: `python -m controlnext.starter.remake --runs FOLDER`. Run it again to resume where it was stopped.
+"""Train the starter of people: `python -m controlnext.starter.remake --runs FOLDER`. Run it again to resume where it was stopped.
 
-Goes through the steps of `STEPS` one after the other, each in a process of its own at the lowest priority and on one thread; a step
-that is done is not done again. With a name of a stage it runs that stage alone. Minutes are CPU minutes.
+It runs the steps of `STEPS` one after the other, each in its own process at the lowest priority and on one thread; a finished step
+is not repeated. With the name of a stage it runs that stage alone. Minutes are CPU minutes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Step:
-    """One step: the stage, how much of it (CPU minutes, or shards for `scenes`), which kind of adapter, whether the rate falls at its end."""
+    """One step.
+
+    Attributes:
+        stage: its name.
+        amount: CPU minutes in total, or shards in total for `scenes`.
+        kind: of adapter.
+        final: whether the learning rate falls at the end; otherwise the stage is to be continued.
+    """
 
     stage: str
     amount: float = 0.0
@@ -32,7 +39,7 @@ class Step:
 
     @property
     def name(self) -> str:
-        """What the step is called in `done.json`."""
+        """Name of the step in `done.json`."""
         return "-".join(
             str(part) for part in (self.stage, self.kind, f"{self.amount:g}" if self.amount else "") if part
         )
@@ -61,7 +68,7 @@ STEPS = (
     Step("decoder", 120),
     Step("pack"),
 )
-"""What is done, in this order. About 26 hours of one core."""
+"""The steps in their order. About 26 hours of one core."""
 
 STAGES = tuple(dict.fromkeys(step.stage for step in STEPS))
 
@@ -82,7 +89,7 @@ def run_stage(step: Step, runs: Path) -> dict[str, float]:
     if step.stage == "reader":
         from controlnext.starter.remake import reader
 
-        return reader.train(data, runs / "reader", plan)
+        return reader.train(data, runs / "reader", plan, start=STARTER / "annotator")
     if step.stage == "autoencoder":
         from controlnext.starter.remake import autoencoder
         from controlnext.starter.remake.networks import LATENT_CHANNELS
@@ -135,7 +142,7 @@ def _run_processes(command: list[str], count: int) -> int:
         ended = [process for process in started if process.poll() is not None]
         status = next((process.returncode for process in ended if process.returncode), 0)
         started = [process for process in started if process not in ended]
-    for process in started:  # one failed: the others would wait for it for ever
+    for process in started:  # one failed, and the others would wait for it forever
         process.terminate()
         process.wait()
     return status
@@ -174,8 +181,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--amount", type=float, default=0.0, help="CPU minutes in total, or shards in total for scenes"
     )
     parser.add_argument("--kind", default="", help="which adapter")
-    parser.add_argument("--processes", type=int, default=1, help="processes that work together, one core each")
-    parser.add_argument("--not-final", action="store_true", help="keep the learning rate up: the stage will go on")
+    parser.add_argument("--processes", type=int, default=1, help="processes that train together, one core each")
+    parser.add_argument(
+        "--not-final", action="store_true", help="keep the learning rate constant: the stage will be continued"
+    )
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     os.nice(max(0, 19 - os.nice(0)))

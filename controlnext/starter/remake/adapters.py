@@ -1,4 +1,4 @@
-"""Train an adapter of the next starter on conditions as they come from photographs, readers and hands."""
+"""Train an adapter of the starter of people on conditions as photographs, readers and hands make them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Train the next starter's text encoder and UNet together on latents of scenes."""
+"""Train text encoder and UNet of the starter of people together on latents of scenes."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Lessons:
         return [self.archive[i] for i in self.archive.draw(rng, self.size)]
 
     def tokens(self, examples: list[Example], rng: np.random.Generator) -> Tensor:
-        """Return (B, MAX_TOKENS) ids of captions in varying words."""
+        """Return (B, tokens) ids of captions in varying words."""
         return tokenize(self.tokenizer, ["" if rng.random() < self.empty else e.caption(rng) for e in examples])
 
     def make(self, rng: np.random.Generator) -> tuple[Tensor, ...]:
@@ -64,8 +64,8 @@ class Lessons:
 
 
 def tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
-    """Return (B, MAX_TOKENS) token ids."""
-    batch = tokenizer(captions, padding="max_length", truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
+    """Return (B, tokens) ids, as many as the tokenizer allows."""
+    batch = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt")
     return batch.input_ids
 
 
@@ -87,7 +87,7 @@ def importance(examples: list[Example]) -> Tensor:
 @torch.no_grad()
 def start_from(folder: Path, unet: UNet2DConditionModel, text: CLIPTextModel, tokenizer: CLIPTokenizer) -> None:
     """Start from an older base: weights of the same name, and the embeddings of words that both know."""
-    borrow(unet, UNet2DConditionModel.from_pretrained(folder / "unet", dtype=torch.float32))
+    borrow(unet, UNet2DConditionModel.from_pretrained(folder / "unet", dtype=torch.float32).state_dict())
     older, words = (
         CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32),
         CLIPTokenizer.from_pretrained(folder / "tokenizer"),
@@ -98,7 +98,7 @@ def start_from(folder: Path, unet: UNet2DConditionModel, text: CLIPTextModel, to
     for word, row in tokenizer.get_vocab().items():
         if word in known:
             table[row] = source[known[word]]
-    borrow(text, older)
+    borrow(text, older.state_dict())
     text.get_parameter(name).copy_(table)
 
 

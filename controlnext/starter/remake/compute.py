@@ -17,7 +17,7 @@ Make = Callable[[np.random.Generator], Batch]
 
 
 class _Endless(IterableDataset):
-    """Makes batches for ever; each worker draws its own."""
+    """Makes batches without end; each worker draws its own."""
 
     def __init__(self, make: Make, seed: tuple[int, ...]) -> None:
         self.make, self.seed = make, seed

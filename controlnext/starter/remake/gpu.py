@@ -1,8 +1,8 @@
-"""`python -m controlnext.starter.remake.gpu`: the next starter in ten minutes of a GPU, or one more stretch of it.
+"""`python -m controlnext.starter.remake.gpu`: train the starter of people in ten minutes of a GPU, or for ten more minutes.
 
 Processes on the CPU cores render scenes all the time (sixteen cores draw more than the trainings can learn from); the GPU trains reader,
-autoencoder, base and adapters with fixed shares of the time. What a later run needs lies in `--out`, in few files below 16 MiB: the averaged
-weights in float16. Give them to the next run as `--start` and it goes on from there. `--scale 0.01 --device cpu` rehearses it.
+autoencoder, base and adapters with fixed shares of the time. `--out` gets what a later run needs, in a few files below 16 MiB: the averaged
+weights in float16. Give them to the next run as `--start`, and it resumes from them. `--scale 0.01 --device cpu` rehearses it.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ logger = logging.getLogger(__name__)
 SHARES = {"scenes": 0.10, "autoencoder": 0.22, "reader": 0.05, "base": 0.38, "decoder": 0.08} | dict.fromkeys(
     (f"adapters/{kind}" for kind in CONDITIONS), 0.17 / len(CONDITIONS)
 )
-"""Of the time; `scenes` is how long only rendering goes on, which then goes on beside the trainings."""
+"""Shares of the time; `scenes` is how long nothing but rendering runs, which then continues during the trainings."""
 
 
 @dataclass(frozen=True)
 class _Render:
-    """What a rendering process does: every `step`-th shard from `first`, until the file `stop` is there."""
+    """Work of a rendering process: every `step`-th shard from `first`, until the file `stop` is there."""
 
     data: Path
     first: int
@@ -108,7 +108,7 @@ def train_all(runs: Path, out: Path, minutes: float, compute: Compute, assets: P
     at, pipeline = {"compute": compute}, runs / "base" / "pipeline"
     start = assets / "base" / "vae"
     done("autoencoder", autoencoder.train(data, runs / "autoencoder", plan("autoencoder"), start=start, **at))
-    done("reader", reader.train(data, runs / "reader", plan("reader"), **at))
+    done("reader", reader.train(data, runs / "reader", plan("reader"), start=assets / "annotator", **at))
     latents.encode_shards(data, runs / "autoencoder", compute)
     done("base", base.train(data, runs / "autoencoder", runs / "base", plan("base"), start=assets / "base", **at))
     for kind in CONDITIONS:

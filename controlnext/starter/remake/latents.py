@@ -1,4 +1,4 @@
-"""Latents of all shards: made once by the frozen encoder, read by every training of the base and its adapters."""
+"""Latents of all shards: encoded once by the frozen encoder, read by every training of the base and its adapters."""
 
 from __future__ import annotations
 

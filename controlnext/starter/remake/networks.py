@@ -1,4 +1,4 @@
-"""The next starter's networks as rows of real diffusers and transformers configurations, and how they start from older weights."""
+"""The networks of the starter of people, as real diffusers and transformers classes, and how they start from older weights."""
 
 from __future__ import annotations
 
@@ -76,16 +76,15 @@ def make_reader() -> nn.Module:
 
 
 @torch.no_grad()
-def borrow(network: nn.Module, older: nn.Module) -> int:
-    """Copy an older network's weights into a new one wherever a name is in both.
+def borrow(network: nn.Module, known: dict[str, torch.Tensor]) -> int:
+    """Copy the weights `known` of an older network into a new one wherever a name is in both.
 
-    A tensor that grew keeps its new values outside of the old one's corner, which are made smaller by ten there, so that what
-    was learned comes through.
+    A tensor that grew keeps its new values outside of the old one's corner, divided by ten, so that what was learned dominates.
 
     Returns:
         The number of tensors that were taken over, whole or in part.
     """
-    known, taken = older.state_dict(), 0
+    taken = 0
     for name, value in network.state_dict().items():
         old = known.get(name)
         if old is None or old.dim() != value.dim():
@@ -112,16 +111,4 @@ def borrow_vae(network: AutoencoderKL, folder: Path) -> int:
         else:
             new[rows] = old
         known[name] = new
-    older_state = _Known(known)
-    return borrow(network, older_state)
-
-
-class _Known(nn.Module):
-    """A state dict that passes for a module."""
-
-    def __init__(self, state: dict[str, torch.Tensor]) -> None:
-        super().__init__()
-        self.state = state
-
-    def state_dict(self, *_: object, **__: object) -> dict[str, torch.Tensor]:
-        return self.state
+    return borrow(network, known)

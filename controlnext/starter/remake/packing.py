@@ -1,4 +1,4 @@
-"""Gather the next starter in one folder of the bundled starter's form, float16, each file below 10 MB."""
+"""Gather the trained weights in one folder of the form of `assets/starter`: float16, each file below 10 MB."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LIMIT = 10_000_000
 
 
 def pack(runs: Path, target: Path) -> dict[str, float]:
-    """Copy pipeline, adapters and reader from `runs` to `target`; the sharpened decoder wins over the first.
+    """Copy pipeline, adapters and reader from `runs` to `target`; the sharpened decoder replaces the first one.
 
     Returns:
         The size of all files and of the largest one, in megabytes.

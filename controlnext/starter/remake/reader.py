@@ -1,4 +1,4 @@
-"""Train the reader of the scenes: parts, depth and the joints of whoever is seen."""
+"""Train the reader of the scenes: parts, depth and the joints of the people in them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from annotators.starter.net import HEATMAP_SIZE, KEYPOINTS
 from controlnext.starter.remake.compute import CPU, Compute
-from controlnext.starter.remake.networks import make_reader
+from controlnext.starter.remake.networks import borrow, make_reader
 from controlnext.starter.scenes.palette import PARTS
 from controlnext.starter.scenes.shards import Archive, make_example
 from controlnext.starter.train.dataset import to_tensor
@@ -21,6 +21,7 @@ from controlnext.starter.train.loop import Loop, Plan, rank
 
 logger = logging.getLogger(__name__)
 WEIGHTS = "reader.safetensors"
+BUNDLED = "model.safetensors"
 _MIRRORED = [0, 1, 5, 6, 7, 2, 3, 4, 11, 12, 13, 8, 9, 10, 15, 14, 17, 16]
 HELD_OUT = 24
 """Pictures that a report measures."""
@@ -65,15 +66,34 @@ def _loss(found: tuple[Tensor, Tensor, Tensor], parts: Tensor, depth: Tensor, he
 
 
 def train(
-    data: Path, out: Path, plan: Plan, *, rate: float = 2e-3, batch: int = 8, compute: Compute = CPU
+    data: Path,
+    out: Path,
+    plan: Plan,
+    *,
+    start: Path | None = None,
+    rate: float = 2e-3,
+    batch: int = 8,
+    compute: Compute = CPU,
 ) -> dict[str, float]:
     """Train the reader on the shards of `data`; write `reader.safetensors` to `out`.
+
+    Args:
+        data: Folder of shards.
+        out: Folder of the result and the checkpoint.
+        plan: Time budget.
+        start: Folder of the bundled reader, whose features and joints are a start.
+        rate: Peak learning rate.
+        batch: Pictures a step and process.
+        compute: Where.
 
     Returns:
         Mean IoU of held-out parts that occur, and the mean absolute error of depth.
     """
     torch.manual_seed(0)
-    network, archive = compute.prepare(make_reader()).train(), Archive(data)
+    network, archive = make_reader(), Archive(data)
+    if start:
+        borrow(network, load_file(start / BUNDLED))
+    network = compute.prepare(network).train()
     loop = Loop(out, {"reader": network}, [(list(network.parameters()), rate)], plan)
     examples, figures = [make_example(seed) for seed in range(HELD_OUT)], {}
 

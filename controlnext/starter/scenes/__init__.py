@@ -1,1 +1,1 @@
-"""The second world of the starter: people framed as in photographs, places, animals and things, drawn with exact conditions."""
+"""Scenes of people framed as in photographs, with places, animals and things, drawn with exact conditions."""

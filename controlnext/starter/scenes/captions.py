@@ -223,7 +223,7 @@ class Sight:
     pixels: int
 
     def sees(self, person: int, part: str, share: float = 0.004) -> bool:
-        """Whether a part of a person covers at least `share` of the picture."""
+        """Return whether a part of a person covers at least `share` of the picture."""
         return self.people[person].get(part, 0) >= share * self.pixels
 
 
@@ -309,7 +309,7 @@ def describe(shot: Shot, sight: Sight, rng: np.random.Generator | None = None) -
 
     Args:
         shot: What there is.
-        sight: What of it is seen; what cannot be seen is not told.
+        sight: What of it is seen; what cannot be seen is not named.
         rng: Varies the wording and leaves things out, as people do. None gives the canonical caption.
 
     Returns:

@@ -32,7 +32,7 @@ NOISE = 0.04
 HEAD = [PARTS.index(name) for name in ("face", "hair")]
 FIGURE = range(2, 9)
 COLOURED = [*HEAD, *(PARTS.index(name) for name in ("shirt", "trousers"))]
-PART_COLOURS = 2.0  # what the colours of parts count for, beside pixels
+PART_COLOURS = 2.0  # weight of the colours of parts, in addition to pixels
 FEWEST = 12  # pixels that make a colour
 # Pixels along the sides of a window that are not compared: it ends there as only whole pictures should.
 RIM = 12

@@ -132,7 +132,7 @@ def make_video_vae(base: AutoencoderKL) -> tuple[AutoencoderKLTemporalDecoder, d
 
     Its normalisations have 32 groups. One channel a group would take the mean of every channel, and with it a picture's
     colour, so it is twice as wide as the image starter's where that one has 32 channels. Blocks that widen there have no
-    convolution beside them then; what it did is done by the layer before, whose outputs are turned.
+    convolution next to them then; the layer before does what it did, its outputs turned.
 
     Args:
         base: The image starter's autoencoder.
@@ -159,7 +159,7 @@ def make_video_vae(base: AutoencoderKL) -> tuple[AutoencoderKLTemporalDecoder, d
     own["decoder.conv_in.weight"] = torch.einsum("oihw,ij->ojhw", first, before.weight.detach()[..., 0, 0])
     down = own["encoder.down_blocks.1.resnets.0.conv_shortcut.weight"][..., 0, 0]
     up = own["decoder.up_blocks.3.resnets.0.conv_shortcut.weight"][..., 0, 0]
-    rest = torch.linalg.svd(up).Vh[len(up) :]  # what the convolution beside the last block does not look at
+    rest = torch.linalg.svd(up).Vh[len(up) :]  # what the convolution next to the last block does not use
     turned = {"down_blocks.0.downsamplers.0.conv": down, "up_blocks.2.upsamplers.0.conv": torch.cat([up, rest])}
     for name, matrix in turned.items():
         half = "encoder" if name.startswith("down") else "decoder"

@@ -37,7 +37,7 @@ def caption(stage: Stage, look: Look, *, object_seen: bool = True, rng: np.rando
     Args:
         stage: Pose and objects.
         look: Colours.
-        object_seen: Whether the object is inside the picture; what cannot be seen is not told.
+        object_seen: Whether the object is inside the picture; what cannot be seen is not named.
         rng: Varies the wording and drops clauses, as people do. None gives the canonical caption.
 
     Returns:

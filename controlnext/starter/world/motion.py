@@ -28,7 +28,7 @@ _FRAMINGS = ((0.75, (1.02, 1.32), (0.88, 1.0)), (0.25, (0.72, 0.95), (1.02, 1.2)
 
 @dataclass(frozen=True)
 class Kind:
-    """A way to move: the action, its rate in cycles a second, how much the limbs wander besides, and what else happens.
+    """A way to move: the action, its rate in cycles a second, how much the limbs wander in addition, and what else happens.
 
     `turn` is the largest rate of turning in turns a second, `walk` the largest speed in metres a second, `hop` the
     height of a jump in metres; `wander` is in units of `Stage.jitter`.

@@ -49,7 +49,7 @@ class Camera(NamedTuple):
 
 @dataclass(frozen=True)
 class Geometry:
-    """What `cast` found for every pixel of a supersampled square, each array (N, N) unless said.
+    """What `cast` found for every pixel of a supersampled square, each array (N, N) unless stated.
 
     `material` uint8; `depth` metres along the view; `sun` 0..1 is Lambert times shadow; `ambient`, `bounce` and `rim`
     0..1 are light from the sky, from the ground and along silhouettes; `fog` 0..1; `rays` (N, N, 3) unit vectors;

@@ -1,4 +1,4 @@
-"""The starter's styles as repaintings: what a style LoRA learns to do is what these do to a picture of the world.
+"""The starter's styles as repaintings: a style LoRA learns to do what these do to a picture of the world.
 
 Each is seen at a glance and keeps every shape where it is, so that a condition still says what it said.
 """
