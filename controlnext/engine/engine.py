@@ -180,7 +180,7 @@ class Engine:
                 num_images_per_prompt=len(seeds),
                 generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
                 callback_on_step_end=after_step,
-                **prompt_arguments(self.pipeline, recipe, self.embeddings),
+                **self._words(recipe),
                 **start,
                 **_control_arguments(recipe, inputs),
             ).images
@@ -188,6 +188,10 @@ class Engine:
             if pipeline is not self.pipeline:
                 self.pipeline.maybe_free_model_hooks()  # only it knows which parts wait in main memory
         return [keep_unmasked(image, inputs) for image in images]
+
+    def _words(self, recipe: Recipe) -> dict[str, Any]:
+        """Return the arguments of a call that say what to draw."""
+        return prompt_arguments(self.pipeline, recipe, self.embeddings)
 
     def warm(self) -> None:
         """Do the work in advance that the first picture would otherwise wait for."""

@@ -1,4 +1,4 @@
-"""Live pictures: a recipe in few steps, by a copy of a small model in the precision that this processor multiplies faster."""
+"""Live pictures: a recipe in few steps, by a copy of a small model in the precisions that this processor multiplies faster."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from controlnext.device import Device
+from controlnext.engine.eight_bit import EightBitConv, faster_decoder
 from controlnext.engine.engine import Engine
+from controlnext.method.control_cache import ControlCache
 
 if TYPE_CHECKING:
-    from controlnext.method.control_cache import ControlCache
     from controlnext.models.presets import Preset
     from controlnext.recipes.recipe import Recipe
 
@@ -25,7 +26,10 @@ LIVE_STEPS = 4
 LIVE_STEPS_OTHERWISE = 8
 
 SMALL_PARAMETERS = 250_000_000
-"""Models up to here are copied for live pictures where that makes them faster; a copy of a larger one would fill the memory."""
+"""Models up to here are copied for live pictures; a copy of a larger one would fill the memory."""
+
+MOST_PROMPTS = 16
+"""Prompts that are kept as numbers."""
 
 _FEW_STEPS = re.compile(r"\b(lcm|lightning|turbo|hyper|dmd2?)\b")
 _TRIALS = 5
@@ -81,17 +85,52 @@ def bfloat16_is_faster() -> bool:
     return seconds[torch.bfloat16] < seconds[torch.float32]
 
 
-class LiveEngine:
-    """The engine that draws live pictures: the loaded one, or a copy of it in bfloat16."""
+class LiveCopy(Engine):
+    """A copy of a small model that draws live pictures: it keeps the last prompts as numbers."""
 
-    def __init__(self, own_cache: ControlCache) -> None:
-        """Start without a copy.
+    _kept: dict[tuple[object, ...], dict[str, Any]]
+
+    @classmethod
+    def of(cls, engine: Engine) -> LiveCopy:
+        """Load the copy of a model, in the precision and with the decoder that this processor runs faster.
 
         Args:
-            own_cache: controls of the copy.
+            engine: the loaded model.
         """
-        self._cache = own_cache
-        self._copy: Engine | None = None
+        dtype = torch.bfloat16 if bfloat16_is_faster() else torch.float32
+        preset = engine.preset.model_copy(update={"precision": str(dtype).removeprefix("torch.")})
+        made = cls.load(preset, Device("cpu", dtype), ControlCache())
+        made._kept = {}
+        vae, unet = made.pipeline.vae, made.pipeline.unet
+        for part in (unet, vae):
+            part.to(memory_format=torch.channels_last)
+        side = unet.config.sample_size
+        latents = torch.randn(1, unet.config.in_channels, side, side, dtype=dtype)
+        vae.decoder = faster_decoder(vae.decoder, latents)
+        return made
+
+    def _words(self, recipe: Recipe) -> dict[str, Any]:
+        given = super()._words(recipe)
+        if "prompt" not in given:  # embeddings and weighted words are numbers already
+            return given
+        guided = recipe.guidance_scale > 1
+        negative = given["negative_prompt"] if guided else None
+        key = given["prompt"], negative, recipe.loras
+        if key not in self._kept:
+            with torch.inference_mode():
+                words, others = self.pipeline.encode_prompt(given["prompt"], self.pipeline.device, 1, guided, negative)
+            while len(self._kept) >= MOST_PROMPTS:
+                del self._kept[next(iter(self._kept))]
+            self._kept[key] = {"prompt_embeds": words, "negative_prompt_embeds": others}
+        return self._kept[key]
+
+
+class LiveEngine:
+    """The engine that draws live pictures: the loaded one, or a copy of a small one that is quicker."""
+
+    def __init__(self) -> None:
+        """Start without a copy."""
+        self._copy: LiveCopy | None = None
         self._preset: Preset | None = None
 
     def of(self, engine: Engine) -> Engine:
@@ -102,26 +141,23 @@ class LiveEngine:
         """
         if self._preset != engine.preset:
             self._preset, self._copy = engine.preset, None
-            self._cache.clear()
-            if self._worth_a_copy(engine):
-                preset = engine.preset.model_copy(update={"precision": "bfloat16"})
-                self._copy = Engine.load(preset, Device("cpu", torch.bfloat16), self._cache)
-                for part in (self._copy.pipeline.unet, self._copy.pipeline.vae):
-                    part.to(memory_format=torch.channels_last)
+            if _is_small(engine):
+                self._copy = LiveCopy.of(engine)
         return self._copy or engine
 
-    @staticmethod
-    def _worth_a_copy(engine: Engine) -> bool:
-        pipeline = engine.pipeline
-        count = sum(weight.numel() for weight in pipeline.unet.parameters())
-        return (
-            pipeline.unet.device.type == "cpu"
-            and engine.preset.live_steps is not None
-            and count <= SMALL_PARAMETERS
-            and bfloat16_is_faster()
-        )
+
+def _is_small(engine: Engine) -> bool:
+    """Whether a model is drawn by a copy: few steps are enough for it, it is on the CPU, and there is room for two."""
+    unet = engine.pipeline.unet
+    count = sum(weight.numel() for weight in unet.parameters())
+    return unet.device.type == "cpu" and engine.preset.live_steps is not None and count <= SMALL_PARAMETERS
 
 
 def precision_of(engine: Engine) -> str:
     """Return the precision of an engine's weights as torch names it, such as `bfloat16`."""
     return str(engine.pipeline.unet.dtype).removeprefix("torch.")
+
+
+def decodes_in_eight_bits(engine: Engine) -> bool:
+    """Whether an engine draws its pictures of latents with a decoder in 8-bit integers."""
+    return any(isinstance(part, EightBitConv) for part in engine.pipeline.vae.modules())

@@ -27,6 +27,7 @@ class LivePicture:
         asked: the conditions in the size of the picture.
         seconds: time it took, without waiting for others.
         lora: the LoRA for few steps that it used; empty if none.
+        eight_bits: whether its decoder worked in 8-bit integers.
     """
 
     image: Image.Image
@@ -34,6 +35,7 @@ class LivePicture:
     asked: tuple[Asked, ...]
     seconds: float
     lora: str = ""
+    eight_bits: bool = False
 
 
 @dataclass(frozen=True)

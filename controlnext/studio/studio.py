@@ -231,7 +231,7 @@ class Studio:
         Raises:
             ControlNeXtError: as `generate`.
         """
-        from controlnext.engine.live import live_recipe, precision_of
+        from controlnext.engine.live import decodes_in_eight_bits, live_recipe, precision_of
 
         preset = self.catalogue.preset(recipe.model)
         rows = [] if preset.live_steps else self.catalogue.loras(recipe.model)
@@ -249,7 +249,8 @@ class Studio:
                 engine.prepare(recipe, words.all_loras)
                 (image,) = engine.run(recipe, [recipe.seed], inputs, None)
         seconds = time.perf_counter() - begun
-        return LivePicture(image, recipe.replace(precision=precision_of(engine)), asked, seconds, lora)
+        made_by = recipe.replace(precision=precision_of(engine))
+        return LivePicture(image, made_by, asked, seconds, lora, decodes_in_eight_bits(engine))
 
     def follow_live(self, picture: LivePicture) -> Followed:
         """Measure how well a live picture follows its first condition."""
@@ -262,9 +263,8 @@ class Studio:
     @cached_property
     def _live(self) -> LiveEngine:
         from controlnext.engine.live import LiveEngine
-        from controlnext.method.control_cache import ControlCache
 
-        return LiveEngine(ControlCache())
+        return LiveEngine()
 
     @cached_property
     def animator(self) -> Animator:

@@ -2,7 +2,7 @@
 
 Starts the app on a free port, opens its page in headless Chromium, switches Live on, and drags a wrist with real pointer
 events. A picture counts when the page has loaded it. `changes` sends more changes than can be drawn and looks whether the
-last picture is the one of the last change.
+last picture is the one of the last change. `--parts` opens no page: it measures what a live picture's time goes into.
 """
 
 from __future__ import annotations
@@ -68,7 +68,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=10.0, help="length of the long drag")
     parser.add_argument("--changes", type=whole(), default=60, help="changes to send in half as many seconds")
     parser.add_argument("--timeout", type=float, default=300.0, help="give up after so many seconds")
+    parser.add_argument(
+        "--parts", action="store_true", help="measure the parts of a live picture instead, without a page"
+    )
+    parser.add_argument("--scenes", type=whole(0), default=16, help="held-out scenes to judge with --parts")
     options = parser.parse_args(arguments)
+    if options.parts:
+        from controlnext.bench.cost.live_parts import parts
+
+        return parts(options)
     figures = measure(options)
     rows = [
         (row.what, f"{row.value:.2f}", "" if row.bar is None else f"{row.bar:g}", "yes" if row.passed else "no")

@@ -136,7 +136,8 @@ def said(picture: LivePicture, seconds: float) -> str:
     with_lora = f" with {picture.lora}" if picture.lora else ""
     when = " Drawn after each drag, as it takes over a second here." if picture.seconds > SLOW_SECONDS else ""
     steps = picture.recipe.num_inference_steps
-    return f"Live: {steps} steps{with_lora}, {picture.recipe.precision}, {seconds:.2f} s.{when} Generate makes the full picture."
+    precision = f"{picture.recipe.precision}, 8-bit decoder" if picture.eight_bits else picture.recipe.precision
+    return f"Live: {steps} steps{with_lora}, {precision}, {seconds:.2f} s.{when} Generate makes the full picture."
 
 
 def picture_html(image: Image.Image) -> str:
