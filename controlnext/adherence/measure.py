@@ -70,6 +70,38 @@ def reading_options(kind: str, settings: Mapping[str, Any], backend: str) -> dic
     return own if kind_of(kind).same_settings else {"backend": chosen if backend == AUTO else backend}
 
 
+def read_again(annotate: Annotate, control: ControlUse, asked: Asked, result: Image.Image, backend: str) -> Annotated:
+    """Annotate a result as its condition was annotated; where nobody is found, an annotation without people.
+
+    Args:
+        annotate: `annotate(name, image, backend=..., **settings)`.
+        control: how the condition came about.
+        asked: the condition.
+        result: the picture made.
+        backend: annotator backend that can read the model's pictures, or `auto`.
+
+    Raises:
+        Exception: the annotators' own errors.
+    """
+    try:
+        return _read(annotate, control, result, backend)
+    except Exception as error:
+        if not found_nothing(error):
+            raise
+        return Asked(Image.new("RGB", asked.image.size), {"people": []})
+
+
+def _read(annotate: Annotate, control: ControlUse, result: Image.Image, backend: str) -> Annotated:
+    kind = control.condition_kind
+    settings = control.annotator_settings if control.annotator == kind else {}
+    return annotate(kind, result, **reading_options(kind, settings, backend))
+
+
+def found_nothing(error: Exception) -> bool:
+    """Whether an error says that a picture shows nothing of a kind: the annotators' own, which this room does not import."""
+    return bool(getattr(error, "found_nothing", False))
+
+
 def measure(
     annotate: Annotate | None, control: ControlUse, asked: Asked, result: Image.Image, backend: str
 ) -> float | None:
@@ -88,11 +120,10 @@ def measure(
     kind = control.condition_kind
     if annotate is None or kind not in SCORES:
         return None
-    settings = control.annotator_settings if control.annotator == kind else {}
     try:
-        return score(kind, asked, annotate(kind, result, **reading_options(kind, settings, backend)))
+        return score(kind, asked, _read(annotate, control, result, backend))
     except Exception as error:  # a score is an extra: its failure must not lose the picture
-        if getattr(error, "found_nothing", False):  # the annotators' own error, which this room does not import
+        if found_nothing(error):
             return 0.0
         logger.info("The adherence to %s could not be measured: %s", kind, error)
         return None

@@ -54,8 +54,8 @@ def edge_f1(asked: np.ndarray, found: np.ndarray, tolerance_px: float = 2.0) -> 
     asked, found = asked.astype(bool), found.astype(bool)
     if not asked.any() or not found.any():
         return float(asked.any() == found.any())
-    precision = (found & _dilate(asked, tolerance_px)).sum() / found.sum()
-    recall = (asked & _dilate(found, tolerance_px)).sum() / asked.sum()
+    precision = (found & dilate(asked, tolerance_px)).sum() / found.sum()
+    recall = (asked & dilate(found, tolerance_px)).sum() / asked.sum()
     return float(2 * precision * recall / (precision + recall)) if precision + recall else 0.0
 
 
@@ -77,7 +77,7 @@ def depth_rank_correlation(asked: np.ndarray, found: np.ndarray, valid: np.ndarr
         keep &= _same_shape(asked, valid)[1].astype(bool)
     if keep.sum() < 2:
         return float("nan")
-    ranks_asked, ranks_found = (_ranks(array[keep]) for array in (asked, found))
+    ranks_asked, ranks_found = (ranks(array[keep]) for array in (asked, found))
     ranks_asked, ranks_found = ranks_asked - ranks_asked.mean(), ranks_found - ranks_found.mean()
     spread = np.sqrt((ranks_asked**2).sum() * (ranks_found**2).sum())
     return float((ranks_asked * ranks_found).sum() / spread) if spread else 0.0
@@ -149,7 +149,7 @@ def _same_shape(asked: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.nd
     return asked, found
 
 
-def _dilate(edges: np.ndarray, radius: float) -> np.ndarray:
+def dilate(edges: np.ndarray, radius: float) -> np.ndarray:
     """Grow a mask by a Euclidean disc: one shifted copy for each offset of the disc."""
     reach = int(radius)
     padded = np.pad(edges, reach)
@@ -162,7 +162,7 @@ def _dilate(edges: np.ndarray, radius: float) -> np.ndarray:
     return grown
 
 
-def _ranks(values: np.ndarray) -> np.ndarray:
+def ranks(values: np.ndarray) -> np.ndarray:
     """Ranks from 0, ties sharing the mean of the places they take."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts) - 1
@@ -185,17 +185,17 @@ def _correct_joints(asked: np.ndarray, found: np.ndarray, alpha: float, height: 
     return int((distance <= alpha * height).sum())
 
 
-def _sized(
-    image: Image.Image, like: Image.Image, resample: Image.Resampling = Image.Resampling.NEAREST
-) -> Image.Image:
+def sized(image: Image.Image, like: Image.Image, resample: Image.Resampling = Image.Resampling.NEAREST) -> Image.Image:
+    """Return a picture in the size of another one."""
     return image if image.size == like.size else image.resize(like.size, resample)
 
 
-def _edges(image: Image.Image) -> np.ndarray:
+def edges_of(image: Image.Image) -> np.ndarray:
+    """Return the edges of an edge map, (H, W) bool."""
     return np.asarray(image.convert("L")) > 127
 
 
-def _people(annotation: Annotated, like: Image.Image) -> list[np.ndarray]:
+def people_of(annotation: Annotated, like: Image.Image) -> list[np.ndarray]:
     """People as data, moved to the pixels of `like`; read from the drawing when there is no data."""
     data = annotation.data or {}
     people = data.get("people")
@@ -205,7 +205,7 @@ def _people(annotation: Annotated, like: Image.Image) -> list[np.ndarray]:
     return [np.asarray(person, dtype=np.float64).reshape(-1, 3)[:18] * zoom for person in people]
 
 
-def _colour_codes(image: Image.Image) -> np.ndarray:
+def colour_codes(image: Image.Image) -> np.ndarray:
     """One integer a pixel, (H, W), for a picture in which a colour is a class."""
     return np.asarray(np.asarray(image).astype(np.int64) @ np.array([1 << 16, 1 << 8, 1]))
 
@@ -213,22 +213,22 @@ def _colour_codes(image: Image.Image) -> np.ndarray:
 def _edge_score(asked: Annotated, found: Annotated) -> float:
     whole = asked.image.convert("RGB")
     tolerance = max(1, round(EDGE_TOLERANCE * max(whole.size)))
-    return edge_f1(_edges(whole), _edges(_sized(found.image.convert("RGB"), whole)), tolerance)
+    return edge_f1(edges_of(whole), edges_of(sized(found.image.convert("RGB"), whole)), tolerance)
 
 
 def _depth_score(asked: Annotated, found: Annotated) -> float:
     whole = asked.image.convert("RGB")
-    smooth = _sized(found.image.convert("RGB"), whole, Image.Resampling.BILINEAR)
+    smooth = sized(found.image.convert("RGB"), whole, Image.Resampling.BILINEAR)
     return max(0.0, depth_rank_correlation(np.asarray(whole.convert("L")), np.asarray(smooth.convert("L"))))
 
 
 def _pose_score(asked: Annotated, found: Annotated) -> float:
-    return pose_pck(_people(asked, asked.image), _people(found, asked.image))
+    return pose_pck(people_of(asked, asked.image), people_of(found, asked.image))
 
 
 def _parts_score(asked: Annotated, found: Annotated) -> float:
     whole = asked.image.convert("RGB")
-    return mean_iou(_colour_codes(whole), _colour_codes(_sized(found.image.convert("RGB"), whole)))
+    return mean_iou(colour_codes(whole), colour_codes(sized(found.image.convert("RGB"), whole)))
 
 
 SCORES: Mapping[str, Callable[[Annotated, Annotated], float]] = MappingProxyType(

@@ -32,6 +32,7 @@ from controlnext.recipes.kinds import kind_of
 from controlnext.recipes.prompts import Wildcards
 from controlnext.recipes.recipe import Recipe
 from controlnext.results.gallery import Gallery
+from controlnext.studio.following import following
 from controlnext.studio.live import Followed, LivePicture, follow
 from controlnext.studio.prepare import prepared
 from controlnext.studio.run import Run
@@ -39,6 +40,7 @@ from controlnext.studio.turns import Turns
 from controlnext.studio.wording import WordFolders, Wording
 
 if TYPE_CHECKING:
+    from controlnext.adherence.overlay import Overlay
     from controlnext.animation.animator import Animator, VideoOptions
     from controlnext.animation.opened_clip import Source
     from controlnext.animation.video_run import VideoResult
@@ -259,6 +261,20 @@ class Studio:
     def adherence_backend(self, model: str) -> str:
         """Return the annotator backend that can read the pictures of a model, or `auto`."""
         return self.catalogue.preset(model).adherence_backend
+
+    def show_following(self, file: Path) -> Overlay:
+        """Show what a saved picture followed of its first condition, and what drifted.
+
+        Args:
+            file: a PNG with its recipe inside.
+
+        Raises:
+            ControlNeXtError: it carries no recipe or no condition, or its kind of condition has no measure.
+        """
+        backends = {
+            row["name"]: self.catalogue.preset(row["name"]).adherence_backend for row in self.catalogue.models()
+        }
+        return following(self.annotators.annotate, file, backends)
 
     @cached_property
     def _live(self) -> LiveEngine:

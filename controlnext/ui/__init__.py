@@ -18,6 +18,7 @@ from controlnext.ui.examples import example_prompts
 from controlnext.ui.header import build_header
 from controlnext.ui.image.best_of_events import BestOfEvents
 from controlnext.ui.image.events import ImageEvents
+from controlnext.ui.image.following import FollowingEvents
 from controlnext.ui.image.live import LiveEvents
 from controlnext.ui.image.lora_events import LoraEvents
 from controlnext.ui.image.own_preset_events import OwnPresetEvents
@@ -89,6 +90,7 @@ def build_ui(
                 BestOfEvents(tab.best, image).wire()
                 sweep = SweepEvents(tab.sweep, image)
                 sweep.wire()
+                FollowingEvents(tab, studio).wire()
                 restore = Restore(tab, studio, example_prompts())
                 restore.wire()
                 LoraEvents(tab, studio).wire(uploads=uploads)

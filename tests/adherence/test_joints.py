@@ -34,6 +34,12 @@ def test_each_person_is_compared_with_the_one_that_is_nearest():
     assert np.allclose(second, 0.03)
 
 
+def test_who_is_there_goes_to_the_one_asked_for_in_that_place():
+    first, second = joint_drift([person(0), person(200)], [person(203)])
+    assert first == [LOST] * 18
+    assert np.allclose(second, 0.03)
+
+
 def test_a_person_who_is_not_there_is_lost():
     assert joint_drift([person()], []) == [[LOST] * 18]
     assert joint_drift([person(), person(50)], [person()])[1] == [LOST] * 18

@@ -18,6 +18,7 @@ from video_fakes import FakeAnimator, FakePoses
 from annotators.base import Annotation, AnnotatorError, Setting
 from controlnext.adherence.joints import joint_drift
 from controlnext.adherence.measure import fitted
+from controlnext.adherence.overlay import Overlay
 from controlnext.animation.clip_reader import ClipReader
 from controlnext.animation.video_run import VideoResult
 from controlnext.loras.conflicts import Conflict, LayerConflict
@@ -28,6 +29,7 @@ from controlnext.recipes.png import write_png
 from controlnext.recipes.recipe import LoraUse, Recipe, RecipeError
 from controlnext.recipes.video_recipe import VideoRecipe
 from controlnext.results.gallery import Gallery
+from controlnext.studio.following import following
 from controlnext.studio.live import Followed, LivePicture
 from controlnext.studio.studio import Result
 
@@ -277,6 +279,9 @@ class FakeStudio:
             np.asarray(person) + (0, 60, 0) * (np.arange(18) == 4)[:, None] for person in people
         ]  # one wrist is off
         return Followed(0.9, "PCK@0.1", tuple(map(tuple, joint_drift(people, found))))
+
+    def show_following(self, file: Path) -> Overlay:
+        return following(self.annotators.annotate, file, {})
 
     def _generate(self, recipe, condition, on_progress, cancel) -> Result:
         begun = time.perf_counter()

@@ -22,6 +22,7 @@ from controlnext.ui.image.conditions import (
 from controlnext.ui.image.contact_sheet import ContactSheet, contact_sheet
 from controlnext.ui.image.controls import ControlRow, control_rows
 from controlnext.ui.image.curve import curve_svg
+from controlnext.ui.image.following import FollowingPanel, following_panel
 from controlnext.ui.image.loras import LoraArea, build_lora_area
 from controlnext.ui.image.own_presets import OwnPresetArea, own_preset_area
 from controlnext.ui.image.start_picture import StartPanel, start_panel
@@ -107,6 +108,7 @@ class ImageTab:
     gallery: gr.Gallery
     progress: gr.HTML
     summary: gr.HTML
+    following: FollowingPanel
     recipe: gr.JSON
     save_picture: gr.DownloadButton
     save_recipe: gr.DownloadButton
@@ -355,7 +357,9 @@ def _right() -> dict[str, Any]:
         )  # fmt: skip
     progress = gr.HTML(elem_id="cnx-progress")
     summary = gr.HTML(elem_id="cnx-summary")
+    following = following_panel()
     with gr.Row(elem_classes="cnx-tight"):
+        following.button.render()
         save_picture = gr.DownloadButton(
             "Save picture", size="md", interactive=False, min_width=90, elem_id="cnx-save"
         )
@@ -370,6 +374,6 @@ def _right() -> dict[str, Any]:
         recipe = gr.JSON(show_label=False, container=False, max_height=360)
     best, sweep = best_of_area(), sweep_area()
     return {
-        "empty": empty, "live_picture": live_picture, "preview": preview, "gallery": gallery, "progress": progress, "summary": summary, "recipe": recipe,
+        "empty": empty, "live_picture": live_picture, "preview": preview, "gallery": gallery, "progress": progress, "summary": summary, "following": following, "recipe": recipe,
         "save_picture": save_picture, "save_recipe": save_recipe, "save_all": save_all, "restore": restore, "files": gr.State([]), "sweep": sweep, "best": best, "restored": gr.State(False),
     }  # fmt: skip
