@@ -40,6 +40,7 @@ def _read(rgb: np.ndarray, settings: Settings) -> np.ndarray:
 
 
 def _draw(rgb: np.ndarray, settings: Settings) -> Drawing:
+    rgb = np.ascontiguousarray(rgb[..., ::-1]) if settings["swap"] else rgb
     return Drawing(255 - rgb if settings["invert"] else rgb)
 
 
@@ -49,6 +50,13 @@ NONE = Annotator(
     help="The upload already is a condition picture: it is taken as it is.",
     settings=(
         Setting("invert", "Invert", "bool", False, help="Turn black lines on white into white lines on black."),
+        Setting(
+            "swap",
+            "Swap red and blue",
+            "bool",
+            False,
+            help="For maps that a program wrote with its colours the other way round.",
+        ),
     ),
-    backends=(Backend("upload", "The upload itself", _read, _draw, draws=("invert",)),),
+    backends=(Backend("upload", "The upload itself", _read, _draw, draws=("invert", "swap")),),
 )

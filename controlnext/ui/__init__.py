@@ -17,6 +17,7 @@ from controlnext.ui.board.tab import build_board_tab
 from controlnext.ui.examples import example_prompts
 from controlnext.ui.header import build_header
 from controlnext.ui.image.best_of_events import BestOfEvents
+from controlnext.ui.image.doctor import DoctorEvents
 from controlnext.ui.image.events import ImageEvents
 from controlnext.ui.image.following import FollowingEvents
 from controlnext.ui.image.live import LiveEvents
@@ -91,6 +92,7 @@ def build_ui(
                 sweep = SweepEvents(tab.sweep, image)
                 sweep.wire()
                 FollowingEvents(tab, studio).wire()
+                DoctorEvents(tab, studio).wire()
                 restore = Restore(tab, studio, example_prompts())
                 restore.wire()
                 LoraEvents(tab, studio).wire(uploads=uploads)

@@ -22,6 +22,7 @@ from controlnext.ui.image.conditions import (
 from controlnext.ui.image.contact_sheet import ContactSheet, contact_sheet
 from controlnext.ui.image.controls import ControlRow, control_rows
 from controlnext.ui.image.curve import curve_svg
+from controlnext.ui.image.doctor import DoctorPanel, doctor_panel
 from controlnext.ui.image.following import FollowingPanel, following_panel
 from controlnext.ui.image.loras import LoraArea, build_lora_area
 from controlnext.ui.image.own_presets import OwnPresetArea, own_preset_area
@@ -71,6 +72,7 @@ class ImageTab:
     picture: gr.Image
     condition: gr.Image
     annotator: gr.Radio
+    doctor: DoctorPanel
     served: gr.HTML
     ready_map: gr.Checkbox
     resolution: gr.Slider
@@ -189,6 +191,7 @@ def _left(annotators: Annotators, map_size: int) -> dict[str, Any]:
         container=False,
         elem_id="cnx-annotator",
     )
+    doctor = doctor_panel(choices)
     with gr.Row(elem_classes="cnx-tight"):
         served = gr.HTML(
             note_html("The condition follows the picture and the sliders at once.", "quiet"),
@@ -217,7 +220,7 @@ def _left(annotators: Annotators, map_size: int) -> dict[str, Any]:
     controls, add_control = control_rows(choices, GAMMA_MAXIMUM)
     start = start_panel()
     return {
-        "pose": pose, "picture": picture, "condition": condition, "annotator": annotator, "served": served, "ready_map": ready_map,
+        "pose": pose, "picture": picture, "condition": condition, "annotator": annotator, "doctor": doctor, "served": served, "ready_map": ready_map,
         "resolution": resolution, "panels": panels, "examples": examples,
         "controls": controls, "add_control": add_control, "start": start, "sheet": sheet,
     }  # fmt: skip
