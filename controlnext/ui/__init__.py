@@ -29,6 +29,7 @@ from controlnext.ui.image.sweep_events import SweepEvents
 from controlnext.ui.image.tab import build_image_tab
 from controlnext.ui.pose_editor.events import PoseEvents
 from controlnext.ui.score_api import ScoreEndpoints
+from controlnext.ui.pose_editor.record import RecordEvents
 from controlnext.ui.shared import note_html
 from controlnext.ui.status import build_status_tab
 from controlnext.ui.sweep_api import SweepEndpoints
@@ -102,6 +103,7 @@ def build_ui(
                     video = build_video(studio, video_stream, made)
                     page.stop_when_gone(video.events.runs)
                     KeyPoseEvents(video.tab.keys, video.fit, image.tab, tabs).wire()
+                    RecordEvents(image, video.fit, tabs).wire()
                 except ControlNeXtError as error:
                     gr.HTML(note_html(str(error)))
             with gr.Tab("Results", id="results") as results:

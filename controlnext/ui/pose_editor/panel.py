@@ -25,6 +25,9 @@ class PosePanel:
         done: closes it and keeps the pose.
         discard: closes it and takes the picture's own pose again.
         load: takes a pose from a file.
+        record: keeps the poses of drags and the key poses while it is on.
+        animate: hands the recording to the video tab.
+        moments: time and pose of each recorded pose.
     """
 
     pair: gr.Row
@@ -34,6 +37,9 @@ class PosePanel:
     done: gr.Button
     discard: gr.Button
     load: gr.UploadButton
+    record: gr.Checkbox
+    animate: gr.Button
+    moments: gr.State
 
     def shown(self, opened: bool) -> dict[gr.blocks.Block, dict]:
         """Return the updates that show the editor, or what it takes the place of."""
@@ -61,5 +67,11 @@ def build_pose_panel(pair: gr.Row, photo: str) -> PosePanel:
             load = gr.UploadButton(
                 "Load JSON …", size="md", file_types=[".json"], min_width=80, elem_id="cnx-pose-load"
             )
+        with gr.Row(elem_classes="cnx-tight"):
+            record = gr.Checkbox(
+                False, label="Record", elem_id="cnx-pose-record", min_width=120,
+                info="Keeps drags as they are, and eases between poses that you leave for a moment.",
+            )  # fmt: skip
+            animate = gr.Button("Animate", size="md", min_width=120, interactive=False, elem_id="cnx-pose-animate")
     button = gr.Button("Edit the pose", size="md", min_width=110, scale=0, elem_id="cnx-pose-open", render=False)
-    return PosePanel(pair, button, group, editor, done, discard, load)
+    return PosePanel(pair, button, group, editor, done, discard, load, record, animate, gr.State([]))

@@ -105,7 +105,8 @@ class FitEvents:
         if path is None:
             yield {tab.opened: "", tab.seconds: 0.0, tab.strip: "", tab.notes: note_html(START, "quiet")}
             return
-        path, clip_reader = self.players.clip_of(path), self.studio.animator.clip_reader
+        played, path = path, self.players.clip_of(path)
+        clip_reader = self.studio.animator.clip_reader
         try:
             with reported_errors():
                 # the clip that values were put back for leaves them as they are
@@ -134,7 +135,9 @@ class FitEvents:
             tab.end: gr.update(value=end, maximum=length),
         }
         with reported_errors():
-            pictures = strip_pictures(clip)
+            pictures = strip_pictures(
+                clip if clip.poses is None else clip_reader.open(played)
+            )  # poses alone are black
         self.strips.keep(path, pictures)
         used = (data[tab.max_frames] or clip.frames) / min(clip.fps, USUAL_FPS)
         yield {tab.strip: strip_html(pictures, length, start, min(used, end - start))}

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -22,6 +22,7 @@ from controlnext.video.writer import write_video
 
 if TYPE_CHECKING:
     import gradio as gr
+    import numpy as np
 
     from controlnext.animation.clip_reader import ClipReader
 
@@ -116,6 +117,21 @@ class Players:
         """Return the clip that the player shows by the file at `path`; that file itself for all that are played as they are."""
         return self._clips.get(path) or path
 
+    def stand_in(self, frames: Iterable[np.ndarray], fps: float, path: str) -> str:
+        """Return what the player shows for a clip without pictures of its own.
+
+        Args:
+            frames: RGB (H, W, 3) uint8, what is shown.
+            fps: frames a second.
+            path: the clip, such as poses as JSON.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / f"{Path(path).stem}.mp4"
+            write_video(file, frames, fps)
+            shown = served(file, self._player)
+        self._clips.keep(shown, path)
+        return shown
+
     def show(self, path: str) -> str:
         """Return what the player shows for the clip at `path`, a file or a folder of pictures: its frames as H.264, made smaller.
 
@@ -128,12 +144,8 @@ class Players:
             return path
         clip = self._clip_reader.open(path)
         plan = plan_cut(clip, Cut(max_side=min(SHOWN_SIDE, max(clip.width, clip.height))))
-        with tempfile.TemporaryDirectory() as folder, Frames(clip, plan) as frames:
-            file = Path(folder) / f"{Path(path).stem}.mp4"
-            write_video(file, frames, plan.fps)
-            shown = served(file, self._player)
-        self._clips.keep(shown, path)
-        return shown
+        with Frames(clip, plan) as frames:
+            return self.stand_in(frames, plan.fps, path)
 
 
 def clip_of_files(files: Sequence[str]) -> str:
