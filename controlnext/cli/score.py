@@ -13,6 +13,7 @@ from controlnext.cli.terminal import UsageError, clear_progress, print_line, sho
 from controlnext.recipes.kinds import POSE, kind_of
 
 if TYPE_CHECKING:
+    from controlnext.adherence.overlay import Overlay
     from controlnext.cli.options import Commands
     from controlnext.recipes.inputs import Inputs
     from controlnext.recipes.recipe import Recipe
@@ -27,6 +28,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--annotator", help=f"canny, depth, pose or segmentation (default: {POSE})")
     parser.add_argument("--model", help="whose pictures these are (default: starter)")
     parser.add_argument("--json", action="store_true", help="print as JSON")
+    parser.add_argument("--overlay", type=Path, metavar="FILE", help="PNG to write, of what a saved result followed")
     add_settings_option(parser)
     parser.set_defaults(run=score)
     parser = commands.add_parser("repair", help="draw a saved result again where it drifted from its condition")
@@ -44,6 +46,7 @@ def score(options: argparse.Namespace) -> int:
     import annotators
     from controlnext.models.catalogue import Catalogue
     from controlnext.recipes.png import read_inputs, read_png
+    from controlnext.studio.following import following
     from controlnext.studio.scoring import ScoreError, score_picture
 
     recipe = read_png(options.image) if options.image.is_file() else None
@@ -62,10 +65,21 @@ def score(options: argparse.Namespace) -> int:
     picture = condition if not hasattr(condition, "data") else condition.image
     value = score_picture(annotators.annotate, image, picture, kind, settings, backend)
     name = kind_of(kind).score
+    if options.overlay is not None:
+        _write_overlay(options.overlay, following(annotators.annotate, options.image, lambda model: backend))
     print_line(
         json.dumps({"adherence": value, "name": name, "annotator": kind}) if options.json else f"{value:.4f}  {name}"
     )
     return 0
+
+
+def _write_overlay(file: Path, made: Overlay) -> None:
+    try:
+        made.image.save(file, "PNG")
+    except OSError as error:
+        raise UsageError(
+            f"The overlay cannot be written to {file} ({error.strerror or error}); name another file."
+        ) from error
 
 
 def repair(options: argparse.Namespace) -> int:

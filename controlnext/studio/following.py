@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ from PIL import Image
 from controlnext.adherence.measure import fitted, read_again
 from controlnext.adherence.overlay import OVERLAYS, Overlay, overlay
 from controlnext.errors import ControlNeXtError
-from controlnext.recipes.kinds import AUTO, kind_of
+from controlnext.recipes.kinds import kind_of
 from controlnext.recipes.png import read_inputs, read_png
 
 if TYPE_CHECKING:
@@ -22,13 +22,13 @@ class FollowingError(ControlNeXtError, ValueError):
     """A picture for which nobody can say what it followed."""
 
 
-def following(annotate: Annotate, file: Path, backends: Mapping[str, str]) -> Overlay:
+def following(annotate: Annotate, file: Path, backend_of: Callable[[str], str]) -> Overlay:
     """Read a saved picture again and draw what it followed of its first condition.
 
     Args:
         annotate: `annotate(name, image, backend=..., **settings)`.
         file: a PNG with its recipe and its conditions inside.
-        backends: annotator backend that can read a model's pictures, by the name of the model.
+        backend_of: gives the annotator backend that can read the pictures of a model, or `auto`.
 
     Raises:
         FollowingError: it carries no recipe or no condition, or its kind of condition has no measure.
@@ -42,8 +42,7 @@ def following(annotate: Annotate, file: Path, backends: Mapping[str, str]) -> Ov
     with Image.open(file) as opened:
         picture = opened.convert("RGB")
     asked = fitted(condition, kind, picture.size)
-    backend = backends.get(recipe.model, AUTO)
-    found = read_again(annotate, control, asked, picture, backend) if kind in OVERLAYS else asked
+    found = read_again(annotate, control, asked, picture, backend_of(recipe.model)) if kind in OVERLAYS else asked
     made = overlay(kind, picture, asked, found)
     if made is None:
         raise FollowingError(f"{kind_of(kind).label} control has no measure of what a picture follows.")

@@ -271,10 +271,7 @@ class Studio:
         Raises:
             ControlNeXtError: it carries no recipe or no condition, or its kind of condition has no measure.
         """
-        backends = {
-            row["name"]: self.catalogue.preset(row["name"]).adherence_backend for row in self.catalogue.models()
-        }
-        return following(self.annotators.annotate, file, backends)
+        return following(self.annotators.annotate, file, self.adherence_backend)
 
     @cached_property
     def _live(self) -> LiveEngine:

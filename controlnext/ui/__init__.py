@@ -28,8 +28,8 @@ from controlnext.ui.image.settings import ImageSettings
 from controlnext.ui.image.sweep_events import SweepEvents
 from controlnext.ui.image.tab import build_image_tab
 from controlnext.ui.pose_editor.events import PoseEvents
-from controlnext.ui.score_api import ScoreEndpoints
 from controlnext.ui.pose_editor.record import RecordEvents
+from controlnext.ui.score_api import ScoreEndpoints
 from controlnext.ui.shared import note_html
 from controlnext.ui.status import build_status_tab
 from controlnext.ui.sweep_api import SweepEndpoints

@@ -10,9 +10,10 @@ MAKE = ("generate", "--image", "photo.png", "--annotator", "canny", "--prompt", 
 
 def test_a_result_is_scored_as_it_says_itself(place, run):
     path = run(*MAKE)[1].split("  ")[0]
-    status, out, _ = run("score", "--image", path, "--json")
+    status, out, _ = run("score", "--image", path, "--overlay", "overlay.png", "--json")
     assert status == 0
     assert round(json.loads(out)["adherence"], 4) == read_facts(path)["adherence"]
+    assert max(Image.open("overlay.png").size) >= 512
     run("annotate", "--image", "photo.png", "--output", "map.png", "--resolution", 0)
     assert (
         run("score", "--image", "photo.png", "--condition", "map.png", "--annotator", "canny")[1]

@@ -24,6 +24,7 @@ from controlnext.animation.video_run import VideoResult
 from controlnext.loras.conflicts import Conflict, LayerConflict
 from controlnext.progress import Cancelled, Progress
 from controlnext.recipes.inputs import Inputs, fitted_start
+from controlnext.recipes.kinds import AUTO
 from controlnext.recipes.pictures import fit_condition
 from controlnext.recipes.png import write_png
 from controlnext.recipes.recipe import LoraUse, Recipe, RecipeError
@@ -281,7 +282,7 @@ class FakeStudio:
         return Followed(0.9, "PCK@0.1", tuple(map(tuple, joint_drift(people, found))))
 
     def show_following(self, file: Path) -> Overlay:
-        return following(self.annotators.annotate, file, {})
+        return following(self.annotators.annotate, file, lambda model: AUTO)
 
     def _generate(self, recipe, condition, on_progress, cancel) -> Result:
         begun = time.perf_counter()
