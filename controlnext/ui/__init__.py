@@ -17,9 +17,9 @@ from controlnext.ui.board.tab import build_board_tab
 from controlnext.ui.examples import example_prompts
 from controlnext.ui.header import build_header
 from controlnext.ui.image.best_of_events import BestOfEvents
-from controlnext.ui.image.doctor import DoctorEvents
+from controlnext.ui.image.doctor_events import DoctorEvents
 from controlnext.ui.image.events import ImageEvents
-from controlnext.ui.image.following import FollowingEvents
+from controlnext.ui.image.following_events import FollowingEvents
 from controlnext.ui.image.live import LiveEvents
 from controlnext.ui.image.lora_events import LoraEvents
 from controlnext.ui.image.own_preset_events import OwnPresetEvents

@@ -9,7 +9,7 @@ import annotators
 from controlnext.adherence.map_kind import MapKind
 from controlnext.recipes.png import write_png
 from controlnext.recipes.recipe import Recipe
-from controlnext.ui.image.doctor import DoctorEvents, sentence
+from controlnext.ui.image.doctor_events import DoctorEvents, sentence
 from controlnext.ui.pose_editor.poses import standing_pose
 
 

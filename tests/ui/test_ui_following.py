@@ -11,7 +11,8 @@ from ui_fakes import KINDS
 
 from controlnext.recipes.inputs import Inputs
 from controlnext.recipes.recipe import Recipe
-from controlnext.ui.image.following import SHOW, FollowingEvents
+from controlnext.ui.image.following import SHOW
+from controlnext.ui.image.following_events import FollowingEvents
 from controlnext.ui.image.tab import build_image_tab
 
 

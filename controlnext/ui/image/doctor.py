@@ -1,29 +1,10 @@
-"""Upload doctor in the image tab: says in one sentence what a dropped picture already is, and mends it with one tap."""
+"""Layout of the upload doctor: a sentence on what a dropped picture already is, and buttons that mend it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import gradio as gr
-import numpy as np
-
-from controlnext.adherence.map_kind import NORMAL, MapKind, map_kind
-from controlnext.errors import ControlNeXtError
-from controlnext.recipes.kinds import READY_MADE, kind_of
-from controlnext.recipes.png import read_png
-from controlnext.ui.shared import PRIVATE, Data, Updates, note_html, open_picture, reported_errors
-
-if TYPE_CHECKING:
-    from controlnext.studio.studio import Studio
-    from controlnext.ui.image.tab import ImageTab
-
-CALLED = {
-    "pose": "a drawn skeleton", "canny": "an edge map", "depth": "a depth map", NORMAL: "a normal map",
-    "segmentation": "a map of colours",
-}  # fmt: skip
-PHOTO = "This looks like a photograph, but it is taken as a ready-made map."
-LOOK: dict[str, Any] = {"concurrency_id": "doctor", "concurrency_limit": 2}
 
 
 @dataclass(frozen=True)
@@ -70,95 +51,3 @@ def doctor_panel(choices: list[tuple[str, str]]) -> DoctorPanel:
                 [("Other kind …", ""), *choices], value="", show_label=False, label="Other kind", container=False, min_width=110, elem_id="cnx-doctor-other",
             )  # fmt: skip
     return DoctorPanel(group, says, take, read, invert, swap, other, gr.State(""))
-
-
-class DoctorEvents:
-    """The handlers of the panel. Its buttons set what the page's own controls could be set to by hand."""
-
-    def __init__(self, tab: ImageTab, studio: Studio) -> None:
-        """Remember the parts; `wire` connects them."""
-        self.tab, self.panel, self.studio = tab, tab.doctor, studio
-        self.switches = tab.panels[READY_MADE].widgets if READY_MADE in tab.panels else {}
-
-    def wire(self) -> None:
-        """Connect the components; must be called inside the `gr.Blocks` context of the tab."""
-        tab, panel = self.tab, self.panel
-        shown = [panel.group, panel.says, panel.take, panel.read, panel.invert, panel.swap, panel.other, panel.found]
-        tab.picture.change(self.look, {tab.picture, tab.ready_map, tab.model}, shown, **LOOK, **PRIVATE)
-        kind = [tab.annotator, tab.ready_map, panel.says, panel.take, panel.read, *self.switches.values()]
-        panel.take.click(self.take, panel.found, kind, queue=False, **PRIVATE)
-        panel.other.input(self.take, panel.other, kind, queue=False, **PRIVATE)
-        panel.read.click(self.read, None, kind, queue=False, **PRIVATE)
-        for button, name in ((panel.invert, "invert"), (panel.swap, "swap")):
-            if name in self.switches:
-                button.click(lambda on: not on, self.switches[name], self.switches[name], queue=False, **PRIVATE)
-
-    def look(self, data: Data) -> Updates:
-        """Say what the picture is, where the page takes it for something else."""
-        tab, panel, path = self.tab, self.panel, data[self.tab.picture]
-        hidden: Updates = {panel.group: gr.update(visible=False), panel.found: ""}
-        try:
-            if path is None or read_png(path) is not None:
-                return hidden
-            with reported_errors():
-                found = map_kind(np.asarray(open_picture(self.studio.annotators, path)))
-        except (gr.Error, ControlNeXtError):  # the condition, made of the same picture, says what is wrong with it
-            return hidden
-        ready = bool(data[tab.ready_map])
-        if bool(found.name) == ready:
-            return hidden
-        readable = self._readable(data[tab.model])
-        return {
-            panel.group: gr.update(visible=True),
-            panel.says: note_html(sentence(found, readable), "warn"),
-            panel.take: gr.update(visible=found.name in readable),
-            panel.read: gr.update(visible=ready),
-            panel.invert: gr.update(visible=bool(found.name), variant="primary" if found.inverted else "secondary"),
-            panel.swap: gr.update(
-                visible=bool(found.name) and found.name not in ("canny", "depth"),
-                variant="primary" if found.swapped else "secondary",
-            ),
-            panel.other: gr.update(visible=bool(found.name), value=""),
-            panel.found: found.name,
-        }
-
-    def take(self, kind: str) -> Updates:
-        """Take the picture as a ready-made map of a kind."""
-        if not kind:
-            return {}
-        tab, panel = self.tab, self.panel
-        return {
-            tab.annotator: kind,
-            tab.ready_map: True,
-            panel.says: note_html(f"Taken as a ready-made map of {kind_of(kind).label.lower()}.", "quiet"),
-            panel.take: gr.update(visible=False),
-            panel.read: gr.update(visible=True),
-        }
-
-    def read(self) -> Updates:
-        """Read the picture with the annotator of the chosen kind."""
-        off = dict.fromkeys(self.switches.values(), False)
-        panel = self.panel
-        return {
-            self.tab.ready_map: False,
-            panel.says: note_html("Read anew as a picture.", "quiet"),
-            panel.read: gr.update(visible=False),
-            **off,
-        }
-
-    def _readable(self, model: str) -> list[str]:
-        """Return the kinds that the model has adapters for."""
-        rows = {row["name"]: row for row in self.studio.catalogue.models()}
-        return [*self.tab.panels] if model not in rows else list(rows[model]["annotators"])
-
-
-def sentence(found: MapKind, readable: list[str]) -> str:
-    """Return what the page says about a picture that is taken for something else."""
-    if not found.name:
-        return PHOTO
-    how = " with black and white turned around" if found.inverted else ""
-    how = " with red and blue swapped" if found.swapped else how
-    looks = f"This looks like {CALLED[found.name]}{how}, not like a photograph"
-    if found.name not in readable:
-        return f"{looks}; this model has no adapter for it."
-    return f"{looks}: take it as a ready-made map of {kind_of(found.name).label.lower()}?"
