@@ -104,7 +104,7 @@ def test_a_key_pose_of_a_clip_opens_in_the_editor(page, tmp_path):
     page.set_input_files("#cnx-reference input[type=file]", tmp_path / "red.png")
     page.wait_for_selector("#cnx-reference img")
     page.set_input_files("#cnx-clip input[type=file]", tmp_path / "one.mp4")
-    page.wait_for_selector("#cnx-notes:has-text('frames at')")
+    page.wait_for_selector("#cnx-legend:has-text('fitted to it')")
     open_fold(page, "#cnx-key-poses", "#cnx-key-make")
     page.click("#cnx-key-make")
     page.locator("#cnx-key-sheet .grid-container button").first.click()
