@@ -52,6 +52,10 @@ class ScoreEndpoints:
             tools = self.studio.annotators
             if condition is None:
                 raise ScoreError("There is no condition; send a map as `condition`.")
+            if unused := {"resolution", "backend"} & set(settings or ()):
+                raise ScoreError(
+                    f"A score takes no {' and no '.join(sorted(unused))}: the picture is read in its own size, by the reader of `model`."
+                )
             value = score_picture(
                 tools.annotate, open_picture(tools, required(image)), open_picture(tools, condition), annotator, settings,
                 self.studio.adherence_backend(model),

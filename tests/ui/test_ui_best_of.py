@@ -64,6 +64,14 @@ def test_a_kind_without_a_measure_is_refused(client, picture, annotator):
         client.predict(handle_file(picture), handle_file(picture), annotator=annotator, api_name="/score")
 
 
+@pytest.mark.parametrize("name", ["resolution", "backend"])
+def test_a_score_is_read_in_its_own_way(client, picture, name):
+    with pytest.raises(Exception, match=name):
+        client.predict(
+            handle_file(picture), handle_file(picture), annotator="canny", settings={name: 3}, api_name="/score"
+        )
+
+
 def test_the_endpoints_of_repair_and_best_of(client, picture):
     pictures, recipe = client.predict(handle_file(picture), annotator="canny", seed=4, best_of=2, api_name="/generate")
     assert (len(pictures), recipe["num_images"]) == (2, 2)
