@@ -275,7 +275,8 @@ def _stock_weight(pipeline: TakesLoras, part: str, path: str) -> Tensor:
     """Weight of a layer of the base model, without LoRAs; adapters' weights were taken out before."""
     model = getattr(pipeline, part)
     layer = getattr(model, "_orig_mod", model).get_submodule(path)
-    return getattr(layer, "base_layer", layer).weight
+    weight: Tensor = getattr(layer, "base_layer", layer).weight
+    return weight
 
 
 def _fitted(layer: LoraLayer, weight: Tensor, name: str, path: str) -> tuple[Tensor, Tensor]:

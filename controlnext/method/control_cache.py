@@ -62,7 +62,7 @@ class CacheUse(NamedTuple):
 
     def since(self, before: CacheUse) -> CacheUse:
         """Return what was used after an earlier count."""
-        return CacheUse(*(now - then for now, then in zip(self, before, strict=True)))
+        return CacheUse(self.found - before.found, self.computed - before.computed, self.seconds - before.seconds)
 
 
 class ControlCache:

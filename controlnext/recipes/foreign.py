@@ -330,5 +330,5 @@ def _number(graph: Mapping[str, Any], value: object) -> object:
     """A number, or the one in the node that a link names."""
     if not isinstance(value, list):
         return value
-    inputs = next((node["inputs"] for node in _before(graph, value)), {})
+    inputs: Mapping[str, Any] = next((node["inputs"] for node in _before(graph, value)), {})
     return next((one for one in inputs.values() if isinstance(one, int | float)), None)

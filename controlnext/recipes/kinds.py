@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Final, Literal
 
 READY_MADE = "none"
 """Annotator of an upload that already is a condition."""
@@ -13,7 +13,7 @@ READY_MADE = "none"
 AUTO = "auto"
 """Backend or reader: the best one available."""
 
-POSE = "pose"
+POSE: Final = "pose"
 """The kind whose conditions carry people as data, and that drives videos."""
 
 

@@ -194,7 +194,7 @@ def drawn(text: str, seed: str, wildcards: Wildcards, notes: list[str]) -> str:
         return match[0]
 
     def of_choices(match: re.Match[str]) -> str:
-        choices = match[1].split("|")
+        choices: list[str] = match[1].split("|")
         if len(choices) > 1 and "$$" not in match[1]:
             return dice.choice(choices).strip()
         unknown[match[0]] = f"{shorten(match[0])} is no choice, which is written {{a|b}}, so it stays as it is."

@@ -144,7 +144,7 @@ class SweepAxis:
         if self.name.startswith(LORA):
             name = self.name.removeprefix(LORA)
             uses = [use for use in recipe.loras if use.name != name]
-            return recipe.replace(loras=[*uses, *([LoraUse(name=name, weight=value)] if value else [])])
+            return recipe.replace(loras=[*uses, *([LoraUse(name=name, weight=float(value))] if value else [])])
         changes: dict[str, Any] = {self.name: value}
         if self.name == "annotator":
             changes |= {

@@ -79,7 +79,8 @@ def find_gamma(
     """
     if isinstance(target, bool) or not isinstance(target, int | float) or not 0 < target <= 1:
         raise AutoGammaError(f"The wished adherence is a number above 0 and at most 1, not {target!r:.40}.")
-    low, high, tries = 0.0, HIGHEST, []
+    low, high = 0.0, HIGHEST
+    tries: list[GammaTry[Picture]] = []
     while len(tries) < most:
         gamma = (low + high) / 2
         score, made = draw(gamma)
