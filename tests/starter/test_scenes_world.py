@@ -11,7 +11,7 @@ from controlnext.starter.scenes.character import BOTTOMS, HAIR_STYLES, HATS, HEL
 from controlnext.starter.scenes.paint import Rays
 from controlnext.starter.scenes.palette import CLOTHES, FIGURE_PARTS, PART, PARTS, PARTS_COLOURS
 from controlnext.starter.scenes.shot import FRAMINGS, SIZES, sample_shot
-from controlnext.starter.scenes.solids import Cut, Solids, Surface
+from controlnext.starter.scenes.solids import SolidCut, Solids, Surface
 from controlnext.starter.scenes.things import FURS, THINGS, add_thing
 from controlnext.starter.scenes.view import SUPERSAMPLING, build, ground_of, mirrored, render
 
@@ -114,11 +114,11 @@ def test_a_box_and_the_ground_are_where_geometry_says():
 def test_a_cut_leaves_out_what_it_says():
     lens = Lens((0.0, 0.0, 4.0), (0.0, 0.0, 0.0), 3.0)
     solids = Solids()
-    solids.ball(np.zeros(3), (0.5, 0.5, 0.5), GREY, cut=Cut((0, 1, 0), 0.0))
+    solids.ball(np.zeros(3), (0.5, 0.5, 0.5), GREY, cut=SolidCut((0, 1, 0), 0.0))
     rows = np.nonzero((cast_one(solids, lens)[1] == 0).any(1).numpy())[0]
     assert rows.max() <= 48
     solids = Solids()
-    solids.ball(np.zeros(3), (0.5, 0.5, 0.5), GREY, cut=Cut(open_a=0.2, open_b=0.2))
+    solids.ball(np.zeros(3), (0.5, 0.5, 0.5), GREY, cut=SolidCut(open_a=0.2, open_b=0.2))
     owner = cast_one(solids, lens)[1]
     assert owner[48, 48] == -1
     assert owner[48, 48 - 13] == 0

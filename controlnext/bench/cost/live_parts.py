@@ -53,7 +53,7 @@ class CpuTimes:
     def timed(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         """Return a call that adds its time under `name`."""
 
-        def run(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatever the call takes and gives
+        def run(*args: object, **kwargs: object) -> object:
             with self.part(name):
                 return call(*args, **kwargs)
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from controlnext.starter.scenes.palette import CLOTHES
-from controlnext.starter.scenes.solids import Cut, Surface
+from controlnext.starter.scenes.solids import SolidCut, Surface
 from controlnext.starter.scenes.tailor import Tailor
 
 
@@ -21,7 +21,7 @@ def add_hair(t: Tailor) -> None:
         "open_y": -0.058,
         "open_z": 0.0,
     }
-    nape = Cut((0, 1, -0.55), -0.022, **opening)
+    nape = SolidCut((0, 1, -0.55), -0.022, **opening)
     shell = (0.109, 0.110, 0.116)
     if who.hat and style in ("curly", "afro", "spiky", "bun"):
         style = "short"
@@ -31,7 +31,7 @@ def add_hair(t: Tailor) -> None:
             t.ball(who.parting, 0.096, 0.000, (0.090, 0.050, 0.088), t.hair)
     elif style in ("long", "bob"):
         drop, wide = (-0.235, 0.105) if style == "long" else (-0.085, 0.100)
-        t.ball(0, 0.028, -0.012, (0.113, 0.112, 0.120), t.hair, Cut((0, 1, -0.3), -0.06, **opening))
+        t.ball(0, 0.028, -0.012, (0.113, 0.112, 0.120), t.hair, SolidCut((0, 1, -0.3), -0.06, **opening))
         for side in (-1, 1):
             t.strand(
                 (side * 0.086, 0.035, -0.028),
@@ -60,7 +60,7 @@ def add_hair(t: Tailor) -> None:
             -0.022,
             (0.165, 0.150, 0.155),
             t.hair._replace(pattern="foliage", scale=60.0),
-            Cut((0, 1, -0.4), -0.085, **big),
+            SolidCut((0, 1, -0.4), -0.085, **big),
         )
     elif style == "curly":
         t.ball(0, 0.030, -0.012, (0.106, 0.106, 0.112), t.hair, nape)
@@ -86,19 +86,19 @@ def add_hat(t: Tailor) -> None:
     """Add what is worn on the head."""
     hat, cloth = t.who.hat, Surface("hat", CLOTHES[t.who.hat_colour], CLOTHES[t.who.second], gloss=0.05)
     if hat == "cap":
-        t.ball(0, 0.045, -0.010, (0.118, 0.112, 0.124), cloth, Cut((0, 1, 0.0), 0.004))
+        t.ball(0, 0.045, -0.010, (0.118, 0.112, 0.124), cloth, SolidCut((0, 1, 0.0), 0.004))
         t.ball(0, 0.052, 0.118, (0.082, 0.010, 0.080), cloth)
     elif hat == "beanie":
         knit = cloth._replace(pattern="knit", scale=70.0)
-        t.ball(0, 0.045, -0.012, (0.117, 0.125, 0.124), knit, Cut((0, 1, -0.15), 0.006))
+        t.ball(0, 0.045, -0.012, (0.117, 0.125, 0.124), knit, SolidCut((0, 1, -0.15), 0.006))
         t.ball(0, 0.054, -0.008, (0.121, 0.026, 0.128), knit)
         t.ball(0, 0.180, -0.020, 0.030, knit._replace(colour=cloth.second))
     elif hat == "sun hat":
         t.ball(0, 0.062, -0.005, (0.235, 0.012, 0.225), cloth)
-        t.ball(0, 0.070, -0.010, (0.115, 0.100, 0.120), cloth, Cut((0, 1, 0), 0.0))
+        t.ball(0, 0.070, -0.010, (0.115, 0.100, 0.120), cloth, SolidCut((0, 1, 0), 0.0))
         t.ball(0, 0.074, -0.010, (0.118, 0.020, 0.123), cloth._replace(colour=cloth.second))
     else:  # headscarf
-        ring = Cut((0, 1, 0), -0.2, open_a=0.070, open_b=0.108, open_y=-0.045, open_z=0.0)
+        ring = SolidCut((0, 1, 0), -0.2, open_a=0.070, open_b=0.108, open_y=-0.045, open_z=0.0)
         t.ball(0, 0.020, -0.010, (0.117, 0.128, 0.124), cloth, ring)
         t.strand((0, -0.075, -0.005), (0, -0.150, 0.0), (0.088, 0.110), cloth)
 
@@ -117,7 +117,7 @@ def add_held(t: Tailor) -> None:
             at + 0.05 * up,
             (0.036, 0.043),
             thing._replace(colour=CLOTHES["white"]),
-            cut=Cut((0, -1, 0), -0.1),
+            cut=SolidCut((0, -1, 0), -0.1),
         )
     elif held == "phone":
         t.solids.box(at, (0.007, 0.070, 0.036), thing._replace(colour=(0.02, 0.02, 0.03), gloss=0.6), turn=turn)
@@ -145,7 +145,7 @@ def add_held(t: Tailor) -> None:
     elif held == "umbrella":
         top = at + up * 0.62 * max(k, 0.8)
         t.solids.cone(at - 0.05 * up, top, (0.009, 0.009), thing._replace(colour=(0.1, 0.1, 0.1)))
-        t.solids.ball(top - 0.02 * up, (0.52, 0.22, 0.52), thing, cut=Cut((0, 1, 0), 0.0), shades=True)
+        t.solids.ball(top - 0.02 * up, (0.52, 0.22, 0.52), thing, cut=SolidCut((0, 1, 0), 0.0), shades=True)
     else:  # guitar
         body = t.p["pelvis"] + t.hips @ np.array([-0.02, 0.14 * k, 0.17 * k])
         wood = thing._replace(colour=(0.50, 0.24, 0.08), gloss=0.5)

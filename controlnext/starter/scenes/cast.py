@@ -61,7 +61,7 @@ class Seen:
     """Solids as a camera sees them, a row each.
 
     `toward` (n, 3, 3) takes a ray to the solid's frame, `start` (n, 3) is the eye in it; `form` (n, 3) holds length and radii;
-    `cuts` (n, 9) the columns of `Cut` in local units; `kinds` (n,); `windows` (n, 4) rows and columns of the picture that can show
+    `cuts` (n, 9) the columns of `SolidCut` in local units; `kinds` (n,); `windows` (n, 4) rows and columns of the picture that can show
     it: top, bottom, left, right.
     """
 

@@ -6,7 +6,7 @@ from controlnext.starter.scenes.adorn import add_hair, add_hat, add_held
 from controlnext.starter.scenes.character import Character
 from controlnext.starter.scenes.joints import Joints, turn_about
 from controlnext.starter.scenes.palette import CLOTHES
-from controlnext.starter.scenes.solids import Cut, Solids, Surface
+from controlnext.starter.scenes.solids import SolidCut, Solids, Surface
 from controlnext.starter.scenes.tailor import Tailor
 
 
@@ -80,7 +80,7 @@ class _Dresser(Tailor):
             self.bottom,
             flat=0.78,
             front=self.hips[:, 2],
-            cut=Cut((0, -1, 0), -0.115 * k),
+            cut=SolidCut((0, -1, 0), -0.115 * k),
         )
         self.solids.cone(
             hips + self.hips @ np.array([0, 0.04 * k, 0]),
@@ -89,7 +89,7 @@ class _Dresser(Tailor):
             shirt,
             flat=0.79,
             front=self.hips[:, 2],
-            cut=Cut((0, 1, 0), -0.02 * k),
+            cut=SolidCut((0, 1, 0), -0.02 * k),
         )
         if shell:
             opening = {"open_a": 0.045 * k, "open_b": 0.33 * k, "open_z": 0.0}
@@ -100,7 +100,7 @@ class _Dresser(Tailor):
                 self.top,
                 flat=0.78,
                 front=front,
-                cut=Cut(open_y=0.12 * k, **opening),
+                cut=SolidCut(open_y=0.12 * k, **opening),
             )
             self.solids.cone(
                 ribs,
@@ -109,7 +109,7 @@ class _Dresser(Tailor):
                 self.top,
                 flat=0.78,
                 front=front,
-                cut=Cut(open_y=0.05 * k, **opening),
+                cut=SolidCut(open_y=0.05 * k, **opening),
             )
             drop = 0.42 if who.top == "coat" else 0.10
             end = belly + (hips - belly) / max(np.linalg.norm(hips - belly), 1e-6) * (0.13 + drop) * k
@@ -124,7 +124,7 @@ class _Dresser(Tailor):
                 self.top,
                 flat=0.82,
                 front=self.hips[:, 2],
-                cut=Cut((0, -1, 0), -(0.13 + drop) * k, open_a=0.05 * k, open_b=0.6 * k, open_y=0.3 * k),
+                cut=SolidCut((0, -1, 0), -(0.13 + drop) * k, open_a=0.05 * k, open_b=0.6 * k, open_y=0.3 * k),
             )
         elif who.top == "sweater":
             self.solids.cone(
@@ -162,7 +162,7 @@ class _Dresser(Tailor):
                     (0.064 * k, 0.062 * k),
                     self.top,
                     front=self.chest[:, 2],
-                    cut=Cut((0, -1, 0), -float(np.linalg.norm(end - shoulder)) - 0.02 * k),
+                    cut=SolidCut((0, -1, 0), -float(np.linalg.norm(end - shoulder)) - 0.02 * k),
                 )
             self._hand(self.joints.hands[index], self.joints.turns[f"{name}_hand"], -1 if name == "right" else 1)
 
@@ -206,7 +206,7 @@ class _Dresser(Tailor):
                     (0.096 * k * g, 0.086 * k * g),
                     self.bottom,
                     front=front,
-                    cut=Cut((0, -1, 0), -0.33 * k),
+                    cut=SolidCut((0, -1, 0), -0.33 * k),
                 )
             shin = (ankle - knee) / max(np.linalg.norm(ankle - knee), 1e-6)
             toes = front - (front @ shin) * shin
@@ -231,7 +231,7 @@ class _Dresser(Tailor):
                 self.bottom,
                 flat=0.85,
                 front=front,
-                cut=Cut((0, -1, 0), -length - 0.02 * k),
+                cut=SolidCut((0, -1, 0), -length - 0.02 * k),
             )
 
     def _neck_and_head(self) -> None:

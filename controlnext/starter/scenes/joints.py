@@ -84,7 +84,7 @@ def turn_about(axis: str, angle: float) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class _Angles:
+class _Bends:
     """Radians: arms (swing, raise, elbow, elbow plane), legs (swing, raise, knee), trunk; lift in metres."""
 
     right_arm: tuple[float, ...] = (0.05, 0.15, 0.2, 0.0)
@@ -96,31 +96,31 @@ class _Angles:
     lift: float = 0.0
 
 
-def _arms(action: str, s: float, c: float, jitter: np.ndarray) -> _Angles | None:
+def _arms(action: str, s: float, c: float, jitter: np.ndarray) -> _Bends | None:
     """Return the angles of the actions in which the legs stand."""
     side = _SIDEWAYS
     if action == "waving":
-        return _Angles(right_arm=(0, 2.35 + 0.15 * s, 0.7 + 0.5 * s, side))
+        return _Bends(right_arm=(0, 2.35 + 0.15 * s, 0.7 + 0.5 * s, side))
     if action == "cheering":
-        return _Angles(
+        return _Bends(
             (0.1, 2.65 + 0.2 * s, 0.25, side), (0.1, 2.65 - 0.2 * s, 0.25, side), (0, 0.18, 0.05), (0, 0.18, 0.05)
         )
     if action == "pointing":
-        return _Angles(right_arm=(0.15, 1.45 + 0.25 * s, 0.05, side), left_arm=(0.1, 0.55, 1.7, 0))
+        return _Bends(right_arm=(0.15, 1.45 + 0.25 * s, 0.05, side), left_arm=(0.1, 0.55, 1.7, 0))
     if action == "gesturing":
         u = np.clip(0.5 + jitter[12:20] / 3.2, 0.0, 1.0)
         arms = [(-0.4 + 1.7 * u[i], 2.5 * u[i + 1], 2.1 * u[i + 2], side * u[i + 3]) for i in (0, 4)]
-        return _Angles(arms[0], arms[1])
+        return _Bends(arms[0], arms[1])
     if action == "posing":
-        return _Angles((-0.35, 0.62, 1.75, -0.55), (-0.35, 0.62, 1.75, -0.55), (0, 0.12, 0.05), (0, 0.12, 0.05))
+        return _Bends((-0.35, 0.62, 1.75, -0.55), (-0.35, 0.62, 1.75, -0.55), (0, 0.12, 0.05), (0, 0.12, 0.05))
     if action == "thinking":
-        return _Angles((0.75, -0.05, 2.25, -0.35), (0.45, 0.05, 1.55, -0.95))
+        return _Bends((0.75, -0.05, 2.25, -0.35), (0.45, 0.05, 1.55, -0.95))
     if action == "crossing arms":
-        return _Angles((0.42, 0.05, 1.55, -1.05), (0.36, 0.05, 1.50, -1.0))
+        return _Bends((0.42, 0.05, 1.55, -1.05), (0.36, 0.05, 1.50, -1.0))
     return None
 
 
-def _angles(action: str, phase: float, jitter: np.ndarray) -> _Angles:
+def _angles(action: str, phase: float, jitter: np.ndarray) -> _Bends:
     s, c = math.sin(phase), math.cos(phase)
     standing = _arms(action, s, c, jitter)
     if standing:
@@ -128,7 +128,7 @@ def _angles(action: str, phase: float, jitter: np.ndarray) -> _Angles:
     if action in ("walking", "running"):
         k, bend, knee = (0.6, 0.35, 0.35) if action == "walking" else (1.0, 1.6, 0.9)
         stride = 0.55 if action == "walking" else 0.85
-        return _Angles(
+        return _Bends(
             (k * s, 0.12, bend, 0),
             (-k * s, 0.12, bend, 0),
             (-stride * s, 0.03, 0.2 + knee * max(0, c)),
@@ -136,7 +136,7 @@ def _angles(action: str, phase: float, jitter: np.ndarray) -> _Angles:
             lean=0.02 if action == "walking" else 0.18,
         )
     if action == "dancing":
-        return _Angles(
+        return _Bends(
             (0.3 * c, 1.5 + 0.9 * s, 0.6, _SIDEWAYS),
             (0.3 * s, 1.5 - 0.9 * s, 0.6, _SIDEWAYS),
             (0.2 * s, 0.25 + 0.15 * s, 0.3),
@@ -144,7 +144,7 @@ def _angles(action: str, phase: float, jitter: np.ndarray) -> _Angles:
             twist=0.25 * s,
         )
     if action == "kicking":
-        return _Angles(
+        return _Bends(
             (-0.4 * s, 0.9, 0.3, 0),
             (0.5 * s, 0.9, 0.3, 0),
             (0.75 + 0.45 * s, 0.1, max(0.0, 0.25 - 0.2 * s)),
@@ -152,7 +152,7 @@ def _angles(action: str, phase: float, jitter: np.ndarray) -> _Angles:
             lean=-0.12,
         )
     if action == "jumping":
-        return _Angles(
+        return _Bends(
             (0.2, 2.1 + 0.4 * s, 0.3, _SIDEWAYS),
             (0.2, 2.1 + 0.4 * c, 0.3, _SIDEWAYS),
             (0.5 + 0.3 * s, 0.3, 1.0 + 0.3 * c),
@@ -160,8 +160,8 @@ def _angles(action: str, phase: float, jitter: np.ndarray) -> _Angles:
             lift=0.22 + 0.08 * s,
         )
     if action == "sitting":
-        return _Angles((0.55, 0.1, 0.75, -0.2), (0.5, 0.1, 0.8, -0.2), (1.5, 0.12, 1.5), (1.5, 0.12, 1.5))
-    return _Angles(right_arm=(0.05 + 0.1 * s, 0.15, 0.2, 0), left_arm=(0.05 - 0.1 * s, 0.15, 0.2, 0))
+        return _Bends((0.55, 0.1, 0.75, -0.2), (0.5, 0.1, 0.8, -0.2), (1.5, 0.12, 1.5), (1.5, 0.12, 1.5))
+    return _Bends(right_arm=(0.05 + 0.1 * s, 0.15, 0.2, 0), left_arm=(0.05 - 0.1 * s, 0.15, 0.2, 0))
 
 
 def _limb(

@@ -46,7 +46,7 @@ class Surface(NamedTuple):
     person: int = -1
 
 
-class Cut(NamedTuple):
+class SolidCut(NamedTuple):
     """What is left out of a solid, in its own coordinates in metres.
 
     Kept is what lies at `normal . p >= offset`, less an opening towards +z: the ellipse around (`open_x`, `open_y`) with half
@@ -62,7 +62,7 @@ class Cut(NamedTuple):
     open_z: float = 0.0
 
 
-WHOLE = Cut()
+WHOLE = SolidCut()
 
 
 def frame_along(axis: np.ndarray, front: np.ndarray) -> np.ndarray:
@@ -81,7 +81,7 @@ class _Form(NamedTuple):
     length: float
     radii: tuple[float, float]
     size: tuple[float, float, float]
-    cut: Cut
+    cut: SolidCut
     shades: bool
 
 
@@ -100,7 +100,7 @@ class Solids:
     length: list[float] = field(default_factory=list)
     radii: list[tuple[float, float]] = field(default_factory=list)
     size: list[tuple[float, float, float]] = field(default_factory=list)
-    cut: list[Cut] = field(default_factory=list)
+    cut: list[SolidCut] = field(default_factory=list)
     surface: list[Surface] = field(default_factory=list)
     shades: list[bool] = field(default_factory=list)
     group: list[int] = field(default_factory=list)
@@ -129,7 +129,7 @@ class Solids:
         surface: Surface,
         *,
         turn: np.ndarray | None = None,
-        cut: Cut = WHOLE,
+        cut: SolidCut = WHOLE,
         shades: bool = False,
     ) -> None:
         """Add an ellipsoid: `radii` in metres along the columns of `turn` (3, 3); `shades` lets it throw a shadow."""
@@ -147,7 +147,7 @@ class Solids:
         *,
         flat: float = 1.0,
         front: np.ndarray | None = None,
-        cut: Cut = WHOLE,
+        cut: SolidCut = WHOLE,
         shades: bool = True,
     ) -> None:
         """Add a round cone; `flat` squeezes it along `front` (3,), which also turns its pattern."""

@@ -5,7 +5,7 @@ import numpy as np
 from controlnext.starter.scenes.character import Character
 from controlnext.starter.scenes.joints import Joints
 from controlnext.starter.scenes.palette import CLOTHES, HAIR, SKIN
-from controlnext.starter.scenes.solids import Cut, Solids, Surface
+from controlnext.starter.scenes.solids import SolidCut, Solids, Surface
 
 _KNIT = {"sweater": "knit"}
 
@@ -44,7 +44,7 @@ class Tailor:
         z: float,
         radii: tuple[float, float, float] | float,
         surface: Surface,
-        cut: Cut | None = None,
+        cut: SolidCut | None = None,
     ) -> None:
         """Add an ellipsoid at a place of the head; radii and cut are of an adult's head."""
         radii = (radii,) * 3 if isinstance(radii, float) else radii
@@ -72,8 +72,8 @@ class Tailor:
         )
 
 
-def _scaled(cut: Cut | None, unit: float) -> Cut:
+def _scaled(cut: SolidCut | None, unit: float) -> SolidCut:
     """A cut given for an adult's head, for a head of another size."""
     if cut is None:
-        return Cut()
-    return Cut(cut.normal, cut.offset * unit, *(v * unit for v in cut[2:]))
+        return SolidCut()
+    return SolidCut(cut.normal, cut.offset * unit, *(v * unit for v in cut[2:]))

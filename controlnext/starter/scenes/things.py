@@ -8,7 +8,7 @@ import numpy as np
 
 from controlnext.starter.scenes.joints import turn_about
 from controlnext.starter.scenes.palette import CLOTHES, WALLS, Rgb
-from controlnext.starter.scenes.solids import Cut, Solids, Surface
+from controlnext.starter.scenes.solids import SolidCut, Solids, Surface
 
 Place3 = Callable[[float, float, float], np.ndarray]
 
@@ -36,7 +36,7 @@ class _Spot:
         surface: Surface,
         *,
         shades: bool = False,
-        cut: Cut | None = None,
+        cut: SolidCut | None = None,
     ) -> None:
         self.solids.ball(
             self.at(x, y, z),
@@ -44,7 +44,7 @@ class _Spot:
             surface,
             turn=self.turn,
             shades=shades,
-            cut=cut or Cut(),
+            cut=cut or SolidCut(),
         )
 
     def cone(
@@ -202,7 +202,7 @@ def _bicycle(s: _Spot, paint: Surface) -> None:
 
 def _boat(s: _Spot, paint: Surface) -> None:
     hull = paint._replace(part="vehicle", pattern="plain", gloss=0.3)
-    s.ball(0, 0.25, 0, (1.5, 0.5, 0.55), hull, cut=Cut((0, -1, 0), -0.12))
+    s.ball(0, 0.25, 0, (1.5, 0.5, 0.55), hull, cut=SolidCut((0, -1, 0), -0.12))
     s.cone((0.1, 0.3, 0), (0.1, 2.4, 0), (0.05, 0.04), _TRUNK)
     s.cone((0.15, 0.7, 0.05), (0.15, 2.3, 0.05), (0.75, 0.05), Surface("vehicle", (0.85, 0.84, 0.80)), flat=0.05)
 

@@ -14,7 +14,7 @@ from gradio import processing_utils
 
 from controlnext.progress import Progress
 from controlnext.recipes.inputs import Inputs
-from controlnext.recipes.sweep_plan import LORA, SweepAxis, SweepError, SweepPlan, shown, usual_values
+from controlnext.recipes.sweep_plan import LORA, SweepAxis, SweepError, SweepPlan, Value, shown, usual_values
 from controlnext.studio.conditions import condition_of
 from controlnext.studio.sweep import PLAN, PLOT, TABLE, InputsFor, Sweep
 from controlnext.ui import shared
@@ -190,7 +190,7 @@ class SweepEvents:
             area.note: note_html(f"{_words(cell['values'])} is in the page; Generate makes this picture.", "quiet")
         }
 
-    def _put(self, name: str, value: Any, data: Data) -> Updates:  # noqa: ANN401 - a value of any axis
+    def _put(self, name: str, value: Value, data: Data) -> Updates:
         tab = self.tab
         ends = {"gamma": (tab.gamma, GAMMA_MAXIMUM), "num_inference_steps": (tab.steps, STEPS_MAXIMUM), "guidance_scale": (tab.guidance, GUIDANCE_MAXIMUM)}  # fmt: skip
         if name in ends:
