@@ -83,7 +83,15 @@ def test_drawing_settings_read_nothing_again(served, monkeypatch):
         pytest.skip("it has none")
     annotate(name, picture, backend=backend)
     monkeypatch.setattr("annotators.table._scaled", lambda *_: pytest.fail("the picture was read again"))
-    other = {"confidence": 0.5, "clip": 3.0, "invert": True, "threshold": 0.4, "colours": "ade20k", "people": 2}
+    other = {
+        "confidence": 0.5,
+        "clip": 3.0,
+        "invert": True,
+        "threshold": 0.4,
+        "colours": "ade20k",
+        "people": 2,
+        "swap": True,
+    }
     made = annotate(name, picture, backend=backend, **{setting: other[setting] for setting in row.draws})
     assert made.backend == backend
 

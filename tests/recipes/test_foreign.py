@@ -154,7 +154,7 @@ def test_commands_take_the_settings_of_other_programs(tmp_path):
     generate.add_parser(commands)
     batch.add_parser(commands)
     options = parser.parse_args(["generate", "--recipe", str(picture), "--num-inference-steps", "4"])
-    recipe, inputs = generate._recipe(options, Studio(output_dir=tmp_path))
+    recipe, inputs = generate.recipe_of(options, Studio(output_dir=tmp_path))
     assert (recipe.prompt, recipe.num_inference_steps, recipe.seed, recipe.scheduler) == ("a fox", 4, 9, "euler")
     assert inputs.conditions == ()
     options = parser.parse_args(["batch", str(tmp_path), "--recipe", str(picture), "--annotator", "canny"])

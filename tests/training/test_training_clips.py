@@ -97,7 +97,9 @@ def test_an_adapter_begun_from_the_released_one_learns_and_gets_its_skeletons(da
     if begun == "folder":  # as a training here leaves it
         begun = tmp_path / "begun"
         begun.mkdir()
-        config = filled(tiny_config(tmp_path, family="svd", condition="pose", data={"drawing": "svd"}))
+        config = filled(
+            tiny_config(tmp_path, family="svd", condition="pose", data={"drawing": "svd"}, learning={"gamma": 1.0})
+        )
         (begun / "config.json").write_text(json.dumps(facts_of(config, 1, 1, 1.0, {})))
     config, data = settled(dancer, tmp_path, pipeline, condition="pose", start=str(begun))
     assert (config.data.drawing, config.data.annotator_settings) == ("svd", {"hands": True, "face": True})

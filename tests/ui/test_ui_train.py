@@ -497,7 +497,9 @@ def test_a_borrowed_gpu_is_told_where_training_can_be_done(studio, monkeypatch, 
 def test_every_event_of_the_tab_is_private(studio, tmp_path, launch):
     page = build_ui(studio, trainings=Trainings(tmp_path, launch=launch), local=True)
     public = {fn.api_name for fn in page.fns.values() if fn.api_visibility == "public"}
-    assert public == {"annotate", "generate", "models", "annotators", "loras", "poses", "animate"}
+    assert public == {
+        "annotate", "generate", "models", "annotators", "loras", "poses", "animate", "sweep", "repair", "score",
+    }  # fmt: skip
 
 
 @pytest.mark.slow

@@ -83,11 +83,11 @@ SENTENCES: dict[Callable[[], object], str] = {
     _device: "There is no device 'tpu'; choose cuda, mps or cpu.",
     _gamma: "'1 down to 0' is no gamma curve: write a number, 'linear 1 to 0', 'cosine 1 to 0', or points such as '0:1, 0.5:0.3' (fraction of the steps, then gamma).",
     _lora: "There is no LoRA 'ink'; the folder for SD1.5 holds none.",
-    _picture: "“test_wording.py” is not a picture this program can read, whatever its name ends in: save it as PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF.",
+    _picture: "“test_error_sentences.py” is not a picture this program can read, whatever its name ends in: save it as PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF.",
     _pose: 'A pose is a JSON object with a list "people", "canvas_width" and "canvas_height".',
     _recipe: "The number of steps must be a whole number between 1 and 150, but it is 0. 20 is a good start.",
     _training: "The training lacks the field 'condition'.",
-    _video: "“test_wording.py” is not a clip this program can read: save it as MP4, MOV, WebM or GIF.",
+    _video: "“test_error_sentences.py” is not a clip this program can read: save it as MP4, MOV, WebM or GIF.",
 }
 
 
