@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--start", type=Path, help="autoencoder, base, adapter or image encoder folder to start from")
     parser.add_argument("--shards", type=int, default=96, help="shards of 128 pictures to render")
+    parser.add_argument("--close", type=float, default=0.0, help="share of heads and busts to render, 0 to 1")
     parser.add_argument("--part", default="0/1", help="render or encode only shards i, i+n, ... of the form i/n")
     return parser
 
@@ -91,7 +92,7 @@ def _run(options: argparse.Namespace) -> None:
         for index in range(part, options.shards, parts):
             first = FIRST_TRAINING_SEED + index * STAGES_PER_SHARD
             if not (data / f"shard-{index:05d}").exists():
-                write_shard(data / f"shard-{index:05d}", range(first, first + STAGES_PER_SHARD))
+                write_shard(data / f"shard-{index:05d}", range(first, first + STAGES_PER_SHARD), options.close)
     elif stage == "image-encoder":
         from controlnext.starter.train import encoder as train_encoder
 

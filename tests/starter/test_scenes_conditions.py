@@ -41,7 +41,7 @@ def test_readers_lose_joints_sides_and_legs(view):
     rng, lost, legless, shift = np.random.default_rng(0), 0, 0, []
     asked = [p for p in view.people if (p[:, 2] > 0).sum() >= 4]
     for _ in range(300):
-        for person, truth in zip(read_people(view, rng), asked, strict=False):
+        for person, truth in zip(read_people(view.people, rng), asked, strict=False):
             lost += ((person[:, 2] == 0) & (truth[:, 2] > 0)).any()
             legless += (person[[9, 10, 12, 13], 2] == 0).all()
             both = (person[:, 2] > 0) & (truth[:, 2] > 0)

@@ -103,3 +103,16 @@ def test_every_action_keeps_limb_lengths(action):
     for side in ("right", "left"):
         assert np.linalg.norm(body[f"{side}_elbow"] - body[f"{side}_shoulder"]) == pytest.approx(0.27)
         assert np.linalg.norm(body[f"{side}_ankle"] - body[f"{side}_knee"]) == pytest.approx(0.40)
+
+
+def test_close_cameras_see_heads_and_busts():
+    stages = [world.sample_stage(np.random.default_rng(seed), close=1.0) for seed in range(40)]
+    assert all(0.2 <= stage.half_height <= 0.46 and 1.32 <= stage.target_height <= 1.62 for stage in stages)
+    neck = 1  # in OpenPose's order
+    assert np.mean([world.people_of(stage)[0][neck, 2] for stage in stages]) > 0.9
+    assert sum(stage.half_height < 0.3 for stage in stages) > 10
+
+
+def test_without_close_cameras_a_seed_gives_the_scene_it_always_gave():
+    stage = world.sample_stage(np.random.default_rng(5))
+    assert (stage.action, round(stage.half_height, 4), round(stage.camera_height, 4)) == ("standing", 0.5977, 1.1321)

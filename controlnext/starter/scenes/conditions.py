@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import MappingProxyType
 
 import cv2
@@ -37,10 +37,10 @@ _SIDES = {
 }
 
 
-def read_people(view: View, rng: np.random.Generator) -> Points:
-    """Return the people of a view as a reader would find them: (18, 3) arrays with losses and jitter."""
+def read_people(people: Iterable[np.ndarray], rng: np.random.Generator) -> Points:
+    """Return people as a reader would find them: (18, 3) arrays with losses and jitter."""
     found = []
-    for person in view.people:
+    for person in people:
         person = person.copy()
         if (person[:, 2] > 0).sum() < 4:
             continue
@@ -73,7 +73,7 @@ def _pose(view: View, rng: np.random.Generator | None) -> np.ndarray:
     height, width = view.rgb.shape[:2]
     if rng is None:
         return draw_skeleton(list(view.people), height, width)
-    people, (hands, faces) = read_people(view, rng), _parts_of_people(view, rng)
+    people, (hands, faces) = read_people(view.people, rng), _parts_of_people(view, rng)
     style = rng.random()
     if style < 0.7:
         return draw_skeleton(people, height, width, hands=hands, faces=faces)

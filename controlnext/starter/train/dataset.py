@@ -52,10 +52,10 @@ def object_seen(parts: np.ndarray) -> bool:
     return bool(np.isin(parts, _THINGS).mean() > 0.004)
 
 
-def make_samples(seed: int, looks: int = LOOKS_PER_STAGE) -> list[SceneSample]:
-    """Render one stage in several looks, each mirrored half of the time; no latents."""
+def make_samples(seed: int, looks: int = LOOKS_PER_STAGE, close: float = 0.0) -> list[SceneSample]:
+    """Render one stage in several looks, each mirrored half of the time; no latents. `close` as for `sample_stage`."""
     rng = np.random.default_rng(seed)
-    stage, samples = sample_stage(rng), []
+    stage, samples = sample_stage(rng, close), []
     geometry = cast_scene(stage)
     parts, depth, people = parts_of(geometry), depth_of(geometry), people_of(stage)
     for _ in range(looks):
@@ -84,9 +84,9 @@ def encode(vae: AutoencoderKL, rgb: np.ndarray) -> np.ndarray:
     return (mean * vae.config.scaling_factor).numpy().astype(np.float16)
 
 
-def write_shard(path: Path, seeds: range) -> int:
+def write_shard(path: Path, seeds: range, close: float = 0.0) -> int:
     """Render the stages of `seeds` and write them to the folder `path` atomically; return how many pictures."""
-    samples = [sample for seed in seeds for sample in make_samples(seed)]
+    samples = [sample for seed in seeds for sample in make_samples(seed, close=close)]
     told = [{"stage": asdict(s.stage), "look": asdict(s.look), "object_seen": s.object_seen} for s in samples]
     arrays = {
         "rgb": np.stack([s.picture.rgb for s in samples]),

@@ -149,6 +149,13 @@ _FRAMINGS = (
 )
 
 
+_CLOSE = (
+    (0.5, (0.20, 0.32), (1.46, 1.62), 0.30),
+    (0.5, (0.30, 0.46), (1.32, 1.50), 0.32),
+)
+"""Framings of heads and of busts, which photographs of people have most and the others lack."""
+
+
 def sample_look(rng: np.random.Generator) -> Look:
     """Draw colours, each equally likely."""
     pick = lambda names: str(rng.choice(list(names)))  # noqa: E731
@@ -157,9 +164,16 @@ def sample_look(rng: np.random.Generator) -> Look:
     )  # fmt: skip
 
 
-def sample_stage(rng: np.random.Generator) -> Stage:
-    """Draw a pose, an object, a camera (full figure to half body, anywhere in the picture) and a light."""
-    framing = _FRAMINGS[rng.choice(len(_FRAMINGS), p=[f[0] for f in _FRAMINGS])]
+def sample_stage(rng: np.random.Generator, close: float = 0.0) -> Stage:
+    """Draw a pose, an object, a camera (full figure to half body, anywhere in the picture) and a light.
+
+    Args:
+        rng: draws everything.
+        close: share of heads and busts, in [0, 1]; 0 draws what it drew before there were any.
+    """
+    near = close > 0 and rng.random() < close
+    framings = _CLOSE if near else _FRAMINGS
+    framing = framings[rng.choice(len(framings), p=[f[0] for f in framings])]
     half_height = rng.uniform(*framing[1])
     shift = rng.uniform(-1, 1) * framing[3] * half_height
     side = 1 if shift > 0 else -1
@@ -177,8 +191,8 @@ def sample_stage(rng: np.random.Generator) -> Stage:
         half_height=half_height,
         target_height=rng.uniform(*framing[2]),
         target_shift=shift,
-        camera_height=rng.uniform(1.0, 1.65),
-        camera_side=rng.uniform(-0.4, 0.4),
+        camera_height=rng.uniform(1.35, 1.75) if near else rng.uniform(1.0, 1.65),
+        camera_side=rng.uniform(-0.4, 0.4) * (0.5 if near else 1.0),
         sun_azimuth=rng.uniform(-1.3, 1.3),
         sun_elevation=rng.uniform(0.45, 1.05),
         hills=rng.uniform(0, 100),
