@@ -130,9 +130,8 @@ def _no_room(folder: Path) -> str:
 
 def _no_ffmpeg(folder: Path) -> str:
     with RunningApp(folder, environment={"IMAGEIO_FFMPEG_EXE": str(folder / "none"), "PATH": ""}) as app:
-        clip = _clip()
-        answer = app.client.call("poses", [app.client.upload("clip.mp4", clip.read_bytes()), 0.0, 0.0, 0, 0])
-        said = sentence(answer.sentence)
+        said = sentence(_read_clip(app).sentence)
+        need("ffmpeg" in said, f"not about ffmpeg: {said}")
         _works(app)
     return said
 
@@ -253,6 +252,11 @@ def _draw(app: RunningApp, count: int = 1, steps: int = 2, image: dict[str, Any]
     )
 
 
+def _read_clip(app: RunningApp) -> Answer:
+    values = {"video": app.client.upload("clip.mp4", _clip().read_bytes())}
+    return app.client.call("poses", [values.get(name, default) for name, default in app.client.parameters()["poses"]])
+
+
 def _works(app: RunningApp) -> None:
     answer = _draw(app)
     need(answer.worked, f"the next request does not work: {answer.sentence}")
@@ -263,7 +267,7 @@ def _quietly(app: RunningApp, work: str) -> None:
         if work == "generate":
             _draw(app, 16, 150)
         elif work == "poses":
-            app.client.call("poses", [app.client.upload("clip.mp4", _clip().read_bytes()), 0.0, 0.0, 0, 0])
+            _read_clip(app)
         else:
             figure = next(iter(sorted((EXAMPLES / "video").rglob("*.png"))))
             values = {"reference": app.client.upload("figure.png", figure.read_bytes()), "video": app.client.upload("clip.mp4", _clip().read_bytes())}  # fmt: skip
