@@ -243,6 +243,13 @@ def test_conditions_of_ones_own_come_in_pairs(train, photos, tmp_path, launch):
 # A training
 
 
+def test_gamma_zero_leaves_it_to_the_training(train, photos, launch):
+    assert defaults("starter")["gamma"] == 0
+    data = data_of(train, files=photos, caption="a thing", start=NO_START, gamma=0)
+    list(train.events.begin(data))
+    assert launch.configs[0][0].learning.gamma is None
+
+
 def test_what_the_page_shows_is_what_is_trained(train, photos, launch):
     low = train.tab.panels["canny"].widgets["low"]
     data = data_of(

@@ -18,6 +18,9 @@ OWN = "own"
 
 NO_START = "none"
 
+CHOSEN_GAMMA = 0
+"""Gamma that lets the training choose by how dense its conditions are; a field of numbers cannot be empty."""
+
 FIELDS: Mapping[str, tuple[str, ...]] = {
     "minutes": ("minutes",),
     "steps": ("steps",),
@@ -55,7 +58,9 @@ def preset(family: str) -> TrainConfig:
 def defaults(family: str) -> dict[str, Any]:
     """Return the page's fields as `presets/training/` has them."""
     config = filled(preset(family))
-    return {name: _at(config, place) for name, place in FIELDS.items()}
+    return {name: _at(config, place) for name, place in FIELDS.items()} | {
+        "gamma": config.learning.gamma or CHOSEN_GAMMA
+    }
 
 
 def config_of(values: Mapping[str, Any], folder: Path, *, settings: Mapping[str, Any] | None = None) -> TrainConfig:
@@ -83,7 +88,7 @@ def config_of(values: Mapping[str, Any], folder: Path, *, settings: Mapping[str,
     if not kind:
         raise TrainingError("Give your condition a name of one word, such as scribble.")
     for name, place in FIELDS.items():
-        if values.get(name) is not None:
+        if values.get(name) is not None and (name, values[name]) != ("gamma", CHOSEN_GAMMA):
             _section(made, place)[place[-1]] = values[name]
     if not made.get("minutes"):
         made["minutes"] = None

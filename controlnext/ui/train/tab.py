@@ -209,7 +209,7 @@ def _more(values: Mapping[str, Any]) -> dict[str, gr.components.Component]:
             "batch": number("batch", "Batch", "Pictures of a step.", precision=0),
             "rate": number("rate", "Rate, UNet", "Learning rate of the UNet's weights.", step=1e-5),
             "module_rate": number("module_rate", "Rate, module", "Learning rate of the control module.", step=1e-5),
-            "gamma": number("gamma", "Gamma", "Control strength while it learns, and the default later.", step=0.05),
+            "gamma": number("gamma", "Gamma", "Control strength while it learns, and the default later; 0: by how dense the maps are.", step=0.05),
             "lora_rank": number("lora_rank", "LoRA rank", "A LoRA of this rank instead of the weights; 0: weights.", precision=0),
             "every": number("every", "Draw every (steps)", "Steps between fixed pictures.", precision=0),
             "rows": number("rows", "Held out", "Pictures that are drawn each time and not learned from.", precision=0),
