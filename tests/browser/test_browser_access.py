@@ -87,6 +87,8 @@ def test_no_state_of_the_image_tab_breaks_a_serious_rule(opened, axe, picture, t
     open_fold(page, "#cnx-loras", "#cnx-lora-1 input")
     page.click("#cnx-add-control")
     page.wait_for_selector("#cnx-control-kind-2 input")
+    open_fold(page, "#cnx-sweep", "#cnx-sweep-values textarea, #cnx-sweep-values input")
+    open_fold(page, "#cnx-best", "#cnx-best-start")
     found["all folds open"] = violations(page, axe)
     generate(page)
     page.wait_for_selector(RESULT)
