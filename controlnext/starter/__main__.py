@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         "--name", help=f"which adapter ({', '.join(CONDITIONS)}) or style ({', '.join(STYLES)}); pack: video alone"
     )
     parser.add_argument("--start", type=Path, help="autoencoder, base, adapter or image encoder folder to start from")
+    parser.add_argument("--rate", type=float, default=8e-4, help="peak learning rate of the base")
     parser.add_argument("--shards", type=int, default=96, help="shards of 128 pictures to render")
     parser.add_argument("--close", type=float, default=0.0, help="share of heads and busts to render, 0 to 1")
     parser.add_argument("--part", default="0/1", help="render or encode only shards i, i+n, ... of the form i/n")
@@ -140,7 +141,7 @@ def _run(options: argparse.Namespace) -> None:
     elif stage == "base":
         from controlnext.starter.train import base as train_base
 
-        train_base.train(data, runs / "autoencoder", base, plan, start=options.start)
+        train_base.train(data, runs / "autoencoder", base, plan, start=options.start, rate=options.rate)
     elif stage == "reader":
         from controlnext.starter.train import reader as train_reader
 
