@@ -175,6 +175,18 @@ def test_the_editors_own_value_is_understood(events, picture, layer):
     assert Painted.of(editor.preprocess(payload())) == Painted(None)
 
 
+def test_the_editor_hands_over_the_uploads_and_writes_none(events, picture, layer):
+    """Two events that read one upload at the same time would otherwise meet it half written."""
+    value = events.tab.start.editor.preprocess(payload(background=picture, layers=[layer]))
+    assert (value["background"], value["layers"]) == (str(picture), [str(layer)])
+
+
+def test_a_painting_that_is_no_picture_is_refused_in_one_sentence(tmp_path):
+    (tmp_path / "layer_0.png").write_bytes(b"no picture")
+    with pytest.raises(InputError):
+        painted_mask([tmp_path / "layer_0.png"], (64, 64))
+
+
 def payload(background=None, layers=()):
     def file(path):
         return None if path is None else {"path": str(path), "meta": {"_type": "gradio.FileData"}}

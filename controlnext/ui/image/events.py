@@ -21,6 +21,7 @@ from controlnext.ui.board.made import MadeResults
 from controlnext.ui.image.conditions import condition_html, open_condition
 from controlnext.ui.image.contact_sheet_events import ContactSheetEvents
 from controlnext.ui.image.control_events import ControlEvents
+from controlnext.ui.image.full import FullPictures
 from controlnext.ui.image.loras import NO_LORA
 from controlnext.ui.image.result import facts, summary_html
 from controlnext.ui.image.start_picture import Painted, start_images
@@ -82,6 +83,7 @@ class ImageEvents:
         self.stream = stream
         self.runs = Runs()
         self.made = made or MadeResults()
+        self.full = FullPictures()
         self.additional = ControlEvents(tab, studio)
         self.workers = ThreadPoolExecutor(LIVE["concurrency_limit"], "live")
 
@@ -277,14 +279,15 @@ class ImageEvents:
         """Return what a run changes."""
         tab = self.tab
         return [
-            tab.empty, tab.preview, tab.gallery, tab.progress, tab.summary, tab.recipe, tab.generate, tab.stop, tab.seed,
-            tab.save_picture, tab.save_recipe, tab.save_all, tab.files,
+            tab.empty, tab.live_picture, tab.preview, tab.gallery, tab.progress, tab.summary, tab.recipe, tab.generate,
+            tab.stop, tab.seed, tab.save_picture, tab.save_recipe, tab.save_all, tab.files,
         ]  # fmt: skip
 
     def run(self, data: Data, request: gr.Request, best_first: bool = False) -> Iterator[Updates]:
         """Make the pictures: yields the steps as they come, then the result, in the order of seeds or of adherence."""
         tab = self.tab
-        cancel = self.runs.start(request.session_hash or "")
+        session = request.session_hash or ""
+        cancel = self.runs.start(session)
         idle = self.panel.idle(before=bool(data[tab.files]))
         try:
             with reported_errors():
@@ -294,12 +297,14 @@ class ImageEvents:
                     tab.progress: waiting_html("Getting ready"),
                 }
                 inputs, recipe = self.inputs(data), self.recipe(data)
+                self.full.note(session, recipe)
                 last = {tab.progress: note_html(STOPPED, "quiet")}
                 for report in self.stream(recipe, inputs, cancel):
                     if isinstance(report, Progress):
                         yield self.panel.step(report)
                     else:
-                        self.made.add(request.session_hash or "", report.files)
+                        self.made.add(session, report.files)
+                        self.full.note(session, recipe, report.recipe.seed)
                         last = self.done(ranked(report) if best_first else report)
                 yield idle | last
         except gr.Error:
@@ -309,7 +314,7 @@ class ImageEvents:
             yield idle
             raise
         finally:
-            self.runs.finish(request.session_hash or "", cancel)
+            self.runs.finish(session, cancel)
 
     def stop(self, request: gr.Request) -> list[Any]:
         """Stop the run of this page after its current step."""
@@ -326,6 +331,7 @@ class ImageEvents:
         files = [shared.served(path, tab.gallery) for path in result.files]
         return {
             tab.empty: gr.update(visible=False),
+            tab.live_picture: gr.update(visible=False),
             tab.gallery: gr.update(visible=True, value=files, selected_index=0 if len(files) == 1 else None),
             tab.summary: summary_html(result),
             tab.recipe: facts(result),

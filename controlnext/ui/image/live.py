@@ -84,15 +84,21 @@ class LiveEvents:
         tab = self.tab
         if not data[tab.live]:
             return gr.skip()
+        session = request.session_hash or ""
         try:
             with reported_errors():
                 recipe = self.image.recipe({**data, tab.new_seed: False, tab.count: 1})
+                if self.image.full.covers(session, recipe):
+                    return gr.skip()
+                self.image.full.forget(session)
                 begun = time.perf_counter()
                 picture = self.image.studio.draw_live(recipe, self.image.inputs(data))
                 seconds = time.perf_counter() - begun
         except gr.Error as error:
             return {tab.progress: f"<p class='cnx-note warn'>{error.message}</p>"}
-        self._keep(request.session_hash or "", self.image.pose(data), picture)
+        if self.image.full.covers(session, recipe):  # generated while this was drawn
+            return gr.skip()
+        self._keep(session, self.image.pose(data), picture)
         return {
             tab.live_picture: gr.update(visible=True, value=picture_html(picture.image)),
             tab.empty: gr.update(visible=False),

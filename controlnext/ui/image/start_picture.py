@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from abc import ABCMeta
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
+from gradio.component_meta import ComponentMeta
 from PIL import Image, ImageChops
 
+from controlnext.recipes.inputs import InputError
 from controlnext.recipes.recipe import DEFAULT_STRENGTH
 from controlnext.ui.shared import open_picture
 
@@ -68,10 +71,27 @@ class StartPanel:
         return {self.editor: value, self.strength: strength or DEFAULT_STRENGTH}
 
 
+def _files_of(self: gr.ImageEditor, payload: Any) -> Any:  # noqa: ANN401 - Gradio's EditorData and EditorValue
+    if payload is None or payload.id is not None:
+        return gr.ImageEditor.preprocess(self, payload)
+    files = [None if file is None else file.path for file in (payload.background, payload.composite)]
+    return {"background": files[0], "layers": [file.path for file in payload.layers], "composite": files[1]}
+
+
+# Hands over the uploaded files as they are, as `picture_input` does. Gradio would encode them once more into its cache, often
+# under the very path of the upload, where another event may be reading it.
+_Editor = ABCMeta.__new__(
+    ComponentMeta,
+    "StartEditor",
+    (gr.ImageEditor,),
+    {"preprocess": _files_of, "is_template": True, "__module__": __name__, "__doc__": "See `start_panel`."},
+)
+
+
 def start_panel() -> StartPanel:
     """Lay the accordion out; must be called inside a `gr.Blocks` context."""
     with gr.Accordion("Start from a picture", open=False, elem_classes="cnx-fold", elem_id="cnx-start-fold"):
-        editor = gr.ImageEditor(
+        editor = _Editor(
             show_label=False,
             height=EDITOR_HEIGHT,
             sources=["upload", "clipboard"],
@@ -109,11 +129,20 @@ def start_images(annotators: Annotators, painted: Painted) -> tuple[Image.Image 
 
 
 def painted_mask(layers: Sequence[str | Path], size: tuple[int, int]) -> Image.Image | None:
-    """Return the mask of what was painted on any layer, of a size in pixels; `None` where nothing was."""
+    """Return the mask of what was painted on any layer, of a size in pixels; `None` where nothing was.
+
+    Raises:
+        InputError: a layer is not a picture.
+    """
     mask = Image.new("L", size)
     for path in layers:
-        with Image.open(path) as layer:
-            alpha = layer.convert("RGBA").getchannel("A").resize(size, Image.Resampling.NEAREST)
+        try:
+            with Image.open(path) as layer:
+                alpha = layer.convert("RGBA").getchannel("A").resize(size, Image.Resampling.NEAREST)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise InputError(
+                "What was painted on the start picture cannot be read: clear it and paint again."
+            ) from error
         mask = ImageChops.lighter(mask, alpha.point(lambda value: 255 * (value >= PAINTED)))
     return mask if mask.getbbox() else None
 

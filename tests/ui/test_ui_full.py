@@ -1,0 +1,48 @@
+"""A live picture never replaces the full one of the same recipe, whichever of the two is drawn first."""
+
+from __future__ import annotations
+
+import gradio as gr
+from tab_values import PAGE, data_of
+
+from controlnext.ui.image.live import LiveEvents
+
+
+def live_data(events, **values) -> dict:
+    return data_of(events, **values) | {events.tab.live: True}
+
+
+def shows(update: object, part: object) -> bool:
+    return isinstance(update, dict) and part in update and update[part].get("visible") is True
+
+
+def test_live_is_drawn_until_the_same_is_made_in_full(events):
+    live, tab = LiveEvents(events), events.tab
+    data = live_data(events, prompt="a person", new_seed=False, seed=7, count=2)
+    assert shows(live.draw(data, PAGE), tab.live_picture)
+    last = list(events.run(data, PAGE))[-1]
+    assert last[tab.gallery]["visible"] is True
+    assert last[tab.live_picture]["visible"] is False
+    assert live.draw(data, PAGE) == gr.skip()
+    changed = live_data(events, prompt="a dog", new_seed=False, seed=7, count=2)
+    assert shows(live.draw(changed, PAGE), tab.live_picture)
+    assert shows(live.draw(data, PAGE), tab.live_picture)  # back again: the full one is gone by now
+
+
+def test_a_live_picture_that_was_begun_before_generate_is_not_shown_after_it(events, monkeypatch):
+    live = LiveEvents(events)
+    data = live_data(events, prompt="a person", new_seed=False, seed=7)
+    draw = events.studio.draw_live
+
+    def generate_meanwhile(recipe, inputs):
+        list(events.run(data, PAGE))
+        return draw(recipe, inputs)
+
+    monkeypatch.setattr(events.studio, "draw_live", generate_meanwhile)
+    assert live.draw(data, PAGE) == gr.skip()
+
+
+def test_a_random_seed_is_covered_by_the_seed_it_turned_out_to_be(events):
+    live, tab = LiveEvents(events), events.tab
+    last = list(events.run(data_of(events, new_seed=True), PAGE))[-1]
+    assert live.draw(live_data(events, new_seed=False, seed=last[tab.seed]), PAGE) == gr.skip()
