@@ -1,6 +1,6 @@
 """Remake the starter: `python -m controlnext.starter STAGE`. Every stage resumes where it was stopped.
 
-In order: render, autoencoder, encode, base, decoder, reader, colours, adapter (four times), style (once a style), pack,
+In order: render, autoencoder, encode, base, decoder, reader, colours, adapter (four times), style (once per style), pack,
 examples; for the video starter then clips, image-encoder, video-frames, video, video-vae, video-decoder and pack again.
 """
 
@@ -35,7 +35,7 @@ STAGES = (
     "examples",
 )
 COLOUR_SCENES = 1200  # a shirt's name then occurs about forty times under each sky
-# Default minutes of each stage; the model card tells how long the bundled weights had.
+# Default minutes of each stage; the model card says how long the bundled weights were trained.
 MINUTES = {
     "autoencoder": 15,
     "base": 60,
@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _spawn(processes: int) -> int:
-    """Run this command once a process, joined by gloo on the loopback address."""
+    """Start one process of this command per rank, joined by gloo on the loopback address."""
     common = os.environ | {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29517"}
     common |= {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "controlnext.starter", *sys.argv[1:]]

@@ -20,7 +20,7 @@ CLIPS = {
     "dance": (46, Look("black", "green", "brown", 1, "orange", "sand", "day", "purple")),
     "gestures": (44, Look("green", "black", "blond", 0, "red", "snow", "dawn", "red")),
 }
-# Characters to be moved: another clip, one of its frames, and another figure. Each goes with the clip of its name.
+# Characters to be moved: another clip, one of its frames, and another figure. Each belongs to the clip of its name.
 CHARACTERS = {
     "dance": (49, 16, Look("purple", "red", "blond", 2, "red", "road", "day", "yellow")),
     "gestures": (45, 24, Look("yellow", "brown", "black", 3, "blue", "grass", "day", "blue")),
@@ -39,7 +39,7 @@ def write_examples(folder: Path = EXAMPLES) -> None:
 
 
 def write_video_examples(folder: Path) -> None:
-    """Write the clips of `CLIPS` as MP4, and next to each the PNG of the character that goes with it."""
+    """Write the clips of `CLIPS` as MP4, and next to each the PNG of its character."""
     folder.mkdir(parents=True, exist_ok=True)
     frames = round(CLIP_SECONDS * FPS)
     for name, (seed, look) in CLIPS.items():

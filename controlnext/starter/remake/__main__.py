@@ -1,7 +1,7 @@
 """Train the starter of people: `python -m controlnext.starter.remake --runs FOLDER`. Run it again to resume where it was stopped.
 
-It runs the steps of `STEPS` one after the other, each in its own process at the lowest priority and on one thread; a finished step
-is not repeated. With the name of a stage it runs that stage alone. Minutes are CPU minutes.
+It runs the steps of `STEPS` in order, each in its own process at the lowest priority and on one thread; a finished
+step is not repeated. With the name of a stage it runs that stage alone. Minutes are CPU minutes.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from controlnext.starter.world.sheets import save_sheet
 logger = logging.getLogger(__name__)
 CROP = 128
 HELD_OUT = 16
-"""Pictures that a report measures."""
+"""Number of pictures that a report measures."""
 
 _WEIGHT = {
     "face": 7,
@@ -87,7 +87,7 @@ def head_box(example: Example) -> tuple[slice, slice] | None:
 
 @torch.no_grad()
 def fidelity(vae: AutoencoderKL, examples: list[Example]) -> tuple[dict[str, float], list[list[np.ndarray]]]:
-    """Measure an autoencoder: PSNR in dB over whole pictures and over heads, and rows of pictures to look at."""
+    """Measure an autoencoder: PSNR in dB over whole pictures and over heads, and rows of pictures for a contact sheet."""
     whole, heads, rows = [], [], []
     for example in examples:
         x = to_tensor(example.view.rgb[None])

@@ -28,10 +28,10 @@ EMPTY_PROMPTS = 0.1
 """Share of empty prompts, which teaches the unconditional half of classifier-free guidance."""
 
 FIGURE_WEIGHT, HEAD_WEIGHT = 2.0, 4.0
-"""Of the loss on people and on heads; sky and ground are learned soon."""
+"""Weights of the loss on people and on heads; sky and ground are learned early."""
 
 SHEET, HELD_OUT = 8, 16
-"""Pictures that a report draws, and those that it measures."""
+"""Numbers of pictures that a report draws and measures."""
 
 RATE = 6e-4
 """Peak learning rate."""

@@ -17,7 +17,7 @@ Make = Callable[[np.random.Generator], Batch]
 
 
 class _Endless(IterableDataset):
-    """Makes batches without end; each worker draws its own."""
+    """An endless data set of batches; each worker draws its own."""
 
     def __init__(self, make: Make, seed: tuple[int, ...]) -> None:
         self.make, self.seed = make, seed
@@ -38,7 +38,7 @@ class Compute:
     batches: int = 1
 
     def prepare(self, network: nn.Module) -> nn.Module:
-        """Bring a network to the device, in the form that trains quickest there."""
+        """Move a network to the device, in the memory format that trains fastest there."""
         if self.device == "cpu":
             return quicken(network)
         return network.to(self.device, memory_format=torch.channels_last)
@@ -48,7 +48,7 @@ class Compute:
         return torch.autocast(self.device.split(":")[0], torch.bfloat16)
 
     def put(self, tensor: Tensor) -> Tensor:
-        """Bring a tensor to the device."""
+        """Move a tensor to the device."""
         return tensor if self.device == "cpu" else tensor.to(self.device, non_blocking=True)
 
     def stream(self, make: Make, *seed: int) -> Iterator[Batch]:

@@ -24,7 +24,7 @@ WEIGHTS = "reader.safetensors"
 BUNDLED = "model.safetensors"
 _MIRRORED = [0, 1, 5, 6, 7, 2, 3, 4, 11, 12, 13, 8, 9, 10, 15, 14, 17, 16]
 HELD_OUT = 24
-"""Pictures that a report measures."""
+"""Number of pictures that a report measures."""
 
 
 def heatmaps(people: np.ndarray, height: int, width: int) -> np.ndarray:

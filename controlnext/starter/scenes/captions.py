@@ -171,7 +171,7 @@ _GROUPS = MappingProxyType(
         3: ("three people", "a group of people", "three friends", "a family"),
     }
 )
-# What people add to prompts without asking for anything that could be seen.
+# Phrases that people add to prompts and that name nothing visible.
 _PRAISE = (
     "high quality",
     "detailed",
@@ -216,7 +216,7 @@ _OTHER_WORDS = (
 
 @dataclass(frozen=True)
 class Sight:
-    """What of a shot is seen: pixels of each part of each person, pixels of each item, and pixels in total."""
+    """What is visible of a shot: pixels of each part of each person, pixels of each item, and pixels in total."""
 
     people: tuple[dict[str, int], ...]
     items: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""Ray casting of solids: which is seen in each pixel and how far away it is.
+"""Ray casting of solids: which one each pixel shows, and how far away it is.
 
 One kernel serves two ways of calling it: on a CPU each solid in its own window of the picture, on a GPU all pictures of a batch at
 once. Camera space has x to the right, y up and z forward; the ray of a pixel is (X, Y, 1), so that the distance along it is depth.
@@ -14,10 +14,10 @@ from torch import Tensor
 from controlnext.starter.scenes.solids import BALL, BOX, Solids
 
 FAR = 1e4
-"""Depth in metres of what is hit nowhere."""
+"""Depth in metres of rays that hit nothing."""
 
 NEAR = 0.08
-"""Nothing nearer than this, in metres, is seen."""
+"""Near plane in metres."""
 
 
 @dataclass(frozen=True)

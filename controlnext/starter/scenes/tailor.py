@@ -11,7 +11,7 @@ _KNIT = {"sweater": "knit"}
 
 
 class Tailor:
-    """Holds what the parts of one person share, and adds solids at places of the head."""
+    """State shared by the parts of one person; adds solids at places of the head."""
 
     def __init__(self, solids: Solids, who: Character, joints: Joints, person: int) -> None:
         """Take the skeleton and name the surfaces."""

@@ -22,7 +22,7 @@ from controlnext.training.quick import quicken
 logger = logging.getLogger(__name__)
 # The UNet weights that learn with the module: where features are mixed again after attention, and the encoder's convolutions.
 SUBSET = re.compile(r".*to_out.*|conv_in.*|(down_blocks|mid_block).*\.conv[12]\..*")
-# Share of pictures without prompt and control, which teaches the half that guidance leads away from.
+# Share of pictures without prompt and control, which trains the unconditional half of classifier-free guidance.
 NOTHING = 0.1
 # The figure covers a tenth of a picture; it is what a control is for.
 FIGURE_WEIGHT = 3.0
@@ -73,9 +73,9 @@ def train(
         out: Folder of results and the checkpoint.
         plan: Time budget.
         name: One of `CONDITIONS`.
-        start: Adapter folder to start from: another condition's, say, which has learned most of what this one needs.
+        start: Adapter folder to start from: for example another condition's, which has learned most of what this one needs.
         rates: Peak learning rates of the module and of the UNet subset.
-        batch: Pictures a step.
+        batch: Pictures per step.
     """
     from controlnext.method.adapter import ControlNeXtAdapter
 

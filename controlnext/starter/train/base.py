@@ -110,7 +110,7 @@ def save_pipeline(pipeline: DiffusionPipeline, out: Path) -> None:
 
 
 def sample_sheet(pipeline: StableDiffusionPipeline, path: Path, count: int = 16) -> None:
-    """Generate pictures for held-out captions and write them as a contact sheet with the captions beside it."""
+    """Generate pictures for held-out captions and write them as a contact sheet, with the captions in a text file next to it."""
     captions = [make_samples(seed, 1)[0].caption() for seed in range(count)]
     pictures = []
     for i in range(0, count, 8):
@@ -140,9 +140,9 @@ def train(
         vae_folder: The autoencoder that encoded them.
         out: Folder of results and the checkpoint.
         plan: Time budget.
-        start: Pipeline folder whose UNet and text encoder to go on from, e.g. the bundled one; None begins anew.
+        start: Pipeline folder whose UNet and text encoder to start from, e.g. the bundled one; None starts from random weights.
         rate: Peak learning rate.
-        batch: Pictures a step and process.
+        batch: Pictures per step and process.
     """
     if rank() == 0:
         write_tokenizer(out / "tokenizer")

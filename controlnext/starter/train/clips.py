@@ -15,7 +15,7 @@ from controlnext.starter.world.world import Look, mirrored, sample_look
 FRAMES = 24
 CLIPS_PER_SHARD = 8
 LOOKS_PER_CLIP = 2
-CELL = 8  # pixels a side of a latent cell
+CELL = 8  # pixels along each side of a latent cell
 
 
 class SceneClip(NamedTuple):
@@ -75,7 +75,7 @@ class Clips:
         self.refresh()
 
     def refresh(self) -> None:
-        """Add shards written since the last look."""
+        """Add shards written since the last refresh."""
         for path in sorted(self.folder.glob("clips-?????")):
             if path.name in self._names:
                 continue

@@ -34,7 +34,7 @@ _THINGS = tuple(PARTS.index(name) for name in ("tree", "house", "ball", "crate")
 
 @dataclass(frozen=True)
 class SceneSample:
-    """One scene to learn from: its picture, its 4 x 32 x 32 latent in model units, and what is told about it."""
+    """One scene to learn from: its picture, its 4 x 32 x 32 latent in model units, and its caption."""
 
     picture: Picture
     latent: np.ndarray | None
@@ -127,7 +127,7 @@ class Shards:
         self.refresh()
 
     def refresh(self) -> None:
-        """Add shards written since the last look."""
+        """Add shards written since the last refresh."""
         for path in sorted(self.folder.glob("shard-*")):
             if path.suffix == ".part" or path.name in self._names:
                 continue

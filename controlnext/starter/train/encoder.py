@@ -1,4 +1,4 @@
-"""Train the video starter's image encoder: its embedding tells hair, skin, clothes, ground and sky of a picture.
+"""Train the video starter's image encoder: its embedding encodes the colours of hair, skin, clothes, ground and sky.
 
 Hair and skin are a few patches of a picture. The embedding finds them only after its patches know what they show, so each
 patch is asked for its parts too, wherever they are known.
@@ -33,17 +33,17 @@ _NAMES = {
 }
 
 
-_UNSEEN = -100  # the answer that cross entropy passes over
+_UNSEEN = -100  # the label that cross entropy ignores
 
 
 def answers(look: Look, *, hat: bool) -> list[int]:
-    """Return what the embedding of a picture with this look should tell, one index for each question; a hat hides hair."""
+    """Return the labels of a picture with this look, one index for each question; a hat hides hair."""
     found = {question: names.index(getattr(look, question)) for question, names in _NAMES.items()}
     return [*(found | ({"hair": _UNSEEN} if hat else {})).values()]
 
 
 class Questions(nn.Module):
-    """Linear readings of an embedding and of the patches behind it, needed only in training."""
+    """Linear heads on an embedding and on the patches behind it, used only in training."""
 
     def __init__(self, config: CLIPVisionConfig) -> None:
         """Make one head for each question, and one for the parts of a patch, for an encoder of this configuration."""
@@ -100,7 +100,7 @@ def train(
 ) -> None:
     """Train on the pictures of `data` and `clips`; write the encoder's folder to `out / "image_encoder"`.
 
-    `start` is the folder of an encoder to begin with.
+    `start` is the folder of an encoder to start from.
     """
     torch.manual_seed(2)
     begun = make_image_encoder() if start is None else CLIPVisionModelWithProjection.from_pretrained(start)

@@ -1,4 +1,4 @@
-"""The training loop all parts of the starter share: a time budget, EMA weights, gradient averaging, checkpoints, resume."""
+"""The training loop that all parts of the starter share: a time budget, EMA weights, gradient averaging, checkpoints, resume."""
 
 import copy
 import logging
@@ -55,7 +55,7 @@ def processes() -> int:
 
 
 def start_processes() -> None:
-    """Join the gloo group named by the environment, if any; one thread a process, which is quickest on few cores."""
+    """Join the gloo group named by the environment, if any; one thread per process, which is fastest on few cores."""
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     if processes() > 1 and not dist.is_initialized():

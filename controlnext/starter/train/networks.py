@@ -58,7 +58,7 @@ def make_text_encoder(vocabulary_size: int, end_token: int, start_token: int) ->
 
 
 def make_scheduler() -> DDIMScheduler:
-    """Return the noise schedule: v-prediction and zero terminal SNR, so that a sky can be as dark or bright as asked."""
+    """Return the noise schedule: v-prediction and zero terminal SNR, so that a sky can be as dark or as bright as the prompt says."""
     return DDIMScheduler(
         num_train_timesteps=1000,
         beta_start=0.00085,

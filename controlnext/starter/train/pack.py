@@ -22,7 +22,7 @@ from controlnext.starter.world.conditions import CONDITIONS
 
 
 def pack(runs: Path, assets: Path = STARTER) -> None:
-    """Copy pipeline, adapters, reader and LoRAs from `runs` to `assets`; the decoder stage's VAE wins over the first."""
+    """Copy pipeline, adapters, reader and LoRAs from `runs` to `assets`; the decoder stage's VAE replaces the first one."""
     pipeline = StableDiffusionPipeline.from_pretrained(
         runs / "base" / "pipeline", dtype=torch.float32, safety_checker=None
     )
@@ -64,7 +64,7 @@ def pack_video(runs: Path, assets: Path) -> None:
 
 
 def copy_tree(source: Path, target: Path) -> None:
-    """Copy contents alone: safetensors writes files that only their owner may read, and everybody is to read these."""
+    """Copy the contents without the permissions: safetensors writes files that only their owner may read."""
     shutil.copytree(source, target, dirs_exist_ok=True, copy_function=shutil.copyfile)
 
 

@@ -83,7 +83,7 @@ def train(data: Path, out: Path, plan: Plan, *, rate: float = 2e-3, batch: int =
         with torch.autocast("cpu", torch.bfloat16):
             parts, depth, heat = network(x)
         heat = heat.float()
-        # Blobs are a few pixels of 4096: weigh them up, and the rest enough that an unseen joint stays unseen.
+        # Blobs are a few pixels of 4096: give them more weight, and the rest enough that an unseen joint stays unseen.
         pose = functional.binary_cross_entropy_with_logits(heat, heat_true, weight=1 + 40 * heat_true)
         entropy = functional.cross_entropy(parts.float(), parts_true)
         return entropy + 4 * pose + 2 * (depth.float().sigmoid() - depth_true).abs().mean()

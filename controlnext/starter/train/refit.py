@@ -2,8 +2,8 @@
 
 Stable Video Diffusion's autoencoder normalises in 32 groups, the image starter's in 16, so equal weights compute something
 else. Layer by layer, in the order in which they run, each normalisation gets the affine part and each layer behind it the
-weights with which it comes nearest to what the same layer of the original computes on some pictures. Errors that
-remain are handed on and made up for by the layers that follow. Channels that only the new one has keep their weights.
+weights with which it comes nearest to what the same layer of the original computes on some pictures. The layers that
+follow make up for the errors that remain. Channels that only the new one has keep their weights.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,16 +16,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 ROWS = 24_000  # cells that a fit looks at, drawn from all pictures
-RIDGE = 1e-3  # how much a weight is held where it was, in mean squares of the layer's input
+RIDGE = 1e-3  # strength of the pull towards the old weights, in mean squares of the layer's input
 _TIMED = "spatial_res_block."
 
 
 class _Reached(Exception):
-    """Ends a run when the layer in question has its input."""
+    """Ends a run once the wanted layer has received its input."""
 
 
 def _input_of(module: nn.Module, run: Callable[[], object]) -> Tensor:
-    """Return what a module is given in a run."""
+    """Return the input of a module in a run."""
     seen: list[Tensor] = []
 
     def hook(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
@@ -68,7 +68,7 @@ def _fit_norm(norm: nn.GroupNorm, x: Tensor, wanted: Tensor) -> None:
 
 
 def _fit_layer(layer: nn.Conv2d | nn.Linear, x: Tensor, wanted: Tensor) -> None:
-    """Set the first outputs of a convolution or linear layer, held near to where they were."""
+    """Fit the first outputs of a convolution or linear layer, with a pull towards the old weights."""
     if isinstance(layer, nn.Conv2d):
         if layer.stride != (1, 1):  # the encoder's, which pads on two sides before
             features = functional.unfold(x, layer.kernel_size, stride=layer.stride)
@@ -102,11 +102,11 @@ def refit(
     turned: Mapping[str, Tensor] = MappingProxyType({}),
     instead: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Bring `student` near to `teacher`, whose modules have the same names.
+    """Fit `student` to `teacher`, whose modules have the same names.
 
     Args:
-        student: What is fitted; layers over time must do nothing yet.
-        teacher: What it should compute.
+        student: The model to fit; its temporal layers must still be the identity.
+        teacher: The model to imitate.
         run_student: Runs the student on some pictures.
         run_teacher: Runs the teacher on the same.
         turned: (c, k) matrix by the name of a layer that should give so many mixtures of the teacher's k channels.
@@ -127,7 +127,7 @@ def refit(
                 target = torch.einsum("ck,nkhw->nchw", turned[name], target)
             block = modules[timed.rpartition(".")[0]]
             if name.endswith("conv2") and isinstance(block, ResnetBlock2D):
-                # What the skipping half has wrong is made up for here.
+                # This fit makes up for the error of the skip connection.
                 skip = _input_of(block, run_student)
                 skip = skip if block.conv_shortcut is None else block.conv_shortcut(skip)
                 whole = name.rpartition(".")[0]

@@ -52,7 +52,7 @@ def reconstruction_loss(result: Tensor, target: Tensor, weight: Tensor) -> Tenso
 
 
 def psnr(vae: AutoencoderKL, count: int = 16) -> tuple[float, list[np.ndarray]]:
-    """Return the mean PSNR in dB over held-out whole pictures, and rows of pictures to look at."""
+    """Return the mean PSNR in dB over held-out whole pictures, and rows of pictures for a contact sheet."""
     rgb = np.stack([make_samples(seed, 1)[0].picture.rgb for seed in range(count)])
     values, rows = [], []
     with torch.no_grad():
@@ -85,7 +85,7 @@ def train(
         start: Autoencoder to start from, or None for a new one.
         decoder_only: Keep the encoder, so that latents stay valid.
         rate: Peak learning rate.
-        batch: Crops a step.
+        batch: Crops per step.
     """
     vae = AutoencoderKL.from_pretrained(start) if start else make_vae()
     vae = quicken(vae).train()

@@ -1,10 +1,10 @@
 """Train the video starter's UNet with its pose control, first frame by frame and then over time.
 
-The frame stage learns to move the figure of a reference picture into a pose; its network is the half of the video UNet
-that knows no time, begun from the image starter, and costs less. The video stage puts it into the video UNet, whose
-layers over time start by doing nothing, and trains those on windows of frames. The control module is the image
-starter's: it reads poses well already, so it stays as it is, and the UNet learns to follow it. It is left out of some of
-the samples, so that the base works without it too, and is saved apart, as an adapter.
+The frame stage learns to move the figure of a reference picture into a pose; its network is the spatial half of the
+video UNet, initialised from the image starter, and costs less. The video stage puts it into the video UNet, whose
+temporal layers start as the identity, and trains those on windows of frames. The control module is the image
+starter's: it reads poses well already, so it stays as it is, and the UNet learns to follow it. Some samples leave it
+out, so that the base works without it too. It is saved separately, as an adapter.
 """
 
 import copy
@@ -46,14 +46,14 @@ logger = logging.getLogger(__name__)
 VARIANT = "starter-video"
 # Shares of samples that show nothing but noise, and that show the reference but no pose.
 NOTHING, UNCONTROLLED = 0.08, 0.12
-# What the loss of a cell counts for; hair and face are the smallest parts with colours of their own.
+# Weight of a cell in the loss; hair and face are the smallest parts with colours of their own.
 FIGURE_WEIGHT, HEAD_WEIGHT = 3.0, 9.0
 NECK, HEAD = 1, [0, 14, 15, 16, 17]
 HEAD_RADIUS = 0.9  # of the way from the neck to the middle of the head
 # Poses read from a clip are never as exact as drawn ones: joints are lost and shake, in pixels.
 LOST, SHAKE = 0.02, 0.6
 NOISE_AUGMENTATION = 0.02
-# A limb that crosses this share of the picture a second is the middle of the motion buckets.
+# A limb that crosses this share of the picture in a second gets the middle motion bucket.
 USUAL_SPEED = 0.25
 
 
@@ -89,7 +89,7 @@ def draw_poses(people: np.ndarray, size: int) -> np.ndarray:
 
 
 def weigh(figure: np.ndarray, people: np.ndarray) -> np.ndarray:
-    """Return what the loss of each cell counts for, mean 1: more on the figure, and most on its head.
+    """Return the weight of each cell in the loss, mean 1: more on the figure, and most on its head.
 
     Args:
         figure: (F, h, w) uint8, shares of the cells that show the figure, times 255.
@@ -194,7 +194,7 @@ def sample(stage: VideoStage, batch: ClipBatch, steps: int = 12, guidance: float
     """Generate the latents of a batch's frames, (N, F, 4, h, w) in model units, under guidance."""
     scheduler = make_video_scheduler()
     scheduler.set_timesteps(steps)
-    # Frames that know nothing of each other agree best when they start from the same noise.
+    # Independent frames agree best when they start from the same noise.
     shape = batch.latents.shape if stage.over_time else (1, *batch.latents.shape[1:])
     x = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).expand(batch.latents.shape)
     x = x * scheduler.init_noise_sigma
@@ -335,7 +335,7 @@ def train(runs: Path, out: Path, plan: Plan, course: Course) -> None:
         return (error * drawn.weight).mean()
 
     def report() -> None:
-        stage.injection.detach()  # so that the copies have none
+        stage.injection.detach()  # so that the copies carry no hooks
         averaged = loop.averaged()
         shown = VideoStage(averaged["unet"], module)
         _sheet(out / "sheets" / f"{round(loop.elapsed / 60):03d}.png", shown, vae, example, truth)

@@ -1,7 +1,7 @@
-"""Train the decoder of the video starter's autoencoder on finished latents; its layers over time stay as they are.
+"""Train the decoder of the video starter's autoencoder on finished latents; its temporal layers stay as they are.
 
-A figure's hair is a few cells of a latent, and a loss of single pixels is content to let a strong colour fade into what is
-beside it. What a person sees, and what the benchmark measures, is the colour of a part as a whole, so the loss asks for that.
+A figure's hair is a few cells of a latent, and a loss on single pixels lets a strong colour fade into its
+surroundings. People see, and the benchmark measures, the colour of a part as a whole, so the loss includes that.
 """
 
 import logging
@@ -25,8 +25,8 @@ from controlnext.starter.world.world import PARTS
 from controlnext.training.quick import quicken
 
 logger = logging.getLogger(__name__)
-PICTURES = 1500  # of the shards, a process
-CROP = 12  # cells a side of what is decoded in a step
+PICTURES = 1500  # shards read by each process
+CROP = 12  # cells along each side of a decoded window
 # Sampled latents are never as exact as encoded ones.
 NOISE = 0.04
 HEAD = [PARTS.index(name) for name in ("face", "hair")]
@@ -73,7 +73,7 @@ def learn_pictures(data: Path, encoder: AutoencoderKL, count: int, rng: np.rando
 
 
 def cut(known: Known, size: int, rng: np.random.Generator) -> DecoderCut:
-    """DecoderCut `size` windows, four in ten around a point of the head and as many around one of the figure."""
+    """Cut out `size` windows, four in ten around a point of the head and as many around one of the figure."""
     cells, rows = known.latents.shape[-1], []
     for index in rng.integers(0, len(known.rgb), size):
         parts = known.parts[index]
@@ -91,7 +91,7 @@ def cut(known: Known, size: int, rng: np.random.Generator) -> DecoderCut:
 
 
 def part_colour_loss(result: Tensor, target: Tensor, parts: Tensor) -> Tensor:
-    """Return how far the mean colours of parts are from where they should be, absolute, mean over parts that are seen.
+    """Return the mean absolute error of the parts' mean colours, over the parts that are seen.
 
     Args:
         result: (B, 3, H, W) decoded pictures in [-1, 1].
@@ -109,7 +109,7 @@ def part_colour_loss(result: Tensor, target: Tensor, parts: Tensor) -> Tensor:
 
 
 def _still(vae: AutoencoderKLTemporalDecoder) -> list[nn.Parameter]:
-    """Let the layers over time stay, and return what learns."""
+    """Freeze the temporal layers, and return the parameters that learn."""
     vae.requires_grad_(False)
     learning = {
         name: p

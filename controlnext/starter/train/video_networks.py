@@ -1,4 +1,4 @@
-"""The video starter's networks: Stable Video Diffusion's own classes at the image starter's widths, begun from its weights."""
+"""The video starter's networks: Stable Video Diffusion's own classes at the image starter's widths, initialised from its weights."""
 
 import re
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ _VISION_SIZE = 224  # the pipeline's fixed size of the picture that the image en
 
 
 def make_frame_unet() -> UNet2DConditionModel:
-    """Return the untrained half of the video UNet that knows no time: input (B, 8, h, w), noise and reference latents."""
+    """Return the untrained spatial half of the video UNet: input (B, 8, h, w), noise and reference latents."""
     return UNet2DConditionModel(
         sample_size=_LATENT_SIZE,
         in_channels=8,
@@ -102,7 +102,7 @@ def make_video_scheduler() -> EulerDiscreteScheduler:
 
 
 def start_frame_unet(unet: UNet2DConditionModel, base: Mapping[str, Tensor]) -> None:
-    """Give the frame UNet what it shares with the weights of the image starter's; the reference's channels start at zero."""
+    """Copy the image starter's UNet weights into the frame UNet where they share names; the reference's channels start at zero."""
     for name, value in unet.state_dict().items():
         if name in base:
             source = base[name]
@@ -113,7 +113,7 @@ def start_frame_unet(unet: UNet2DConditionModel, base: Mapping[str, Tensor]) -> 
 
 
 def start_video_unet(unet: UNetSpatioTemporalConditionModel, frames: UNet2DConditionModel) -> None:
-    """Give the video UNet a frame UNet's weights and make every layer over time pass its input on unchanged.
+    """Give the video UNet a frame UNet's weights and make every temporal layer the identity.
 
     The new UNet then computes for each frame what the frame UNet does, and training adds the time.
     """
@@ -159,7 +159,7 @@ def make_video_vae(base: AutoencoderKL) -> tuple[AutoencoderKLTemporalDecoder, d
     own["decoder.conv_in.weight"] = torch.einsum("oihw,ij->ojhw", first, before.weight.detach()[..., 0, 0])
     down = own["encoder.down_blocks.1.resnets.0.conv_shortcut.weight"][..., 0, 0]
     up = own["decoder.up_blocks.3.resnets.0.conv_shortcut.weight"][..., 0, 0]
-    rest = torch.linalg.svd(up).Vh[len(up) :]  # what the convolution next to the last block does not use
+    rest = torch.linalg.svd(up).Vh[len(up) :]  # channels that the convolution of the last block does not use
     turned = {"down_blocks.0.downsamplers.0.conv": down, "up_blocks.2.upsamplers.0.conv": torch.cat([up, rest])}
     for name, matrix in turned.items():
         half = "encoder" if name.startswith("down") else "decoder"

@@ -86,7 +86,9 @@ class _Angles(NamedTuple):
 _SIDEWAYS = math.pi / 2
 
 
-def _angles(action: str, phase: float, jitter: np.ndarray) -> _Angles:  # one branch an action reads best in one place
+def _angles(
+    action: str, phase: float, jitter: np.ndarray
+) -> _Angles:  # one branch for each action reads best in one place
     s, c = math.sin(phase), math.cos(phase)
     if action == "waving":
         return _Angles(right_arm=(0, 2.45 + 0.12 * s, 0.55 + 0.55 * s, _SIDEWAYS))
@@ -140,7 +142,7 @@ def _angles(action: str, phase: float, jitter: np.ndarray) -> _Angles:  # one br
             lift=0.22 + 0.08 * s,
         )
     if action == "gesturing":
-        # Arms anywhere a person can put them: what teaches the pose adapter poses that no other action has.
+        # Arms anywhere a person can put them: these teach the pose adapter poses that no other action has.
         u = np.clip(0.5 + jitter[12:20] / 3.2, 0.0, 1.0)
         arms = [(-0.4 + 1.7 * u[i], 2.5 * u[i + 1], 2.1 * u[i + 2], _SIDEWAYS * u[i + 3]) for i in (0, 4)]
         return _Angles(arms[0], arms[1])

@@ -192,7 +192,7 @@ def cast(cones: list[Cone], box: Box | None, camera: Camera, sun: np.ndarray, si
         box: One more solid with flat faces, or None.
         camera: Where the picture is taken from.
         sun: (3,) unit vector towards the light.
-        size: Pixels a side; even, because shadows are computed at half of it.
+        size: Pixels along each side; even, because shadows are computed at half of it.
 
     Returns:
         Materials, depth and light of every pixel.

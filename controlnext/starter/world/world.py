@@ -1,7 +1,7 @@
 """The starter's world: a figure, an object, ground, sky and light, with exact depth, parts, pose and a caption.
 
 `sample_scene` draws a scene from a seed, `cast_scene` finds its geometry, `paint` gives it colours; `render` does it all.
-One geometry painted in several looks is how many pictures are made in little time.
+Painting one geometry in several looks makes many pictures in little time.
 """
 
 import math
