@@ -1,4 +1,4 @@
-"""Upload doctor: whether a picture is a photograph or a ready-made map, told by its colours and neighbourhoods alone."""
+"""Upload doctor: recognises photographs and ready-made maps by their colours and neighbourhoods alone."""
 
 from __future__ import annotations
 

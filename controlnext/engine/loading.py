@@ -1,7 +1,7 @@
 """Loading base models: diffusers folders and single checkpoint files, component by component, offline.
 
 Every path here is local: what has to be downloaded was downloaded before (`downloads.py`), so a damaged or foreign file is
-told apart from a bad network, and a person can stop between two components.
+distinguished from a bad network, and a person can stop between two components.
 """
 
 from __future__ import annotations

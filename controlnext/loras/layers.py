@@ -167,7 +167,7 @@ def read_layers(
     Args:
         path: a `.safetensors` file.
         wanted: which layers; None reads all. The tensors of others are not touched.
-        base: weight of the base model's layer, which a DoRA changes in relation to; None where it is not at hand.
+        base: weight of the base model's layer, which a DoRA changes in relation to; None where there is none.
 
     Yields:
         The layers, on the CPU.

@@ -240,7 +240,7 @@ def _row(name: str, injection_point: str, tokens: Tokens, time_scale: float = 1.
         time_scale=time_scale,
         hidden_argument=changes.get("hidden_argument", "hidden_states"),
         tokens=tokens,
-        source="one addition at the entrance, as in euge-trainer's FLUX module; no weights are released",
+        source="one addition before the first block, as in euge-trainer's FLUX module; no weights are released",
     )
 
 

@@ -129,7 +129,7 @@ class Wildcards:
 
 
 @dataclass
-class Spoken:
+class ResolvedPrompts:
     """A recipe whose prompts are drawn, and what was not understood.
 
     Attributes:
@@ -141,7 +141,9 @@ class Spoken:
     notes: list[str] = field(default_factory=list)
 
 
-def spoken(recipe: Recipe, seed: int, wildcards: Wildcards, has_lora: Callable[[str], bool]) -> Spoken:
+def resolve_prompts(
+    recipe: Recipe, seed: int, wildcards: Wildcards, has_lora: Callable[[str], bool]
+) -> ResolvedPrompts:
     """Draw the choices of a recipe's prompts by a seed, and take the LoRAs out of them.
 
     Args:
@@ -160,16 +162,16 @@ def spoken(recipe: Recipe, seed: int, wildcards: Wildcards, has_lora: Callable[[
     uses = {use.name: use for use in recipe.loras}
     texts = {}
     for name in ("prompt", "negative_prompt"):
-        text = drawn(getattr(recipe, name), f"{name}:{seed}", wildcards, notes)
+        text = choose_words(getattr(recipe, name), f"{name}:{seed}", wildcards, notes)
         texts[name] = _without_loras(text, uses, has_lora, notes)
     loras = tuple(uses.values())
     changes: dict[str, object] = {key: text for key, text in texts.items() if text != getattr(recipe, key)}
     if loras != recipe.loras:
         changes["loras"] = loras
-    return Spoken(recipe.replace(**changes) if changes else recipe, notes)
+    return ResolvedPrompts(recipe.replace(**changes) if changes else recipe, notes)
 
 
-def drawn(text: str, seed: str, wildcards: Wildcards, notes: list[str]) -> str:
+def choose_words(text: str, seed: str, wildcards: Wildcards, notes: list[str]) -> str:
     """Replace choices and wildcards of a prompt.
 
     Args:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from controlnext.models.embeddings import Embeddings
-from controlnext.recipes.prompts import Wildcards, spoken
+from controlnext.recipes.prompts import Wildcards, resolve_prompts
 
 if TYPE_CHECKING:
     from controlnext.loras.file import LoraInfo
@@ -61,7 +61,7 @@ class Wording:
         notes: list[str] = []
         recipes: list[Recipe] = []
         for index in range(recipe.num_images):
-            one = spoken(
+            one = resolve_prompts(
                 recipe.alone(index), recipe.seed + index, wildcards, lambda name: catalogue.has_lora(preset, name)
             )
             recipes.append(one.recipe)

@@ -260,4 +260,6 @@ class Teacher:
 
 
 def _missing() -> States:
-    raise TrainingError("A run of the teacher is gone from data.cache: start the training again, which makes it anew.")
+    raise TrainingError(
+        "A run of the teacher is gone from data.cache: start the training again, which makes it again."
+    )

@@ -1,7 +1,7 @@
 import pytest
 
 from controlnext.errors import ControlNeXtError
-from controlnext.recipes.prompts import Wildcards, drawn, is_plain, spoken, unmatched, weighted_parts
+from controlnext.recipes.prompts import Wildcards, choose_words, is_plain, resolve_prompts, unmatched, weighted_parts
 from controlnext.recipes.recipe import LoraUse, Recipe
 
 
@@ -50,22 +50,23 @@ def test_choices_and_wildcards_are_drawn_by_the_seed(tmp_path):
     (tmp_path / "endless.txt").write_text("x __endless__ __endless__\n")
     wildcards, notes = Wildcards([tmp_path / "none", tmp_path]), []
     made = {
-        drawn("a {red|blue|{green|dark green}} __animals/pets__", str(seed), wildcards, notes) for seed in range(300)
+        choose_words("a {red|blue|{green|dark green}} __animals/pets__", str(seed), wildcards, notes)
+        for seed in range(300)
     }
     assert made == {
         f"a {colour} {pet}" for colour in ("red", "blue", "green", "dark green") for pet in ("cat", "dog", "old fish", "young fish")
     }  # fmt: skip
-    assert drawn("{a|b|c|d}", "5", wildcards, notes) == drawn("{a|b|c|d}", "5", wildcards, notes)
+    assert choose_words("{a|b|c|d}", "5", wildcards, notes) == choose_words("{a|b|c|d}", "5", wildcards, notes)
     assert notes == []
     assert wildcards.names() == ["animals/pets", "endless"]
-    assert len(drawn("__endless__", "1", wildcards, notes)) < 10_000
+    assert len(choose_words("__endless__", "1", wildcards, notes)) < 10_000
 
 
 def test_what_is_unknown_stays_with_one_note_each(tmp_path):
     (tmp_path.parent / "secret.txt").write_text("secret")
     notes = []
     text = "__nothing__ __../secret__ {one} {2$$a|b} __nothing__"
-    assert drawn(text, "0", Wildcards([tmp_path]), notes) == text
+    assert choose_words(text, "0", Wildcards([tmp_path]), notes) == text
     assert len(notes) == 4
     assert "nothing.txt" in notes[0]
 
@@ -74,7 +75,7 @@ def test_tags_set_loras_and_leave_the_words():
     recipe = Recipe(
         prompt="a <lora:ink:0.8> person, <lora:clay>, <lora:gone:1>", loras=[LoraUse(name="ink", weight=0.1)]
     )
-    made = spoken(recipe, 1, Wildcards(), {"ink", "clay"}.__contains__)
+    made = resolve_prompts(recipe, 1, Wildcards(), {"ink", "clay"}.__contains__)
     assert made.recipe.prompt == "a person, <lora:gone:1>"
     assert [(use.name, use.weight) for use in made.recipe.loras] == [("ink", 0.8), ("clay", 1.0)]
     assert ["gone" in note for note in made.notes] == [True]
@@ -82,6 +83,6 @@ def test_tags_set_loras_and_leave_the_words():
 
 def test_a_plain_recipe_is_the_same_object_and_a_wrong_weight_is_refused():
     recipe = Recipe(prompt="a (red:1.2) person, {")
-    assert spoken(recipe, 1, Wildcards(), lambda name: True).recipe is recipe
+    assert resolve_prompts(recipe, 1, Wildcards(), lambda name: True).recipe is recipe
     with pytest.raises(ControlNeXtError, match="99"):
-        spoken(Recipe(prompt="<lora:ink:99>"), 1, Wildcards(), lambda name: True)
+        resolve_prompts(Recipe(prompt="<lora:ink:99>"), 1, Wildcards(), lambda name: True)

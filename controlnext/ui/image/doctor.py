@@ -44,7 +44,7 @@ def doctor_panel(choices: list[tuple[str, str]]) -> DoctorPanel:
             take = gr.Button(
                 "Take as ready-made", variant="primary", size="sm", min_width=120, elem_id="cnx-doctor-take"
             )
-            read = gr.Button("Read it anew", size="sm", min_width=90, elem_id="cnx-doctor-read")
+            read = gr.Button("Read it again", size="sm", min_width=90, elem_id="cnx-doctor-read")
             invert = gr.Button("Invert", size="sm", min_width=60, elem_id="cnx-doctor-invert")
             swap = gr.Button("Swap red and blue", size="sm", min_width=110, elem_id="cnx-doctor-swap")
             other = gr.Dropdown(

@@ -94,7 +94,7 @@ class DoctorEvents:
         panel = self.panel
         return {
             self.tab.ready_map: False,
-            panel.says: note_html("Read anew as a picture.", "quiet"),
+            panel.says: note_html("Read again as a picture.", "quiet"),
             panel.read: gr.update(visible=False),
             **off,
         }
