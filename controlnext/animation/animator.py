@@ -30,7 +30,7 @@ from controlnext.models.readiness import conversion_advice
 from controlnext.progress import Pace, Progress, stop_if
 from controlnext.recipes.kinds import AUTO, POSE
 from controlnext.recipes.pictures import picture_digest
-from controlnext.recipes.prompts import Wildcards, drawn
+from controlnext.recipes.prompts import Wildcards, choose_words
 from controlnext.recipes.recipe import RecipeError
 from controlnext.recipes.video_recipe import VideoRecipe
 from controlnext.results.gallery import Gallery
@@ -233,7 +233,7 @@ class Animator:
             return recipe
         if recipe.prompt:
             texts = {
-                name: drawn(getattr(recipe, name), f"{name}:{recipe.seed}", self._host.wildcards, notes)
+                name: choose_words(getattr(recipe, name), f"{name}:{recipe.seed}", self._host.wildcards, notes)
                 for name in ("prompt", "negative_prompt")
             }
             return recipe.replace(**texts)
