@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from controlnext.recipes.kinds import AUTO
-from controlnext.recipes.video_recipe import VideoRecipe
+from controlnext.recipes.video_recipe import PoseEdit, VideoRecipe
 from controlnext.video.plan import Cut
 
 POSE_FRAMES = "drawing"
@@ -32,6 +32,7 @@ class Choice:
         hands: whether hands are read and drawn.
         face: whether faces are read and drawn.
         reader: backend of the pose annotator, `drawing` for ready-made pose frames, or `auto`.
+        edits: edited poses of single frames.
     """
 
     start: float = 0.0
@@ -46,6 +47,7 @@ class Choice:
     hands: bool = False
     face: bool = False
     reader: str = AUTO
+    edits: tuple[PoseEdit, ...] = ()
 
     @property
     def cut(self) -> Cut:

@@ -24,6 +24,7 @@ from controlnext.recipes.kinds import AUTO
 from controlnext.recipes.pictures import fit_box, picture_digest
 from controlnext.video.alignment import crop_points
 from controlnext.video.clip import Clip, open_clip
+from controlnext.video.edits import with_edits
 from controlnext.video.extract import (
     FramePoseReader,
     PoseCache,
@@ -166,6 +167,7 @@ class ClipReader:
                 person, note = fitted.track, fitted.note
             else:
                 person = _placed(person, height, width)
+            person = with_edits(person, [edit for edit in choice.edits if edit.person == choice.person])
             return DrivingClip(
                 clip=opened.clip,
                 plan=plan,

@@ -13,6 +13,7 @@ from PIL import Image
 from controlnext.animation.choice import Choice
 from controlnext.recipes.inputs import Annotated
 from controlnext.video.clip import Clip
+from controlnext.video.edits import frame_of
 from controlnext.video.plan import CutPlan
 from controlnext.video.poses import BODY, Poses, visible
 from controlnext.video.tracks import Track
@@ -154,6 +155,7 @@ class DrivingClip:
         if len(self) == 1:
             yield "This part has one frame only, so the video will be a still."
         yield self.note
+        yield self._about_edits()
         if abs(self.cropped) > _CROPPED:
             side, ends = ("width", "left and right") if self.cropped > 0 else ("height", "top and bottom")
             yield (
@@ -182,6 +184,16 @@ class DrivingClip:
                 yield f"The reference does not show {_listed(lacking)}, which the model will have to make up."
         elif self.reference is not None:
             yield "Nobody was found in the reference picture, so the poses stay where the clip has them."
+
+    def _about_edits(self) -> str:
+        """Say which poses are edited, and which edits are not used."""
+        own = [edit for edit in self.choice.edits if edit.person == self.choice.person]
+        used = [edit.time for edit in own if frame_of(self.track, edit) is not None]
+        if not own:
+            return ""
+        times = _listed([f"{time:.2f} s" for time in sorted(used)]) if used else "no frame of this part"
+        lost = len(own) - len(used)
+        return f"Edited poses: {times}" + (f"; {lost} outside of this part." if lost else ".")
 
     def _times(self, which: np.ndarray) -> str:
         """Times in the clip at which stretches of frames begin."""

@@ -28,11 +28,12 @@ class PoseError(ControlNeXtError, ValueError):
     """A text that is not a pose that can be drawn."""
 
 
-def check_pose(text: object) -> str:
+def check_pose(text: object, most: int = MOST_PEOPLE) -> str:
     """Return a pose as it is, if it is one.
 
     Args:
         text: OpenPose JSON as `people_to_json` writes it, with 18 points a body.
+        most: people it may have.
 
     Raises:
         PoseError: not such JSON: a wrong count of people or numbers, a number that is not finite, or a shown point outside
@@ -48,8 +49,9 @@ def check_pose(text: object) -> str:
         raise PoseError('A pose is a JSON object with a list "people", "canvas_width" and "canvas_height".')
     width, height = (_side(pose, name) for name in ("canvas_width", "canvas_height"))
     people = pose["people"]
-    if not 1 <= len(people) <= MOST_PEOPLE:
-        raise PoseError(f"A pose has 1 to {MOST_PEOPLE} people, not {len(people)}: add or delete figures.")
+    if not 1 <= len(people) <= most:
+        counts = "one person" if most == 1 else f"1 to {most} people"
+        raise PoseError(f"A pose has {counts} here, not {len(people)}: add or delete figures.")
     for number, person in enumerate(people, start=1):
         if not isinstance(person, Mapping):
             raise PoseError(f"Person {number} of the pose is {shorten(person)}; a person is an object with keypoints.")

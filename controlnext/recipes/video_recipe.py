@@ -5,15 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from controlnext.errors import fail, shorten
 from controlnext.recipes.kinds import AUTO, POSE
 from controlnext.recipes.limits import CUT_LIMITS, LIMITS, Limit
 from controlnext.recipes.mp4 import read_contents
 from controlnext.recipes.png import RECIPE_KEY
+from controlnext.recipes.pose import check_pose
 from controlnext.recipes.recipe import VERSION, ControlUse, Recipe, RecipeError, SavedRecipe
 
 Drawing = Literal["classic", "svd"]
@@ -32,6 +42,41 @@ VIDEO_LIMITS: Mapping[str, Limit] = MappingProxyType(
     }
 )  # fmt: skip
 """Allowed range of every number of a video's recipe, except those of its control; the page takes its sliders from here."""
+
+
+MOST_EDITS = 32
+"""Frames of a clip whose poses can be edited."""
+
+EASE = Limit("The easing of an edited pose", 0, 2, "It is in seconds; 0 changes one frame alone.")
+
+
+class PoseEdit(BaseModel):
+    """The edited pose of one frame of a clip.
+
+    Attributes:
+        time: of the frame in the clip, in seconds.
+        pose: OpenPose JSON of one person, placed as in the video; its canvas may have another size.
+        person: who of the clip is followed; the edit is left out where another one is.
+        ease: seconds over which the frames before and after go along with the change.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    time: float
+    pose: str
+    person: int = 0
+    ease: float = 0.0
+
+    @field_validator("time", "person", "ease", mode="before")
+    @classmethod
+    def _number_in_range(cls, value: object, info: ValidationInfo) -> float | int:
+        limits = {"time": CUT_LIMITS["start"], "person": VIDEO_LIMITS["person"], "ease": EASE}
+        return limits[str(info.field_name)].check(value)
+
+    @field_validator("pose")
+    @classmethod
+    def _pose_of_one(cls, value: str) -> str:
+        return check_pose(value, most=1)
 
 
 class VideoRecipe(SavedRecipe):
@@ -65,6 +110,7 @@ class VideoRecipe(SavedRecipe):
         hands: whether hands are read and drawn.
         face: whether faces are read and drawn.
         reader: what reads the poses; see `Choice`.
+        edits: edited poses of single frames.
         drawing: how the control frames are drawn for the adapter.
         keep_sound: whether the clip's sound is kept.
         window: frames a video model draws at once.
@@ -116,6 +162,12 @@ class VideoRecipe(SavedRecipe):
     reference_sha256: str = ""
     clip_sha256: str = ""
     weights: dict[str, str] = Field(default_factory=dict)
+    edits: tuple[PoseEdit, ...] = Field(default=(), max_length=MOST_EDITS)
+
+    @model_serializer(mode="wrap")
+    def _without_no_edits(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A recipe without edits is written as before there were any."""
+        return {key: value for key, value in handler(self).items() if key != "edits" or value}
 
     @field_validator(*VIDEO_LIMITS, mode="before")
     @classmethod

@@ -39,6 +39,7 @@ from controlnext.ui.train.tab import ELSEWHERE, NOT_HERE, build_train_tab
 from controlnext.ui.train.use import UseEvents
 from controlnext.ui.trust.page import StudioPage
 from controlnext.ui.video.api import VideoEndpoints
+from controlnext.ui.video.edit_pose_events import PoseEditEvents
 from controlnext.ui.video.events import VideoEvents
 from controlnext.ui.video.fit import FitEvents
 from controlnext.ui.video.key_pose_events import KeyPoseEvents
@@ -143,6 +144,6 @@ def build_video(studio: Studio, stream: VideoStream | None = None, made: MadeRes
     restore = VideoRestore(tab, studio, clips)
     fit = FitEvents(tab, studio, restore)
     events = VideoEvents(tab, studio, fit, clips, stream or video_stream_of(studio), made)
-    for part in (restore, fit, events):
+    for part in (restore, fit, events, PoseEditEvents(tab.edit, fit)):
         part.wire()
     return SimpleNamespace(tab=tab, restore=restore, fit=fit, events=events)

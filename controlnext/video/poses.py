@@ -153,6 +153,24 @@ def people_array(data: Mapping[str, Any]) -> np.ndarray:
     return _stacked(people)
 
 
+def person_of_pose(text: str, height: int, width: int) -> np.ndarray:
+    """Read the first person of a checked pose, placed in frames of another size.
+
+    Args:
+        text: OpenPose JSON with `canvas_width` and `canvas_height`.
+        height: of the frames, in pixels.
+        width: same.
+
+    Returns:
+        (128, 3) points in pixels of the frames.
+    """
+    pose = json.loads(text)
+    row = pose["people"][0]
+    faces = (row.get("face_keypoints_2d") or [])[: 3 * (FACE.stop - FACE.start)]  # it may have its pupils, too
+    person = _person({**row, "face_keypoints_2d": faces})
+    return person * (width / pose["canvas_width"], height / pose["canvas_height"], 1.0)
+
+
 def visible(points: np.ndarray) -> np.ndarray:
     """Return which points (..., 3) have enough confidence to be shown, (...) bool."""
     return points[..., 2] >= VISIBLE

@@ -211,3 +211,40 @@ def test_keyboard_reaches_everything_and_a_phone_needs_no_sideways_scrolling(tab
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
     widths = [tab.locator(".cnx-columns > *").nth(index).bounding_box() for index in range(3, 6)]
     assert np.ptp([box["width"] for box in widths]) < 2
+
+
+EDITED = """async () => {
+  const made = URL.createObjectURL;
+  let blob = null;
+  URL.createObjectURL = given => { blob = given; return made.call(URL, given); };
+  document.querySelector('#cnx-edit-editor [data-do=save]').click();
+  URL.createObjectURL = made;
+  return await blob.text();
+}"""
+"""What "Save JSON" saves."""
+
+
+def test_the_pose_of_one_frame_is_edited_and_drives_the_video(tab, clips, animator):
+    upload(tab, clips)
+    tab.wait_for_selector("#cnx-sure svg polygon")
+    tab.fill("#cnx-frame-number input[type=number]", "4")
+    tab.press("#cnx-frame-number input[type=number]", "Tab")
+    tab.wait_for_selector("#cnx-edit-open:enabled")
+    tab.click("#cnx-edit-open")
+    tab.wait_for_selector("#cnx-edit-title:has-text('Frame 4') img")
+    tab.wait_for_selector("#cnx-edit-editor image[href^='data:image/jpeg']")
+    tab.locator("#cnx-edit-editor [data-joint='7']").scroll_into_view_if_needed()
+    box = tab.locator("#cnx-edit-editor [data-joint='7']").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    tab.mouse.move(x, y)
+    tab.mouse.down()
+    tab.mouse.move(x - 20, y - 40, steps=4)
+    tab.mouse.up()
+    pose = tab.evaluate(EDITED)
+    tab.click("#cnx-edit-keep")
+    tab.wait_for_selector("#cnx-notes:has-text('Edited poses: 0.40 s')")
+    assert tab.is_visible(OVERLAY)
+    assert tab.is_hidden("#cnx-edit")
+    animate(tab, animator)
+    (edit,) = animator.recipes[-1].edits
+    assert (edit.pose, edit.time) == (pose, 0.4)

@@ -68,7 +68,7 @@ def pose_editor(*, photo: str, **options: Any) -> gr.HTML:
     """Return a pose editor.
 
     Args:
-        photo: CSS selector of the picture that is shown behind the figures.
+        photo: CSS selector of the picture that is shown behind the figures, or a `data:` address of it.
         **options: of `gr.HTML`.
 
     Returns:

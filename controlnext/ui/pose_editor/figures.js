@@ -167,8 +167,8 @@ const paint = () => {
     for (const [key, value] of Object.entries({ x: box.left - pad, y: box.top - pad, width: box.right - box.left + 2 * pad, height: box.bottom - box.top + 2 * pad, "stroke-width": unit })) parts.box.setAttribute(key, value);
     for (const [name, place] of Object.entries(handlePlaces(box, unit))) { dot(parts.handles[name], place, 6 * unit); parts.handles[name].setAttribute("stroke-width", 1.5 * unit); }
   }
-  const photo = props.photo ? document.querySelector(props.photo) : null;
-  if (photo && photo.src) parts.photo.setAttribute("href", photo.src); else parts.photo.removeAttribute("href");
+  const photo = !props.photo || props.photo.startsWith("data:") ? props.photo : document.querySelector(props.photo)?.src;
+  if (photo) parts.photo.setAttribute("href", photo); else parts.photo.removeAttribute("href");
   parts.photo.setAttribute("opacity", opacity.value);
   button("undo").disabled = now <= 0;
   button("redo").disabled = now >= past.length - 1;

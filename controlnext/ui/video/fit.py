@@ -11,6 +11,7 @@ import gradio as gr
 from PIL import ImageOps
 
 from controlnext.animation.choice import Choice
+from controlnext.recipes.video_recipe import PoseEdit
 from controlnext.ui.shared import (
     PRIVATE,
     Data,
@@ -71,7 +72,9 @@ class FitEvents:
     def wire(self) -> None:
         """Connect the components; must be called inside the `gr.Blocks` context of the tab."""
         tab = self.tab
-        opened = {tab.opened, tab.seconds, tab.start, tab.end, tab.fps, tab.person, tab.strip, tab.notes, tab.restored}
+        opened = {
+            tab.opened, tab.seconds, tab.start, tab.end, tab.fps, tab.person, tab.strip, tab.notes, tab.restored, tab.edit.edits
+        }  # fmt: skip
         tab.clip.change(
             self.open_clip,
             {tab.clip, tab.restored, tab.start, tab.end, tab.max_frames},
@@ -129,7 +132,7 @@ class FitEvents:
             start, end = min(start, last), min(end or length, length)
         else:
             start, end, fps = 0.0, length, USUAL_FPS if clip.fps > USUAL_FPS else 0
-            updates |= {tab.fps: gr.update(value=fps, maximum=FPS_MAXIMUM), tab.person: 0}
+            updates |= {tab.fps: gr.update(value=fps, maximum=FPS_MAXIMUM), tab.person: 0, tab.edit.edits: []}
         yield updates | {
             tab.start: gr.update(value=start, maximum=last),
             tab.end: gr.update(value=end, maximum=length),
@@ -164,6 +167,7 @@ class FitEvents:
         values = {name: data[self.tab.part(name)] for name in CHOICE}
         # To the last hundredth is to the end: then nothing is lost to the rounding of a length.
         values["end"] = 0 if values["end"] >= data[self.tab.seconds] - 0.02 else values["end"]
+        values["edits"] = tuple(PoseEdit(**row) for row in values["edits"])
         return Choice(**{name: value for name, value in values.items() if value is not None})
 
     def reference(self, data: Data) -> Image.Image | None:
@@ -264,6 +268,7 @@ class FitEvents:
             tab.legend: legend_html(driving),
             tab.sure: sure_html(driving, index),
             tab.frame: gr.update(maximum=max(1, last), interactive=last > 0, **_value(index, at)),
+            tab.edit.open: gr.update(interactive=True),
             tab.notes: notes_html(use, driving.sentences),
             tab.reading: "",
             tab.people: people,
@@ -275,6 +280,7 @@ class FitEvents:
         return {
             tab.sure: "", tab.reading: "", tab.legend: "", tab.notes: gr.skip(), tab.frame: gr.update(value=0, interactive=False),
             tab.people: gr.update(visible=False, value=[]), tab.person: gr.update(visible=False),
+            tab.edit.open: gr.update(interactive=False),
         }  # fmt: skip
 
     def _strip(self, source: str, seconds: float, choice: Choice, use: ClipUse) -> Update:

@@ -128,7 +128,7 @@ class VideoRestore:
         digest, start, end = recipe.clip_sha256, recipe.start, recipe.end
         if clip is None:
             clip, digest, start, end = path, weights_digest(Path(path)), 0.0, 0.0
-            recipe = recipe.replace(start=0, end=0, person=0)
+            recipe = recipe.replace(start=0, end=0, person=0, edits=())
             warn(
                 "The clip it was made from is not here, so this video itself drives; drop that clip for the same frames."
             )
@@ -136,7 +136,7 @@ class VideoRestore:
         updates |= {tab.part(name): stretched(getattr(recipe, name), most) for name, most in MAXIMA.items()}
         updates |= {
             tab.start: stretched(start, tab.start.maximum), tab.end: stretched(end, tab.end.maximum),
-            tab.seed: recipe.seed, tab.new_seed: False, tab.clip: self.players.show(clip), tab.opened: "", tab.restored: digest,
+            tab.part("edits"): [edit.model_dump(mode="json") for edit in recipe.edits], tab.seed: recipe.seed, tab.new_seed: False, tab.clip: self.players.show(clip), tab.opened: "", tab.restored: digest,
             tab.person: gr.update(value=recipe.person, choices=[(str(n + 1), n) for n in range(recipe.person + 1)]),
         }  # fmt: skip
         if reference is not None:

@@ -15,6 +15,7 @@ from controlnext.ui.image.tab import GAMMA_MAXIMUM, GUIDANCE_MAXIMUM, STEPS_MAXI
 from controlnext.ui.models import model_choices, model_info
 from controlnext.ui.shared import heading, note_html, picture_input
 from controlnext.ui.sizes import size_choices
+from controlnext.ui.video.edit_pose import OVERLAY, PoseEditArea, pose_edit_area
 from controlnext.ui.video.key_poses import KeyPoseArea, key_pose_area
 from controlnext.ui.video.player import hand_over
 from controlnext.ui.video.widgets import free_slider, video_file
@@ -60,6 +61,7 @@ class VideoTab:
         moving: takes clips that the player cannot show as they are, handed over by the page.
         opened: path of the clip that could be opened; empty where there is none.
         seconds: its length.
+        edit: the pose editor for one frame.
         restored: digest of the clip that values were put back for, until it is open; else empty.
         files: the result's files by the names of `VIEWS`.
         examples: gallery of characters, each with a clip; `None` when there are none.
@@ -87,6 +89,7 @@ class VideoTab:
     legend: gr.HTML
     sure: gr.HTML
     frame: gr.Slider
+    edit: PoseEditArea
     keys: KeyPoseArea
     notes: gr.HTML
     reading: gr.HTML
@@ -124,6 +127,8 @@ class VideoTab:
 
     def part(self, name: str) -> gr.components.Component:
         """Return the component that shows a field of the recipe."""
+        if name == "edits":
+            return self.edit.edits
         return getattr(self, {"num_inference_steps": "steps", "guidance_scale": "guidance"}.get(name, name))
 
     def fit_inputs(self) -> set[gr.components.Component]:
@@ -216,12 +221,13 @@ def _middle(rows: Sequence[Mapping[str, Any]], row: Mapping[str, Any], recipe: V
     parts: dict[str, Any] = {}
     parts["overlay"] = gr.Image(
         label="Both skeletons", show_label=False, interactive=False, height=OVERLAY_HEIGHT, format="webp",
-        buttons=["fullscreen"], elem_id="cnx-overlay", elem_classes="cnx-frame",
+        buttons=["fullscreen"], elem_id="cnx-overlay", elem_classes=OVERLAY,
     )  # fmt: skip
     parts["legend"] = gr.HTML(elem_id="cnx-legend")
     parts["reading"] = gr.HTML(elem_id="cnx-reading")
     parts["sure"] = gr.HTML(elem_id="cnx-sure")
     parts["frame"] = free_slider(0, 1, value=0, step=1, label="Frame", interactive=False, elem_id="cnx-frame-number")
+    parts["edit"] = pose_edit_area(parts["overlay"])
     parts["notes"] = gr.HTML(note_html(START, "quiet"), elem_id="cnx-notes")
     parts["keys"] = key_pose_area()
     parts["gamma"] = gr.Slider(
