@@ -30,6 +30,7 @@ def markdown(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 def presets() -> str:
     """Every preset of the repository: base, controls and first download. Presets that a user added are left out."""
+    from controlnext.method.families import FAMILIES
     from controlnext.models.presets import load_preset
 
     listed = subprocess.run(
@@ -37,7 +38,10 @@ def presets() -> str:
     )
     names = [name for name in listed.stdout.split() if name.count("/") == 1]
     files = [ROOT / name for name in names] or sorted((ROOT / "presets").glob("*.yaml"))
-    rows = sorted((load_preset(file) for file in files), key=lambda row: (row.base.path is None, row.video, row.name))
+    known = [
+        row for row in map(load_preset, files) if not FAMILIES[row.family].experimental
+    ]  # docs/transformers.md has those
+    rows = sorted(known, key=lambda row: (row.base.path is None, row.video, row.name))
     return markdown(
         ("preset", "model", "makes", "controls", "first download"),
         (

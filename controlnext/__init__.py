@@ -23,6 +23,11 @@ if TYPE_CHECKING:
         StableDiffusionXLControlNeXtInpaintPipeline,
         StableDiffusionXLControlNeXtPipeline,
     )
+    from controlnext.method.transformer_pipelines import (
+        FluxControlNeXtPipeline,
+        StableDiffusion3ControlNeXtPipeline,
+        WanControlNeXtPipeline,
+    )
     from controlnext.method.video_pipeline import StableVideoDiffusionControlNeXtPipeline
 
 __version__ = "0.2.0"
@@ -32,6 +37,8 @@ __all__ = [
     "ControlNeXtAdapter",
     "ControlNeXtError",
     "ControlNeXtModel",
+    "FluxControlNeXtPipeline",
+    "StableDiffusion3ControlNeXtPipeline",
     "StableDiffusionControlNeXtImg2ImgPipeline",
     "StableDiffusionControlNeXtInpaintPipeline",
     "StableDiffusionControlNeXtPipeline",
@@ -39,6 +46,7 @@ __all__ = [
     "StableDiffusionXLControlNeXtInpaintPipeline",
     "StableDiffusionXLControlNeXtPipeline",
     "StableVideoDiffusionControlNeXtPipeline",
+    "WanControlNeXtPipeline",
     "cross_norm",
 ]
 
@@ -46,5 +54,9 @@ _HOMES = {"ControlNeXtAdapter": ".method.adapter", "ControlNeXtModel": ".method.
     (name for name in __all__ if name.endswith("Pipeline")), ".method.pipelines"
 )
 _HOMES["StableVideoDiffusionControlNeXtPipeline"] = ".method.video_pipeline"
+_HOMES |= dict.fromkeys(
+    ("FluxControlNeXtPipeline", "StableDiffusion3ControlNeXtPipeline", "WanControlNeXtPipeline"),
+    ".method.transformer_pipelines",
+)
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

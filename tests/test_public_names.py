@@ -14,7 +14,8 @@ from controlnext.models.presets import Preset
 ROOT = Path(__file__).resolve().parents[1]
 
 LIBRARY = {
-    "VARIANTS", "ControlNeXtAdapter", "ControlNeXtError", "ControlNeXtModel", "StableDiffusionControlNeXtImg2ImgPipeline",
+    "VARIANTS", "ControlNeXtAdapter", "ControlNeXtError", "ControlNeXtModel", "FluxControlNeXtPipeline",
+    "StableDiffusion3ControlNeXtPipeline", "StableDiffusionControlNeXtImg2ImgPipeline", "WanControlNeXtPipeline",
     "StableDiffusionControlNeXtInpaintPipeline", "StableDiffusionControlNeXtPipeline",
     "StableDiffusionXLControlNeXtImg2ImgPipeline", "StableDiffusionXLControlNeXtInpaintPipeline",
     "StableDiffusionXLControlNeXtPipeline", "StableVideoDiffusionControlNeXtPipeline", "cross_norm",
@@ -31,7 +32,7 @@ PRESET_KEYS = {
 
 
 def test_the_names_of_the_library_stay():
-    assert len(LIBRARY) == 12
+    assert len(LIBRARY) == 15
     assert set(controlnext.__all__) >= LIBRARY
     assert all(hasattr(controlnext, name) for name in LIBRARY)
 

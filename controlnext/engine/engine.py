@@ -97,7 +97,8 @@ class Engine:
         Raises:
             EngineError: the weights are missing, damaged or of another family, or there is no pipeline for it.
         """
-        if preset.family not in FAMILIES or not FAMILIES[preset.family].pipeline:
+        family = FAMILIES.get(preset.family)
+        if family is None or not family.pipeline or family.experimental:
             raise EngineError(f"{preset.title} is of the family {preset.family!r}, which makes no pictures here.")
         dtype = device.dtype if preset.precision == "auto" else getattr(torch, preset.precision)
         base, *others = parts_of(preset, (), half=device.dtype == torch.float16)

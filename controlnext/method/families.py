@@ -25,6 +25,7 @@ class Family:
         safety_checker: whether its stock pipeline comes with a safety checker, which this project does not load.
         trainer_names: how `ss_base_model_version` and `modelspec.architecture` in LoRA files begin for it.
         video_defaults: fields of a video's recipe that a preset of this family does not say.
+        experimental: whether its pipelines are for use from Python alone, as no adapters are published for it.
     """
 
     title: str
@@ -36,6 +37,7 @@ class Family:
     safety_checker: bool = False
     trainer_names: tuple[str, ...] = ()
     video_defaults: Mapping[str, object] = field(default_factory=dict)
+    experimental: bool = False
 
     @property
     def pipelines(self) -> tuple[str, ...]:
@@ -82,6 +84,9 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             video=True,
             video_defaults=MappingProxyType({"window": 8, "overlap": 2, "shared_noise": 1.0}),
         ),
+        "flux": Family("FLUX.1", pipeline="FluxControlNeXtPipeline", experimental=True),
+        "sd3": Family("Stable Diffusion 3", pipeline="StableDiffusion3ControlNeXtPipeline", experimental=True),
+        "wan": Family("Wan", pipeline="WanControlNeXtPipeline", video=True, experimental=True),
         "transformer": Family("a transformer model such as SD3 or FLUX"),
     }
 )

@@ -165,6 +165,8 @@ class Injection:
             for name in (row.latents_argument, row.time_argument)
         )
         self._expected, self._pending = True, None
+        if row.transformer:
+            timestep = _one_timestep(torch.as_tensor(timestep)) * row.time_scale
         source = self.source
         self._forwards += source.window is None or source.window.start == 0
         index = self._forwards - 1
@@ -177,12 +179,13 @@ class Injection:
             source.check(latents)
         frames = source.frames
         place = len(latents), frames, latents[0].device
-        control = source.control(timestep if row.time_scale == 1 else timestep * row.time_scale, *place)
+        control = source.control(timestep, *place)
         strength = source.strength(gamma, *place)
         grid = None
         if row.tokens is not None:
             height, width = source.condition.shape[-2:]
             grid = frames, height // row.tokens.cell, width // row.tokens.cell
+            _check_grid(grid, latents, tuple(source.condition.shape))
         self._pending = Pending(control, strength, grid)
 
     def take(self) -> Pending | None:
@@ -280,6 +283,29 @@ def attached_injections(unet: nn.Module) -> list[Injection]:
 def attached_injection(unet: nn.Module) -> Injection | None:
     """Return the first injection attached to a UNet, if there is one."""
     return next(iter(attached_injections(unet)), None)
+
+
+def _check_grid(grid: tuple[int, int, int], latents: Any, shape: tuple[int, ...]) -> None:  # noqa: ANN401 - or a list of them
+    """Raise a `ControlSizeError` if a condition is of another shape than unpacked latents; packed ones do not tell theirs."""
+    if getattr(latents, "ndim", 3) < 4:
+        return
+    frames, rows, columns = grid
+    if latents.shape[-2] * columns != latents.shape[-1] * rows or (latents.ndim == 5 and latents.shape[2] != frames):
+        raise ControlSizeError(
+            f"A condition of shape {shape} does not fit latents of shape {tuple(latents.shape)}: give it the picture's "
+            "size, and for a video one frame for each latent frame."
+        )
+
+
+def _one_timestep(timestep: Tensor) -> Tensor:
+    """Return timesteps as `(1,)` where all are equal, so that one control serves all pictures, else as `(B,)`.
+
+    Pipelines of transformers give each picture its timestep, and Wan 2.2's 5B each token.
+    """
+    timestep = timestep.reshape(len(timestep), -1)[:, -1] if timestep.ndim else timestep.reshape(1)
+    if len(timestep) > 1 and not timestep.is_meta and not torch.is_grad_enabled() and (timestep == timestep[0]).all():
+        return timestep[:1]
+    return timestep
 
 
 def unwrap(unet: nn.Module) -> nn.Module:

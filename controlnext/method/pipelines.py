@@ -20,7 +20,7 @@ from diffusers import (
     StableDiffusionXLInpaintPipeline,
     StableDiffusionXLPipeline,
 )
-from torch import Tensor
+from torch import Tensor, nn
 
 from controlnext.errors import ControlNeXtError
 from controlnext.method.adapter import Attachment, ControlNeXtAdapter
@@ -54,6 +54,8 @@ class ControlNeXtMixin(_StockPipeline):
     """Adds control images to a stock pipeline; put it before the stock class in the bases."""
 
     _controlnexts: dict[str, Attachment] | None = None
+    _controlled = ("unet",)  # components that a control enters
+    _size_step = SIZE_STEP
 
     def load_controlnext(
         self,
@@ -61,7 +63,7 @@ class ControlNeXtMixin(_StockPipeline):
         name: str = ONLY,
         **options: Any,
     ) -> None:
-        """Attach an adapter to the pipeline's UNet until `unload_controlnext`.
+        """Attach an adapter to the pipeline's UNet or transformer until `unload_controlnext`.
 
         Call it again with other names for several controls at once. Load before `torch.compile`. As with a LoRA, loaded
         adapters' weights may stay in the UNet between calls; a call without a control image puts the UNet's own weights
@@ -80,13 +82,25 @@ class ControlNeXtMixin(_StockPipeline):
                 f"An adapter is loaded as {name!r} already: unload it first, or pass name=... to use both at once."
             )
         if not isinstance(adapter, ControlNeXtAdapter):
-            adapter = ControlNeXtAdapter.from_pretrained(adapter, **{"dtype": self.unet.dtype, **options})
+            adapter = ControlNeXtAdapter.from_pretrained(adapter, **{"dtype": self._models()[0].dtype, **options})
         families = families_of(type(self))
         if families and adapter.variant.family not in families:
             logger.warning(
                 "%s is made for %s, not %s.", adapter.variant.name, adapter.variant.family, type(self).__name__
             )
-        self.controlnexts[name] = adapter.attach(self.unet)
+        self.controlnexts[name] = self._attach(adapter)
+
+    def _models(self) -> list[nn.Module]:
+        """Return the models that a control enters: one, or several that share the steps."""
+        models = (getattr(self, name, None) for name in self._controlled)
+        return [model for model in models if model is not None]
+
+    def _attach(self, adapter: ControlNeXtAdapter) -> Attachment:
+        return adapter.attach(self._models()[0])
+
+    def _step(self, forwards: int) -> int:
+        """Return the step at which the model runs, from 0, given the count of its forwards before."""
+        return forwards
 
     def unload_controlnext(self, name: str | None = None) -> None:
         """Detach an adapter and restore the UNet bit for bit; does nothing where there is none.
@@ -118,7 +132,7 @@ class ControlNeXtMixin(_StockPipeline):
         if not {"dtype", "torch_dtype"} & kwargs.keys():
             kwargs["dtype"] = pipeline.dtype
         new = super().from_pipe(pipeline, **kwargs)
-        if new.unet is pipeline.unet:
+        if all(getattr(new, name, None) is getattr(pipeline, name, None) for name in cls._controlled):
             new._controlnexts = getattr(pipeline, "controlnexts", None)
         return cast("Self", new)
 
@@ -232,7 +246,7 @@ class ControlNeXtMixin(_StockPipeline):
         gamma = parse_gamma(gamma) if isinstance(gamma, str) else gamma
         if isinstance(gamma, GammaCurve):
             curve = gamma
-            gamma = lambda index: curve.at_step(index, self.num_timesteps)  # noqa: E731 - it belongs to this call
+            gamma = lambda index: curve.at_step(self._step(index), self.num_timesteps)  # noqa: E731 - of this call
         else:
             gamma = as_gamma(gamma)
             if isinstance(gamma, Tensor) and len(gamma) > 1:
@@ -240,7 +254,7 @@ class ControlNeXtMixin(_StockPipeline):
 
         def active(index: int) -> bool:
             """Tell whether a step lies inside of the window, as diffusers' ControlNet pipelines do."""
-            steps = self.num_timesteps
+            steps, index = self.num_timesteps, self._step(index)
             return bool(start <= index / steps and (index + 1) / steps <= end)
 
         repeats = _share(condition.shape[0], prompts, made, what="control images")
@@ -268,12 +282,14 @@ class ControlNeXtMixin(_StockPipeline):
             )
         if "height" in parameters:
             sizes = zip(("height", "width"), own, strict=True)
-            height, width = (arguments.get(name) or side - side % SIZE_STEP for name, side in sizes)
+            height, width = (arguments.get(name) or side - side % self._size_step for name, side in sizes)
             arguments.update(height=height, width=width)
         else:  # image to image: the start image decides
             height, width = (side - side % SIZE_STEP for side in _start_size(arguments.get("image")))
         if not height or not width:
-            raise PipelineError(f"Pictures are at least {SIZE_STEP} pixels high and wide, not {height} x {width}.")
+            raise PipelineError(
+                f"Pictures are at least {self._size_step} pixels high and wide, not {height} x {width}."
+            )
         return height, width
 
 

@@ -71,7 +71,7 @@ class Variant:
 
     Attributes:
         name: Key of the row.
-        family: Base-model family whose UNet it fits.
+        family: Base-model family whose UNet or transformer it fits.
         layout: The layers of its control module.
         parameters: Parameters of that module, counted.
         injection_point: The UNet block whose `hidden_states` input receives the control.
@@ -108,6 +108,11 @@ class Variant:
     hidden_argument: str = "hidden_states"
     tokens: Tokens | None = None
     source: str = ""
+
+    @property
+    def transformer(self) -> bool:
+        """Whether the base model is a transformer, which is given one timestep a picture, and some twice a step."""
+        return self.latents_argument != "sample"
 
 
 _LIGHT = Layout()
@@ -229,7 +234,7 @@ def _row(name: str, injection_point: str, tokens: Tokens, time_scale: float = 1.
         layout = replace(layout, stage_channels=(128, 256, 256, 256), stage_groups=(4, 8, 8, 8))
     return Variant(
         name=name,
-        family="transformer",
+        family=name if name in ("flux", "sd3", "wan") else "transformer",  # those with pipelines, see FAMILIES
         layout=layout,
         parameters=0,
         injection_point=injection_point,
@@ -303,13 +308,16 @@ def detect_variants(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
 
     Returns:
         Every fitting name in table order. The training copy of SD1.5, SDXL and SVD v2 have equal keys and shapes, so
-        for them three names come back and the caller, who knows the base model, has to choose. Empty if none fits.
+        for them three names come back and the caller, who knows the base model, has to choose; so have FLUX, as
+        euge-trainer saves it, and Qwen-Image. Empty if none fits.
     """
     has_scale, has_stem = "scale" in shapes, "embedding.0.weight" in shapes
     width = shapes.get("mid_convs.1.weight", (0,))[0]
-    return tuple(
-        row.name
-        for row in VARIANTS.values()
-        if (row.layout.learned_scale, bool(row.layout.stem_channels), row.layout.out_channels)
-        == (has_scale, has_stem, width)
-    )
+    stages = sum(key.startswith("down_sample.") and key.endswith("conv.weight") for key in shapes)
+    found = (has_scale, has_stem, width)
+
+    def fits(row: Variant) -> bool:
+        return (row.layout.learned_scale, bool(row.layout.stem_channels), row.layout.out_channels) == found
+
+    transformers = (row for row in TRANSFORMERS.values() if len(row.layout.stage_channels) == stages)
+    return tuple(row.name for row in (*VARIANTS.values(), *transformers) if fits(row))

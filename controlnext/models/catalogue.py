@@ -32,7 +32,7 @@ from controlnext.models.downloads import fetch
 from controlnext.models.hub import token
 from controlnext.models.mismatch import check_adapter, check_base
 from controlnext.models.presets import DEFAULT_MODEL, Preset, PresetError, load_preset, load_presets, stamp_of
-from controlnext.models.readiness import Failure, missing_reason, readiness, single_file_reason, video_reason
+from controlnext.models.readiness import Failure, missing_reason, readiness, refusal, video_reason
 from controlnext.models.sources import adapter_of, parts_of, weights_of
 from controlnext.progress import Progress
 from controlnext.recipes.kinds import READY_MADE
@@ -223,9 +223,7 @@ class Catalogue:
             ControlNeXtError: the model makes videos where pictures are wanted, a video model is a single file, local files
                 are not there, or base and adapter do not go together.
         """
-        if preset.video and not video:
-            raise PresetError(video_reason(preset))
-        if refused := single_file_reason(preset):
+        if refused := refusal(preset, video=video)[1]:
             raise PresetError(refused)
         for part in parts_of(preset, kinds, half=self._half):
             place = part.find()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from controlnext.errors import ControlNeXtError
 from controlnext.method.families import TEXT_FAMILIES, VIDEO_FAMILIES, title_of
-from controlnext.method.variants import VARIANTS, detect_variants
+from controlnext.method.variants import detect_variants, get_variant
 from controlnext.models.presets import Preset
 from controlnext.models.sources import CONTROL_FILES, UNET_FILES
 
@@ -73,7 +73,7 @@ def adapter_families(place: Path) -> frozenset[str]:
         else next((folder / name for name in CONTROL_FILES if (folder / name).is_file()), None)
     )
     shapes = read_shapes(control) if control is not None and control.suffix == ".safetensors" else {}
-    families = {VARIANTS[name].family for name in detect_variants(shapes)} if shapes else set()
+    families = {get_variant(name).family for name in detect_variants(shapes)} if shapes else set()
     if place.is_dir():
         unet = next((read_shapes(folder / name) for name in UNET_FILES if (folder / name).is_file()), {})
         families = _narrowed(families, unet)

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from controlnext.assets import PRESETS
 from controlnext.errors import ControlNeXtError, fail
 from controlnext.method.families import FAMILIES
-from controlnext.method.variants import VARIANTS
+from controlnext.method.variants import TRANSFORMERS, VARIANTS
 from controlnext.models.hub import Repo
 from controlnext.recipes.explain import explain
 from controlnext.recipes.limits import LIMITS, Limit
@@ -26,6 +26,7 @@ from controlnext.recipes.schedulers import SCHEDULERS
 from controlnext.recipes.video_recipe import Drawing
 
 DEFAULT_MODEL = "starter"
+_VARIANTS = {**VARIANTS, **{name: row for name, row in TRANSFORMERS.items() if FAMILIES[row.family].experimental}}
 LARGEST_PRESET = 1_000_000
 """Bytes of a preset file that are read; those of this project have some thousand."""
 
@@ -213,8 +214,8 @@ class Preset(_Row):
     @field_validator("variant")
     @classmethod
     def _known_variant(cls, value: str) -> str:
-        if value not in VARIANTS:
-            fail(f"there is no variant {value!r}; choose one of {', '.join(VARIANTS)}.")
+        if value not in _VARIANTS:
+            fail(f"there is no variant {value!r}; choose one of {', '.join(_VARIANTS)}.")
         return value
 
     @field_validator("base", "vae")
@@ -236,7 +237,7 @@ class Preset(_Row):
     @property
     def family(self) -> str:
         """Base-model family, as in the variants' table."""
-        return VARIANTS[self.variant].family
+        return _VARIANTS[self.variant].family
 
     @property
     def video(self) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from controlnext.method.families import FAMILIES
 from controlnext.models import hub
 from controlnext.models.download_errors import absent, no_room
 from controlnext.models.downloads import SPARE, free_bytes
@@ -13,10 +14,11 @@ from controlnext.models.presets import Preset
 from controlnext.models.sources import INDEX_FILE, Part, adapter_of, parts_of, pickled_files
 from controlnext.progress import data_size
 
-State = Literal["ready", "download", "gated", "offline", "missing", "disk", "video", "broken"]
+State = Literal["ready", "experimental", "download", "gated", "offline", "missing", "disk", "video", "broken"]
 
 WORDS: dict[str, str] = {
     "ready": "",
+    "experimental": "experimental",
     "download": "download",
     "gated": "needs a token",
     "offline": "offline",
@@ -76,11 +78,9 @@ def readiness(preset: Preset, failure: Failure | None = None, *, half: bool = Fa
     Returns:
         Its state.
     """
-    if preset.video and not video:
-        return Readiness("video", video_reason(preset))
-    refused = single_file_reason(preset)
-    if refused:
-        return Readiness("broken", refused)
+    refused, why = refusal(preset, video=video)
+    if refused is not None:
+        return Readiness(refused, why)
     parts = parts_of(preset, (), half=half)
     gone = next((part for part in parts if part.path is not None and part.find() is None), None)
     if gone is not None:
@@ -108,6 +108,28 @@ def _download(preset: Preset, wanted: list[Part]) -> Readiness:
     if free < known + SPARE:
         return Readiness("disk", no_room(preset.title, known, free), known)
     return Readiness("download", absent(preset, repo, "download", said), known)
+
+
+def refusal(preset: Preset, *, video: bool) -> tuple[State | None, str]:
+    """Return the state and the sentence of a preset that is of no use here, whatever is on this disk; (None, "") for all others."""
+    if why := experimental_reason(preset):
+        return "experimental", why
+    if preset.video and not video:
+        return "video", video_reason(preset)
+    if why := single_file_reason(preset):
+        return "broken", why
+    return None, ""
+
+
+def experimental_reason(preset: Preset) -> str:
+    """Why an experimental model runs from Python alone; empty for all others."""
+    family = FAMILIES[preset.family]
+    if not family.experimental:
+        return ""
+    return (
+        f"{preset.title} is experimental: no adapter is published for {family.title}. Train one, as docs/transformers.md says, and "
+        f"run it from Python with {family.pipeline}."
+    )
 
 
 def video_reason(preset: Preset) -> str:

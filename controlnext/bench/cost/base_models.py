@@ -6,14 +6,17 @@ counts. Nothing is downloaded, and importing this module imports nothing heavy.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from controlnext.assets import CONFIGS, STARTER
 from controlnext.bench.command import BenchError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 LATENT_CELL = 8
 """Pixels to a latent cell, in all of these models."""
@@ -160,3 +163,16 @@ def get_model(name: str) -> BenchModel:
     if name not in BENCH_MODELS:
         raise BenchError(f"There is no base model {name!r} to measure; choose one of {', '.join(BENCH_MODELS)}.")
     return BENCH_MODELS[name]
+
+
+def count_parameters(parameters: Iterable[nn.Parameter]) -> int:
+    """Sum the elements of parameters."""
+    return sum(parameter.numel() for parameter in parameters)
+
+
+def on_meta(build: Callable[[], nn.Module]) -> nn.Module:
+    """Build a network on the meta device, where weights take no memory."""
+    import torch
+
+    with torch.device("meta"):
+        return build()

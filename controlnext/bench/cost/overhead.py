@@ -24,6 +24,7 @@ from PIL import Image
 
 from controlnext.bench.command import BenchError, bench_parser, publish, whole
 from controlnext.bench.cost.base_models import BENCH_MODELS, SIZE_STEP, get_model
+from controlnext.bench.cost.transformers import count_transformers, overhead_table
 from controlnext.bench.tables import markdown, number
 from controlnext.models.catalogue import Catalogue
 from controlnext.models.presets import DEFAULT_MODEL
@@ -71,6 +72,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         type=whole(SIZE_STEP, SIZE_STEP),
         help="with --family: short side in pixels (default: the family's own)",
     )
+    parser.add_argument(
+        "--transformers",
+        action="store_true",
+        help="count FLOPs of FLUX, SD3.5, Qwen-Image, Z-Image and Wan at real sizes",
+    )
     parser.add_argument("--compile", action="store_true", help="with --family: also measure with torch.compile")
     parser.add_argument("--model", default=DEFAULT_MODEL, help="preset")
     parser.add_argument("--adapter", help="kind of condition (default: the first the model has)")
@@ -81,6 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--device", help="cuda, mps or cpu (default: the best there is); meta counts FLOPs (default with --family)"
     )
     options = parser.parse_args(arguments)
+    if options.transformers:
+        costs = count_transformers()
+        return publish(options, [asdict(cost) for cost in costs], overhead_table(costs))
     if options.device in (None, META) and (options.family or options.device):
         return _count(options)
     if options.family:

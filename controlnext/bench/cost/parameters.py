@@ -8,13 +8,14 @@ encoder and middle with a zero convolution after each of their outputs and diffu
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from controlnext.bench.command import bench_parser, publish
-from controlnext.bench.cost.base_models import BenchModel, get_model
+from controlnext.bench.cost.base_models import BenchModel, count_parameters, get_model, on_meta
+from controlnext.bench.cost.transformers import count_transformers, parameter_table
 from controlnext.bench.tables import markdown
 
 if TYPE_CHECKING:
@@ -60,19 +61,6 @@ class Parameters:
     total: int
     trained: int
     paper: tuple[int, int] | None = None
-
-
-def count_parameters(parameters: Iterable[nn.Parameter]) -> int:
-    """Sum the elements of parameters."""
-    return sum(parameter.numel() for parameter in parameters)
-
-
-def on_meta(build: Callable[[], nn.Module]) -> nn.Module:
-    """Build a network on the meta device, where weights take no memory."""
-    import torch
-
-    with torch.device("meta"):
-        return build()
 
 
 def subset_size(unet: nn.Module, pattern: str) -> int:
@@ -165,6 +153,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Count and print; return the exit status."""
     parser = bench_parser("parameters", __doc__)
     parser.add_argument("--family", choices=SUBSETS, nargs="*", help="these instead of all")
+    parser.add_argument("--transformers", action="store_true", help="FLUX, SD3.5, Qwen-Image, Z-Image and Wan instead")
     options = parser.parse_args(arguments)
+    if options.transformers:
+        costs = count_transformers()
+        return publish(options, [asdict(cost) for cost in costs], parameter_table(costs))
     rows = count_all(options.family or list(SUBSETS))
     return publish(options, [asdict(row) for row in rows], table(rows))
