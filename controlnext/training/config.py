@@ -177,6 +177,11 @@ class LearningConfig(Section):
     device: str | None = _of(None, "cuda, cpu or mps; null: the best there is")
     threads: Steps | None = _of(None, "CPU threads; null: one on a machine of two cores, else torch's own choice")
 
+    @field_validator("mixed_precision", mode="before")
+    @classmethod
+    def _as_written(cls, value: object) -> object:
+        return "no" if value is False else value  # YAML reads a bare no as false
+
 
 class ValidationConfig(Section):
     """Pictures and scores during the training."""

@@ -33,6 +33,10 @@ def test_changes_reach_into_sections_and_are_yaml():
     assert config.data.annotator_settings == {"low": 80}
 
 
+def test_a_bare_no_is_the_precision_of_that_name():
+    assert load_config(None, [*LEAST, "learning.mixed_precision=no"]).learning.mixed_precision == "no"
+
+
 def test_what_is_written_reads_the_same_again(tmp_path):
     config = load_config(PRESETS / "sdxl.yaml", ["data.folder=x", "minutes=3.5"])
     (tmp_path / "again.yaml").write_text(to_yaml(config))
