@@ -42,7 +42,8 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         ControlNeXtError: the configuration is wrong, or the training cannot continue.
     """
-    from controlnext.training.config import documented_defaults, load_config
+    from controlnext.training.config import load_config
+    from controlnext.training.documented import documented_defaults
 
     if options.defaults:
         sys.stdout.write(documented_defaults())

@@ -10,8 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -315,11 +314,6 @@ def to_yaml(config: TrainConfig) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def documented_defaults() -> str:
-    """Return every field with its default as YAML, and its meaning as a comment."""
-    return "\n".join(_documented(TrainConfig, "")) + "\n"
-
-
 def _meant(where: str) -> str:
     """Return the fields with the name nearest to an unknown one, preferably of the same section."""
     section, _, name = where.rpartition(".")
@@ -333,39 +327,15 @@ def _meant(where: str) -> str:
 
 def _places(section: type[BaseModel], before: str) -> Iterator[str]:
     for name, field in section.model_fields.items():
-        if (inner := _section_of(field.annotation)) is not None:
+        if (inner := section_of(field.annotation)) is not None:
             yield from _places(inner, f"{before}{name}.")
         else:
             yield before + name
 
 
-def _section_of(annotation: object) -> type[Section] | None:
+def section_of(annotation: object) -> type[Section] | None:
+    """Return a field's annotation where it is a section of its own."""
     return annotation if isinstance(annotation, type) and issubclass(annotation, Section) else None
-
-
-def _documented(section: type[BaseModel], indent: str) -> Iterator[str]:
-    for name, field in section.model_fields.items():
-        if (inner := _section_of(field.annotation)) is not None:
-            yield f"{indent}{name}:  # {inner.__doc__}"
-            yield from _documented(inner, f"{indent}  ")
-            continue
-        choices = [value for value in _literals(field.annotation) if value is not None]
-        shown = "" if field.is_required() else yaml.safe_dump(_plain(field.default), default_flow_style=True)
-        shown = shown.removesuffix("...\n").strip()
-        listed = f" ({', '.join(map(str, choices))})" if choices else ""
-        yield f"{indent}{name}: {shown}  # {field.description}{listed}"
-
-
-def _literals(annotation: object) -> tuple[Any, ...]:
-    if getattr(annotation, "__origin__", None) is Literal:
-        return get_args(annotation)
-    if isinstance(annotation, UnionType):
-        return tuple(value for part in get_args(annotation) for value in _literals(part))
-    return ()
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401 - any default
-    return list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from controlnext.training.config import ConfigError, TrainConfig, as_config, documented_defaults, load_config, to_yaml
+from controlnext.training.config import ConfigError, TrainConfig, as_config, load_config, to_yaml
+from controlnext.training.documented import documented_defaults
 from controlnext.training.family_defaults import FAMILY_DEFAULTS
 from controlnext.training.start import filled
 
