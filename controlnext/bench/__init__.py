@@ -17,6 +17,10 @@ BENCHES: dict[str, Bench] = {
     "all": Bench(".all", "one report of the bundled models and of costs: Markdown, JSON and plots"),
     "annotators": Bench(".cost.annotators", "milliseconds of each annotator backend, first and cached"),
     "best-of": Bench(".quality.best_of", "what choosing the best of several seeds is worth, with an interval"),
+    "controlbench": Bench(
+        ".quality.controlbench",
+        "how well any model follows its conditions, by published metrics, with floor, ceiling and intervals",
+    ),
     "controls": Bench(
         ".quality.several_controls", "how well two controls at once are followed, compared with each alone"
     ),

@@ -19,6 +19,8 @@ from controlnext.cli import animate, annotate, app, batch, convert, generate, li
 from controlnext.cli.terminal import UsageError
 from controlnext.errors import ControlNeXtError
 
+_CONTROLBENCH = "controlbench"
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
@@ -31,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        if arguments[:1] == [_CONTROLBENCH]:
+            return _bench(*arguments[:1], arguments[1:])
         if arguments[:1] == ["bench"] and len(arguments) > 1 and not arguments[1].startswith("-"):
             return _bench(arguments[1], arguments[2:])
         options = _parser().parse_args(arguments)
@@ -56,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     for command in (app, generate, sweep, score, project, animate, batch, annotate, lists, convert, train):
         command.add_parser(commands)
 
+    commands.add_parser(_CONTROLBENCH, help="measure how well a model follows its conditions, by published metrics")
     listing = "\n".join(f"  {name:14}{bench.measures}" for name, bench in BENCHES.items())
     bench = commands.add_parser(
         "bench", help="measure", description=listing, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -1,7 +1,7 @@
 """Remake the starter: `python -m controlnext.starter STAGE`. Every stage resumes where it was stopped.
 
 In order: render, autoencoder, encode, base, decoder, reader, colours, adapter (four times), style (once per style), pack,
-examples; for the video starter then clips, image-encoder, video-frames, video, video-vae, video-decoder and pack again.
+examples; dit, a transformer taught by the base; for the video starter then clips, image-encoder, video-frames, video, video-vae, video-decoder and pack again.
 """
 
 import argparse
@@ -20,6 +20,7 @@ STAGES = (
     "autoencoder",
     "encode",
     "base",
+    "dit",
     "decoder",
     "reader",
     "colours",
@@ -39,6 +40,7 @@ COLOUR_SCENES = 1200  # a shirt's name then occurs about forty times under each 
 MINUTES = {
     "autoencoder": 15,
     "base": 60,
+    "dit": 600,
     "decoder": 20,
     "reader": 20,
     "adapter": 30,
@@ -142,6 +144,12 @@ def _run(options: argparse.Namespace) -> None:
         from controlnext.starter.train import base as train_base
 
         train_base.train(data, runs / "autoencoder", base, plan, start=options.start, rate=options.rate)
+    elif stage == "dit":
+        from controlnext.assets import STARTER
+        from controlnext.starter.train import dit as train_dit
+
+        teacher = base / "pipeline" if (base / "pipeline").exists() else STARTER / "base"
+        train_dit.train(data, teacher, runs / stage, replace(plan, ema=0.995, report=1200, clock="cpu"))
     elif stage == "reader":
         from controlnext.starter.train import reader as train_reader
 

@@ -125,6 +125,26 @@ class ContinuousProcess:
         return Noised(noisy / (wide**2 + 1).sqrt(), sigma.log() / 4, target, torch.ones_like(sigma))
 
 
+class FlowProcess:
+    """Flow matching: straight lines from latents to noise, whose direction is predicted; t is sigma times 1000, as SD3 counts.
+
+    Source:
+        Esser et al., arXiv 2403.03206: sigmas by a logit-normal density.
+    """
+
+    def __init__(self, shift: float = 0.0) -> None:
+        """Take the mean of the logits; above 0 draws more noise, where a control has most to decide."""
+        self.shift = shift
+
+    def noised(self, latents: Tensor, noise: Tensor, share: Tensor) -> Noised:
+        """See `NoiseProcess.noised`."""
+        normal = torch.special.ndtri(share.double().clamp(1e-6, 1 - 1e-6))
+        sigma = torch.sigmoid(normal + self.shift).to(latents.device, torch.float32)
+        return Noised(
+            torch.lerp(latents, noise, _wide(sigma, latents)), 1000 * sigma, noise - latents, torch.ones_like(sigma)
+        )
+
+
 def weighted_error(predicted: Tensor, noised: Noised, weight: Tensor | None = None) -> Tensor:
     """Mean squared error in float32, each sample by its weight, each cell by `weight` `(B, 1, h, w)` if given."""
     error = (predicted.float() - noised.target.float()) ** 2

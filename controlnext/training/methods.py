@@ -123,7 +123,9 @@ class Method(nn.Module, ABC):
 
 
 def call_unet(unet: nn.Module, noisy: Tensor, timestep: Tensor, states: States, **more: Any) -> Tensor:
-    """Call a stock UNet with states by name; `more` are other arguments of its own."""
+    """Call a stock UNet or transformer with states by name; `more` are other arguments of its own."""
+    if hasattr(unet, "transformer_blocks"):
+        return unet(hidden_states=noisy, timestep=timestep, **states, **more).sample
     states = dict(states)
     if "image_latents" in states:
         still = states.pop("image_latents").to(noisy.dtype)

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LEFT_OUT = {
     "all",
     "best-of",
+    "controlbench",
     "faults",
     "full-size",
     "gpu",

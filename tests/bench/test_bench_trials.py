@@ -24,7 +24,7 @@ BUDGET = Budget(steps=4, batch=2, warm_up=2, scenery=Scenery(4, 1, 2), points=(0
 
 def encode_text(captions):
     lengths = torch.tensor([len(caption) for caption in captions], dtype=torch.float32)
-    return (lengths / 100).view(-1, 1, 1).expand(-1, 3, TEXT_WIDTH)
+    return {"encoder_hidden_states": (lengths / 100).view(-1, 1, 1).expand(-1, 3, TEXT_WIDTH)}
 
 
 @pytest.fixture(scope="module")

@@ -80,7 +80,7 @@ def test_zero_convolutions_start_as_the_base_alone_and_the_others_do_not(name, s
     assert torch.allclose(predicted, bare, atol=1e-6) is same
 
 
-@pytest.mark.parametrize("name", ["released", "add", "controlnet", "t2i-adapter"])
+@pytest.mark.parametrize("name", ["released", "add", "paper", "controlnet", "t2i-adapter"])
 def test_guidance_controls_the_conditional_half_alone(name, base, inputs):
     noisy, _, states, condition = inputs
     with torch.no_grad():
@@ -110,7 +110,25 @@ def test_plain_addition_adds_the_modules_output_and_nothing_else(base, inputs):
     assert torch.allclose(seen[1] - seen[0], control * torch.tensor([1.0, 0.5]).view(-1, 1, 1, 1), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["add", "controlnet", "t2i-adapter"])
+def test_the_printed_formula_standardises_by_the_hidden_states_and_shifts_nothing_back(base, inputs):
+    noisy, timestep, states, condition = inputs
+    seen = []
+    method = made("paper", base)
+    base.down_blocks[0].register_forward_pre_hook(
+        lambda _, args, kwargs: seen.append(kwargs["hidden_states"]), with_kwargs=True
+    )
+    with torch.no_grad():
+        method.module.scale.fill_(0.7)
+        call_unet(base, noisy, timestep, states)
+        method(*inputs, torch.tensor([1.0, 0.5]))
+        control = method.module(condition, timestep)
+    for index, gamma in enumerate((1.0, 0.5)):
+        h, c = seen[0][index].double().numpy(), control[index].double().numpy()
+        expected = gamma * 0.7 * (c - h.mean()) / (h.var() + 1e-5) ** 0.5
+        assert abs((seen[1] - seen[0])[index].numpy() - expected).max() < 1e-4
+
+
+@pytest.mark.parametrize("name", ["add", "paper", "controlnet", "t2i-adapter"])
 def test_detached_hooks_leave_the_stock_unet(name, base, inputs):
     noisy, timestep, states, _ = inputs
     bare = call_unet(base, noisy, timestep, states)

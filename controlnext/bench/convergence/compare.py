@@ -59,10 +59,13 @@ def perform(trial: Trial, paths: RunPaths, deadline: float) -> bool:
         return True
     if time.time() > deadline:
         return False
-    from controlnext.bench.convergence.trials import setup_for
+    from controlnext.bench.convergence import dit_trials, trials
 
-    began = time.time()
-    made = setup_for(paths.assets, paths.data, trial.condition, trial.budget.scenery).run(trial)
+    began, shared = time.time(), (paths.assets, paths.data, trial.condition, trial.budget.scenery)
+    setup = (
+        trials.setup_for(*shared) if paths.transformer is None else dit_trials.setup_for(paths.transformer, *shared)
+    )
+    made = setup.run(trial)
     facts = {
         "condition": trial.condition,
         "way": trial.way.name,
@@ -119,19 +122,21 @@ def settle_rates(
     return chosen | choose_rates(slow, longer, paths, options.rates), [*tuning, *longer]
 
 
-def choose_ways(names: Sequence[str], tried: Sequence[str]) -> list[Way]:
+def choose_ways(names: Sequence[str], tried: Sequence[str], base: str = "unet") -> list[Way]:
     """Return the ways to compare.
 
     Args:
-        names: keys of `WAYS` or of those tried; empty takes the table's.
+        names: keys of the base's table or of those tried; empty takes the table's.
         tried: additional ways, each `NAME=WAY,field=value,...`: a way with other fields.
+        base: `unet` or `dit`.
 
     Raises:
         BenchError: there is no such way or field.
     """
-    from controlnext.bench.convergence.ways import WAYS
+    from controlnext.bench.convergence import dit_ways
+    from controlnext.bench.convergence import ways as unet_ways
 
-    ways = dict(WAYS)
+    ways = dict(dit_ways.DIT_WAYS if base == "dit" else unet_ways.WAYS)
     for text in tried:
         name, _, rest = text.partition("=")
         origin, *changes = rest.split(",")
@@ -181,6 +186,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = bench_parser("convergence", __doc__, scenes=16, assets=STARTER, jobs=1)
     parser.add_argument("--out", type=Path, default=Path("runs/convergence"), help="folder of runs and report")
+    parser.add_argument("--base", choices=("unet", "dit"), default="unet", help="the starter's UNet, or a transformer")
+    parser.add_argument(
+        "--transformer", type=Path, default=STARTER / "transformer", help="with --base dit: folder of the transformer"
+    )
     parser.add_argument("--ways", nargs="*", default=[], metavar="WAY", help="these instead of all")
     parser.add_argument(
         "--try", action="append", default=[], dest="tried", metavar="NAME=WAY,FIELD=VALUE",
@@ -222,10 +231,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if importlib.util.find_spec("matplotlib") is None:  # said before hours of training
         raise BenchError("The report's plots need a package that is missing: pip install matplotlib.")
     prepare_worker()
-    ways = choose_ways(options.ways, options.tried)
+    ways = choose_ways(options.ways, options.tried, options.base)
     from controlnext.bench.convergence.trials import prepare_data
 
-    paths = RunPaths(options.assets, options.data or options.out / "data", options.out / "runs")
+    transformer = options.transformer if options.base == "dit" else None
+    paths = RunPaths(options.assets, options.data or options.out / "data", options.out / "runs", transformer)
     deadline = float("inf") if options.minutes is None else time.time() + 60 * options.minutes
     if not options.report:
         if options.data is None:

@@ -21,11 +21,12 @@ BEGUN = 0.5
 
 @dataclass(frozen=True)
 class RunPaths:
-    """Folders of the starter, of the training pictures and of the results of runs."""
+    """Folders of the starter, of the training pictures and of the results of runs, and of the transformer that is the base, if one is."""
 
     assets: Path
     data: Path
     runs: Path
+    transformer: Path | None = None
 
     def file(self, trial: Trial) -> Path:
         """Return the file of a run's result."""

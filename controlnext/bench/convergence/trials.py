@@ -43,7 +43,7 @@ from controlnext.starter.train.dataset import (
 from controlnext.starter.world.conditions import CONDITIONS, condition
 from controlnext.training.data import samples as training
 from controlnext.training.family_defaults import FAMILY_DEFAULTS
-from controlnext.training.losses import DiscreteProcess, weighted_error
+from controlnext.training.losses import DiscreteProcess, NoiseProcess, weighted_error
 from controlnext.training.methods import DrawRequest, Method
 from controlnext.training.quick import quicken
 
@@ -123,16 +123,19 @@ class Scenes:
     Args:
         samples: with latents.
         kind: of condition.
-        encode_text: turns captions into `(B, tokens, width)` states.
+        encode_text: turns captions into states by name, each `(B, ...)`.
     """
 
-    def __init__(self, samples: Sequence[SceneSample], kind: str, encode_text: Callable[[list[str]], Tensor]) -> None:
+    def __init__(
+        self, samples: Sequence[SceneSample], kind: str, encode_text: Callable[[list[str]], dict[str, Tensor]]
+    ) -> None:
         """Draw the conditions, encode the captions, weigh the cells."""
         rng = np.random.default_rng(0)
         captions = [sample.caption(rng) for sample in samples]
         self.conditions = [condition(kind, sample.picture) for sample in samples]
-        self.states = torch.cat([encode_text(captions[i : i + 64]) for i in range(0, len(captions), 64)])
-        self.empty = {"encoder_hidden_states": encode_text([""])[0]}
+        made = [encode_text(captions[i : i + 64]) for i in range(0, len(captions), 64)]
+        self.states = {name: torch.cat([part[name] for part in made]) for name in made[0]}
+        self.empty = {name: value[0] for name, value in encode_text([""]).items()}
         self.latents = torch.from_numpy(np.stack([sample.latent for sample in samples])).float()
         parts = [importance(samples[i : i + 64], FIGURE_WEIGHT) for i in range(0, len(samples), 64)]
         self.weights = torch.cat(parts)
@@ -150,7 +153,7 @@ class Scenes:
         return training.Sample(
             self.latents[index],
             as_conditions([self.conditions[index]])[0],
-            {"encoder_hidden_states": self.states[index]},
+            {name: value[index] for name, value in self.states.items()},
             self.weights[index],
         )
 
@@ -164,13 +167,22 @@ def load_base(assets: Path) -> StableDiffusionPipeline:
 
 
 @torch.no_grad()
-def states_of(pipeline: StableDiffusionPipeline, captions: list[str]) -> Tensor:
+def states_of(pipeline: StableDiffusionPipeline, captions: list[str]) -> dict[str, Tensor]:
     """Encode captions to `(B, tokens, width)` states."""
-    return pipeline.text_encoder(tokenize(pipeline.tokenizer, captions)).last_hidden_state
+    made = pipeline.text_encoder(tokenize(pipeline.tokenizer, captions)).last_hidden_state
+    return {"encoder_hidden_states": made}
 
 
 class TrialSetup:
-    """The base, the training set and the held-out scenes that runs on one condition share in a process."""
+    """The base, the training set and the held-out scenes that runs on one condition share in a process.
+
+    Attributes:
+        component: the pipeline's model that learns.
+        dtype: precision of autocast; None runs in float32.
+    """
+
+    component = "unet"
+    dtype: torch.dtype | None = torch.bfloat16
 
     def __init__(self, assets: Path, data: Path, kind: str, scenery: Scenery) -> None:
         """Load the base and prepare the scenes.
@@ -185,22 +197,35 @@ class TrialSetup:
             BenchError: the shards are too few or of another autoencoder.
         """
         self.kind, self.scenery = kind, scenery
-        self.pipeline = load_base(assets)
+        self.process, encode_text = self.load(assets)
         self.pipeline.vae.to(memory_format=torch.channels_last).requires_grad_(False)
-        self.pipeline.text_encoder.eval().requires_grad_(False)
-        self.unet = quicken(self.pipeline.unet).eval().requires_grad_(False)
-        self.process = DiscreteProcess(self.pipeline.scheduler, late=_STARTER.timesteps == "late")
-        encode_text = partial(states_of, self.pipeline)
+        self.unet = getattr(self.pipeline, self.component).eval().requires_grad_(False)
         self.data = Scenes(_choose(data, scenery.pictures, self.pipeline.vae), kind, encode_text)
         self.scenes = held_out_scenes(scenery.scenes)
         held_out = Scenes(with_latents(self.pipeline.vae, self.scenes), kind, encode_text)
         rows = [training.draw(held_out, i, training.Dropping(), _HELD_OUT, i) for i in range(len(held_out))]
         self.held_out = training.stacked(rows).to(torch.device("cpu"))
 
+    def load(self, assets: Path) -> tuple[NoiseProcess, Callable[[list[str]], dict[str, Tensor]]]:
+        """Load the pipeline; return its noise process, and what encodes captions."""
+        self.pipeline = load_base(assets)
+        self.pipeline.text_encoder.eval().requires_grad_(False)
+        quicken(self.pipeline.unet)
+        process = DiscreteProcess(self.pipeline.scheduler, late=_STARTER.timesteps == "late")
+        return process, partial(states_of, self.pipeline)
+
+    def build(self, trial: Trial) -> Method:
+        """Make a trial's method on a copy of the base."""
+        return build(trial.way, copy.deepcopy(self.unet), trial.rate)
+
+    def precision(self) -> torch.autocast:
+        """Return the context of a forward."""
+        return torch.autocast("cpu", self.dtype or torch.bfloat16, enabled=self.dtype is not None)
+
     def loss(self, method: Method, batch: training.Batch) -> Tensor:
         """Compute the loss of a batch."""
         noised = self.process.noised(batch.latents, batch.noise, batch.share)
-        with torch.autocast("cpu", torch.bfloat16):
+        with self.precision():
             predicted = method(noised.sample, noised.timestep, batch.states, batch.condition, batch.keep)
         return weighted_error(predicted, noised, batch.weight)
 
@@ -208,7 +233,7 @@ class TrialSetup:
     def measure(self, method: Method) -> dict[str, float]:
         """Draw the held-out scenes, read them back, and compute the loss on them."""
         drawn = []
-        self.pipeline.unet = method.unet
+        setattr(self.pipeline, self.component, method.unet)
         for first in range(0, len(self.scenes), _AT_ONCE):
             scenes = self.scenes[first : first + _AT_ONCE]
             request = DrawRequest(
@@ -218,9 +243,9 @@ class TrialSetup:
                 steps=self.scenery.drawing_steps,
                 guidance_scale=_STARTER.guidance_scale,
             )
-            with torch.autocast("cpu", torch.bfloat16):
+            with self.precision():
                 drawn += [np.asarray(picture) for picture in method.pictures(self.pipeline, request)]
-        self.pipeline.unet = self.unet
+        setattr(self.pipeline, self.component, self.unet)
         loss = self.loss(method, self.held_out).item()
         return {"adherence": judge_all(self.scenes, np.stack(drawn))[self.kind], "loss": loss}
 
@@ -236,7 +261,7 @@ class TrialSetup:
         """
         budget = trial.budget
         torch.manual_seed(trial.seed)
-        method = build(trial.way, copy.deepcopy(self.unet), trial.rate)
+        method = self.build(trial)
         groups = method.groups()
         parameters = [value for group in groups for value in group.parameters.values()]
         rows = [{"params": list(group.parameters.values()), "lr": group.rate, "peak": group.rate} for group in groups]

@@ -45,7 +45,7 @@ class Way:
         name: short name.
         title: for people.
         network: what learns besides the UNet.
-        join: how the control module's output enters: cross normalised or simply added.
+        join: how the control module's output enters: cross normalised, simply added, or by the formula that the paper prints.
         last: what the module's last convolution is multiplied by at the start; 0 makes it a zero convolution.
         subset: regular expression of the UNet weights that learn with the module; empty = none.
         ratio: learning rate of that subset over the module's.
@@ -56,7 +56,7 @@ class Way:
     name: str
     title: str
     network: Literal["controlnext", "controlnet", "t2i-adapter"] = "controlnext"
-    join: Literal["cross-norm", "add"] = "cross-norm"
+    join: Literal["cross-norm", "add", "paper"] = "cross-norm"
     last: float = 1.0
     subset: str = ""
     ratio: float = 0.0
@@ -78,6 +78,7 @@ _ROWS = (
     replace(
         _RECOMMENDED, name="zero", title="recommended, zero convolution instead of cross norm", join="add", last=0.0
     ),
+    replace(_RECOMMENDED, name="paper", title="recommended, the formula as the paper prints it", join="paper"),
     Way("controlnet", "ControlNet (copied encoder, zero convolutions)", network="controlnet"),
     Way("t2i-adapter", "T2I-Adapter", network="t2i-adapter"),
 )
@@ -106,12 +107,14 @@ def build(way: Way, unet: nn.Module, rate: float) -> Method:
         adapter = quicken(make_t2i_adapter(unet))
         return SteeredMethod(way.name, unet, adapter, FeatureSteering(unet, adapter), rate)
     row = variant_at(way.injection_point, unet)
+    if way.join == "paper":
+        row = replace(row, layout=replace(row.layout, learned_scale=True))
     module = quicken(ControlNeXtModel.from_variant(row))
     with torch.no_grad():
         for parameter in module.mid_convs[1].parameters():
             parameter.mul_(way.last)
     rates = (rate, rate * way.ratio)
-    kind = ControlNeXtMethod if way.join == "cross-norm" else AddedMethod
+    kind = {"cross-norm": ControlNeXtMethod, "add": AddedMethod, "paper": PrintedMethod}[way.join]
     return kind(unet, row, module=module, pattern=way.subset, rates=rates, gamma=way.gamma)
 
 
@@ -249,6 +252,10 @@ class AddedSteering(Steering):
         self._control = made["control"]
         return {}
 
+    def joined(self, control: Tensor, hidden: Tensor) -> Tensor:
+        """Return what is added to hidden states."""
+        return control
+
     def _before_block(
         self, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
@@ -257,8 +264,33 @@ class AddedSteering(Steering):
             return None
         by_name = "hidden_states" in kwargs
         hidden = kwargs["hidden_states"] if by_name else args[0]
-        hidden = hidden + adaptive_avg_pool2d(control, hidden.shape[-2:]).to(hidden.dtype)
+        hidden = hidden + self.joined(adaptive_avg_pool2d(control, hidden.shape[-2:]).to(hidden.dtype), hidden)
         return (args, {**kwargs, "hidden_states": hidden}) if by_name else ((hidden, *args[1:]), kwargs)
+
+
+def printed_norm(control: Tensor, hidden: Tensor, dims: tuple[int, ...] = (1, 2, 3), eps: float = 1e-5) -> Tensor:
+    """Return the control by the formula that the paper prints: (c - mean(h)) / sqrt(var(h) + eps), without gamma.
+
+    Source:
+        arXiv 2408.06070, equation of cross normalisation.
+    """
+    mean, variance = hidden.mean(dims, keepdim=True), hidden.var(dims, keepdim=True, correction=0)
+    return (control - mean) / (variance + eps).sqrt()
+
+
+class PrintedSteering(AddedSteering):
+    """A control module whose output is standardised by the hidden states, times a learned gamma, and added."""
+
+    def inputs(self, sample: Tensor, timestep: Tensor, text: Tensor, condition: Tensor) -> dict[str, Any]:
+        """See `Steering.inputs`; the strength alone passes on: a control of 0 would not leave the base alone."""
+        self._raw = self.module(condition, timestep)
+        return {"control": torch.ones_like(self._raw[:, :1, :1, :1])}
+
+    def joined(self, control: Tensor, hidden: Tensor) -> Tensor:
+        """See `AddedSteering.joined`; `control` is the strength, (B, 1, h, w)."""
+        raw = adaptive_avg_pool2d(self._raw, hidden.shape[-2:]).to(hidden.dtype)
+        raw = torch.cat([raw] * (len(hidden) // len(raw)))
+        return control * self.module.scale.to(hidden.dtype) * printed_norm(raw, hidden)
 
 
 def _save(method: Method, folder: Path, facts: Mapping[str, str], dtype: torch.dtype) -> None:
@@ -272,17 +304,23 @@ def _save(method: Method, folder: Path, facts: Mapping[str, str], dtype: torch.d
 class AddedMethod(ControlNeXtMethod):
     """ControlNeXt's module and UNet subset, the control simply added."""
 
-    name = "added"
+    name, joins_by = "added", AddedSteering
 
     def __init__(self, unet: nn.Module, variant: str | Variant, **options: Any) -> None:
         """Build as `ControlNeXtMethod` does, and add the control."""
         super().__init__(unet, variant, **options)
         self.injection.detach()
-        self.injection = AddedSteering(unet, self.module, self.variant)
+        self.injection = self.joins_by(unet, self.module, self.variant)
 
     def save(self, folder: Path, facts: Mapping[str, str], dtype: torch.dtype) -> None:
         """See `Method.save`; the result is no adapter, which would be read with cross normalisation."""
         _save(self, folder, facts, dtype)
+
+
+class PrintedMethod(AddedMethod):
+    """ControlNeXt's module and UNet subset, the control by the formula that the paper prints."""
+
+    name, joins_by = "printed", PrintedSteering
 
 
 class SteeredMethod(Method):

@@ -8,6 +8,7 @@ transformer a flow from pictures to noise; `Flow.taught` converts.
 import logging
 from collections import deque
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,6 @@ from diffusers import (
     AutoencoderKL,
     FlowMatchEulerDiscreteScheduler,
     SD3Transformer2DModel,
-    StableDiffusion3Pipeline,
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from controlnext.method.transformer_pipelines import StableDiffusion3ControlNeXtPipeline
 from controlnext.starter.train.base import SHARD_SIZE, SceneBatches, importance, tokenize
 from controlnext.starter.train.dataset import make_samples
 from controlnext.starter.train.loop import Loop, Plan
@@ -105,26 +106,44 @@ class Words:
         return self(tokenize(self.tokenizer, captions))
 
 
-def make_pipeline(transformer: nn.Module, vae: AutoencoderKL) -> StableDiffusion3Pipeline:
-    """Put the parts together as a stock pipeline that is given embeddings of prompts."""
+class StarterTransformerPipeline(StableDiffusion3ControlNeXtPipeline):
+    """The pipeline of Stable Diffusion 3 with control, which reads prompts by the starter's own text encoder."""
+
+    words: Words
+
+    def encode_prompt(self, prompt: str | list[str], *_: object, **options: Any) -> tuple[Tensor, ...]:
+        """Encode prompts, and as many empty ones for guidance; see the stock pipeline."""
+        captions = [prompt] if isinstance(prompt, str) else list(prompt)
+        each = options.get("num_images_per_prompt") or 1
+        (states, pooled), (nothing, empty) = self.words.captions(captions), self.words.captions([""] * len(captions))
+        states, nothing, pooled, empty = (one.repeat_interleave(each, 0) for one in (states, nothing, pooled, empty))
+        return states, nothing, pooled, empty
+
+
+def make_pipeline(transformer: nn.Module, vae: AutoencoderKL, words: Words) -> StarterTransformerPipeline:
+    """Put the parts together; the autoencoder's configuration gains the shift that SD3's pipeline asks for."""
     vae.register_to_config(shift_factor=0.0)
-    pipeline = StableDiffusion3Pipeline(
+    pipeline = StarterTransformerPipeline(
         transformer=transformer, scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0), vae=vae,
         text_encoder=None, tokenizer=None, text_encoder_2=None, tokenizer_2=None, text_encoder_3=None, tokenizer_3=None,
     )  # fmt: skip
+    pipeline.words = words
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
-def draw(
-    pipeline: StableDiffusion3Pipeline, words: Words, captions: list[str], steps: int = 20, guidance_scale: float = 3.0
-) -> np.ndarray:
+def load_pipeline(assets: Path, transformer: Path) -> StarterTransformerPipeline:
+    """Load a transformer's folder with the words and the autoencoder of the starter's folder, float32."""
+    stock = StableDiffusionPipeline.from_pretrained(assets / "base", dtype=torch.float32, safety_checker=None)
+    model = SD3Transformer2DModel.from_pretrained(transformer, dtype=torch.float32)
+    words = Words(stock.tokenizer, stock.text_encoder.eval().requires_grad_(False))
+    return make_pipeline(model.eval(), stock.vae.eval().requires_grad_(False), words)
+
+
+def draw(pipeline: StarterTransformerPipeline, captions: list[str], steps: int = 20) -> np.ndarray:
     """Draw (B, 256, 256, 3) uint8 pictures, picture i from seed i."""
-    states, pooled = words.captions(captions)
-    nothing, empty = words.captions([""] * len(captions))
     result = pipeline(
-        prompt_embeds=states, pooled_prompt_embeds=pooled, negative_prompt_embeds=nothing, negative_pooled_prompt_embeds=empty,
-        height=8 * LATENT_SIZE, width=8 * LATENT_SIZE, num_inference_steps=steps, guidance_scale=guidance_scale,
+        captions, height=8 * LATENT_SIZE, width=8 * LATENT_SIZE, num_inference_steps=steps, guidance_scale=3.0,
         generator=[torch.Generator().manual_seed(seed) for seed in range(len(captions))], output_type="np",
     )  # fmt: skip
     return (result.images * 255 + 0.5).astype(np.uint8)
@@ -179,7 +198,7 @@ def train(data: Path, teacher: Path, out: Path, plan: Plan, *, rate: float = 1.2
 
     def report() -> None:
         averaged = loop.averaged()["transformer"]
-        drawn = draw(make_pipeline(averaged, vae), words, [sample.caption() for sample in held_out])
+        drawn = draw(make_pipeline(averaged, vae, words), [sample.caption() for sample in held_out])
         save_sheet(out / "sheets" / f"{round(loop.elapsed / 60):03d}.png", [drawn, [s.picture.rgb for s in held_out]])
         averaged.to(torch.float16).save_pretrained(out / "transformer", max_shard_size=SHARD_SIZE)
 

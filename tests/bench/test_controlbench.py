@@ -1,0 +1,125 @@
+"""ControlBench on the bundled model, with its adapters and with networks of diffusers."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from diffusers import ControlNetModel, UNet2DConditionModel
+from PIL import Image
+
+from controlnext.assets import STARTER
+from controlnext.bench.command import BenchError
+from controlnext.bench.convergence.ways import make_t2i_adapter
+from controlnext.bench.quality import controlbench
+from controlnext.bench.quality.control_metrics import METRICS
+from controlnext.bench.quality.control_models import DiffusersModel, PageModel
+from controlnext.bench.quality.control_video import clips_of, judge_clips
+from controlnext.bench.quality.controlbench import KindScores, bars, table_rows
+from controlnext.cli.program import main
+from controlnext.starter.pictures import write_pictures
+
+QUICK = ("--size", "256", "--steps", "2", "--guidance", "3", "--pictures", "1")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    write_pictures(folder, 2)
+    return folder
+
+
+def test_the_command_measures_a_model_of_the_page(data, tmp_path, capsys):
+    file = tmp_path / "figures.json"
+    arguments = [
+        "controlbench",
+        "--data",
+        str(data),
+        "--kinds",
+        "canny",
+        *QUICK,
+        "--out",
+        str(tmp_path),
+        "--json",
+        str(file),
+    ]
+    assert main(arguments) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("Starter, ControlNeXt")
+    assert "2 pictures of" in text
+    assert "256 x 256, 2 steps, guidance 3" in text
+    figures = json.loads(file.read_text())["results"]["canny"]
+    exact = figures["exact F1"]
+    assert exact["floor"]["mean"] < exact["controlled"]["mean"] < exact["ceiling"]["mean"] < 1
+    assert exact["ceiling"]["low"] <= exact["ceiling"]["mean"] <= exact["ceiling"]["high"]
+    assert exact["controlled"]["mean"] < figures["F1, 2 px in 256"]["controlled"]["mean"]
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("<figure>") == 2
+    assert page.count("data:image/png;base64,") == 2 * 3  # original, condition and one picture
+
+
+@pytest.mark.parametrize("adapter", [False, True])
+def test_networks_of_diffusers_steer_the_same_base(tmp_path, adapter):
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel.from_pretrained(STARTER / "base" / "unet")
+    net = make_t2i_adapter(unet) if adapter else ControlNetModel.from_unet(unet)
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if name.startswith(("controlnet_down_blocks", "controlnet_mid_block")) or "proj" in name:
+                parameter.add_(0.05 * torch.randn_like(parameter))
+    net.save_pretrained(tmp_path / "net")
+    values = {"num_inference_steps": 2, "guidance_scale": 3.0}
+    model = DiffusersModel("starter", tmp_path / "net", adapter=adapter, kind="canny", values=values, size=256)
+    assert model.kinds == ("canny",)
+    condition = controlbench.Asked(Image.fromarray(np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8)))
+    made = model.draw("canny", "a person", condition, [0])
+    floor = model.draw("canny", "a person", condition, [0], controlled=False)
+    bare = model.engine.pipeline(
+        "a person", num_inference_steps=2, guidance_scale=3.0, generator=torch.Generator().manual_seed(0)
+    )
+    assert np.array_equal(np.asarray(floor[0]), np.asarray(bare.images[0]))
+    assert not np.array_equal(np.asarray(made[0]), np.asarray(floor[0]))
+
+
+def test_wrong_requests_are_sentences(data, tmp_path):
+    def run(*arguments):
+        controlbench.main(["--data", str(data), "--out", str(tmp_path), *arguments])
+
+    with pytest.raises(BenchError, match="give --own"):
+        run("--size", "1024")
+    with pytest.raises(BenchError, match="name it by --kinds"):
+        run("--controlnet", "nowhere", "--size", "256")
+    with pytest.raises(BenchError, match="no ControlNetModel"):
+        DiffusersModel("starter", tmp_path, adapter=False, kind="canny", values={}, size=256)
+    with pytest.raises(BenchError, match="no annotator for hed"):
+        run("--kinds", "hed", "--size", "256")
+    with pytest.raises(BenchError, match="no clips"):
+        clips_of(tmp_path)
+
+
+def test_the_ceiling_is_what_the_autoencoder_keeps():
+    model = PageModel("starter", {}, None)
+    picture = Image.fromarray(np.full((256, 256, 3), 128, np.uint8))
+    assert model.size == (256, 256)
+    assert np.abs(np.asarray(model.through(picture), float) - 128).mean() < 16
+
+
+def test_means_leave_out_what_asks_for_nothing_and_tables_say_what_is_better():
+    rows = ("controlled", "floor", "ceiling")
+    values = {row: {metric.name: [0.2, float("nan"), 0.6] for metric in METRICS["depth"]} for row in rows}
+    values["floor"]["RMSE, 0 to 255"] = [float("nan")] * 3
+    made = bars(KindScores(values), METRICS["depth"])
+    assert made["RMSE, 0 to 255"]["controlled"].mean == pytest.approx(0.4)
+    assert "floor" not in made["RMSE, 0 to 255"]
+    text = table_rows({"depth": made})
+    assert text[1][1] == "RMSE, 0 to 255, less is better"
+    assert text[1][3] == "–"
+    assert text[2][1] == "rank correlation (tolerant)"
+
+
+def test_frames_in_which_nobody_was_asked_for_do_not_count():
+    person = np.ones((18, 3))
+    person[:, :2] = np.random.default_rng(0).uniform(10, 50, (18, 2))
+    frames = np.zeros((3, 64, 64, 3), np.uint8)
+    figures = judge_clips([[person], [], [person]], [[person], [], []], frames)
+    assert figures["PCK@0.1"] == 0.5
