@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
     """
     import annotators
     from controlnext.studio.studio import Studio
-    from controlnext.studio.sweep import Sweep
+    from controlnext.studio.sweep import Sweep, with_own_seed
 
     before = _saved_plan(options.recipe)
     studio = Studio(output_dir=options.output, lora_dirs=options.lora_dir, annotators=annotators)
@@ -67,10 +67,12 @@ def run(options: argparse.Namespace) -> int:
     inputs = pictures.with_start(pictures.inputs_of(options.image, recipe, options.control, there), options, kept)
     if options.target is not None:
         return _search(options, studio, recipe, inputs)
+    if options.seed == -1 or (options.seed is None and options.recipe is None):
+        recipe = with_own_seed(recipe, inputs)
     axes = tuple(options.axis) or (before.axes if before else (_axis("gamma=0:1.5:7"),))
     distance = options.distance if options.distance is not None else before.distance if before else None
     sweep = Sweep.open(SweepPlan(recipe, axes, distance), inputs, options.output, studio.catalogue)
-    sweep.ledger().begin()
+    sweep.begin()
     place = place_of(options.device)  # after `begin`: all processes have begun before one of them draws
     studio = Studio(
         output_dir=options.output,
@@ -109,6 +111,10 @@ def _search(options: argparse.Namespace, studio: Studio, recipe: Recipe, inputs:
         output_dir=options.output, lora_dirs=options.lora_dir, device=options.device, threads=options.threads, annotators=studio.annotators,
         words=word_folders(options),
     )  # fmt: skip
+    place = place_of(options.device)
+    if place.rank:  # one run needs the one before, so that one process does it all
+        place.wait()
+        return 0
     with stoppable(signal.SIGINT, signal.SIGTERM) as cancel:
 
         def draw(gamma: float) -> tuple[float | None, Result]:
@@ -117,7 +123,10 @@ def _search(options: argparse.Namespace, studio: Studio, recipe: Recipe, inputs:
             clear_progress()
             return result.adherence[0], result
 
-        found = find_gamma(draw, options.target)
+        try:
+            found = find_gamma(draw, options.target)
+        finally:
+            place.wait()
     if options.json:
         tries = [
             {"gamma": one.gamma, "adherence": one.adherence, "file": str(one.made.files[0])} for one in found.tries

@@ -41,10 +41,11 @@ def fingerprint(tensors: Iterable[Tensor]) -> str:
 
 
 class _Kept(NamedTuple):
-    """A control, and when it was last used by the cache's own clock."""
+    """A control, when it was last used by the cache's own clock, and the seconds that computing it took."""
 
     control: Tensor
     used: int
+    seconds: float
 
 
 class CacheUse(NamedTuple):
@@ -54,15 +55,22 @@ class CacheUse(NamedTuple):
         found: controls that were there.
         computed: controls that were not.
         seconds: time that computing took; on a GPU the time until it was asked for, which is less.
+        saved: time that computing those that were there once took, likewise.
     """
 
     found: int = 0
     computed: int = 0
     seconds: float = 0.0
+    saved: float = 0.0
 
     def since(self, before: CacheUse) -> CacheUse:
         """Return what was used after an earlier count."""
-        return CacheUse(self.found - before.found, self.computed - before.computed, self.seconds - before.seconds)
+        return CacheUse(
+            self.found - before.found,
+            self.computed - before.computed,
+            self.seconds - before.seconds,
+            self.saved - before.saved,
+        )
 
 
 class ControlCache:
@@ -96,11 +104,15 @@ class ControlCache:
         """Return the control of a key, or None; it must not be changed in place."""
         if key not in self._entries:
             return None
-        control = self._entries[key].control
-        self._use(key, control)
-        return control
+        kept = self._entries[key]
+        self._use(key, kept)
+        return kept.control
 
-    def put(self, key: Hashable, control: Tensor, since: int | None = None) -> None:
+    def seconds(self, key: Hashable) -> float:
+        """Return the time that computing a control took; 0 where it is not kept."""
+        return self._entries[key].seconds if key in self._entries else 0.0
+
+    def put(self, key: Hashable, control: Tensor, since: int | None = None, seconds: float = 0.0) -> None:
         """Keep a control, dropping the least recently used ones beyond the budget.
 
         Args:
@@ -109,6 +121,7 @@ class ControlCache:
             since: What `now` was when a run began; what was used since stays, and rather this control is not kept. Of a
                 schedule larger than the budget the first controls so wait for the next run, where otherwise each would
                 drive out the one that is needed next, and none would ever be found.
+            seconds: Time that computing it took.
         """
         before = self._entries[key].control.nbytes if key in self._entries else 0
         excess = self.nbytes - before + control.nbytes - self.budget
@@ -124,16 +137,16 @@ class ControlCache:
         for other in leaving:
             self.nbytes -= self._entries.pop(other).control.nbytes
         self.nbytes += control.nbytes - before
-        self._use(key, control)
+        self._use(key, _Kept(control, self.now, seconds))
 
     def clear(self) -> None:
         """Drop everything."""
         self._entries.clear()
         self.nbytes = 0
 
-    def _use(self, key: Hashable, control: Tensor) -> None:
+    def _use(self, key: Hashable, kept: _Kept) -> None:
         self.now += 1
-        self._entries[key] = _Kept(control, self.now)
+        self._entries[key] = kept._replace(used=self.now)
         self._entries.move_to_end(key)
 
 
@@ -264,14 +277,14 @@ class ControlSource:
         key = content, times, self.repeats if len(times) > 1 else 1
         control, use = self.cache.get(key), self.cache.use
         if control is not None:
-            self.cache.use = use._replace(found=use.found + 1)
+            self.cache.use = use._replace(found=use.found + 1, saved=use.saved + self.cache.seconds(key))
         else:
             begun = time.perf_counter()
             prepared = self._prepare(condition, content, self.cache.prepared_budget) if len(times) == 1 else None
             control = self.module(condition, timestep, *(() if prepared is None else (prepared,)))
-            self.cache.put(key, control, self._since)
-            seconds = use.seconds + time.perf_counter() - begun
-            self.cache.use = use._replace(computed=use.computed + 1, seconds=seconds)
+            seconds = time.perf_counter() - begun
+            self.cache.put(key, control, self._since, seconds)
+            self.cache.use = use._replace(computed=use.computed + 1, seconds=use.seconds + seconds)
         return control
 
     def _window_control(self, conditions: FrameConditions, timestep: Tensor | float, device: torch.device) -> Tensor:

@@ -1,11 +1,11 @@
-"""The board: results in an output folder, listed, searched and sorted by the recipes inside of them."""
+"""The board: pictures, videos and sweeps in an output folder, listed, searched and sorted by the recipes inside of them."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +15,10 @@ from PIL import Image
 
 from controlnext.recipes.png import FACTS_KEY, read_facts, read_png
 from controlnext.recipes.recipe import Recipe, RecipeError
+from controlnext.recipes.sweep_plan import SweepAxis, SweepError, shown
 from controlnext.results.gallery import COMPANIONS, VIDEO_SUFFIX, Gallery, GalleryError
+from controlnext.results.saved_sweeps import FOLDER, SavedSweep, is_sweep, written
+from controlnext.results.sweep_pictures import draw_tile
 from controlnext.scratch import unfinished
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ THUMBNAIL_FOLDER, TRASH_FOLDER = ".thumbnails", ".trash"
 THUMBNAIL_SIZE = 256
 """Longer side of a thumbnail in pixels."""
 
+Kind = Literal["picture", "video", "sweep"]
 Order = Literal["newest", "oldest", "adherence"]
 
 _UNSAID = ("version", "weights")  # fields of a recipe that say nothing about how two results differ
@@ -35,26 +39,28 @@ class BoardItem:
     """One saved result.
 
     Attributes:
-        path: the PNG, or the MP4.
+        path: the PNG, the MP4, or the folder of a sweep.
         modified: time of writing, seconds since 1970.
-        recipe: how it was made; None for a result without a (readable) recipe.
-        facts: what was measured on it, such as `adherence`.
+        recipe: how it was made, of a sweep what its pictures share; None for a result without a (readable) recipe.
+        facts: what was measured on it, such as `adherence`, of a sweep the best of its pictures.
+        axes: of a sweep.
     """
 
     path: Path
     modified: float
     recipe: Recipe | VideoRecipe | None
     facts: Mapping[str, Any]
+    axes: tuple[SweepAxis, ...] = ()
 
     @property
     def name(self) -> str:
-        """File name, which stands for the result on the page."""
-        return self.path.name
+        """Name inside the output folder, which stands for the result on the page."""
+        return result_name(self.path)
 
     @property
-    def video(self) -> bool:
-        """Whether it is a video."""
-        return self.path.suffix == VIDEO_SUFFIX
+    def kind(self) -> Kind:
+        """What it is."""
+        return _kind(self.path)
 
     @property
     def score(self) -> float | None:
@@ -70,7 +76,7 @@ class BoardItem:
     def matches(self, words: str) -> bool:
         """Tell whether each word stands in the prompt, the model, the kind of control or the date."""
         recipe = self.recipe
-        text = f"{self.day} {self.name}"
+        text = f"{self.day} {self.name} {' '.join(axis.label for axis in self.axes)}"
         if recipe is not None:
             text += f" {recipe.prompt} {recipe.model} {recipe.condition_kind}"
         return all(word in text.lower() for word in words.lower().split())
@@ -82,13 +88,13 @@ class BoardQuery:
 
     Attributes:
         words: each must stand in prompt, model, kind of control or date.
-        videos: True for videos alone, False for pictures alone, None for both.
+        kind: of the results; None for all.
         order: newest first, oldest first, or the best adherence first (results without one come last).
         names: the only results that may be shown; None shows all.
     """
 
     words: str = ""
-    videos: bool | None = None
+    kind: Kind | None = None
     order: Order = "newest"
     names: frozenset[str] | None = None
 
@@ -170,7 +176,7 @@ class Board:
             GalleryError: there is no result of that name in the folder.
         """
         path = self._own(name)
-        return self._item(path, path.stat().st_mtime)
+        return self._item(path, _modified(path))
 
     def thumbnail(self, name: str) -> Path:
         """Return a small JPEG of a result, made once and again when the result changes.
@@ -184,10 +190,10 @@ class Board:
         source = self._own(name)
         target = self._thumbnail_of(source)
         with self.gallery.reported("make a thumbnail in"):
-            if target.exists() and target.stat().st_mtime >= source.stat().st_mtime:
+            if target.exists() and target.stat().st_mtime >= _modified(source):
                 return target
             target.parent.mkdir(exist_ok=True)
-            small = _first_frame(source) if source.suffix == VIDEO_SUFFIX else _picture(source)
+            small = _SMALL[_kind(source)](source)
             small.thumbnail((THUMBNAIL_SIZE, THUMBNAIL_SIZE))
             partial = unfinished(target.parent, ".jpg")
             try:
@@ -196,6 +202,18 @@ class Board:
             finally:
                 partial.unlink(missing_ok=True)
         return target
+
+    def sweep(self, name: str) -> SavedSweep:
+        """Read a sweep by its name.
+
+        Raises:
+            GalleryError: there is no sweep of that name in the folder.
+            SweepError, RecipeError: it is damaged.
+        """
+        source = self._own(name)
+        if _kind(source) != "sweep":
+            raise GalleryError(f"{name[:80]} is no sweep; choose one on the wall.")
+        return SavedSweep.read(source)
 
     def trash(self, name: str) -> Path:
         """Move a result, with what belongs to it, into the trash folder, from where it can be taken back by hand.
@@ -210,24 +228,34 @@ class Board:
         folder = self.gallery.output_dir / TRASH_FOLDER
         with self.gallery.reported("delete from"):
             folder.mkdir(exist_ok=True)
-            endings = COMPANIONS if source.suffix == VIDEO_SUFFIX else ()
-            for path in (source, *(source.with_suffix(ending) for ending in endings)):
-                if path.exists():
+            target, number = folder / source.name, 1
+            while target.is_dir():  # a sweep that was made again since it was deleted
+                number += 1
+                target = folder / f"{source.name}_{number}"
+            shutil.move(source, target)
+            for ending in COMPANIONS if source.suffix == VIDEO_SUFFIX else ():
+                if (path := source.with_suffix(ending)).exists():
                     shutil.move(path, folder / path.name)
             self._thumbnail_of(source).unlink(missing_ok=True)
         with self._reading.lock:
             self._reading.items.pop(source, None)
-        return folder / source.name
+        return target
 
     def _files(self) -> list[tuple[float, Path]]:
-        if not self.gallery.output_dir.is_dir():
+        folder = self.gallery.output_dir
+        if not folder.is_dir():
             return []
-        with self.gallery.reported("read"), os.scandir(self.gallery.output_dir) as entries:
-            return [
-                (entry.stat().st_mtime, Path(entry.path))
-                for entry in entries
-                if _is_result(entry.name) and entry.is_file()
-            ]
+        with self.gallery.reported("read"):
+            with os.scandir(folder) as entries:
+                files = [
+                    (entry.stat().st_mtime, Path(entry.path))
+                    for entry in entries
+                    if _is_result(entry.name) and entry.is_file()
+                ]
+            sweeps = folder / FOLDER
+            if sweeps.is_dir() and not sweeps.is_symlink():
+                files += [(written(path), path) for path in sweeps.iterdir() if is_sweep(path)]
+        return files
 
     def _item(self, path: Path, modified: float) -> BoardItem:
         with self._reading.lock:
@@ -247,15 +275,27 @@ class Board:
         thread.join(timeout=0.5)  # a few hundred results are read by then, and nothing is missing
 
     def _thumbnail_of(self, source: Path) -> Path:
-        """Where a result's thumbnail is; a picture and a video may share a stem."""
-        return self.gallery.output_dir / THUMBNAIL_FOLDER / f"{source.name.removesuffix('.png')}.jpg"
+        """Where a result's thumbnail is; a picture, a video and a sweep may share a stem."""
+        name = result_name(source).replace("/", "-").removesuffix(".png")
+        return self.gallery.output_dir / THUMBNAIL_FOLDER / f"{name}.jpg"
 
     def _own(self, name: str) -> Path:
         """Check that a name is that of a result in this very folder: the page's input never reaches another file."""
-        source = self.gallery.output_dir / name
-        if Path(name).name != name or not _is_result(name) or not source.is_file() or source.is_symlink():
+        folder, file = self.gallery.output_dir, name.removeprefix(f"{FOLDER}/")
+        source = folder / name
+        plain = file not in ("", ".", "..") and Path(file).name == file and "\0" not in file
+        if plain and file != name:  # a sweep
+            there = is_sweep(source) and not (folder / FOLDER).is_symlink()
+        else:
+            there = plain and _is_result(name) and source.is_file() and not source.is_symlink()
+        if not there:
             raise GalleryError(f"There is no result {name[:80]!r} any more; it may have been deleted.")
         return source
+
+
+def result_name(path: Path) -> str:
+    """Return the name of a result inside the output folder, such as `a.png` or `sweeps/gamma-1f`."""
+    return f"{FOLDER}/{path.name}" if _kind(path) == "sweep" else path.name
 
 
 def differences(first: BoardItem, second: BoardItem) -> list[tuple[str, str, str]]:
@@ -276,31 +316,49 @@ def differences(first: BoardItem, second: BoardItem) -> list[tuple[str, str, str
 def _flat(item: BoardItem) -> dict[str, str]:
     recipe = {} if item.recipe is None else item.recipe.model_dump(mode="json")
     score = "" if item.score is None else f"{item.score:.3f}"
-    return {"adherence": score} | {name: str(value) for name, value in recipe.items() if name not in _UNSAID}
+    axes = {f"swept {axis.label.lower()}": ", ".join(map(shown, axis.values)) for axis in item.axes}
+    return {"adherence": score} | axes | {name: str(value) for name, value in recipe.items() if name not in _UNSAID}
 
 
 def _wanted(path: Path, query: BoardQuery) -> bool:
-    if query.names is not None and path.name not in query.names:
+    if query.names is not None and result_name(path) not in query.names:
         return False
-    return query.videos is None or query.videos == (path.suffix == VIDEO_SUFFIX)
+    return query.kind in (None, _kind(path))
+
+
+def _kind(path: Path) -> Kind:
+    return {VIDEO_SUFFIX: "video", "": "sweep"}.get(path.suffix, "picture")
+
+
+def _modified(path: Path) -> float:
+    return written(path) if _kind(path) == "sweep" else path.stat().st_mtime
 
 
 def _is_result(name: str) -> bool:
     return name.endswith((".png", VIDEO_SUFFIX)) and not name.endswith(COMPANIONS) and not name.startswith(".")
 
 
-def _contents(path: Path) -> tuple[Recipe | VideoRecipe | None, Mapping[str, Any]]:
-    """The recipe inside of a result, None where it cannot be read, and what was measured on it."""
+def _contents(path: Path) -> tuple[Recipe | VideoRecipe | None, Mapping[str, Any], tuple[SweepAxis, ...]]:
+    """The recipe inside of a result, None where it cannot be read, what was measured on it, and the axes of a sweep."""
     try:
-        if path.suffix != VIDEO_SUFFIX:
-            return read_png(path), read_facts(path)
+        if _kind(path) == "picture":
+            return read_png(path), read_facts(path), ()
+        if _kind(path) == "sweep":
+            saved = SavedSweep.read(path)
+            best = saved.table.best
+            facts = {"adherence": best.adherence} if best else {}
+            return (
+                saved.plan.recipe,
+                {**facts, "made": saved.table.done, "cells": len(saved.table.cells)},
+                saved.plan.axes,
+            )
         from controlnext.recipes.mp4 import read_contents
         from controlnext.recipes.video_recipe import read_video_recipe
 
         facts = read_contents(path).get(FACTS_KEY)
-        return read_video_recipe(path), facts if isinstance(facts, dict) else {}
-    except RecipeError:
-        return None, {}
+        return read_video_recipe(path), facts if isinstance(facts, dict) else {}, ()
+    except (RecipeError, SweepError):
+        return None, {}, ()
 
 
 def _picture(source: Path) -> Image.Image:
@@ -319,3 +377,13 @@ def _first_frame(source: Path) -> Image.Image:
             return Image.fromarray(next(frames))
     except (VideoError, StopIteration):
         raise GalleryError(f"{source.name} is not a readable video; delete it or replace it.") from None
+
+
+def _tile(source: Path) -> Image.Image:
+    try:
+        return draw_tile(SavedSweep.read(source).pictures)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        raise GalleryError(f"{source.name} is not a readable sweep; delete it or make it again.") from None
+
+
+_SMALL: Mapping[Kind, Callable[[Path], Image.Image]] = {"picture": _picture, "video": _first_frame, "sweep": _tile}

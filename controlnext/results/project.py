@@ -19,6 +19,7 @@ from controlnext.recipes.pictures import picture_digest
 from controlnext.recipes.png import read_inputs, read_png
 from controlnext.recipes.recipe import Recipe, RecipeError
 from controlnext.results.gallery import COMPANIONS, VIDEO_SUFFIX, Gallery
+from controlnext.results.saved_sweeps import FOLDER, PLAN, TABLE, SavedSweep
 from controlnext.scratch import unfinished
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ MOST_FILES, LARGEST_FILE, LARGEST = 5_000, 2 << 30, 8 << 30
 """Bounds of a ZIP that is opened: files, bytes of one and of all of them."""
 
 _VERSION = 1
-_NAME = re.compile(r"results/([\w][\w.,+ -]{0,199})")
+_NAME = re.compile(rf"results/((?:{FOLDER}/[\w-]{{1,99}}/)?[\w][\w.,+ -]{{0,199}})")
 _CHUNK = 1 << 20
 
 
@@ -47,7 +48,7 @@ class OpenedProject:
     """What came out of a ZIP.
 
     Attributes:
-        files: results in the output folder, each as it was saved.
+        files: results in the output folder, each as it was saved; folders are sweeps.
         recipes: the recipe of each that has one.
         missing: a sentence for each model, adapter or LoRA that is not here or is another one.
     """
@@ -73,7 +74,7 @@ def write_project(target: Path, results: Sequence[Path], version: str) -> None:
 
     Args:
         target: the ZIP.
-        results: PNGs and MP4s as they were saved; what belongs to a video goes with it.
+        results: PNGs, MP4s and folders of sweeps as they were saved; what belongs to a video goes with it.
         version: of this package, named in the index.
 
     Raises:
@@ -115,9 +116,11 @@ def open_project(source: Path, gallery: Gallery, weights: Weights) -> OpenedProj
         if isinstance(error, ControlNeXtError):
             raise
         raise ProjectError(f"{source.name} is no project that can be read; give a ZIP that this app saved.") from None
-    results = tuple(path for path in files if not path.name.endswith((*COMPANIONS, ".json")))
-    recipes = tuple(recipe for path in results if (recipe := _recipe(path)) is not None)
-    return OpenedProject(results, recipes, missing_files(recipes, weights))
+    saved = [path for path in files if not path.name.endswith((*COMPANIONS, ".json", ".csv"))]
+    recipes = tuple(recipe for path in saved if (recipe := _recipe(path)) is not None)
+    results = dict.fromkeys(path if path.parent == gallery.output_dir else path.parent for path in files)
+    results = dict.fromkeys(path for path in results if not path.name.endswith(COMPANIONS))
+    return OpenedProject(tuple(results), recipes, missing_files(recipes, weights))
 
 
 def missing_files(recipes: Sequence[Recipe | VideoRecipe], weights: Weights) -> tuple[str, ...]:
@@ -149,22 +152,26 @@ def _named_here(name: str, recipe: Recipe | VideoRecipe) -> str:
 
 
 def _put(archive: zipfile.ZipFile, result: Path) -> Iterator[dict[str, Any]]:
-    paths = [result]
-    if result.suffix == VIDEO_SUFFIX:
+    sweep = SavedSweep.read(result) if result.suffix == "" else None
+    paths, place = [result], RESULTS
+    if sweep is not None:
+        paths, place = sweep.files, f"{RESULTS}/{FOLDER}/{result.name}"
+    elif result.suffix == VIDEO_SUFFIX:
         paths += [path for ending in COMPANIONS if (path := result.with_suffix(ending)).exists()]
     for path in paths:
         digest = sha256()
-        name = f"{RESULTS}/{path.name}"
+        name = f"{place}/{path.name}"
         with path.open("rb") as file, archive.open(name, "w", force_zip64=True) as packed:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
                 packed.write(chunk)
         yield {"file": name, "sha256": digest.hexdigest(), **_facts(path)}
-    recipe = _recipe(result)
+    recipe = _recipe(result) if sweep is None else sweep.plan.recipe
     if recipe is not None:
         archive.writestr(f"{RECIPES}/{result.stem}.json", recipe.to_json())
-    if isinstance(recipe, Recipe):
-        _put_inputs(archive, result, recipe)
+    for picture in [result] if sweep is None else sweep.pictures[:1]:
+        if isinstance(recipe, Recipe):
+            _put_inputs(archive, picture, recipe)
 
 
 def _put_inputs(archive: zipfile.ZipFile, result: Path, recipe: Recipe) -> None:
@@ -232,7 +239,12 @@ def _index(archive: zipfile.ZipFile) -> list[tuple[zipfile.ZipInfo, str, str]]:
     for row in rows:
         name = row.get("file") if isinstance(row, dict) else None
         match = _NAME.fullmatch(name) if isinstance(name, str) else None
-        if match is None or not match[1].endswith((".png", VIDEO_SUFFIX, *COMPANIONS)):
+        ends = (
+            (".png", PLAN, TABLE)
+            if match and match[1].startswith(f"{FOLDER}/")
+            else (".png", VIDEO_SUFFIX, *COMPANIONS)
+        )
+        if match is None or not match[1].endswith(ends):
             raise ProjectError(f"This project names {shorten(name)}, which is no result.")
         if name not in infos:
             raise ProjectError(f"The result {shorten(match[1])} is missing in this project.")
@@ -257,10 +269,38 @@ def _unpack(
                 with partial.open("rb") as file:
                     if digest != _digest(file):
                         raise ProjectError(f"The result {shorten(name)} in this project is damaged.")
-            return [_move(partial, gallery.output_dir / name, digest) for partial, name, digest in partials]
+            folders = _free_folders(partials, gallery.output_dir)
+            return [
+                _move(partial, folders[str(Path(name).parent)] / Path(name).name, digest)
+                for partial, name, digest in partials
+            ]
     finally:
         for partial, _, _ in partials:
             partial.unlink(missing_ok=True)
+
+
+def _free_folders(partials: Sequence[tuple[Path, str, str]], output: Path) -> dict[str, Path]:
+    """Return where the files of each folder go: a sweep into one of its own, unless the same files are there already."""
+    folders: dict[str, Path] = {}
+    for place in dict.fromkeys(str(Path(name).parent) for _, name, _ in partials):
+        digests = {Path(name).name: digest for _, name, digest in partials if str(Path(name).parent) == place}
+        folder, number = output / place, 1
+        while place != "." and folder.exists() and not _same_files(folder, digests):
+            number += 1
+            folder = output / f"{place}_{number}"
+        folder.mkdir(parents=True, exist_ok=True)
+        folders[place] = folder
+    return folders
+
+
+def _same_files(folder: Path, digests: Mapping[str, str]) -> bool:
+    for name, digest in digests.items():
+        if not (folder / name).is_file():
+            return False
+        with (folder / name).open("rb") as file:
+            if _digest(file) != digest:
+                return False
+    return True
 
 
 def _move(partial: Path, target: Path, digest: str) -> Path:

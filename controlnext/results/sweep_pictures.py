@@ -6,11 +6,13 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from controlnext.recipes.sweep_plan import SweepAxis, shown
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from matplotlib.axes import Axes
 
     from controlnext.results.sweep_table import SweepTable, SweptCell
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 CELL = 192
 """Side of a cell of the grid in pixels, and the size of its text below."""
 _GAP, _LINE, _SIDE = 8, 18, 96
+_TILE, _TILE_GAP = 126, 4
 _INK, _QUIET, _PAPER, _EMPTY = "#1d2330", "#5b6475", "white", "#eceef2"
 _LINES = ("#3b4cc0", "#d1495b", "#2a9d6f", "#b8860b", "#7b4fb3", "#1f8a9e", "#c05a1f", "#5b6475", "#9c3587")
 
@@ -53,6 +56,20 @@ def draw_grid(table: SweepTable) -> Image.Image:
                 box.paste(small, ((CELL - small.width) // 2, (CELL - small.height) // 2))
         paper.paste(box, place)
         draw.text((place[0], place[1] + CELL + 2), cell_text(cell), _INK, font)
+    return paper
+
+
+def draw_tile(files: Sequence[Path]) -> Image.Image:
+    """Draw up to four pictures of a sweep, from its first to its last, as the one small picture that stands for it."""
+    most = min(4, len(files))
+    chosen = [files[round(index * (len(files) - 1) / max(1, most - 1))] for index in range(most)]
+    paper = Image.new("RGB", (2 * _TILE + _TILE_GAP,) * 2, _PAPER)
+    for index in range(4):
+        box = Image.new("RGB", (_TILE, _TILE), _EMPTY)
+        if index < most:
+            with Image.open(chosen[index], formats=["PNG"]) as image:
+                box = ImageOps.fit(image.convert("RGB"), box.size)
+        paper.paste(box, tuple((_TILE + _TILE_GAP) * place for place in (index % 2, index // 2)))
     return paper
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -20,6 +20,12 @@ KNEE_SHARE = 0.9
 
 LEAST_RISE = 0.05
 """A curve that rises by less than this has no knee."""
+
+
+UsedCache: TypeAlias = tuple[int, int, float, float]
+"""Controls found, controls computed, seconds of computing, and seconds that the found ones once took."""
+
+UNUSED: UsedCache = (0, 0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,7 @@ class SweptCell:
         seconds: time it took.
         reason: why it cannot be made.
         recipe: what made it, as JSON values.
-        cache: controls found, controls computed, seconds of computing.
+        cache: what it took from the control cache.
     """
 
     column: int
@@ -52,7 +58,7 @@ class SweptCell:
     seconds: float | None = None
     reason: str = ""
     recipe: Mapping[str, Any] | None = None
-    cache: tuple[int, int, float] = (0, 0, 0.0)
+    cache: UsedCache = UNUSED
 
     @property
     def label(self) -> str:
@@ -74,7 +80,7 @@ class SweepTable:
     axes: tuple[SweepAxis, ...]
     cells: tuple[SweptCell, ...]
     adherence_name: str = "adherence"
-    references: tuple[tuple[int, int, float], ...] = ()
+    references: tuple[UsedCache, ...] = ()
 
     @property
     def done(self) -> int:
@@ -108,11 +114,9 @@ class SweepTable:
 
     @cached_property
     def saved(self) -> tuple[int, int, float]:
-        """Controls that were there already, controls that were computed, and the seconds that the first would have taken."""
+        """Controls that were there already, controls that were computed, and the seconds that the first took when they were."""
         uses = [*(cell.cache for cell in self.cells), *self.references]
-        found, computed = sum(use[0] for use in uses), sum(use[1] for use in uses)
-        seconds = sum(use[2] for use in uses)
-        return found, computed, found * seconds / computed if computed else 0.0
+        return sum(use[0] for use in uses), sum(use[1] for use in uses), sum(use[3] for use in uses)
 
     def saved_text(self) -> str:
         """Say what the control cache saved; empty where nothing was counted."""
@@ -167,6 +171,12 @@ def knee_of(values: Sequence[Value], scores: Sequence[float | None]) -> Value | 
         return None
     level = lowest + KNEE_SHARE * (highest - lowest)
     return next(value for _, score, value in pairs if score >= level)
+
+
+def cache_use(record: Mapping[str, Any]) -> UsedCache:
+    """Return what the record of a picture says of the control cache."""
+    found, computed, seconds, saved = (*(record.get("cache") or ()), 0, 0, 0.0, 0.0)[:4]
+    return int(found), int(computed), float(seconds), float(saved)
 
 
 def picture_distance(one: Path, other: Path) -> float:

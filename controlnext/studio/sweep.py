@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from controlnext.errors import ControlNeXtError, StudioError
+from controlnext.models.catalogue import RANDOM_SEEDS
 from controlnext.progress import Cancelled
 from controlnext.recipes.inputs import Inputs, fitted_start, picture_of
 from controlnext.recipes.recipe import Recipe
 from controlnext.recipes.sweep_plan import SweepCell, SweepPlan, without_control
+from controlnext.results.saved_sweeps import FOLDER, GRID, PLAN, PLOT, TABLE
 from controlnext.results.sweep_pictures import draw_grid, draw_plot
-from controlnext.results.sweep_table import SweepTable, SweptCell, picture_distance
+from controlnext.results.sweep_table import SweepTable, SweptCell, cache_use, picture_distance
 from controlnext.scratch import unfinished
 from controlnext.studio.batch import BatchSummary, Ledger, Made, run_jobs
 from controlnext.studio.batch_jobs import Job
@@ -25,12 +27,6 @@ if TYPE_CHECKING:
     from controlnext.studio.studio import Result
 
 logger = logging.getLogger(__name__)
-
-FOLDER = "sweeps"
-"""Folder of the results that sweeps have folders in."""
-
-PLAN, TABLE, GRID, PLOT = "sweep.json", "sweep.csv", "grid.png", "plot.png"
-"""Files of a sweep next to its pictures."""
 
 Draw = Callable[[Recipe, Inputs], "Result"]
 """Runs one recipe, as `Studio.generate`."""
@@ -68,6 +64,8 @@ class Sweep:
     jobs: tuple[Job, ...] = ()
     _of_cell: dict[int, int] = field(default_factory=dict)
     _reference: dict[int, int] = field(default_factory=dict)
+    _ledger: Ledger | None = None
+    _distances: dict[tuple[Path, Path], float] = field(default_factory=dict)
 
     @classmethod
     def open(cls, plan: SweepPlan, inputs: Inputs, output_dir: Path, catalogue: SweepCatalogue) -> Sweep:
@@ -161,8 +159,7 @@ class Sweep:
         Raises:
             BatchError: the folder cannot be written to.
         """
-        ledger = self.ledger()
-        ledger.begin()
+        ledger = self.begin()
         for job in self.jobs:  # pictures that somebody deleted are made again
             record = ledger.folder / f"{job.digest()}.json"
             if any(not (self.folder / name).is_file() for name in _read(ledger.folder, job.digest()).get("files", [])):
@@ -185,15 +182,27 @@ class Sweep:
                 "adherence": result.adherence[0],
                 "adherence_name": result.adherence_name,
                 "seconds": round(result.seconds, 3),
-                "cache": list(result.cache or (0, 0, 0.0)),
+                "cache": list(result.cache or ()),
             }
             return Made(result.files, result.seeds, facts)
 
         return run_jobs(self.jobs, ledger, make, share=share, max_errors=len(self.jobs), cancel=cancel, tell=tell)
 
+    def begin(self) -> Ledger:
+        """Make the folder, and count failures from now on, if that was not done before; several processes do it before any of them draws.
+
+        Raises:
+            BatchError: the folder cannot be written to.
+        """
+        if self._ledger is None:
+            ledger = self.ledger()
+            ledger.begin()
+            self._ledger = ledger
+        return self._ledger
+
     def ledger(self) -> Ledger:
         """Return the state of the jobs."""
-        return Ledger(self.folder)
+        return self._ledger or Ledger(self.folder)
 
     @property
     def left(self) -> int:
@@ -208,7 +217,7 @@ class Sweep:
         cells = tuple(self._swept(index, cell, records) for index, cell in enumerate(self.cells))
         name = next((str(one["adherence_name"]) for one in records if one.get("adherence_name")), "adherence")
         alone = set(self._reference.values()) - set(self._of_cell.values())
-        return SweepTable(self.plan.axes, cells, name, tuple(_cache(records[number]) for number in sorted(alone)))
+        return SweepTable(self.plan.axes, cells, name, tuple(cache_use(records[number]) for number in sorted(alone)))
 
     def _swept(self, index: int, cell: SweepCell, records: list[Mapping[str, Any]]) -> SweptCell:
         place = cell.column, cell.row, cell.values
@@ -223,9 +232,12 @@ class Sweep:
             return SweptCell(*place, "left")
         other = records[self._reference[index]] if index in self._reference else {}
         if other.get("files") and (self.folder / other["files"][0]).is_file():
-            distance = picture_distance(file, self.folder / other["files"][0])
+            pair = file, self.folder / other["files"][0]  # named by their content, so that it never changes
+            if pair not in self._distances:
+                self._distances[pair] = picture_distance(*pair)
+            distance = self._distances[pair]
         facts = {name: record[name] for name in ("seed", "adherence", "seconds", "recipe")}
-        return SweptCell(*place, "done", file, distance=distance, cache=_cache(record), **facts)
+        return SweptCell(*place, "done", file, distance=distance, cache=cache_use(record), **facts)
 
     def write(self) -> dict[str, Path]:
         """Write grid, plot and table of what is there.
@@ -244,6 +256,17 @@ class Sweep:
         return {name: self.folder / name for name in (PLAN, TABLE, GRID, PLOT)}
 
 
+def with_own_seed(recipe: Recipe, inputs: Inputs) -> Recipe:
+    """Return a recipe whose seed is drawn from all else in it, so that a sweep without a seed is the same in every process and run.
+
+    Args:
+        recipe: its seed is not looked at.
+        inputs: its pictures.
+    """
+    unseeded = with_pictures(recipe.replace(seed=0), inputs)
+    return recipe.replace(seed=int(unseeded.digest()[:8], 16) % RANDOM_SEEDS)
+
+
 def with_pictures(recipe: Recipe, inputs: Inputs) -> Recipe:
     """Return a recipe that names its pictures by their content, in the size to be made."""
     from controlnext.adherence.measure import fitted
@@ -256,11 +279,6 @@ def with_pictures(recipe: Recipe, inputs: Inputs) -> Recipe:
         for one, control in zip(inputs.conditions, controls, strict=True)
     )
     return recipe.with_digests(Inputs(tuple(map(picture_of, conditions)), *fitted_start(inputs, size)))
-
-
-def _cache(record: Mapping[str, Any]) -> tuple[int, int, float]:
-    found, computed, seconds = record.get("cache") or (0, 0, 0.0)
-    return int(found), int(computed), float(seconds)
 
 
 def _read(folder: Path, digest: str) -> Mapping[str, Any]:

@@ -13,6 +13,7 @@ from controlnext.ui.api import Endpoints
 from controlnext.ui.board.events import BoardEvents
 from controlnext.ui.board.made import MadeResults
 from controlnext.ui.board.project_events import ProjectEvents
+from controlnext.ui.board.strip import StripEvents, session_strip
 from controlnext.ui.board.tab import build_board_tab
 from controlnext.ui.examples import example_prompts
 from controlnext.ui.header import build_header
@@ -109,7 +110,7 @@ def build_ui(
                     gr.HTML(note_html(str(error)))
             with gr.Tab("Results", id="results") as results:
                 board = BoardEvents(build_board_tab(), Board(studio.gallery), made, local=local)
-                board.wire(results, tabs, image.tab, restore, video.restore if video else None)
+                board.wire(results, tabs, sweep, restore, video.restore if video else None)
                 projects = ProjectEvents(board, studio, stream)
                 projects.wire()
             with gr.Tab("Train", id="train") as train:
@@ -121,6 +122,9 @@ def build_ui(
                     UseEvents(tab, studio, trainings, image, local=local).wire(page, tabs)
             with gr.Tab("What works here", id="status") as status:
                 build_status_tab(status, studio)
+        strip = StripEvents(session_strip(), board)
+        made_now = [image.tab.files, image.tab.sweep.cells, *([video.tab.files] if video else []), board.tab.names]
+        strip.wire(page, made_now, tabs)
         endpoints = (
             Endpoints(studio, stream), VideoEndpoints(studio, video_stream), SweepEndpoints(studio, stream),
             ScoreEndpoints(studio, stream),

@@ -6,6 +6,7 @@ that they are checked where they are used and errors have the same wording every
 
 from __future__ import annotations
 
+import functools
 import inspect
 import threading
 from collections import deque
@@ -173,6 +174,32 @@ class Endpoints:
         """
         with reported_errors(page=False):
             return self.studio.catalogue.loras(model or DEFAULT_MODEL, annotator)
+
+
+def taking(other: Callable, *without: str) -> Callable[[Callable], Callable]:
+    """Return a decorator: the function's `**values` are the parameters of another endpoint, with their defaults.
+
+    Args:
+        other: function of that endpoint.
+        *without: names of its parameters that this one does not take.
+    """
+
+    def decorate(function: Callable) -> Callable:
+        own = inspect.signature(function).parameters
+        plain = [one for one in own.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+        more = [one for name, one in inspect.signature(other).parameters.items() if name not in {*own, *without}]
+        signature = inspect.Signature([*plain, *more])
+
+        @functools.wraps(function)
+        def call(*given: Any, **named: Any) -> Any:  # noqa: ANN401 - those of the signature
+            bound = signature.bind(*given, **named)
+            bound.apply_defaults()
+            return function(**bound.arguments)
+
+        call.__signature__ = signature  # type: ignore[attr-defined]
+        return call
+
+    return decorate
 
 
 @contextmanager

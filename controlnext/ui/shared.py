@@ -121,13 +121,15 @@ def served_text(text: str, name: str, component: gr.components.Component) -> str
     return processing_utils.save_bytes_to_cache(text.encode(), name, component.GRADIO_CACHE)
 
 
-def served_zip(paths: Sequence[Path], component: gr.components.Component) -> str:
-    """Return a ZIP of files in Gradio's cache, for a visitor to save; pictures are not packed any smaller."""
+def served_zip(paths: Sequence[Path], component: gr.components.Component, name: str = "") -> str:
+    """Return a ZIP of files in Gradio's cache, for a visitor to save, named after the first; pictures are not packed any smaller."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         for path in paths:
             archive.write(path, path.name)
-    return processing_utils.save_bytes_to_cache(packed.getvalue(), f"{paths[0].stem}.zip", component.GRADIO_CACHE)
+    return processing_utils.save_bytes_to_cache(
+        packed.getvalue(), f"{name or paths[0].stem}.zip", component.GRADIO_CACHE
+    )
 
 
 def heading(number: int, text: str, hint: str = "") -> gr.HTML:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from controlnext.recipes.sweep_plan import SweepAxis, SweepError, SweepPlan, usual_values
-from controlnext.studio.sweep import PLOT, Sweep
+from controlnext.studio.sweep import Sweep, with_own_seed
 from controlnext.ui import shared
-from controlnext.ui.api import publish, result_of, running
+from controlnext.ui.api import Endpoints, publish, result_of, running, taking
 from controlnext.ui.asked import ask
 from controlnext.ui.image.events import RUN
 from controlnext.ui.shared import reported_errors
@@ -38,7 +38,8 @@ class SweepEndpoints:
         self.plot = gr.Image(visible=False, format="png", label="plot", type="filepath")
         publish("sweep", self.sweep, [self.pictures, self.plot, gr.JSON(visible=False, label="sweep")], RUN)
 
-    def sweep(  # noqa: PLR0913 - the API's parameters, by name
+    @taking(Endpoints.generate, "num_images", "best_of", "init_image", "strength", "mask", "controls")
+    def sweep(
         self,
         image: str,
         axis: str = "gamma",
@@ -47,23 +48,7 @@ class SweepEndpoints:
         second_values: list[float | str] | None = None,
         target: float | None = None,
         distance: bool | None = None,
-        prompt: str = "",
-        negative_prompt: str = "",
-        model: str = "starter",
-        annotator: str = "pose",
-        gamma: float | None = None,
-        num_inference_steps: int | None = None,
-        guidance_scale: float | None = None,
-        seed: int = -1,
-        width: int = 0,
-        height: int = 0,
-        control_start: float = 0.0,
-        control_end: float = 1.0,
-        loras: list | None = None,
-        settings: dict | None = None,
-        gamma_curve: str = "",
-        scheduler: str | None = None,
-        alpha: float | None = None,
+        **recipe: Any,
     ) -> tuple[list[str], str | None, dict[str, Any]]:
         """Draw one recipe at 2 to 9 values of an axis, and say how well each picture follows and where the knee is.
 
@@ -74,30 +59,26 @@ class SweepEndpoints:
         and the figures.
         """
         with reported_errors(page=False):
-            asked = ask(
-                self.studio, image, model, annotator, settings, prompt=prompt, negative_prompt=negative_prompt, gamma=gamma,
-                num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, seed=seed, width=width, height=height,
-                control_start=control_start, control_end=control_end, loras=loras, gamma_curve=gamma_curve, scheduler=scheduler,
-                alpha=alpha,
-            )  # fmt: skip
+            asked = ask(self.studio, image, **recipe)
             inputs = asked.inputs_for(asked.recipe)
             if target is not None:
                 with running(self.runs) as cancel:
                     found = result_of(run_search(asked.recipe, inputs, target, self.stream, cancel))
                 files = [shared.served(one.made.files[0], self.pictures) for one in found.tries]
                 return files, None, search_facts(found)
-            axes = [self._axis(axis, values, asked.recipe)]
+            fixed = with_own_seed(asked.recipe, inputs) if recipe["seed"] in (-1, None) else asked.recipe
+            axes = [self._axis(axis, values, fixed)]
             if second_axis:
-                axes.append(self._axis(second_axis, second_values, asked.recipe))
-            plan = SweepPlan(asked.recipe, tuple(axes), distance)
+                axes.append(self._axis(second_axis, second_values, fixed))
+            plan = SweepPlan(fixed, tuple(axes), distance)
             sweep = Sweep.open(plan, inputs, self.studio.gallery.output_dir, self.studio.catalogue)
             with running(self.runs) as cancel:
-                result_of(run_sweep(sweep, self.stream, asked.inputs_for, cancel))
-            table, paths = sweep.table(), sweep.write()
+                saved = result_of(run_sweep(sweep, self.stream, asked.inputs_for, cancel))
+            table, (_, plot) = saved.table, saved.pictured
             if not table.done:
                 raise SweepError(next((cell.reason for cell in table.cells if cell.reason), "No picture was made."))
-            pictures = [shared.served(cell.file, self.pictures) for cell in table.cells if cell.file is not None]
-            return pictures, shared.served(paths[PLOT], self.plot), sweep_facts(sweep.plan, table)
+            pictures = [shared.served(file, self.pictures) for file in saved.pictures]
+            return pictures, shared.served(plot, self.plot), sweep_facts(saved.plan, table)
 
     def _axis(self, name: str, values: Sequence[float | str] | None, recipe: Recipe) -> SweepAxis:
         return SweepAxis(

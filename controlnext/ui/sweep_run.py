@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from controlnext.progress import Cancelled, Progress
 from controlnext.recipes.kinds import AUTO
 from controlnext.recipes.png import read_png
+from controlnext.results.saved_sweeps import SavedSweep
 from controlnext.studio.auto_gamma import MOST_RUNS, FoundGamma, find_gamma
 from controlnext.studio.repair import MOST_REGIONS, Repaired, Repairer
 from controlnext.ui.worker import Stream, in_thread
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from controlnext.recipes.inputs import Inputs
     from controlnext.recipes.recipe import Recipe
-    from controlnext.studio.batch import BatchSummary
     from controlnext.studio.studio import Result, Studio
     from controlnext.studio.sweep import InputsFor, Sweep
 
@@ -28,8 +28,8 @@ Report = Callable[[Progress], None]
 
 def run_sweep(
     sweep: Sweep, stream: Stream, inputs_for: InputsFor, cancel: threading.Event
-) -> Iterator[Progress | BatchSummary]:
-    """Make what is left of a sweep; yields progress, then what became of it.
+) -> Iterator[Progress | SavedSweep]:
+    """Make what is left of a sweep, and write its figures, grid and plot; yields progress, then what there is.
 
     Args:
         sweep: opened.
@@ -38,9 +38,12 @@ def run_sweep(
         cancel: stops after the current step; set here as soon as the caller stops reading.
     """
 
-    def work(report: Report) -> BatchSummary:
+    def work(report: Report) -> SavedSweep:
         pictures = _Counted(stream, cancel, report, len(sweep.jobs), len(sweep.jobs) - sweep.left)
-        return sweep.run(pictures.draw, inputs_for, cancel=cancel)
+        sweep.run(pictures.draw, inputs_for, cancel=cancel)
+        if sweep.table().done:
+            sweep.write()  # here, so that it is done where the page was closed, too
+        return SavedSweep(sweep.folder, sweep.plan, sweep.table())
 
     return in_thread(work, cancel)
 

@@ -6,6 +6,8 @@ from test_browser import CONDITION, RESULT, generate, upload
 
 pytestmark = pytest.mark.browser
 
+expect.set_options(timeout=60_000)  # a busy machine is waited for
+
 
 def results(page):
     page.get_by_role("tab", name="Results", exact=True).click()

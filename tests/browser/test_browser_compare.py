@@ -39,6 +39,55 @@ def test_a_sweep_fills_the_grid_and_its_choice_goes_into_the_page(page, picture,
     assert (tmp_path / "sweep.csv").read_text().splitlines()[3].startswith("1.5,done,0.95")
 
 
+CUT = """place => [...document.querySelectorAll(`${place} .caption-label`)]
+    .filter(one => one.scrollWidth > one.clientWidth || one.scrollHeight > one.clientHeight + 1).map(one => one.textContent)"""
+
+
+def test_a_sweep_is_in_the_strip_and_on_the_wall_after_a_reload_for_who_made_it(page, picture, chromium, served):
+    start_with(page, picture)
+    page.fill("#cnx-seed input", "1234567890")
+    page.fill("#cnx-prompt textarea", "a sweep that is kept")
+    open_fold(page, "#cnx-sweep", "#cnx-sweep-values textarea, #cnx-sweep-values input")
+    page.fill("#cnx-sweep-values textarea, #cnx-sweep-values input", "0, 0.25, 0.75, 1.25, 1.5")
+    page.click("#cnx-sweep-axis-2 input")
+    page.get_by_role("option", name="Seed").click()
+    values = page.locator("#cnx-sweep-values-2 textarea, #cnx-sweep-values-2 input")
+    expect(values).to_have_value(re.compile("1234567890, 1234567891"), timeout=PATIENCE)
+    values.fill("1234567890, 1234567891")
+    page.click("#cnx-sweep-start")
+    expect(page.locator("#cnx-sweep-plot img")).to_be_visible(timeout=PATIENCE)
+    expect(page.locator(CELLS)).to_have_count(10, timeout=PATIENCE)
+    for width in (1280, 375):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate(CUT, "#cnx-sweep-grid") == []
+        assert page.evaluate(CUT, "#cnx-latest") == []
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= width
+    page.reload()
+    tiles = page.locator("#cnx-latest button")
+    expect(tiles.first).to_contain_text("sweep", timeout=PATIENCE)
+    stranger = chromium.new_page()
+    stranger.add_init_script(TOURED)
+    stranger.goto(served[0])
+    stranger.wait_for_selector("#cnx-generate")
+    tiles.first.click()
+    expect(page.locator("#cnx-board-plot img")).to_be_visible(timeout=PATIENCE)
+    expect(page.locator("#cnx-board-about")).to_contain_text("a sweep that is kept", timeout=PATIENCE)
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= 375
+    page.get_by_role("button", name="Restore its settings").click()
+    expect(page.locator(CELLS)).to_have_count(10, timeout=PATIENCE)
+    expect(page.locator("#cnx-sweep-use")).to_have_text("Use gamma 0, seed 1234567890", timeout=PATIENCE)
+    expect(page.locator("#cnx-prompt textarea")).to_have_value("a sweep that is kept", timeout=PATIENCE)
+    stranger.get_by_role("tab", name="Results", exact=True).click()
+    expect(stranger.locator("#cnx-board-found")).to_contain_text("what it made itself", timeout=PATIENCE)
+    assert not stranger.locator("#cnx-latest-area").is_visible()
+    stranger.close()
+    page.get_by_role("tab", name="Results", exact=True).click()
+    page.click("#cnx-board-delete")
+    page.click("#cnx-board-sure")
+    expect(page.locator("#cnx-board-found")).to_contain_text("Nothing here", timeout=PATIENCE)
+    expect(page.locator("#cnx-latest-area")).to_be_hidden(timeout=PATIENCE)
+
+
 def test_a_sweep_stops_and_goes_on_and_auto_gamma_sets_the_slider(page, picture, studio):
     start_with(page, picture)
     page.fill("#cnx-prompt textarea", "a recipe of its own")

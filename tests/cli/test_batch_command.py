@@ -120,13 +120,18 @@ sys.exit(main())
 
 
 def launch(place, models, *options):
-    """Start the command in two processes, as people do; accelerate's own `--cpu` would start only one."""
+    """Start a batch in two processes."""
+    batch = ("batch", "photos", "--annotator", "canny", "--output", "made", "--device", "cpu", "--threads", "1")
+    return launch_two(place, models, *batch, *options)
+
+
+def launch_two(place, models, *arguments):
+    """Start a command in two processes, as people do; accelerate's own `--cpu` would start only one."""
     script = place / "launched.py"
     script.write_text(LAUNCHED)
     command = [
         sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
-        "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", script, models, "batch", "photos",
-        "--annotator", "canny", "--output", "made", "--device", "cpu", "--threads", "1", *options,
+        "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", script, models, *arguments,
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     return subprocess.Popen(

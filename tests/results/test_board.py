@@ -1,15 +1,20 @@
 import os
+import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from controlnext.recipes.recipe import Recipe
+from controlnext.recipes.sweep_plan import SweepAxis, SweepError, SweepPlan
 from controlnext.recipes.video_recipe import VideoRecipe
 from controlnext.results.board import Board, BoardQuery, differences
 from controlnext.results.gallery import Gallery, GalleryError
+from controlnext.results.saved_sweeps import FOLDER, PLAN, TABLE
+from controlnext.results.sweep_table import SweepTable, SweptCell
 from controlnext.video import write_video
 
+SWEEP = f"{FOLDER}/gamma-1f"
 PROMPTS = ("a red shirt on snow", "a blue shirt on grass", "a red hat at night")
 
 
@@ -37,6 +42,22 @@ def board(tmp_path):
     return Board(gallery)
 
 
+@pytest.fixture
+def swept(board):
+    """The same with a sweep of gamma, of whose three cells the last is not made yet."""
+    folder = board.gallery.output_dir / SWEEP
+    plan = SweepPlan(Recipe(seed=3, prompt="a green coat", annotator="pose"), (SweepAxis("gamma", (0, 0.5, 1)),))
+    cells = []
+    for column, cell in enumerate(plan.cells()):
+        path = Gallery(folder).save(picture(column), cell.recipe) if column < 2 else None
+        facts = {"file": path, "seed": 3, "adherence": 0.2 + column / 2, "distance": 0.1} if path else {}
+        cells.append(SweptCell(column, 0, cell.values, "done" if path else "left", **facts))
+    (folder / PLAN).write_text(plan.to_json())
+    (folder / TABLE).write_text(SweepTable(plan.axes, tuple(cells)).csv())
+    os.utime(folder / TABLE, (2000, 2000))
+    return board
+
+
 def seeds(page):
     return [None if item.recipe is None else item.recipe.seed for item in page.items]
 
@@ -61,8 +82,8 @@ def test_a_changed_file_is_read_again(board):
 
 
 def test_pictures_and_videos_alone(board):
-    assert seeds(board.page(BoardQuery(videos=True))) == [5]
-    assert seeds(board.page(BoardQuery(videos=False))) == [2, 1, 0, None]
+    assert seeds(board.page(BoardQuery(kind="video"))) == [5]
+    assert seeds(board.page(BoardQuery(kind="picture"))) == [2, 1, 0, None]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +123,7 @@ def test_thumbnails_are_small_kept_and_renewed(tmp_path):
 
 
 def test_a_video_is_shown_by_its_first_frame(board):
-    (item,) = board.page(BoardQuery(videos=True)).items
+    (item,) = board.page(BoardQuery(kind="video")).items
     small = np.asarray(Image.open(board.thumbnail(item.name)))
     assert small.shape == (32, 32, 3)
     assert abs(float(small.mean()) - 200) < 8
@@ -116,7 +137,7 @@ def test_a_thumbnail_of_a_broken_file_is_a_sentence(tmp_path, name):
 
 
 def test_the_trash_takes_a_result_with_what_belongs_to_it(board):
-    (item,) = board.page(BoardQuery(videos=True)).items
+    (item,) = board.page(BoardQuery(kind="video")).items
     small = board.thumbnail(item.name)
     moved = board.trash(item.name)
     assert moved.is_file()
@@ -153,7 +174,94 @@ def test_names_reach_no_other_file(tmp_path):
 
 
 def test_differences_name_every_field_that_differs(board):
-    items = board.page(BoardQuery(videos=False)).items
+    items = board.page(BoardQuery(kind="picture")).items
     rows = {name: (first, second) for name, first, second in differences(items[0], items[2])}
     assert rows == {"adherence": ("0.900", "0.100"), "prompt": (PROMPTS[2], PROMPTS[0]), "seed": ("2", "0")}
     assert differences(items[0], items[0]) == []
+
+
+def test_a_sweep_is_one_result_read_from_its_folder(swept):
+    item = swept.page(BoardQuery()).items[0]
+    assert (item.name, item.kind, item.score, item.day[:4]) == (SWEEP, "sweep", 0.7, "1970")
+    assert [one.name for one in swept.page(BoardQuery(kind="sweep")).items] == [SWEEP]
+    assert SWEEP not in [one.name for one in swept.page(BoardQuery(kind="picture")).items]
+    for words, found in (("green gamma", [SWEEP]), ("green guidance", [])):
+        swept.page(BoardQuery(words=words))
+        swept.wait()
+        assert [one.name for one in swept.page(BoardQuery(words=words)).items] == found
+    saved = swept.sweep(SWEEP)
+    assert [cell.state for cell in saved.table.cells] == ["done", "done", "left"]
+    assert [(cell.adherence, cell.distance, cell.seed) for cell in saved.table.cells[:2]] == [
+        (0.2, 0.1, 3),
+        (0.7, 0.1, 3),
+    ]
+    assert saved.pictures == [saved.folder / name for name in sorted(path.name for path in saved.pictures)]
+    assert {path.name for path in saved.files} >= {PLAN, TABLE}
+
+
+def test_a_sweep_that_was_killed_or_lost_a_picture_has_what_is_left(swept):
+    folder = swept.gallery.output_dir / SWEEP
+    swept.sweep(SWEEP).pictures[0].unlink()
+    assert [cell.state for cell in swept.sweep(SWEEP).table.cells] == ["left", "done", "left"]
+    (folder / TABLE).unlink()
+    assert swept.sweep(SWEEP).table.done == 0
+    assert swept.find(SWEEP).score is None
+    assert Image.open(swept.thumbnail(SWEEP)).size == (256, 256)
+    (folder / PLAN).write_text("{}")
+    assert swept.find(SWEEP).recipe is None
+    with pytest.raises(SweepError):
+        swept.sweep(SWEEP)
+
+
+def test_the_tile_of_a_sweep_shows_its_pictures_and_is_renewed(swept):
+    small = swept.thumbnail(SWEEP)
+    assert Image.open(small).size == (256, 256)
+    before = np.asarray(Image.open(small))
+    assert before[:126, :126].std() > 20
+    assert before[-126:, -126:].std() < 5  # two of four places
+    saved = swept.sweep(SWEEP)
+    table = saved.table.csv().replace("left", "done").replace(",,,,,,", f",,,,3,{saved.pictures[1].name},")
+    (saved.folder / TABLE).write_text(table)
+    os.utime(saved.folder / TABLE, (small.stat().st_mtime + 10,) * 2)
+    assert not np.array_equal(np.asarray(Image.open(swept.thumbnail(SWEEP))), before)
+
+
+def test_a_sweep_goes_to_the_trash_as_a_whole_and_twice(swept):
+    folder, kept = swept.gallery.output_dir / SWEEP, []
+    for _ in range(2):
+        copy = swept.gallery.output_dir / "copy"
+        shutil.copytree(folder, copy)
+        kept.append(swept.trash(SWEEP))
+        assert (kept[-1] / PLAN).is_file()
+        assert not folder.exists()
+        copy.rename(folder)
+    assert kept[0] != kept[1]
+
+
+def test_names_of_sweeps_reach_no_other_folder(swept):
+    output = swept.gallery.output_dir
+    outside = output.parent / "outside"
+    shutil.copytree(output / SWEEP, outside)
+    (output / FOLDER / "link").symlink_to(outside)
+    (output / FOLDER / "empty").mkdir()
+    for name in (
+        "sweeps/../../outside",
+        "sweeps/..",
+        "sweeps/",
+        "sweeps",
+        "sweeps/link",
+        "sweeps/empty",
+        f"{SWEEP}/{PLAN}",
+        "sweeps/\0",
+    ):
+        with pytest.raises(GalleryError):
+            swept.find(name)
+        with pytest.raises(GalleryError):
+            swept.trash(name)
+    assert [item.name for item in swept.page(BoardQuery(kind="sweep")).items] == [SWEEP]
+
+
+def test_sweeps_differ_by_their_axes(swept):
+    sweep, single = swept.find(SWEEP), swept.page(BoardQuery(kind="picture")).items[0]
+    rows = {name: (first, second) for name, first, second in differences(sweep, single)}
+    assert rows["swept control strength (gamma)"] == ("0, 0.5, 1", "")

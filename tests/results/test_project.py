@@ -1,5 +1,7 @@
+import hashlib
 import json
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,8 +11,11 @@ from controlnext.errors import ControlNeXtError
 from controlnext.recipes.inputs import Inputs
 from controlnext.recipes.png import read_inputs, read_png
 from controlnext.recipes.recipe import Recipe
+from controlnext.recipes.sweep_plan import SweepAxis, SweepPlan
 from controlnext.results.gallery import Gallery
 from controlnext.results.project import ProjectError, open_project, write_project
+from controlnext.results.saved_sweeps import FOLDER, PLAN, TABLE, SavedSweep
+from controlnext.results.sweep_table import SweepTable, SweptCell
 
 
 def grey(value, size=(32, 32)):
@@ -134,3 +139,38 @@ def test_what_is_no_project_is_refused(tmp_path, project, index):
         open_project(tmp_path / "text.zip", Gallery(tmp_path / "to"), lambda recipe: {})
     with pytest.raises(ProjectError):
         write_project(tmp_path / "none.zip", [], "0")
+
+
+def test_a_sweep_travels_as_its_folder_and_is_not_kept_twice(tmp_path, results):
+    gallery, plan = Gallery(tmp_path / "from"), SweepPlan(RECIPE, (SweepAxis("gamma", (0, 1)),))
+    folder = gallery.output_dir / FOLDER / "gamma-1f"
+    files = [Gallery(folder).save(grey(80 + place), cell.recipe, grey(1)) for place, cell in enumerate(plan.cells())]
+    cells = [SweptCell(place, 0, cell.values, "done", files[place]) for place, cell in enumerate(plan.cells())]
+    (folder / PLAN).write_text(plan.to_json())
+    (folder / TABLE).write_text(SweepTable(plan.axes, tuple(cells)).csv())
+    write_project(tmp_path / "project.zip", [results[2], folder], "0.2.0")
+    other = Gallery(tmp_path / "to")
+    for _ in range(2):
+        opened = open_project(tmp_path / "project.zip", other, lambda recipe: HERE)
+        assert [path.relative_to(other.output_dir) for path in opened.files] == [
+            Path(results[2].name),
+            Path(FOLDER, "gamma-1f"),
+        ]
+    assert len(opened.recipes) == 3
+    saved = SavedSweep.read(opened.files[1])
+    assert [path.read_bytes() for path in saved.pictures] == [path.read_bytes() for path in files]
+    (opened.files[1] / TABLE).write_text("other figures")
+    assert open_project(tmp_path / "project.zip", other, lambda recipe: HERE).files[1].name == "gamma-1f_2"
+
+
+@pytest.mark.parametrize(
+    "name", ["sweeps/../x.png", "sweeps/a/../../x.png", "sweeps/a/b/x.png", "sweeps/a/x.sh", "sweeps/x.json", "x.csv"]
+)
+def test_a_project_names_no_file_outside_of_its_folders(tmp_path, name):
+    with zipfile.ZipFile(tmp_path / "project.zip", "w") as archive:
+        archive.writestr(f"results/{name}", b"x")
+        rows = [{"file": f"results/{name}", "sha256": hashlib.sha256(b"x").hexdigest()}]
+        archive.writestr("project.json", json.dumps({"controlnext_project": 1, "results": rows}))
+    with pytest.raises(ProjectError):
+        open_project(tmp_path / "project.zip", Gallery(tmp_path / "to"), lambda recipe: {})
+    assert not list(tmp_path.glob("**/x*"))

@@ -47,15 +47,15 @@ def table_of(tmp_path, scores=(0.1, 0.9, 0.95, 0.7), second=None):
             Image.new("RGB", (32, 24), (60 * column, 200, 60 * row)).save(path)
             values = {"gamma": gamma} | ({"seed": seed} if second else {})
             cells.append(
-                SweptCell(column, row, values, "done", path, seed, score, column / 10, 2.0, cache=(4, 1, 0.5))
+                SweptCell(column, row, values, "done", path, seed, score, column / 10, 2.0, cache=(4, 1, 0.5, 2.0))
             )
-    return SweepTable(axes, tuple(cells), "edge F1", ((0, 5, 2.5),))
+    return SweepTable(axes, tuple(cells), "edge F1", ((0, 5, 2.5, 0.0),))
 
 
 def test_a_table_knows_its_best_cell_its_knee_and_what_the_cache_saved(tmp_path):
     table = table_of(tmp_path)
     assert (table.knee, table.best.values["gamma"], table.done) == (0.5, 1, 4)
-    assert table.saved == (16, 9, pytest.approx(16 * 4.5 / 9))
+    assert table.saved == (16, 9, 8.0)
     assert "16 of 25" in table.saved_text()
     assert SweepTable(table.axes, ()).saved_text() == ""
     rows = list(csv.DictReader(io.StringIO(table.csv())))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from zipfile import ZipFile
 
 import gradio as gr
 import numpy as np
@@ -10,13 +11,21 @@ import pytest
 from PIL import Image
 
 from controlnext.recipes.recipe import Recipe
+from controlnext.recipes.sweep_plan import SweepAxis, SweepPlan
 from controlnext.results.board import Board
 from controlnext.results.gallery import Gallery
+from controlnext.results.saved_sweeps import GRID, PLAN, PLOT, TABLE
+from controlnext.results.sweep_pictures import draw_grid, draw_plot
+from controlnext.results.sweep_table import SweepTable, SweptCell
 from controlnext.ui.board.events import BoardEvents
 from controlnext.ui.board.made import MOST_NAMES, MOST_PAGES, MadeResults
+from controlnext.ui.board.strip import StripEvents, session_strip
 from controlnext.ui.board.tab import PAGE, build_board_tab
+from controlnext.ui.image.events import ImageEvents
 from controlnext.ui.image.restore import Restore
+from controlnext.ui.image.sweep_events import SweepEvents
 from controlnext.ui.image.tab import build_image_tab
+from controlnext.ui.worker import stream_of
 
 ME, OTHER = SimpleNamespace(session_hash="me"), SimpleNamespace(session_hash="other")
 
@@ -40,13 +49,32 @@ def board(studio, tmp_path, local):
     ]
     made = MadeResults()
     made.add("me", files[1:])
-    with gr.Blocks(), gr.Tabs() as tabs:
+    with gr.Blocks() as page, gr.Tabs() as tabs:
         with gr.Tab("Image", id="image"):
-            image = build_image_tab(studio)
+            image = ImageEvents(build_image_tab(studio), studio, stream_of(studio), made)
         with gr.Tab("Results", id="results") as opened:
+            strip = session_strip()
             events = BoardEvents(build_board_tab(), Board(gallery), made, local=local)
-            events.wire(opened, tabs, image, Restore(image, studio, {}), None)
+            events.wire(opened, tabs, SweepEvents(image.tab.sweep, image), Restore(image.tab, studio, {}), None)
+            events.strip = StripEvents(strip, events)
+            events.strip.wire(page, [events.tab.names], tabs)
     return events
+
+
+def saved_sweep(board):
+    """A sweep of gamma in the folder, of two pictures."""
+    folder = board.board.gallery.output_dir / "sweeps" / "gamma-1f"
+    plan = SweepPlan(Recipe(seed=3, prompt="a coat", annotator="pose"), (SweepAxis("gamma", (0, 1)),))
+    cells = [
+        SweptCell(place, 0, cell.values, "done", Gallery(folder).save(picture(place), cell.recipe, picture(9)), 3, 0.4 + place / 2)
+        for place, cell in enumerate(plan.cells())
+    ]  # fmt: skip
+    table = SweepTable(plan.axes, tuple(cells))
+    (folder / PLAN).write_text(plan.to_json())
+    (folder / TABLE).write_text(table.csv())
+    draw_grid(table).save(folder / GRID)
+    draw_plot(table).save(folder / PLOT)
+    return folder
 
 
 def data_of(events, **values):
@@ -124,3 +152,57 @@ def test_what_pages_made_is_bounded(tmp_path):
     made.add("1", [tmp_path / f"{index}.png" for index in range(MOST_NAMES)])
     assert len(made.of("1")) == MOST_NAMES
     assert "a.png" not in made.of("1")
+
+
+def test_a_sweep_is_shown_restored_saved_and_deleted_by_who_made_it(board, local):
+    folder, tab, name = saved_sweep(board), board.tab, "sweeps/gamma-1f"
+    assert (name in names(board)) is local
+    if not local:
+        for ask in (board.put_back, lambda *asked: board.delete(data_of(board, chosen=asked[0]), asked[1])):
+            with pytest.raises(gr.Error, match="Choose a result"):
+                ask(name, ME)
+    board.made.add("me", [folder])
+    assert names(board, kind="sweep") == [name]
+    assert names(board, OTHER, kind="sweep") == ([name] if local else [])
+    shown = board.show(data_of(board, kind="sweep"), ME)
+    assert shown[tab.wall][0][1].startswith("sweep · 90 %")
+    detail = board.choose([name], "", False, SimpleNamespace(index=0), ME)
+    assert Image.open(detail[tab.picture]["value"]).size == Image.open(folder / GRID).size
+    assert Image.open(detail[tab.plot]["value"]).size == Image.open(folder / PLOT).size
+    assert not any(
+        detail[part]["visible"] for part in (tab.use_picture, tab.use_start, tab.use_character, tab.verify, tab.video)
+    )
+    assert "control strength (gamma)</td><td>0, 1" in detail[tab.about]
+    with ZipFile(detail[tab.save]["value"]) as archive:
+        assert len(archive.namelist()) == 6
+    restored = board.put_back(name, ME)
+    assert restored[board.tabs].selected == "image"
+    assert restored[board.image.prompt] == "a coat"
+    assert restored[board.sweep.area.values] == "0, 1"
+    single = board.choose(names(board, kind="picture"), "", False, SimpleNamespace(index=0), ME)
+    assert single[tab.plot]["visible"] is False
+    with pytest.raises(gr.Error, match="sweep"):
+        board.choose([name], single[tab.chosen], True, SimpleNamespace(index=0), ME)
+    board.delete(data_of(board, chosen=name), ME)
+    assert not folder.exists()
+    assert names(board, kind="sweep") == []
+
+
+def test_the_strip_shows_the_newest_and_knows_its_visitor_after_a_reload(board, local):
+    secret, area, _, shown = board.strip.enter("", ME)
+    assert (len(shown), area["visible"]) == ((3, True) if local else (0, False))
+    board.made.add("me", [saved_sweep(board)])
+    assert board.strip.show(ME)[2][0] == "sweeps/gamma-1f"
+    again, _, _, shown = board.strip.enter(secret, SimpleNamespace(session_hash="after the reload"))
+    assert again == secret
+    assert shown[0] == "sweeps/gamma-1f"
+    for other in ("", "page", None, 7, secret.upper() + "0"):
+        new, _, _, shown = board.strip.enter(other, OTHER)
+        assert new != secret
+        assert len(shown) == (4 if local else 0)
+    opened = board.strip.choose(["sweeps/gamma-1f"], SimpleNamespace(index=0), ME)
+    assert opened[board.tab.chosen] == "sweeps/gamma-1f"
+    assert opened[board.tabs].selected == "results"
+    if not local:
+        with pytest.raises(gr.Error):
+            board.strip.choose(["sweeps/gamma-1f"], SimpleNamespace(index=0), OTHER)

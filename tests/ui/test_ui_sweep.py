@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from types import SimpleNamespace
 from zipfile import ZipFile
@@ -10,10 +11,15 @@ import numpy as np
 import pytest
 from gradio_client import handle_file
 from PIL import Image
-from tab_values import PAGE, data_of, refused
+from tab_values import PAGE, applied, data_of, refused
 
 from controlnext.recipes.sweep_plan import SweepError, SweepPlan
+from controlnext.results.saved_sweeps import SavedSweep
+from controlnext.ui.api import Endpoints
+from controlnext.ui.image.restore import Restore
 from controlnext.ui.image.sweep_events import SweepEvents
+from controlnext.ui.sweep_api import SweepEndpoints
+from controlnext.ui.worker import WORK
 
 
 @pytest.fixture
@@ -67,6 +73,48 @@ def test_the_chosen_picture_puts_its_values_into_the_page(sweep, picture, events
         sweep.use(data | {area.cells: [], area.chosen: -1})
 
 
+@pytest.mark.parametrize("axis", ["gamma", "lora"])
+def test_a_saved_sweep_is_opened_again_and_more_values_are_added_to_it(sweep, picture, studio, events, tmp_path, axis):
+    area, tab = sweep.area, events.tab
+    data = asked(sweep, picture, axis=axis, values="0, 0.5", second_axis="seed", second_values="5, 6")
+    made = last(sweep.run(data | {tab.loras[0][0]: "night"}, PAGE))
+    (folder,) = (studio.gallery.output_dir / "sweeps").iterdir()
+    updates = sweep.reopened(SavedSweep.read(folder), Restore(tab, studio, {}))
+    assert [updates[part] for part in (area.axis, area.values, area.second_axis, area.second_values)] == [
+        axis, "0, 0.5", "seed", "5, 6"
+    ]  # fmt: skip
+    assert updates[area.fold]["open"] is True
+    assert updates[area.cells] == made[area.cells]
+    assert [caption for _, caption in updates[area.grid]["value"]] == [
+        caption for _, caption in made[area.grid]["value"]
+    ]
+    assert Image.open(updates[area.plot]["value"]).width > 300
+    page = applied(events, updates) | {part: updates.get(part, part.value) for part in area.inputs()}
+    page[tab.picture].save(tmp_path / "condition.png")  # as the page hands it back
+    page |= {tab.picture: str(tmp_path / "condition.png"), area.values: "0, 0.5, 1"}
+    before = len(studio.recipes)
+    made = last(sweep.run(page, PAGE))
+    assert len(made[area.cells]) == 6
+    assert {(recipe.gamma if axis == "gamma" else recipe.loras[0].weight) for recipe in studio.recipes[before:]} == {1}
+    assert list((studio.gallery.output_dir / "sweeps").iterdir()) == [folder]
+    last(sweep.run(page | {tab.prompt: "something else"}, PAGE))
+    assert len(list((studio.gallery.output_dir / "sweeps").iterdir())) == 2
+
+
+def test_a_sweep_of_a_page_that_was_closed_is_whole_in_its_folder(sweep, picture, studio):
+    run = sweep.run(asked(sweep, picture, values="0, 1, 2"), PAGE)
+    for update in run:
+        if update.get(sweep.area.cells):
+            break
+    run.close()
+    assert WORK.end(30)
+    (folder,) = (studio.gallery.output_dir / "sweeps").iterdir()
+    saved = SavedSweep.read(folder)
+    assert 1 <= saved.table.done < 3
+    assert all(path.is_file() for path in saved.pictured)
+    assert sweep.image.made.of("page") == {f"sweeps/{folder.name}"}
+
+
 def test_another_kind_of_control_is_read_from_the_picture(sweep, picture, studio):
     last(sweep.run(asked(sweep, picture, axis="annotator", values="pose, canny"), PAGE))
     pose, canny = (np.asarray(inputs.conditions[0]) for inputs in studio.inputs[:2])
@@ -101,6 +149,18 @@ def test_auto_gamma_puts_the_gamma_into_the_page(sweep, picture, events):
     assert len(made[sweep.area.cells]) == 6
 
 
+def test_the_endpoint_takes_what_generate_takes(studio):
+    own = {"axis", "values", "second_axis", "second_values", "target", "distance"}
+    sweep, generate = (
+        inspect.signature(one).parameters
+        for one in (SweepEndpoints(studio, None).sweep, Endpoints(studio, None).generate)
+    )
+    single = {"num_images", "best_of", "init_image", "strength", "mask", "controls"}
+    assert set(sweep) - own == set(generate) - single
+    assert all(sweep[name].default == generate[name].default for name in set(sweep) - own)
+    assert list(sweep)[:2] == ["image", "axis"]
+
+
 def test_the_endpoint_returns_pictures_plot_and_figures(client, picture):
     pictures, plot, facts = client.predict(
         handle_file(picture), axis="gamma", values=[0, 1], second_axis="seed", second_values=[1, 2], seed=1, api_name="/sweep"
@@ -112,5 +172,7 @@ def test_the_endpoint_returns_pictures_plot_and_figures(client, picture):
     ]  # fmt: skip
     assert facts["cells"][0]["distance"] == 0
     assert facts["sweep"]["axes"][1] == {"name": "seed", "values": [1, 2]}
+    calls = [client.predict(handle_file(picture), values=[0, 1], api_name="/sweep")[2] for _ in range(2)]
+    assert calls[0]["cells"] == calls[1]["cells"]  # without a seed, too, the same call is the same sweep
     pictures, plot, facts = client.predict(handle_file(picture), target=0.95, api_name="/sweep")
     assert (len(pictures), plot, facts["reached"], facts["gamma"]) == (1, None, True, 1.0)

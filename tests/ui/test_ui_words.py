@@ -68,7 +68,7 @@ def untranslated(words, known):
         if not re.search(r"[A-Za-z]{2}", plain) or plain in NAMES | FAKES or LICENCE.match(plain):
             continue
         if re.fullmatch(
-            r"[\d.]+ × [\d.]+.*|[\w]+/[\w]+|.*\((download|offline|video|needs a token).*\)|(Moves|A small model).*",
+            r"[\d.]+ × [\d.]+.*|[\w]+/[\w]+|.*\((download|offline|video|experimental|needs a token).*\)|(Moves|A small model).*",
             plain,
         ):
             continue  # sizes, models and what their presets say

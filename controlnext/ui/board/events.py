@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from controlnext.results.board import Board, BoardItem, BoardQuery, differences
+from controlnext.recipes.sweep_plan import shown
+from controlnext.results.board import Board, BoardItem, BoardPage, BoardQuery, differences
 from controlnext.results.gallery import GalleryError
 from controlnext.ui.board.made import MadeResults
 from controlnext.ui.board.tab import PAGE, BoardTab
-from controlnext.ui.shared import PRIVATE, Data, Updates, note_html, reported_errors, served
+from controlnext.ui.shared import PRIVATE, Data, Updates, note_html, reported_errors, served, served_zip
 
 if TYPE_CHECKING:
     from controlnext.ui.image.restore import Restore
-    from controlnext.ui.image.tab import ImageTab
+    from controlnext.ui.image.sweep_events import SweepEvents
     from controlnext.ui.video.restore import VideoRestore
 
 QUEUE: Mapping[str, Any] = {"concurrency_id": "board", "concurrency_limit": 2}
@@ -25,6 +27,9 @@ ABOUT = (
     "model", "prompt", "negative_prompt", "seed", "width", "height", "gamma", "num_inference_steps", "guidance_scale",
 )  # fmt: skip
 """Fields of a recipe that the page names beside a result; the rest is restored with it."""
+
+
+ADHERENCE: Mapping[str, str] = {"picture": "adherence", "video": "adherence", "sweep": "best adherence"}
 
 
 class BoardEvents:
@@ -42,27 +47,27 @@ class BoardEvents:
         self.tab, self.board, self.made, self.local = tab, board, made, local
 
     def wire(
-        self, opened: gr.Tab, tabs: gr.Tabs, image: ImageTab, restore: Restore, video: VideoRestore | None
+        self, opened: gr.Tab, tabs: gr.Tabs, sweep: SweepEvents, restore: Restore, video: VideoRestore | None
     ) -> None:
         """Connect the components; must be called inside the `gr.Blocks` context of the page.
 
         Args:
             opened: the tab itself; the wall is filled whenever it is opened.
             tabs: where the other tabs are opened.
-            image: the image tab, which takes pictures.
+            sweep: opens sweeps on the image tab, which takes pictures.
             restore: puts a picture's recipe back.
             video: puts a video's recipe back; None where no videos are made.
         """
-        tab = self.tab
-        self.tabs, self.image, self.restore, self.video = tabs, image, restore, video
+        tab, image = self.tab, sweep.tab
+        self.tabs, self.image, self.sweep, self.restore, self.video = tabs, image, sweep, restore, video
         shown: dict[str, Any] = {"inputs": tab.query_inputs(), "outputs": self._wall(), **QUEUE, **PRIVATE}
         opened.select(self.show, **shown)
         for part in (tab.kind, tab.order):
             part.input(self.show_anew, **shown)
         tab.words.submit(self.show_anew, **shown)
         tab.more.click(self.show_more, **shown)
-        detail = {
-            tab.detail, tab.picture, tab.video, tab.about, tab.use_picture, tab.use_start, tab.use_character, tab.save, tab.sure,
+        self.detail = detail = {
+            tab.detail, tab.picture, tab.video, tab.plot, tab.about, tab.use_picture, tab.use_start, tab.use_character, tab.save, tab.sure,
             tab.comparison, tab.slider, tab.table, tab.compare, tab.chosen, tab.verify, tab.verified,
         }  # fmt: skip
         tab.wall.select(self.choose, [tab.names, tab.chosen, tab.compare], detail, **QUEUE, **PRIVATE)
@@ -83,7 +88,16 @@ class BoardEvents:
         return {tab.wall, tab.names, tab.found, tab.more, tab.count}
 
     def _restored(self) -> list[Any]:
-        return [*self.restore.outputs(), *(self.video.outputs() if self.video else ()), self.tabs]
+        return list(
+            dict.fromkeys(
+                [
+                    *self.restore.outputs(),
+                    *self.sweep.outputs(),
+                    *(self.video.outputs() if self.video else ()),
+                    self.tabs,
+                ]
+            )
+        )
 
     def show_anew(self, data: Data, request: gr.Request) -> Updates:
         """Show the first results of another search."""
@@ -96,22 +110,34 @@ class BoardEvents:
     def show(self, data: Data, request: gr.Request) -> Updates:
         """Fill the wall with what was asked for."""
         tab, kind = self.tab, data[self.tab.kind]
-        query = BoardQuery(
-            words=data[tab.words] or "",
-            videos=None if kind == "all" else kind == "videos",
-            order=data[tab.order],
-            names=None if self.local else self.made.of(request.session_hash or ""),
-        )
+        query = BoardQuery(data[tab.words] or "", None if kind == "all" else kind, data[tab.order])
         with reported_errors():
-            page = self.board.page(query, count=data[tab.count])
-        shown = [(one, small) for one in page.items if (small := self._small(one)) is not None]
+            page, pictures, names = self.tiles(query, data[tab.count], request)
         return {
-            tab.wall: [(small, _caption(one)) for one, small in shown],
-            tab.names: [one.name for one, _ in shown],
+            tab.wall: pictures,
+            tab.names: names,
             tab.found: _found_html(page.found, page.unread, own=not self.local),
             tab.more: gr.update(visible=page.found > len(page.items)),
             tab.count: data[tab.count],
         }
+
+    def tiles(
+        self, query: BoardQuery, count: int, request: gr.Request
+    ) -> tuple[BoardPage, list[tuple[str, str]], list[str]]:
+        """Return results that this visitor may see, each with its small picture and caption, and their names.
+
+        Args:
+            query: what is looked for.
+            count: results at most.
+            request: of the visitor.
+
+        Raises:
+            GalleryError: the folder cannot be read.
+        """
+        mine = None if self.local else self.made.of(request.session_hash or "")
+        page = self.board.page(replace(query, names=mine), count=count)
+        shown = [(one, small) for one in page.items if (small := self._small(one)) is not None]
+        return page, [(small, caption(one)) for one, small in shown], [one.name for one, _ in shown]
 
     def _small(self, item: BoardItem) -> str | None:
         try:
@@ -127,7 +153,7 @@ class BoardEvents:
             item = self.find(names[event.index], request)
             if compare and chosen and chosen != item.name:
                 return self._compare(self.find(chosen, request), item)
-            return self._detail(item)
+            return self.shown(item)
 
     def find(self, name: str, request: gr.Request) -> BoardItem:
         """Return a result that this visitor may see."""
@@ -135,18 +161,26 @@ class BoardEvents:
             raise GalleryError("Choose a result first: click one on the wall.")
         return self.board.find(name)
 
-    def _detail(self, item: BoardItem) -> Updates:
-        tab = self.tab
-        path = served(item.path, tab.picture)
+    def shown(self, item: BoardItem) -> Updates:
+        """Show a result in detail."""
+        tab, picture, kind = self.tab, item.kind == "picture", item.kind
+        if kind == "sweep":
+            saved = self.board.sweep(item.name)
+            grid, plot = (served(path, tab.picture) if path.is_file() else None for path in saved.pictured)
+            path = served_zip(saved.files, tab.save, saved.folder.name)
+        else:
+            grid = path = served(item.path, tab.picture)
+            plot = None
         return {
             tab.detail: gr.update(visible=True),
-            tab.picture: gr.update(value=None if item.video else path, visible=not item.video),
-            tab.video: gr.update(value=path if item.video else None, visible=item.video),
+            tab.picture: gr.update(value=None if kind == "video" else grid, visible=kind != "video"),
+            tab.video: gr.update(value=path if kind == "video" else None, visible=kind == "video"),
+            tab.plot: gr.update(value=plot, visible=plot is not None),
             tab.about: about_html(item),
-            tab.use_picture: gr.update(visible=not item.video),
-            tab.use_start: gr.update(visible=not item.video),
-            tab.use_character: gr.update(visible=not item.video and self.video is not None),
-            tab.verify: gr.update(visible=not item.video),
+            tab.use_picture: gr.update(visible=picture),
+            tab.use_start: gr.update(visible=picture),
+            tab.use_character: gr.update(visible=picture and self.video is not None),
+            tab.verify: gr.update(visible=picture),
             tab.verified: "",
             tab.save: gr.update(value=path),
             tab.sure: gr.update(visible=False),
@@ -157,8 +191,8 @@ class BoardEvents:
 
     def _compare(self, first: BoardItem, second: BoardItem) -> Updates:
         tab = self.tab
-        if first.video or second.video:
-            raise GalleryError("Two pictures can be laid over each other; one of these is a video.")
+        if not first.kind == second.kind == "picture":
+            raise GalleryError("Two pictures can be laid over each other; one of these is a video or a sweep.")
         pair = tuple(served(one.path, tab.picture) for one in (first, second))
         return {
             tab.comparison: gr.update(visible=True),
@@ -167,13 +201,17 @@ class BoardEvents:
         }
 
     def put_back(self, name: str, request: gr.Request) -> Updates:
-        """Put the recipe of the result in detail back into its tab, and open that."""
+        """Put the recipe of the result in detail back into its tab, and open that; of a sweep also its grid and its plot."""
         with reported_errors():
             item = self.find(name, request)
-            if item.video and self.video is None:
+            if item.kind == "video" and self.video is None:
                 raise GalleryError("This studio makes no videos, so the settings of one cannot be restored.")
+            if item.kind == "sweep":
+                return self.sweep.reopened(self.board.sweep(name), self.restore) | {
+                    self.tabs: gr.Tabs(selected="image")
+                }
             path = served(item.path, self.tab.picture)
-        if item.video:
+        if item.kind == "video":
             return self.video.asked(path) | {self.tabs: gr.Tabs(selected="video")}
         return self.restore.asked(path) | {self.tabs: gr.Tabs(selected="image")}
 
@@ -203,8 +241,9 @@ class BoardEvents:
         return self.show(data, request) | hidden
 
 
-def _caption(item: BoardItem) -> str:
-    parts = ["video"] if item.video else []
+def caption(item: BoardItem) -> str:
+    """Return the few characters that fit under a small picture: what it is, its adherence and its day."""
+    parts = [item.kind] if item.kind != "picture" else []
     parts += [] if item.score is None else [f"{100 * item.score:.0f} %"]
     return " · ".join([*parts, item.day[5:]])
 
@@ -221,12 +260,20 @@ def about_html(item: BoardItem) -> str:
     """Return the facts of a result as a table."""
     rows = [("file", item.name), ("made", item.day)]
     if item.score is not None:
-        rows.append((str(item.facts.get("adherence_name") or "adherence"), f"{item.score:.3f}"))
+        rows.append((str(item.facts.get("adherence_name") or ADHERENCE[item.kind]), f"{item.score:.3f}"))
+    rows += [(axis.label.lower(), ", ".join(map(shown, axis.values))) for axis in item.axes]
+    if item.kind == "sweep":
+        rows.append(("pictures", f"{item.facts.get('made', 0)} / {item.facts.get('cells', 0)}"))
     if item.recipe is None:
         rows.append(("recipe", "none that can be read"))
     else:
         values = item.recipe.model_dump(mode="json")
-        rows += [(name.replace("_", " "), str(values[name])) for name in ABOUT if values.get(name) not in (None, "")]
+        swept = {axis.name for axis in item.axes}
+        rows += [
+            (name.replace("_", " "), str(values[name]))
+            for name in ABOUT
+            if values.get(name) not in (None, "") and name not in swept
+        ]
         if kind := item.recipe.condition_kind:
             rows.append(("control", kind))
     return _table(rows)

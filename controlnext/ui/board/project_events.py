@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,10 +27,9 @@ from controlnext.ui.shared import (
 )
 from controlnext.ui.sweep_run import counted_draw
 from controlnext.ui.worker import Runs, Stream, in_thread
+from controlnext.ui.working import working
 
 if TYPE_CHECKING:
-    import threading
-
     from controlnext.studio.studio import Studio
     from controlnext.ui.board.events import BoardEvents
 
@@ -59,7 +59,7 @@ class ProjectEvents:
             results = [self.board.find(name, request).path for name in data[tab.names]]
             write_project(target, results, __version__)
             path = served(target, tab.project)
-        text = f"{len(results)} results are packed, with their recipes, maps, poses and masks."
+        text = f"Packed with recipes, maps, poses and masks: {len(results)} {'result' if len(results) == 1 else 'results'}."
         return {tab.project: gr.update(value=path, visible=True), tab.message: note_html(text, "quiet")}
 
     def unpack(self, data: Data, request: gr.Request) -> Updates:
@@ -73,27 +73,23 @@ class ProjectEvents:
 
     def verify(self, data: Data, request: gr.Request) -> Iterator[Updates]:
         """Make the result in detail again, and say how much differs and why."""
-        tab, session = self.tab, request.session_hash or ""
-        cancel = self.runs.start(session)
-        idle: Updates = {tab.verify: gr.update(interactive=True)}
-        try:
-            with reported_errors():
-                item = self.board.find(data[tab.chosen], request)
-                if item.video:
-                    raise VerifyError("Pictures can be verified; this is a video.")
-                yield {tab.verify: gr.update(interactive=False), tab.verified: waiting_html("Making it again")}
-                last = note_html(STOPPED, "quiet")
-                for report in self._run(item.path, cancel):
-                    if isinstance(report, Progress):
-                        yield {tab.verified: progress_html(report)}
-                    else:
-                        last = note_html(report.sentence(), "quiet" if report.same else "warn")
-                yield idle | {tab.verified: last}
-        except gr.Error:
-            yield idle | {tab.verified: ""}
-            raise
-        finally:
-            self.runs.finish(session, cancel)
+        tab = self.tab
+        yield from working(
+            self.runs, request.session_hash or "", lambda cancel: self._verify(data, request, cancel),
+            idle={tab.verify: gr.update(interactive=True), tab.verified: ""}, stopped={tab.verified: note_html(STOPPED, "quiet")},
+        )  # fmt: skip
+
+    def _verify(self, data: Data, request: gr.Request, cancel: threading.Event) -> Generator[Updates, None, Updates]:
+        tab = self.tab
+        item = self.board.find(data[tab.chosen], request)
+        if item.kind != "picture":
+            raise VerifyError("Single pictures can be verified; this is a video or a sweep.")
+        yield {tab.verify: gr.update(interactive=False), tab.verified: waiting_html("Making it again")}
+        for report in self._run(item.path, cancel):
+            if not isinstance(report, Progress):
+                return {tab.verified: note_html(report.sentence(), "quiet" if report.same else "warn")}
+            yield {tab.verified: progress_html(report)}
+        return {tab.verified: note_html(STOPPED, "quiet")}
 
     def _run(self, file: Path, cancel: threading.Event) -> Iterator[Progress | Verified]:
         return in_thread(lambda report: verify(file, counted_draw(self.stream, cancel, report)), cancel)

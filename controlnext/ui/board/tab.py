@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-KINDS = (("All", "all"), ("Pictures", "pictures"), ("Videos", "videos"))
+KINDS = (("All", "all"), ("Pictures", "picture"), ("Videos", "video"), ("Sweeps", "sweep"))
 ORDERS = (("Newest first", "newest"), ("Oldest first", "oldest"), ("Best adherence first", "adherence"))
 PAGE = 48
 """Results shown at first, and more with each press of "Show more"."""
@@ -18,8 +18,8 @@ class BoardTab:
     """The components of the tab; `BoardEvents` connects them.
 
     Attributes:
-        names: file names of what the wall shows, in its order.
-        chosen: file name of the result in detail; empty while there is none.
+        names: names of what the wall shows, in its order.
+        chosen: name of the result in detail; empty while there is none.
         count: how many results the wall shows at most.
         delete: asks; `sure` deletes.
         project: saves what `pack` has packed.
@@ -34,6 +34,7 @@ class BoardTab:
     detail: gr.Column
     picture: gr.Image
     video: gr.Video
+    plot: gr.Image
     about: gr.HTML
     restore: gr.Button
     use_picture: gr.Button
@@ -71,7 +72,7 @@ def build_board_tab() -> BoardTab:
                     label="Search", placeholder="words of the prompt, a model, a control, a date", lines=1, max_lines=1, scale=3,
                     min_width=200, elem_id="cnx-board-words",
                 )  # fmt: skip
-                parts["kind"] = gr.Radio(KINDS, value="all", label="Show", scale=2, min_width=200)
+                parts["kind"] = gr.Radio(KINDS, value="all", label="Show", scale=4, min_width=350)
                 parts["order"] = gr.Dropdown(ORDERS, value="newest", label="Order", scale=2, min_width=160)
             parts["found"] = gr.HTML(elem_id="cnx-board-found")
             parts["wall"] = gr.Gallery(
@@ -102,6 +103,9 @@ def _detail() -> dict[str, Any]:
         show_label=False, format="png", interactive=False, buttons=["fullscreen"], elem_id="cnx-board-picture", elem_classes="cnx-frame",
     )  # fmt: skip
     parts["video"] = gr.Video(show_label=False, interactive=False, visible=False, elem_id="cnx-board-video")
+    parts["plot"] = gr.Image(
+        show_label=False, format="png", interactive=False, visible=False, buttons=["fullscreen"], elem_id="cnx-board-plot",
+    )  # fmt: skip
     parts["about"] = gr.HTML(elem_id="cnx-board-about")
     with gr.Row():
         parts["restore"] = gr.Button("Restore its settings", variant="primary", size="sm", min_width=140)

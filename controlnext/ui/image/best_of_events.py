@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,9 @@ from controlnext.recipes.png import read_png
 from controlnext.studio.repair import RepairError
 from controlnext.studio.studio import Result
 from controlnext.ui.image.events import RUN, STOPPED, ImageEvents
-from controlnext.ui.shared import PRIVATE, Data, Updates, note_html, reported_errors, waiting_html
+from controlnext.ui.shared import PRIVATE, Data, Updates, note_html, waiting_html
 from controlnext.ui.sweep_run import run_repair
+from controlnext.ui.working import working
 
 if TYPE_CHECKING:
     from controlnext.studio.repair import Repaired
@@ -52,32 +54,28 @@ class BestOfEvents:
 
     def repair_chosen(self, data: Data, request: gr.Request) -> Iterator[Updates]:
         """Repair the picture that was clicked last, or the first."""
-        tab, image, session = self.tab, self.image, request.session_hash or ""
-        cancel, begun = image.runs.start(session), time.perf_counter()
-        idle = image.panel.idle(before=bool(data[tab.files]))
-        try:
-            with reported_errors():
-                if not data[tab.files]:
-                    raise RepairError("There is no picture yet: make one first, then click the one to repair.")
-                file = Path(data[tab.files][min(data[self.area.chosen], len(data[tab.files]) - 1)])
-                yield {
-                    tab.generate: gr.update(value="Repairing …", interactive=False),
-                    tab.stop: gr.update(interactive=True),
-                    tab.progress: waiting_html("Looking for what drifted"),
-                }
-                last: Updates = {tab.progress: note_html(STOPPED, "quiet")}
-                for report in run_repair(file, image.studio, image.stream, cancel):
-                    if isinstance(report, Progress):
-                        yield image.panel.step(report)
-                    else:
-                        last = self._done(report, file, session, time.perf_counter() - begun)
-                yield idle | last
-        except gr.Error:
-            yield idle | ({tab.progress: note_html(STOPPED, "quiet")} if cancel.is_set() else {})
-            if not cancel.is_set():
-                raise
-        finally:
-            image.runs.finish(session, cancel)
+        image, tab = self.image, self.tab
+        stopped: Updates = {tab.progress: note_html(STOPPED, "quiet")}
+        yield from working(
+            image.runs, request.session_hash or "", lambda cancel: self._repair(data, request, cancel),
+            idle=image.panel.idle(before=bool(data[tab.files])), stopped=stopped,
+        )  # fmt: skip
+
+    def _repair(self, data: Data, request: gr.Request, cancel: threading.Event) -> Generator[Updates, None, Updates]:
+        tab, image, begun = self.tab, self.image, time.perf_counter()
+        if not data[tab.files]:
+            raise RepairError("There is no picture yet: make one first, then click the one to repair.")
+        file = Path(data[tab.files][min(data[self.area.chosen], len(data[tab.files]) - 1)])
+        yield {
+            tab.generate: gr.update(value="Repairing …", interactive=False),
+            tab.stop: gr.update(interactive=True),
+            tab.progress: waiting_html("Looking for what drifted"),
+        }
+        for report in run_repair(file, image.studio, image.stream, cancel):
+            if not isinstance(report, Progress):
+                return self._done(report, file, request.session_hash or "", time.perf_counter() - begun)
+            yield image.panel.step(report)
+        return {tab.progress: note_html(STOPPED, "quiet")}
 
     def _done(self, done: Repaired, before: Path, session: str, seconds: float) -> Updates:
         if done.file == before:

@@ -12,6 +12,7 @@ import gradio as gr
 
 from controlnext.models.presets import DEFAULT_MODEL
 from controlnext.recipes.foreign import Foreign, read_foreign
+from controlnext.recipes.inputs import Inputs
 from controlnext.recipes.kinds import READY_MADE
 from controlnext.recipes.png import read_inputs, read_png
 from controlnext.recipes.recipe import Recipe, RecipeError
@@ -68,7 +69,7 @@ class Restore:
         with reported_errors():
             recipe = read_png(path)
             if recipe is not None:
-                return self._updates(path, recipe)
+                return self.put(recipe, path)
             foreign = read_foreign(path)
         if foreign is not None:
             return {
@@ -96,7 +97,7 @@ class Restore:
                     "This picture carries no recipe; give a PNG saved by this app, as it was saved (a screenshot or a "
                     "picture sent through a messenger has lost it)."
                 )
-            return self._updates(path, recipe)
+            return self.put(recipe, path)
 
     def example(self, event: gr.SelectData) -> Updates:
         """Take the clicked example as the picture, and its words."""
@@ -108,9 +109,15 @@ class Restore:
             updates[self.tab.prompt] = self.prompts[path]
         return updates
 
-    def _updates(self, path: str | Path, recipe: Recipe) -> Updates:
+    def put(self, recipe: Recipe, path: str | Path | None) -> Updates:
+        """Return the updates that put a recipe into the page.
+
+        Args:
+            recipe: what is put back.
+            path: PNG with the pictures that it was made with; None where there is none.
+        """
         tab = self.tab
-        inputs = read_inputs(path)
+        inputs = Inputs() if path is None else read_inputs(path)
         condition = next(iter(inputs.conditions), None)
         kind = recipe.condition_kind
         updates: Updates = {

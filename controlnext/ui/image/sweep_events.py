@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
-from html import escape
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
-from gradio import processing_utils
 
 from controlnext.progress import Progress
 from controlnext.recipes.inputs import Inputs
+from controlnext.recipes.recipe import LoraUse
 from controlnext.recipes.sweep_plan import LORA, SweepAxis, SweepError, SweepPlan, Value, shown, usual_values
+from controlnext.results.saved_sweeps import SavedSweep
 from controlnext.studio.conditions import condition_of
-from controlnext.studio.sweep import PLAN, PLOT, TABLE, InputsFor, Sweep
-from controlnext.ui import shared
+from controlnext.studio.sweep import InputsFor, Sweep, with_pictures
 from controlnext.ui.image.events import RUN, STOPPED, ImageEvents
 from controlnext.ui.image.loras import NO_LORA
-from controlnext.ui.image.restore import stretched
+from controlnext.ui.image.restore import Restore, stretched
 from controlnext.ui.image.sweep import LORA_AXIS, NO_AXIS, SweepArea
+from controlnext.ui.image.sweep_view import SweepView, use_label, words_of
 from controlnext.ui.image.tab import GAMMA_MAXIMUM, GUIDANCE_MAXIMUM, STEPS_MAXIMUM
 from controlnext.ui.shared import (
     PRIVATE,
@@ -36,17 +35,13 @@ from controlnext.ui.shared import (
 from controlnext.ui.sweep_api import axis_names
 from controlnext.ui.sweep_run import run_search, run_sweep
 from controlnext.ui.worker import Runs
+from controlnext.ui.working import working
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from controlnext.recipes.recipe import Recipe
-    from controlnext.results.sweep_table import SweepTable, SweptCell
-    from controlnext.studio.auto_gamma import FoundGamma
-    from controlnext.studio.studio import Result
 
-MOST_COLUMNS = 4
-"""Columns of the grid where there is one axis; with two, each value of the first has its own."""
+MAKERS = {"annotator", "adapter", "annotator_settings", "resolution", "pose", "weights", "version"}
+"""Fields of a recipe that say where its condition came from, or what the program was; the pixels do not depend on them."""
 
 
 class SweepEvents:
@@ -60,15 +55,13 @@ class SweepEvents:
             image: handlers of the tab, which know the recipe of the page.
         """
         self.area, self.image, self.tab, self.runs = area, image, image.tab, Runs()
+        self.view = SweepView(area)
 
     def wire(self) -> None:
         """Connect the components; must be called inside the `gr.Blocks` context of the tab."""
         area, tab = self.area, self.tab
         everything = tab.inputs() | area.inputs()
-        shown_parts = [
-            area.start, area.auto, area.stop, area.progress, area.plot, area.grid, area.note, area.use, area.save_csv, area.save_zip,
-            area.save_plan, area.cells, area.chosen,
-        ]  # fmt: skip
+        shown_parts = self.view.outputs()
         for axis, values in ((area.axis, area.values), (area.second_axis, area.second_values)):
             axis.input(self.usual, [axis, tab.model, tab.seed], values, queue=False, **PRIVATE)
         area.start.click(self.run, everything, shown_parts, trigger_mode="once", **RUN, **PRIVATE)
@@ -109,56 +102,74 @@ class SweepEvents:
 
     def run(self, data: Data, request: gr.Request) -> Iterator[Updates]:
         """Make the sweep of what the page shows; the same settings resume one that was stopped."""
-        area, session = self.area, request.session_hash or ""
-        cancel = self.runs.start(session)
-        idle = self._idle()
-        try:
-            with reported_errors():
-                yield self._busy()
-                recipe, inputs = self._asked(data)
-                sweep = Sweep.open(
-                    self._plan(data, recipe), inputs, self.image.studio.gallery.output_dir, self.image.studio.catalogue
-                )
-                made = -1
-                for report in run_sweep(sweep, self.image.stream, self._inputs_for(data, recipe, inputs), cancel):
-                    if not isinstance(report, Progress):
-                        continue
-                    updates: Updates = {area.progress: progress_html(replace(report, preview=None))}
-                    if (done := len(sweep.jobs) - sweep.left) != made:
-                        made = done
-                        updates |= self._grid(sweep.table())
-                    yield updates
-                yield idle | self._done(sweep, stopped=cancel.is_set())
-        except gr.Error:
-            yield idle
-            raise
-        finally:
-            self.runs.finish(session, cancel)
+        yield from self._working(request, lambda cancel: self._sweep(data, request, cancel))
 
     def search(self, data: Data, request: gr.Request) -> Iterator[Updates]:
         """Search the gamma that reaches the wished adherence, and put it into the page."""
-        area, session = self.area, request.session_hash or ""
-        cancel = self.runs.start(session)
-        idle = self._idle()
-        try:
-            with reported_errors():
-                yield self._busy()
-                recipe, inputs = self._asked(data)
-                found = None
-                for report in run_search(recipe, inputs, data[area.target], self.image.stream, cancel):
-                    if isinstance(report, Progress):
-                        yield {area.progress: progress_html(replace(report, preview=None))}
-                    else:
-                        found = report
-                if found is not None:
-                    self.image.made.add(session, [one.made.files[0] for one in found.tries])
-                yield idle | (self._found(found) if found else {area.progress: note_html(STOPPED, "quiet")})
-        except gr.Error:
-            yield idle | ({area.progress: note_html(STOPPED, "quiet")} if cancel.is_set() else {})
-            if not cancel.is_set():
-                raise
-        finally:
-            self.runs.finish(session, cancel)
+        yield from self._working(request, lambda cancel: self._search(data, request, cancel))
+
+    def _working(
+        self, request: gr.Request, work: Callable[[threading.Event], Generator[Updates, None, Updates]]
+    ) -> Iterator[Updates]:
+        stopped: Updates = {self.area.progress: note_html(STOPPED, "quiet")}
+        yield from working(self.runs, request.session_hash or "", work, idle=self.view.idle(), stopped=stopped)
+
+    def _sweep(self, data: Data, request: gr.Request, cancel: threading.Event) -> Generator[Updates, None, Updates]:
+        yield self.view.busy()
+        recipe, inputs = self._asked(data)
+        studio, plan = self.image.studio, self._plan(data, recipe, inputs)
+        sweep = Sweep.open(plan, inputs, studio.gallery.output_dir, studio.catalogue)
+        self.image.made.add(request.session_hash or "", [sweep.folder])
+        made, saved = -1, None
+        for report in run_sweep(sweep, self.image.stream, self._inputs_for(data, recipe, inputs), cancel):
+            if not isinstance(report, Progress):
+                saved = report
+                continue
+            updates: Updates = {self.area.progress: progress_html(replace(report, preview=None))}
+            if (done := len(sweep.jobs) - sweep.left) != made:
+                made = done
+                updates |= self.view.grid(sweep.table())
+            yield updates
+        if saved is None:
+            return {self.area.progress: note_html(STOPPED, "quiet")}
+        return self.view.done(saved, stopped=cancel.is_set())
+
+    def _search(self, data: Data, request: gr.Request, cancel: threading.Event) -> Generator[Updates, None, Updates]:
+        yield self.view.busy()
+        recipe, inputs = self._asked(data)
+        for report in run_search(recipe, inputs, data[self.area.target], self.image.stream, cancel):
+            if isinstance(report, Progress):
+                yield {self.area.progress: progress_html(replace(report, preview=None))}
+                continue
+            self.image.made.add(request.session_hash or "", [one.made.files[0] for one in report.tries])
+            gamma = stretched(report.chosen.gamma, GAMMA_MAXIMUM)
+            return self.view.found(report) | {self.tab.gamma: gamma, self.tab.new_seed: False}
+        return {self.area.progress: note_html(STOPPED, "quiet")}
+
+    def outputs(self) -> list[gr.components.Component]:
+        """Return what a sweep that is opened again changes, besides the settings of its recipe."""
+        area = self.area
+        own = [area.axis, area.values, area.second_axis, area.second_values, area.fold, area.origin]
+        return [*self.view.outputs(), *own]
+
+    def reopened(self, saved: SavedSweep, restore: Restore) -> Updates:
+        """Put a saved sweep into the page: the settings of its recipe, its axes, its grid and its plot.
+
+        Args:
+            saved: the sweep.
+            restore: puts recipes into the page.
+        """
+        recipe, axes = saved.plan.recipe, saved.plan.axes
+        for name in [axis.name.removeprefix(LORA) for axis in axes if axis.name.startswith(LORA)]:
+            uses = {use.name: use for use in recipe.loras}  # the LoRA that an axis means is the first
+            first = uses.pop(name, LoraUse(name=name))
+            recipe = recipe.replace(loras=[first, *uses.values()])
+        like = {"annotator": recipe.condition_kind, "model": recipe.model}
+        cells = [cell for cell in saved.table.cells if cell.file is not None]
+        alike = [cell for cell in cells if all(cell.values.get(name, value) == value for name, value in like.items())]
+        file = (alike or cells)[0].file if cells else None
+        updates = restore.put(recipe, file) | self.view.axes(axes) | self.view.done(saved, stopped=False)
+        return updates | {self.area.fold: gr.update(open=True), self.area.origin: saved.plan.to_json()}
 
     def stop(self, request: gr.Request) -> list[Any]:
         """Stop after the current step; the same sweep resumes."""
@@ -169,7 +180,7 @@ class SweepEvents:
         """Take the picture that was clicked."""
         if not 0 <= event.index < len(cells):
             return [-1, gr.update(interactive=False)]
-        return [event.index, gr.update(value=_use_label(cells[event.index]["values"]), interactive=True)]
+        return [event.index, gr.update(value=use_label(cells[event.index]["values"]), interactive=True)]
 
     def use(self, data: Data) -> Updates:
         """Put the values of the chosen picture into the page, with its seed."""
@@ -187,7 +198,7 @@ class SweepEvents:
             for name, value in values.items():
                 updates |= self._put(name, value, data)
         return updates | {
-            area.note: note_html(f"{_words(cell['values'])} is in the page; Generate makes this picture.", "quiet")
+            area.note: note_html(f"{words_of(cell['values'])} is in the page; Generate makes this picture.", "quiet")
         }
 
     def _put(self, name: str, value: Value, data: Data) -> Updates:
@@ -208,11 +219,13 @@ class SweepEvents:
         data = {**data, self.tab.new_seed: False, self.tab.count: 1}
         return self.image.recipe(data), self.image.inputs(data)
 
-    def _plan(self, data: Data, recipe: Recipe) -> SweepPlan:
+    def _plan(self, data: Data, recipe: Recipe, inputs: Inputs) -> SweepPlan:
         area = self.area
         axes = [self._axis(data[area.axis], data[area.values], recipe)]
         if data[area.second_axis] != NO_AXIS:
             axes.append(self._axis(data[area.second_axis], data[area.second_values], recipe))
+        if data[area.origin]:
+            recipe = _original(SweepPlan.from_json(data[area.origin]).recipe, with_pictures(recipe, inputs), axes)
         return SweepPlan(recipe, tuple(axes))
 
     def _axis(self, name: str, text: str, recipe: Recipe) -> SweepAxis:
@@ -241,103 +254,18 @@ class SweepEvents:
 
         return make
 
-    def _busy(self) -> Updates:
-        area = self.area
-        return {
-            area.start: gr.update(interactive=False), area.auto: gr.update(interactive=False), area.stop: gr.update(interactive=True),
-            area.progress: waiting_html("Getting ready"), area.note: "",
-        }  # fmt: skip
 
-    def _idle(self) -> Updates:
-        area = self.area
-        return {
-            area.start: gr.update(value="Sweep", interactive=True), area.auto: gr.update(interactive=True),
-            area.stop: gr.update(interactive=False), area.progress: "",
-        }  # fmt: skip
+def _original(origin: Recipe, asked: Recipe, axes: Sequence[SweepAxis]) -> Recipe:
+    """Return the recipe of a sweep that was opened again if the page still shows it, so that its pictures are found.
 
-    def _grid(self, table: SweepTable, chosen: int = -1) -> Updates:
-        area = self.area
-        cells = [cell for cell in table.cells if cell.file is not None]
-        pictures = [(shared.served(cell.file, area.grid), _caption(cell)) for cell in cells if cell.file]
-        columns = len(table.axes[0].values) if len(table.axes) > 1 else min(MOST_COLUMNS, len(table.axes[0].values))
-        kept = [{"values": dict(cell.values), "seed": cell.seed} for cell in cells]
-        return {
-            area.grid: gr.update(value=pictures, visible=bool(pictures), columns=columns, selected_index=chosen if chosen >= 0 else None),
-            area.cells: kept, area.chosen: chosen,
-            area.use: gr.update(value=_use_label(kept[chosen]["values"]) if chosen >= 0 else "Use this", interactive=chosen >= 0),
-        }  # fmt: skip
-
-    def _done(self, sweep: Sweep, *, stopped: bool) -> Updates:
-        area, table = self.area, sweep.table()
-        if not table.done:
-            reason = next((cell.reason for cell in table.cells if cell.reason), "")
-            return {area.progress: note_html(reason or STOPPED, "warn" if reason else "quiet")}
-        paths = sweep.write()
-        cells = [cell for cell in table.cells if cell.file is not None]
-        wanted = next(
-            (cell for cell in cells if table.knee is not None and cell.values[table.axes[0].name] == table.knee),
-            table.best,
-        )
-        chosen = cells.index(wanted) if wanted in cells else -1
-        pack = [*paths.values(), *(cell.file for cell in cells if cell.file)]
-        return self._grid(table, chosen) | {
-            area.plot: gr.update(value=shared.served(paths[PLOT], area.plot), visible=True),
-            area.note: summary_html(table, stopped=stopped),
-            area.save_csv: gr.update(value=shared.served(paths[TABLE], area.save_csv), interactive=True),
-            area.save_zip: gr.update(value=self._zip(sweep, pack), interactive=True),
-            area.save_plan: gr.update(value=shared.served(paths[PLAN], area.save_plan), interactive=True),
-        }  # fmt: skip
-
-    def _zip(self, sweep: Sweep, paths: list[Path]) -> str:
-        packed = BytesIO()
-        with zipfile.ZipFile(packed, "w") as archive:
-            for path in paths:
-                archive.write(path, path.name)
-        return processing_utils.save_bytes_to_cache(
-            packed.getvalue(), f"{sweep.folder.name}.zip", self.area.save_zip.GRADIO_CACHE
-        )
-
-    def _found(self, found: FoundGamma[Result]) -> Updates:
-        area, tab = self.area, self.tab
-        tries = sorted(found.tries, key=lambda one: one.gamma)
-        pictures = [
-            (shared.served(one.made.files[0], area.grid), f"{one.gamma:g}: {100 * one.adherence:.0f} %")
-            for one in tries
-        ]
-        chosen = tries.index(found.chosen)
-        return {
-            area.grid: gr.update(value=pictures, visible=True, columns=min(MOST_COLUMNS, len(pictures)), selected_index=chosen),
-            area.cells: [{"values": {"gamma": one.gamma}, "seed": one.made.seeds[0]} for one in tries],
-            area.chosen: chosen, area.use: gr.update(value=_use_label({"gamma": found.chosen.gamma}), interactive=True),
-            area.plot: gr.update(visible=False), area.note: note_html(found.sentence(), "info" if found.reached else "warn"),
-            tab.gamma: stretched(found.chosen.gamma, GAMMA_MAXIMUM), tab.new_seed: False,
-        }  # fmt: skip
-
-
-def summary_html(table: SweepTable, *, stopped: bool) -> str:
-    """Return the lines under a grid: knee, best cell, what the cache saved, and what could not be made."""
-    axis = table.axes[0]
-    parts = [
-        f"{table.done} of {len(table.cells)} pictures." + (" Stopped; press Sweep again to resume." if stopped else "")
-    ]
-    if table.knee is not None:
-        parts.append(f"Knee at {axis.label.lower()} {shown(table.knee)}: 90 % of the rise of adherence.")
-    if table.best is not None:
-        parts.append(f"Best: {_words(table.best.values)}, {100 * (table.best.adherence or 0):.0f} %.")
-    parts.append(table.saved_text())
-    failed = [f"{cell.label}: {cell.reason}" for cell in table.cells if cell.state == "failed"]
-    lines = note_html(" ".join(filter(None, parts)), "quiet")
-    return lines + "".join(f"<p class='cnx-note warn'>{escape(line)}</p>" for line in failed[:3])
-
-
-def _caption(cell: SweptCell) -> str:
-    """Return the few characters that fit under a small picture: its values and its adherence."""
-    return cell.label if cell.adherence is None else f"{cell.label}: {100 * cell.adherence:.0f} %"
-
-
-def _words(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name.removeprefix(LORA).replace('_', ' ')} {shown(value)}" for name, value in values.items())
-
-
-def _use_label(values: Mapping[str, Any]) -> str:
-    return f"Use {_words(values)}"[:40]
+    The page then has the condition as a ready-made map, which makes the same pixels by a recipe that is worded differently.
+    """
+    if any(axis.name == "annotator" for axis in axes):
+        return asked
+    pair = []
+    for recipe in (origin, asked):
+        for axis in axes:
+            recipe = axis.applied(recipe, axis.values[0])
+        fields = {name: value for name, value in recipe.model_dump().items() if name not in MAKERS}
+        pair.append((fields, recipe.condition_kind))
+    return origin if pair[0] == pair[1] else asked
