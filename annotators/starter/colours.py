@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from annotators.base import AnnotatorError
-from annotators.starter import net
+from annotators.starter import figure_row, net
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -104,7 +104,8 @@ def describe_figure(image: Image.Image) -> str:
     """Describe a figure in the words of the starter's prompts.
 
     Args:
-        image: picture of one figure, of the starter's world or a photo.
+        image: picture of one figure, of the starter's world or a photograph; of a photograph the parts are those that its
+            pose and the mask of the person give, and what is behind the person counts as no sky.
 
     Returns:
         A line such as `a person with blond hair in a red shirt and blue trousers on sand at day`; what is not seen is left
@@ -113,17 +114,26 @@ def describe_figure(image: Image.Image) -> str:
     from annotators.table import annotate
 
     try:
-        data = annotate("segmentation", image).data or {}
+        annotation = annotate("segmentation", image)
     except AnnotatorError:
         return SOMEBODY
+    data = annotation.data or {}
     if tuple(data.get("names", ())) != tuple(net.PARTS):
         return SOMEBODY  # a map of other classes, or a mask of people
-    return in_words(np.asarray(image.convert("RGB")), np.asarray(data["ids"]), bundled())
+    outdoors = annotation.backend != figure_row.NAME
+    return in_words(np.asarray(image.convert("RGB")), np.asarray(data["ids"]), bundled(), outdoors=outdoors)
 
 
-def in_words(rgb: np.ndarray, parts: np.ndarray, names: ColourNames) -> str:
-    """Describe a picture (H, W, 3) uint8 with known parts (H, W); see `describe_figure`."""
-    sky = names.name(rgb, parts, SKY)
+def in_words(rgb: np.ndarray, parts: np.ndarray, names: ColourNames, *, outdoors: bool = True) -> str:
+    """Describe a picture (H, W, 3) uint8 with known parts (H, W); see `describe_figure`.
+
+    Args:
+        rgb: the picture.
+        parts: indices into the starter net's parts.
+        names: the colours.
+        outdoors: whether what is neither ground nor figure is the sky, whose light colours everything.
+    """
+    sky = names.name(rgb, parts, SKY) if outdoors else None
     under = sky or "day"
     found = {part: names.name(rgb, parts, part, under) for part in ("hair", "hat", "shirt", "trousers", "ground")}
     words = [SOMEBODY]

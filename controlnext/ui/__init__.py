@@ -40,6 +40,7 @@ from controlnext.ui.train.tab import ELSEWHERE, NOT_HERE, build_train_tab
 from controlnext.ui.train.use import UseEvents
 from controlnext.ui.trust.page import StudioPage
 from controlnext.ui.video.api import VideoEndpoints
+from controlnext.ui.video.character_events import CharacterEvents
 from controlnext.ui.video.edit_pose_events import PoseEditEvents
 from controlnext.ui.video.events import VideoEvents
 from controlnext.ui.video.fit import FitEvents
@@ -103,7 +104,9 @@ def build_ui(
                 video = None
                 try:
                     video = build_video(studio, video_stream, made)
-                    page.stop_when_gone(video.events.runs)
+                    character = CharacterEvents(video.tab, studio, stream, made)
+                    character.wire()
+                    page.stop_when_gone(video.events.runs, character.runs)
                     KeyPoseEvents(video.tab.keys, video.fit, image.tab, tabs).wire()
                     RecordEvents(image, video.fit, tabs).wire()
                 except ControlNeXtError as error:

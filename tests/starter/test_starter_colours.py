@@ -36,6 +36,14 @@ def test_a_picture_of_nothing_is_a_person_and_what_is_around(samples):
     assert in_words(rgb, parts, bundled()).startswith("a person at ")
 
 
+def test_what_is_behind_somebody_indoors_is_no_sky(samples):
+    rgb, parts = samples[0].picture.rgb, samples[0].picture.parts
+    outdoors, indoors = in_words(rgb, parts, bundled()), in_words(rgb, parts, bundled(), outdoors=False)
+    assert outdoors.split()[-2] == "at"
+    assert " at " not in indoors
+    assert indoors.startswith("a person with ")
+
+
 def test_names_survive_their_file(samples, tmp_path):
     names = ColourNames(*learn_colours(samples))
     names.save(tmp_path / "table.json")

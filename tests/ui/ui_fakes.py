@@ -91,6 +91,9 @@ class FakeAnnotators(FakePoses):
             raise AnnotatorError(f"The picture is {picture.width} x {picture.height} pixels; give one of at least 16.")
         return picture
 
+    def describe_figure(self, image: Image.Image) -> str:
+        return "a person with brown hair in a red shirt"
+
     def annotate(
         self,
         name: str,

@@ -15,6 +15,7 @@ from controlnext.ui.image.tab import GAMMA_MAXIMUM, GUIDANCE_MAXIMUM, STEPS_MAXI
 from controlnext.ui.models import model_choices, model_info
 from controlnext.ui.shared import heading, note_html, picture_input
 from controlnext.ui.sizes import size_choices
+from controlnext.ui.video.character import CharacterArea, character_area
 from controlnext.ui.video.edit_pose import OVERLAY, PoseEditArea, pose_edit_area
 from controlnext.ui.video.key_poses import KeyPoseArea, key_pose_area
 from controlnext.ui.video.player import hand_over
@@ -71,6 +72,7 @@ class VideoTab:
     clip: gr.Video
     moving: gr.File
     examples: gr.Gallery | None
+    character: CharacterArea
     strip: gr.HTML
     start: gr.Slider
     end: gr.Slider
@@ -179,6 +181,7 @@ def _left(recipe: VideoRecipe) -> dict[str, Any]:
             object_fit="cover", show_label=False, container=False, interactive=False, buttons=[],
             elem_id="cnx-video-examples", elem_classes="cnx-thumbs",
         )  # fmt: skip
+    character = character_area()
     moving = gr.File(file_count="multiple", visible="hidden", label="Clips that are not played", elem_id="cnx-moving")
     strip = gr.HTML(elem_id="cnx-strip", js_on_load=hand_over("cnx-clip", "cnx-moving"))
     with gr.Group(elem_classes="cnx-settings", elem_id="cnx-cut"):
@@ -210,7 +213,7 @@ def _left(recipe: VideoRecipe) -> dict[str, Any]:
         hands = gr.Checkbox(recipe.hands, label="Hands", info="Read and draw the fingers, where a reader can.")
         face = gr.Checkbox(recipe.face, label="Face", info="Read and draw the face, where a reader can.")
     return {
-        "reference": reference, "clip": clip, "moving": moving, "examples": examples, "strip": strip, "start": start, "end": end, "fps": fps,
+        "reference": reference, "clip": clip, "moving": moving, "examples": examples, "character": character, "strip": strip, "start": start, "end": end, "fps": fps,
         "max_frames": max_frames, "people": people, "person": person, "fit": fit, "limbs": limbs, "smooth": smooth,
         "follow": follow, "keep_sound": keep_sound, "hands": hands, "face": face,
     }  # fmt: skip
