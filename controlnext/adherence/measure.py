@@ -32,13 +32,14 @@ class Asked:
     data: Mapping[str, Any] | None = None
 
 
-def fitted(condition: Image.Image | Annotated, kind: str, size: tuple[int, int]) -> Asked:
+def fitted(condition: Image.Image | Annotated, kind: str, size: tuple[int, int], *, crop: bool = False) -> Asked:
     """Bring a condition to the size of the picture to be made, its people with it.
 
     Args:
         condition: a picture, or an annotation that knows its people as data.
         kind: which condition it is.
         size: width and height in pixels.
+        crop: whether to crop instead of padding.
 
     Returns:
         The condition to run with.
@@ -48,10 +49,10 @@ def fitted(condition: Image.Image | Annotated, kind: str, size: tuple[int, int])
     if people is None and kind == POSE:
         people = joints_in_drawing(np.asarray(image.convert("RGB")))  # before its dots are made smaller
     if people is not None:
-        left, top, width, height = fit_box(image.size, *size)
+        left, top, width, height = fit_box(image.size, *size, crop=crop)
         zoom = np.array([width / image.width, height / image.height, 1.0])
         people = [np.asarray(person, dtype=np.float64).reshape(-1, 3) * zoom + (left, top, 0.0) for person in people]
-    return Asked(fit_condition(image, *size, kind), None if people is None else {"people": people})
+    return Asked(fit_condition(image, *size, kind, crop=crop), None if people is None else {"people": people})
 
 
 def reading_options(kind: str, settings: Mapping[str, Any], backend: str) -> dict[str, Any]:

@@ -85,12 +85,15 @@ class Inputs:
         return cls(tuple(images[CONDITION_CHUNK]), first[INIT_CHUNK], first[MASK_CHUNK])
 
 
-def fitted_start(inputs: Inputs, size: tuple[int, int]) -> tuple[Image.Image | None, Image.Image | None]:
+def fitted_start(
+    inputs: Inputs, size: tuple[int, int], *, crop: bool = False
+) -> tuple[Image.Image | None, Image.Image | None]:
     """Bring a start picture and its mask to the size of the picture to be made, as conditions are.
 
     Args:
         inputs: may hold them.
         size: width and height in pixels.
+        crop: whether to crop instead of padding.
 
     Returns:
         The start picture (RGB) and the mask (L, only 0 and 255); None where there is none.
@@ -109,7 +112,8 @@ def fitted_start(inputs: Inputs, size: tuple[int, int]) -> tuple[Image.Image | N
             "mask of the same size."
         )
     if mask is not None:
-        mask = fit_condition(mask.convert("L").point(lambda value: 255 * (value > 127)), *size, MASK_FIT).convert("L")
+        marked = mask.convert("L").point(lambda value: 255 * (value > 127))
+        mask = fit_condition(marked, *size, MASK_FIT, crop=crop).convert("L")
         if not mask.getbbox():
             raise InputError("The mask marks nothing; make white what is to be repainted, or leave the mask out.")
-    return fit_condition(init, *size, START_FIT), mask
+    return fit_condition(init, *size, START_FIT, crop=crop), mask

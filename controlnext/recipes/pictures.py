@@ -12,8 +12,10 @@ from controlnext.recipes.kinds import Fit, kind_of
 _LINE_THRESHOLD = 48  # a line one pixel wide keeps this brightness when shrunk up to 5 times
 
 
-def fit_condition(image: Image.Image, width: int, height: int, kind: str | Fit = "") -> Image.Image:
-    """Fit a whole condition picture into (width, height), keeping its shape and padding the rest.
+def fit_condition(
+    image: Image.Image, width: int, height: int, kind: str | Fit = "", *, crop: bool = False
+) -> Image.Image:
+    """Fit a condition picture into (width, height), keeping its shape: padded, or cropped on both sides alike.
 
     Never stretched: a stretched skeleton is another body. Fitting twice changes nothing, so a condition taken from a
     saved result gives the same pixels again.
@@ -23,6 +25,7 @@ def fit_condition(image: Image.Image, width: int, height: int, kind: str | Fit =
         width: width of the picture to be made, in pixels.
         height: height of the picture to be made, in pixels.
         kind: which kind of condition it is, or the fit itself; an unknown kind is smooth on black.
+        crop: whether to crop instead of padding.
 
     Returns:
         RGB picture of exactly (width, height).
@@ -31,24 +34,30 @@ def fit_condition(image: Image.Image, width: int, height: int, kind: str | Fit =
     if image.size == (width, height):
         return image
     fit = kind if isinstance(kind, Fit) else kind_of(kind).fit
-    left, top, inner_width, inner_height = fit_box(image.size, width, height)
+    left, top, inner_width, inner_height = fit_box(image.size, width, height, crop=crop)
     array = np.asarray(_resize(image, (inner_width, inner_height), fit.resample))
+    if crop:
+        return Image.fromarray(array[-top : height - top, -left : width - left])
     border = ((top, height - inner_height - top), (left, width - inner_width - left), (0, 0))
     return Image.fromarray(np.pad(array, border, mode="edge" if fit.pad == "edge" else "constant"))
 
 
-def fit_box(size: tuple[int, int], width: int, height: int) -> tuple[int, int, int, int]:
+def fit_box(size: tuple[int, int], width: int, height: int, *, crop: bool = False) -> tuple[int, int, int, int]:
     """Where `fit_condition` puts a picture.
 
     Args:
         size: width and height of the picture, in pixels.
         width: width of the whole, in pixels.
         height: height of the whole, in pixels.
+        crop: whether it fills the whole, and reaches beyond it.
 
     Returns:
         Left, top, width and height of the picture inside the whole, in pixels.
     """
-    scale = min(width / size[0], height / size[1])
+    scale = (max if crop else min)(width / size[0], height / size[1])
+    if crop:
+        wide, high = (max(whole, round(side * scale)) for side, whole in zip(size, (width, height), strict=True))
+        return (width - wide) // 2, (height - high) // 2, wide, high
     inner_width, inner_height = (
         min(whole, max(1, round(side * scale))) for side, whole in zip(size, (width, height), strict=True)
     )

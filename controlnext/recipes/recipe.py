@@ -52,10 +52,10 @@ _LATER = MappingProxyType(
         "resolution": None,
         "pose": "",
         "precision": "",
+        "crop": False,
     }
 )
-"""Fields added after the first release, with their defaults. A default is not written, so that an older recipe stays the
-same to the byte."""
+"""Fields added after the first release: their defaults, which are not written, so that an older recipe stays the same to the byte."""
 
 
 class RecipeError(ControlNeXtError, ValueError):
@@ -264,6 +264,7 @@ class Recipe(SavedRecipe):
         resolution: short side of the condition that the annotator made, in pixels; None follows from the picture's size.
         precision: in which a live picture was made; empty for all others, which the model's usual one makes.
         pose: edited pose that the first condition is drawn from, as OpenPose JSON; empty where none was edited.
+        crop: whether pictures and masks of another shape are cropped; else they are padded.
     """
 
     version: int = VERSION
@@ -295,6 +296,7 @@ class Recipe(SavedRecipe):
     resolution: int | None = None
     pose: str = ""
     precision: Literal["", "bfloat16", "float16", "float32"] = ""
+    crop: bool = False
 
     @field_validator("pose")
     @classmethod

@@ -50,11 +50,11 @@ def prepared(recipe: Recipe, given: Inputs, preset: Preset) -> tuple[Recipe, tup
         )
     if given.mask is None and recipe.mask_sha256:
         raise RecipeError("The recipe repaints under a mask, but none was given; add the mask.")
-    init, mask = fitted_start(given, size)
+    init, mask = fitted_start(given, size, crop=recipe.crop)
     if init is not None and recipe.strength is None:
         recipe = recipe.replace(strength=DEFAULT_STRENGTH)
     asked = tuple(
-        fitted(condition, control.condition_kind, size)
+        fitted(condition, control.condition_kind, size, crop=recipe.crop)
         for condition, control in zip(given.conditions, controls, strict=True)
     )
     return recipe, asked, Inputs(tuple(one.image for one in asked), init, mask)

@@ -275,10 +275,12 @@ def with_pictures(recipe: Recipe, inputs: Inputs) -> Recipe:
     if len(controls) != len(inputs.conditions):
         return recipe  # the run says what is missing
     conditions = tuple(
-        fitted(one, control.condition_kind, size).image
+        fitted(one, control.condition_kind, size, crop=recipe.crop).image
         for one, control in zip(inputs.conditions, controls, strict=True)
     )
-    return recipe.with_digests(Inputs(tuple(map(picture_of, conditions)), *fitted_start(inputs, size)))
+    return recipe.with_digests(
+        Inputs(tuple(map(picture_of, conditions)), *fitted_start(inputs, size, crop=recipe.crop))
+    )
 
 
 def _read(folder: Path, digest: str) -> Mapping[str, Any]:

@@ -149,6 +149,13 @@ def test_a_start_picture_is_fitted_whole_and_its_mask_with_it():
     assert fitted_start(Inputs(), (80, 80)) == (None, None)
 
 
+def test_a_start_picture_and_its_mask_are_cropped_alike():
+    picture = noise(4, 40, 20)
+    init, cropped = fitted_start(Inputs((), picture, mask(40, 20)), (20, 20), crop=True)
+    assert same(init, picture.crop((10, 0, 30, 20)))
+    assert same(cropped, mask(40, 20).crop((10, 0, 30, 20)))
+
+
 @pytest.mark.parametrize(
     ("inputs", "says"),
     [

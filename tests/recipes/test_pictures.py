@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from controlnext.recipes.kinds import KINDS
-from controlnext.recipes.pictures import fit_condition, picture_digest
+from controlnext.recipes.pictures import fit_box, fit_condition, picture_digest
 
 
 def flat(width, height, colour):
@@ -18,6 +18,21 @@ def test_fit_gives_the_size_and_twice_is_once(kind, size):
     assert fitted.size == (256, 192)
     assert fitted.mode == "RGB"
     assert np.array_equal(np.asarray(fit_condition(fitted, 256, 192, kind)), np.asarray(fitted))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 4000), (512, 384), (100, 333)])
+def test_cropping_gives_the_size_and_twice_is_once(size):
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+    cropped = fit_condition(picture, 256, 192, "depth", crop=True)
+    assert cropped.size == (256, 192)
+    assert cropped.tobytes() == fit_condition(cropped, 256, 192, "depth", crop=True).tobytes()
+
+
+def test_cropping_keeps_the_middle():
+    array = np.random.default_rng(0).integers(0, 256, (32, 64, 3), dtype=np.uint8)
+    cropped = fit_condition(Image.fromarray(array), 32, 32, "depth", crop=True)
+    assert np.array_equal(np.asarray(cropped), array[:, 16:48])
+    assert fit_box((64, 32), 32, 32, crop=True) == (-16, 0, 64, 32)
 
 
 def test_fit_keeps_the_shape_and_pads_by_kind():

@@ -135,3 +135,15 @@ def test_what_a_mask_leaves_black_stays_to_the_pixel(studio):
 def test_what_does_not_go_together_is_a_sentence(studio, values, given, says):
     with pytest.raises(ControlNeXtError, match=says):
         studio.generate(studio.catalogue.resolve("starter", "canny", prompt="x", seed=1, **values), given)
+
+
+def test_a_cropped_pose_takes_its_people_along():
+    from types import SimpleNamespace
+
+    from controlnext.adherence.measure import fitted
+
+    picture = Image.new("RGB", (64, 32))
+    annotation = SimpleNamespace(image=picture, data={"people": [[[16.0, 8.0, 1.0], [40.0, 16.0, 0.5]]]}, note="")
+    asked = fitted(annotation, "pose", (64, 64), crop=True)
+    assert asked.image.size == (64, 64)
+    assert asked.data["people"][0].tolist() == [[0.0, 16.0, 1.0], [48.0, 32.0, 0.5]]

@@ -131,6 +131,7 @@ def test_restore_brings_rows_curve_and_painting_back(events, studio, picture, ot
     tab = events.tab
     first, second = tab.controls
     data = data_of(events, picture=str(picture), annotator="pose", gamma_curve="linear 1 to 0", seed=4, new_seed=False)
+    data |= {tab.other_shape: "crop"}
     data = with_row(data, first, kind="depth", gamma=2.5, picture=str(other))
     data |= {tab.start.editor: painted(picture, layer), tab.start.strength: 0.6}
     path = list(events.run(data, PAGE))[-1][tab.files][0]
@@ -148,10 +149,11 @@ def test_restore_brings_rows_curve_and_painting_back(events, studio, picture, ot
     assert updates[first.gamma]["maximum"] == 2.5
     assert updates[second.group]["visible"] is False
     assert (back[first.kind], back[first.ready_map], back[second.kind]) == ("depth", True, OFF)
-    assert (back[tab.gamma_curve], back[tab.start.strength]) == ("linear 1 to 0", 0.6)
+    assert (back[tab.gamma_curve], back[tab.start.strength], back[tab.other_shape]) == ("linear 1 to 0", 0.6, "crop")
+    assert read_png(path).crop
     again = list(events.run(back, PAGE))[-1][tab.files][0]
     assert Image.open(again).tobytes() == Image.open(path).tobytes()
-    digests = ("condition_sha256", "init_sha256", "mask_sha256", "strength", "gamma_curve")
+    digests = ("condition_sha256", "init_sha256", "mask_sha256", "strength", "gamma_curve", "crop")
     assert [getattr(read_png(again), name) for name in digests] == [getattr(read_png(path), name) for name in digests]
     assert read_png(again).controls[0].condition_sha256 == read_png(path).controls[0].condition_sha256
     assert len(read_inputs(again).conditions) == 2

@@ -258,6 +258,7 @@ class ImageEvents:
             controls=[row.values(data, resolution) for row in tab.controls if row.used(data)],
             resolution=None if as_given or pose else resolution,
             pose=pose,
+            crop=data[tab.other_shape] == "crop",
             **tab.start.values(data),
         )
 

@@ -67,7 +67,7 @@ class LiveEvents:
         tab = self.tab
         settings = [widget for panel in tab.panels.values() for widget in panel.widgets.values()]
         return [
-            tab.picture, tab.annotator, tab.ready_map, tab.model, tab.shape, tab.gamma, tab.gamma_curve, tab.alpha,
+            tab.picture, tab.annotator, tab.ready_map, tab.model, tab.shape, tab.other_shape, tab.gamma, tab.gamma_curve, tab.alpha,
             tab.control_start, tab.control_end, *settings, *(part for row in tab.loras for part in row),
         ]  # fmt: skip
 

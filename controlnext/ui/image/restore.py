@@ -138,6 +138,7 @@ class Restore:
             tab.control_end: recipe.control_end,
             tab.sampler: recipe.scheduler or OWN_SAMPLER,
             tab.gamma_curve: recipe.gamma_curve,
+            tab.other_shape: "crop" if recipe.crop else "pad",
         }
         updates |= tab.start.updates(inputs, recipe.strength)
         others = list(zip_longest(recipe.controls, inputs.conditions[1 : len(recipe.controls) + 1]))

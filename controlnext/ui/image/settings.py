@@ -37,7 +37,7 @@ class ImageSettings:
         """
         self.image, tab = image, image.tab
         names = (
-            "prompt", "negative_prompt", "model", "annotator", "gamma", "steps", "guidance", "shape", "count", "seed", "new_seed",
+            "prompt", "negative_prompt", "model", "annotator", "gamma", "steps", "guidance", "shape", "other_shape", "count", "seed", "new_seed",
             "control_start", "control_end", "gamma_curve", "alpha", "sampler", "resolution",
         )  # fmt: skip
         self.parts: dict[str, gr.components.Component] = {name: getattr(tab, name) for name in names}

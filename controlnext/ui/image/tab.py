@@ -90,6 +90,7 @@ class ImageTab:
     steps: gr.Slider
     guidance: gr.Slider
     shape: gr.Dropdown
+    other_shape: gr.Radio
     count: gr.Slider
     seed: gr.Number
     dice: gr.Button
@@ -130,7 +131,7 @@ class ImageTab:
     def inputs(self) -> set[gr.components.Component]:
         """Return everything a picture depends on."""
         return self.condition_inputs() | {
-            self.prompt, self.model, self.gamma, self.steps, self.guidance, self.shape, self.count, self.seed,
+            self.prompt, self.model, self.gamma, self.steps, self.guidance, self.shape, self.other_shape, self.count, self.seed,
             self.new_seed, self.negative_prompt, self.control_start, self.control_end, self.alpha, self.sampler,
             self.gamma_curve, *self.start.inputs(), *(part for row in self.controls for part in row.inputs()),
             *(part for row in self.loras for part in row),
@@ -292,6 +293,9 @@ def _middle(
             min_width=120,
         )
         parts["count"] = gr.Slider(1, 4, value=1, step=1, label="Pictures", elem_id="cnx-count", min_width=120)
+    parts["other_shape"] = gr.Radio(
+        [("Pad", "pad"), ("Crop", "crop")], value="pad", label="Pictures of another shape", elem_id="cnx-other-shape", elem_classes="cnx-inline"
+    )  # fmt: skip
     with gr.Row(elem_classes="cnx-seed"):
         parts["seed"] = gr.Number(recipe.seed, label="Seed", precision=0, elem_id="cnx-seed", scale=3, min_width=110)
         parts["dice"] = gr.Button("⚄", size="md", scale=0, min_width=44, elem_id="cnx-dice")
