@@ -31,6 +31,7 @@ BENCHES: dict[str, Bench] = {
     "faults": Bench(
         ".trust.faults", "broken machines: kills, full and missing folders, no ffmpeg, signals; what is borne"
     ),
+    "few-steps": Bench(".quality.few_steps", "what few steps by a LoRA cost in adherence and colours"),
     "gpu": Bench(
         ".cost.gpu",
         "seconds and peak memory of a step on a GPU at real sizes, compared with ControlNet and T2I-Adapter",

@@ -24,7 +24,8 @@ from controlnext.engine.memory_savings import (
     tile,
     undo_offload,
 )
-from controlnext.engine.preview import CleanEstimate, LatentPreview
+from controlnext.engine.preview import CleanEstimate, DecodedPreview, LatentPreview
+from controlnext.engine.small_decoder import small_decoder
 from controlnext.engine.start_from import keep_unmasked, start_of
 from controlnext.engine.words import prompt_arguments, prompt_notes
 from controlnext.errors import ControlNeXtError
@@ -75,7 +76,7 @@ class Engine:
         self._base_scheduler = pipeline.scheduler
         self._adapters: dict[str, ControlNeXtAdapter] = {}
         self._attached: tuple[str, ...] = ()
-        self._preview: LatentPreview | None = None
+        self._preview: LatentPreview | DecodedPreview | None = None
         self.embeddings = Embeddings()
         """What words of a prompt may name."""
 
@@ -197,7 +198,8 @@ class Engine:
     def warm(self) -> None:
         """Do the work in advance that the first picture would otherwise wait for."""
         if self._preview is None:
-            self._preview = LatentPreview.fit(self.pipeline.vae)
+            vae, small = self.pipeline.vae, small_decoder(self.preset, self.pipeline.vae)
+            self._preview = LatentPreview.fit(vae) if small is None else DecodedPreview(vae, small)
 
     def prompt_notes(self, recipe: Recipe) -> list[str]:
         """Say what of a recipe's prompts is left as it is."""

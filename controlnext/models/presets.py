@@ -191,6 +191,7 @@ class Preset(_Row):
         batch: pictures denoised at once; more are made in several batches.
         precision: `auto` lets the device decide, `float32` for models that need it, `bfloat16` for large models on a CPU
             with little memory.
+        small_decoder: folder of the tail of a small decoder, relative to the preset file, for live pictures and previews on the CPU.
         live_steps: steps without guidance that are enough for a live picture, in bfloat16 too; None for models that need
             guidance or a LoRA for few steps.
     """
@@ -209,6 +210,7 @@ class Preset(_Row):
     adherence_backend: str = "auto"
     batch: int = Field(default=4, ge=1, le=16)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    small_decoder: str | None = None
     live_steps: int | None = Field(default=None, ge=1, le=8)
 
     @field_validator("variant")

@@ -1,7 +1,8 @@
 """Remake the starter: `python -m controlnext.starter STAGE`. Every stage resumes where it was stopped.
 
-In order: render, autoencoder, encode, base, decoder, reader, colours, adapter (four times), style (once per style), pack,
-examples; dit, a transformer taught by the base; for the video starter then clips, image-encoder, video-frames, video, video-vae, video-decoder and pack again.
+In order: render, autoencoder, encode, base, decoder, small-decoder, reader, colours, adapter (four times), style (once per style),
+pack, examples; dit, a transformer taught by the base; for the video starter then clips, image-encoder, video-frames, video, video-vae,
+video-decoder and pack again.
 """
 
 import argparse
@@ -22,6 +23,7 @@ STAGES = (
     "base",
     "dit",
     "decoder",
+    "small-decoder",
     "reader",
     "colours",
     "adapter",
@@ -42,6 +44,7 @@ MINUTES = {
     "base": 60,
     "dit": 600,
     "decoder": 20,
+    "small-decoder": 20,
     "reader": 20,
     "adapter": 30,
     "style": 4,
@@ -61,7 +64,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--name", help=f"which adapter ({', '.join(CONDITIONS)}) or style ({', '.join(STYLES)}); pack: video alone"
     )
-    parser.add_argument("--start", type=Path, help="autoencoder, base, adapter or image encoder folder to start from")
+    parser.add_argument(
+        "--start", type=Path,
+        help="autoencoder, tail of the small decoder, base, adapter or image encoder folder to start from",
+    )  # fmt: skip
     parser.add_argument("--rate", type=float, default=8e-4, help="peak learning rate of the base")
     parser.add_argument("--shards", type=int, default=96, help="shards of 128 pictures to render")
     parser.add_argument("--close", type=float, default=0.0, help="share of heads and busts to render, 0 to 1")
@@ -131,6 +137,10 @@ def _run(options: argparse.Namespace) -> None:
         start = options.start or (runs / "autoencoder" if stage == "decoder" else None)
         rate = 2.5e-4 if start else 8e-4
         train_vae.train(data, runs / stage, plan, start=start, decoder_only=stage == "decoder", rate=rate)
+    elif stage == "small-decoder":
+        from controlnext.starter.train import small_decoder
+
+        small_decoder.train(data, runs / "autoencoder", runs / stage, plan, start=options.start)
     elif stage == "encode":
         import torch
         from diffusers import AutoencoderKL

@@ -20,6 +20,7 @@ LEFT_OUT = {
     "faults",
     "full-size",
     "gpu",
+    "few-steps",
     "live",
     "people",
     "soak",

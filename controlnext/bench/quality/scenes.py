@@ -157,7 +157,7 @@ def batches(samples: Sequence[SceneSample]) -> Iterator[tuple[int, Sequence[Scen
 
 def draw(
     pipeline: StableDiffusionControlNeXtPipeline, names: str | Sequence[str], gamma: float,
-    samples: Sequence[SceneSample], label: str = "",
+    samples: Sequence[SceneSample], label: str = "", steps: int = STEPS, guidance: float = GUIDANCE,
 ) -> np.ndarray:  # fmt: skip
     """Draw one picture a scene; the seed of a picture is the number of its scene.
 
@@ -167,6 +167,8 @@ def draw(
         gamma: control strength.
         samples: scenes.
         label: for the log; empty logs nothing.
+        steps: denoising steps.
+        guidance: weight of the prompt.
 
     Returns:
         Pictures (B, 256, 256, 3) uint8.
@@ -184,8 +186,8 @@ def draw(
                 [sample.caption() for sample in batch],
                 control_image=images if len(images) > 1 else images[0],
                 gamma=gamma,
-                num_inference_steps=STEPS,
-                guidance_scale=GUIDANCE,
+                num_inference_steps=steps,
+                guidance_scale=guidance,
                 generator=[torch.Generator().manual_seed(start + number) for number in range(len(batch))],
                 output_type="np",
             )

@@ -37,6 +37,10 @@ def pack(runs: Path, assets: Path = STARTER) -> None:
         source = runs / "adapters" / name / "adapter"
         if source.exists():
             copy_tree(source, assets / "adapters" / name)
+    if (runs / "small-decoder" / "config.json").exists():
+        (assets / "decoder").mkdir(parents=True, exist_ok=True)
+        for name in ("config.json", "diffusion_pytorch_model.safetensors"):
+            shutil.copyfile(runs / "small-decoder" / name, assets / "decoder" / name)
     if (runs / "video" / "unet").exists():
         pack_video(runs, assets / "video")
     for source, target in ((runs / "reader", assets / "annotator"), (runs / "loras", assets / "loras")):

@@ -22,7 +22,7 @@ PART_WEIGHTS = np.array([1, 1, 8, 7, 4, 3, 3, 4, 4, 2, 2, 3, 2], np.float32)
 assert len(PART_WEIGHTS) == len(PARTS)
 
 
-def _crop(rng: np.random.Generator, parts: np.ndarray) -> tuple[slice, slice]:
+def crop_window(rng: np.random.Generator, parts: np.ndarray) -> tuple[slice, slice]:
     """Choose a window of `CROP` pixels on a grid of 8, three times in four around a point of the figure."""
     figure = np.argwhere((parts >= 2) & (parts <= 8)) if rng.random() < 0.75 else np.empty((0, 2))
     if len(figure) and rng.random() < 0.4:
@@ -37,7 +37,7 @@ def _batch(rng: np.random.Generator, shards: Shards, size: int) -> tuple[Tensor,
     pictures, weights = [], []
     for index in rng.integers(0, len(shards), size):
         picture = shards[index].picture
-        window = _crop(rng, picture.parts)
+        window = crop_window(rng, picture.parts)
         pictures.append(picture.rgb[window])
         weights.append(PART_WEIGHTS[picture.parts[window]])
     return to_tensor(np.stack(pictures)), torch.from_numpy(np.stack(weights))[:, None]
