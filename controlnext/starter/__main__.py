@@ -1,8 +1,8 @@
 """Remake the starter: `python -m controlnext.starter STAGE`. Every stage resumes where it was stopped.
 
 In order: render, autoencoder, encode, base, decoder, small-decoder, reader, colours, adapter (four times), style (once per style),
-pack, examples; dit, a transformer taught by the base; for the video starter then clips, image-encoder, video-frames, video, video-vae,
-video-decoder and pack again.
+few-steps, pack, examples; dit, a transformer taught by the base; for the video starter then clips, image-encoder, video-frames, video,
+video-vae, video-decoder and pack again.
 """
 
 import argparse
@@ -28,6 +28,7 @@ STAGES = (
     "colours",
     "adapter",
     "style",
+    "few-steps",
     "clips",
     "image-encoder",
     "video-frames",
@@ -66,7 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--start", type=Path,
-        help="autoencoder, tail of the small decoder, base, adapter or image encoder folder to start from",
+        help="autoencoder, tail of the small decoder, base, adapter or image encoder folder to start from; "
+        "few-steps: the adapter that distill wrote",
     )  # fmt: skip
     parser.add_argument("--rate", type=float, default=8e-4, help="peak learning rate of the base")
     parser.add_argument("--shards", type=int, default=96, help="shards of 128 pictures to render")
@@ -174,6 +176,13 @@ def _run(options: argparse.Namespace) -> None:
         from controlnext.starter.train import style as train_style
 
         train_style.train(data, base / "pipeline", runs / "loras", plan, name=options.name)
+    elif stage == "few-steps":
+        from controlnext.assets import STARTER
+        from controlnext.starter.train.few_steps import extract
+
+        (runs / "loras").mkdir(parents=True, exist_ok=True)
+        teacher = STARTER / "adapters" / (options.name or "pose")
+        extract(STARTER / "base", teacher, options.start, runs / "loras" / "few-steps.safetensors")
     elif stage == "colours":
         from annotators.starter.colours import ColourNames
         from controlnext.starter.train.dataset import Shards
