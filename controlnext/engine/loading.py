@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _MERGES = CONFIGS / "clip_merges.txt.gz"
 _LIBRARIES = ("diffusers", "transformers")
 _PADS = {"tokenizer": "<|endoftext|>", "tokenizer_2": "!"}  # SDXL's second text encoder was trained padded with "!"
+_MAY_LACK = ("text_encoder_3", "tokenizer_3")
+"""Components without which SD3 runs; diffusers wants to be told that they are left out."""
 _LENGTH = 77  # tokens a CLIP text encoder reads
 
 
@@ -72,7 +74,7 @@ def load_pipeline(
 def _components(base: Path, dtype: torch.dtype, stop: Callable[[], None], leave: set[str]) -> dict[str, Any]:
     """Load the components with weights one by one; anything unusual is left to diffusers."""
     index = json.loads((base / INDEX_FILE).read_text(encoding="utf-8"))
-    found = {}
+    found: dict[str, Any] = {name: None for name in _MAY_LACK if index.get(name) == [None, None]}
     for name in WEIGHTED:
         library, kind = index.get(name) or (None, None)
         if name in leave or library not in _LIBRARIES:

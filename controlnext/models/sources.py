@@ -29,10 +29,10 @@ UNET_FILES = (
 )
 """Names of an adapter's files as the authors publish and save them, best first."""
 
-WEIGHTED = ("unet", "text_encoder", "text_encoder_2", "image_encoder", "vae")
+WEIGHTED = ("unet", "transformer", "text_encoder_3", "text_encoder", "text_encoder_2", "image_encoder", "vae")
 """Components of a pipeline that have weights, the largest first; the safety checker is not used here."""
 
-_COMPONENTS = (*WEIGHTED, "scheduler", "tokenizer", "tokenizer_2", "feature_extractor")
+_COMPONENTS = (*WEIGHTED, "scheduler", "tokenizer", "tokenizer_2", "tokenizer_3", "feature_extractor")
 _WEIGHTS = re.compile(r"(?:diffusion_pytorch_)?model(?:\.([\w-]+?))?(?:-\d+-of-\d+)?(?:\.([\w-]+))?\.safetensors")
 _SMALL = (".json", ".txt")
 

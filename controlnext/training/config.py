@@ -216,7 +216,7 @@ class DistillConfig(Section):
 class TrainConfig(Section):
     """A training."""
 
-    family: Literal["starter", "sd15", "sdxl", "svd"] = _of("starter", "base-model family")
+    family: Literal["starter", "sd15", "sdxl", "svd", "sd3"] = _of("starter", "base-model family")
     condition: str = _of(
         ..., "kind of condition the adapter will read: canny, depth, pose, segmentation, or a name of yours"
     )
@@ -256,7 +256,7 @@ class TrainConfig(Section):
             fail("learning.empty_prompts and learning.nothing are shares of the same samples: together at most 1.")
         if self.data.drawing not in (None, "classic") and (self.family, self.condition) != ("svd", "pose"):
             fail(f"Only poses of clips may be drawn otherwise: leave data.drawing={self.data.drawing} out.")
-        if self.distill.steps and (self.family == "svd" or self.trainable.start is None):
+        if self.distill.steps and (self.family in ("svd", "sd3") or self.trainable.start is None):
             fail("distill.steps needs an adapter to start from, trainable.start, of a family that makes pictures.")
         if self.family != "svd":
             return self

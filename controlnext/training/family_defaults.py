@@ -112,5 +112,15 @@ _ROWS = (
         guidance_scale=3.0,
         source="ControlNeXt-SVD-v2-Training: its drop rates; the subset is the smaller one of the paper",
     ),
+    FamilyDefaults(
+        name="sd3",
+        preset="sd35",
+        variant="sd3",
+        subset=r".*attn2?\.to_out.*",
+        trained=87_350_784,
+        size=(1024, 1024),
+        guidance_scale=5.0,
+        source="experimental: nobody has published a training; the subset is SD1.5's, of the picture's stream",
+    ),
 )
 FAMILY_DEFAULTS: Mapping[str, FamilyDefaults] = MappingProxyType({row.name: row for row in _ROWS})

@@ -122,9 +122,19 @@ class Method(nn.Module, ABC):
         return subset.describe(counts, total)
 
 
+def model_of(pipeline: DiffusionPipeline) -> nn.Module:
+    """Return the model of a pipeline that learns: its UNet or its transformer."""
+    return pipeline.unet if hasattr(pipeline, "unet") else pipeline.transformer
+
+
+def is_transformer(model: nn.Module) -> bool:
+    """Whether a model is a diffusion transformer."""
+    return hasattr(model, "transformer_blocks")
+
+
 def call_unet(unet: nn.Module, noisy: Tensor, timestep: Tensor, states: States, **more: Any) -> Tensor:
     """Call a stock UNet or transformer with states by name; `more` are other arguments of its own."""
-    if hasattr(unet, "transformer_blocks"):
+    if is_transformer(unet):
         return unet(hidden_states=noisy, timestep=timestep, **states, **more).sample
     states = dict(states)
     if "image_latents" in states:

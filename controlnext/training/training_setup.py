@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -26,8 +27,8 @@ from controlnext.training.data.samples import Batch, Dropping, generator_for
 from controlnext.training.data.store import Store
 from controlnext.training.distill import Jumps, Teacher, TrajectoryData, TrajectoryProcess, few_steps_scheduler
 from controlnext.training.family_defaults import FAMILY_DEFAULTS
-from controlnext.training.losses import ContinuousProcess, DiscreteProcess, NoiseProcess
-from controlnext.training.methods import ControlNeXtMethod
+from controlnext.training.losses import ContinuousProcess, DiscreteProcess, FlowProcess, NoiseProcess
+from controlnext.training.methods import ControlNeXtMethod, is_transformer, model_of
 from controlnext.training.quick import quicken
 from controlnext.training.runs.report import LEARNED_TOO, write_report
 from controlnext.training.runs.run_folder import RunFolder
@@ -110,22 +111,25 @@ class TrainingSetup:
         dtype = torch.float32 if self.on_cpu else mixed_dtype(self.accelerator) or torch.float32
         with self.accelerator.main_process_first():
             self.pipeline = load_base(config, dtype, self.log, self.stop)
-        self.pipeline.unet.requires_grad_(False)
+        self.model = model_of(self.pipeline)
+        self.model.requires_grad_(False)
         if config.learning.gradient_checkpointing:
-            self.pipeline.unet.enable_gradient_checkpointing()
+            self.model.enable_gradient_checkpointing()
         if self.on_cpu and not self.video:
-            quicken(self.pipeline.unet)
+            if not is_transformer(self.model):  # whose attention has two streams
+                quicken(self.model)
             self.pipeline.vae.to(memory_format=torch.channels_last)
 
     def make_method(self) -> ControlNeXtMethod:
         """Build the weights that learn."""
         config, trainable, optimizer = self.config, self.config.trainable, self.config.optimizer
         torch.manual_seed(config.seed)
-        module = ControlNeXtModel.from_variant(config.variant)
+        width = {"out_channels": self.model.inner_dim} if is_transformer(self.model) else {}
+        module = ControlNeXtModel.from_variant(config.variant, **width)
         if self.on_cpu:
             quicken(module)
         return ControlNeXtMethod(
-            self.pipeline.unet, config.variant, module=module, pattern=trainable.subset,
+            self.model, config.variant, module=module, pattern=trainable.subset,
             lora=(trainable.lora_rank, trainable.lora_targets), rates=(optimizer.module_rate, optimizer.rate),
             gamma=config.learning.gamma or 1.0, kind=trainable.kind, start=start_adapter(config),
         )  # fmt: skip
@@ -202,12 +206,19 @@ class TrainingSetup:
         accelerator.wait_for_everyone()
         return runs
 
+    def make_process(self) -> NoiseProcess:
+        """Make the noise process that the base was trained with."""
+        learning, scheduler = self.config.learning, self.pipeline.scheduler
+        if is_transformer(self.model):  # the sampler's shift of sigmas is one of their logits
+            return FlowProcess(math.log(scheduler.config.shift) + (learning.timesteps == "late"))
+        if self.video:
+            return ContinuousProcess()
+        return DiscreteProcess(scheduler, late=learning.timesteps == "late", min_snr=learning.min_snr)
+
     def make_trainer(self, method: ControlNeXtMethod, data: RowData | TrajectoryData) -> Trainer:
         """Make the trainer, which resumes from a checkpoint if there is one, and write the configuration."""
         config, learning = self.config, self.config.learning
-        process: NoiseProcess = ContinuousProcess() if self.video else DiscreteProcess(
-            self.pipeline.scheduler, late=learning.timesteps == "late", min_snr=learning.min_snr
-        )  # fmt: skip
+        process = self.make_process()
         dropping = Dropping(learning.empty_prompts, learning.nothing)
         if config.distill.steps:  # guidance is folded in, so nothing is learned without prompt or control
             process, dropping = TrajectoryProcess(self.pipeline.scheduler, self.jumps), Dropping()

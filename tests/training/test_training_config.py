@@ -133,4 +133,5 @@ def test_only_variants_without_control_on_the_unconditional_half_learn_it_so():
         "sd15": False,
         "sdxl": False,
         "svd": True,
+        "sd3": False,
     }

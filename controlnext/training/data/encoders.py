@@ -46,11 +46,13 @@ class _Encoder:
 
     @torch.no_grad()
     def latents(self, pictures: Sequence[np.ndarray]) -> Tensor:
-        """Encode RGB pictures `(H, W, 3)` uint8 of one size to `(B, 4, h, w)` float16 latents in the UNet's units.
+        """Encode RGB pictures `(H, W, 3)` uint8 of one size to `(B, C, h, w)` float16 latents in the model's units.
 
         The mean of the autoencoder's distribution is taken, so the same picture has the same latents.
         """
-        return (self._mean(as_pixels(pictures)) * self.pipeline.vae.config.scaling_factor).half().cpu()
+        config = self.pipeline.vae.config
+        shift = getattr(config, "shift_factor", None) or 0.0
+        return ((self._mean(as_pixels(pictures)) - shift) * config.scaling_factor).half().cpu()
 
     def rest(self) -> None:
         """Move the parts to main memory until they are needed again."""
@@ -68,7 +70,7 @@ class _Encoder:
 
 
 class PictureEncoder(_Encoder):
-    """Latents and text states by the parts of a stock SD or SDXL pipeline.
+    """Latents and text states by the parts of a stock SD, SDXL or SD3 pipeline.
 
     Attributes:
         text_name: fingerprint of the text encoders' weights.
@@ -79,7 +81,8 @@ class PictureEncoder(_Encoder):
     ) -> None:
         """Freeze the parts; see `_Encoder`."""
         super().__init__(pipeline, device, autocast_dtype)
-        parts = (pipeline.text_encoder, getattr(pipeline, "text_encoder_2", None))
+        self._flow = hasattr(pipeline, "transformer")
+        parts = (getattr(pipeline, name, None) for name in ("text_encoder", "text_encoder_2", "text_encoder_3"))
         self._texts = [part.requires_grad_(False).eval() for part in parts if part is not None]
         self.text_name = fingerprint(parameter for part in self._texts for parameter in part.parameters())
 
@@ -89,11 +92,14 @@ class PictureEncoder(_Encoder):
         with self._lock:
             for part in self._texts:
                 part.to(self.device)
+            others = {"prompt_2": None, "prompt_3": None} if self._flow else {}
             made = self.pipeline.encode_prompt(
-                list(captions), device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=False
+                list(captions), **others, device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=False
             )
         rows = {"encoder_hidden_states": made[0]}
-        if len(self._texts) > 1:
+        if self._flow:
+            rows["pooled_projections"] = made[2]
+        elif len(self._texts) > 1:
             rows["text_embeds"] = made[2]
         return [{name: tensor[index].half().cpu() for name, tensor in rows.items()} for index in range(len(captions))]
 
@@ -139,7 +145,7 @@ def as_pixels(pictures: Sequence[np.ndarray]) -> Tensor:
 
 
 def rest(pipeline: DiffusionPipeline) -> None:
-    """Move every part of a pipeline but its UNet to main memory."""
+    """Move every part of a pipeline but its UNet or transformer to main memory."""
     for name, part in pipeline.components.items():
-        if name != "unet" and isinstance(part, torch.nn.Module):
+        if name not in ("unet", "transformer") and isinstance(part, torch.nn.Module):
             part.to("cpu")
