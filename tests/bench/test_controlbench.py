@@ -11,7 +11,7 @@ from PIL import Image
 from controlnext.assets import STARTER
 from controlnext.bench.command import BenchError
 from controlnext.bench.convergence.ways import make_t2i_adapter
-from controlnext.bench.quality import controlbench
+from controlnext.bench.quality import control_video, controlbench, starter_video
 from controlnext.bench.quality.control_metrics import METRICS
 from controlnext.bench.quality.control_models import DiffusersModel, PageModel
 from controlnext.bench.quality.control_video import clips_of, judge_clips
@@ -123,3 +123,33 @@ def test_frames_in_which_nobody_was_asked_for_do_not_count():
     frames = np.zeros((3, 64, 64, 3), np.uint8)
     figures = judge_clips([[person], [], [person]], [[person], [], []], frames)
     assert figures["PCK@0.1"] == 0.5
+
+
+@pytest.mark.slow
+def test_clips_are_measured_frame_by_frame(tmp_path, monkeypatch, capsys):
+    task = starter_video.make_task(1, 3)
+    frames = [Image.fromarray(picture.rgb) for picture in task.truth]
+    (tmp_path / "clips").mkdir()
+    frames[0].save(tmp_path / "clips" / "walk.gif", save_all=True, append_images=frames[1:], duration=125)
+    task.reference.save(tmp_path / "clips" / "walk.png")
+    monkeypatch.setattr(control_video, "FRAMES", 2)
+    file = tmp_path / "figures.json"
+    arguments = [
+        "--data",
+        str(tmp_path / "clips"),
+        "--video",
+        "--steps",
+        "2",
+        "--out",
+        str(tmp_path / "out"),
+        "--json",
+        str(file),
+    ]
+    assert controlbench.main(arguments) == 0
+    assert "| video | PCK@0.1 |" in capsys.readouterr().out
+    clips = json.loads(file.read_text())["clips"]
+    assert {name: len(rows) for name, rows in clips.items()} == {"controlled": 1, "floor": 1, "ceiling": 1}
+    assert clips["ceiling"][0]["PCK@0.1"] == 1
+    assert clips["controlled"][0]["PCK@0.1"] > clips["floor"][0]["PCK@0.1"]
+    assert 0 <= clips["controlled"][0]["flicker"] < 0.5
+    assert "<h2>video, worst</h2>" in (tmp_path / "out" / "report.html").read_text()

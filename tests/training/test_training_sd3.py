@@ -58,7 +58,9 @@ def test_sd3_learns_and_draws(tmp_path):
     assert adapter.variant.name == "sd3"
     assert adapter.module.config.out_channels == 32
     assert all(".attn.to_out." in name for name in adapter.unet_weights)
-    pipe = StableDiffusion3ControlNeXtPipeline.from_pretrained(tmp_path / "base", text_encoder_3=None, tokenizer_3=None)
+    pipe = StableDiffusion3ControlNeXtPipeline.from_pretrained(
+        tmp_path / "base", text_encoder_3=None, tokenizer_3=None
+    )
     pipe.load_controlnext(adapter)
     options = {"num_inference_steps": 2, "height": 64, "width": 64, "output_type": "np"}
     pair = [

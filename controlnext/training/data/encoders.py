@@ -94,7 +94,11 @@ class PictureEncoder(_Encoder):
                 part.to(self.device)
             others = {"prompt_2": None, "prompt_3": None} if self._flow else {}
             made = self.pipeline.encode_prompt(
-                list(captions), **others, device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=False
+                list(captions),
+                **others,
+                device=self.device,
+                num_images_per_prompt=1,
+                do_classifier_free_guidance=False,
             )
         rows = {"encoder_hidden_states": made[0]}
         if self._flow:
