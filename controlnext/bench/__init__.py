@@ -16,6 +16,7 @@ class Bench:
 BENCHES: dict[str, Bench] = {
     "all": Bench(".all", "one report of the bundled models and of costs: Markdown, JSON and plots"),
     "annotators": Bench(".cost.annotators", "milliseconds of each annotator backend, first and cached"),
+    "areas": Bench(".quality.areas", "what a mask of a control does inside and outside of it, in both orders"),
     "best-of": Bench(".quality.best_of", "what choosing the best of several seeds is worth, with an interval"),
     "controlbench": Bench(
         ".quality.controlbench",

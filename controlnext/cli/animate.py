@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from controlnext.animation.choice import choice_of
-from controlnext.cli.options import OUTPUTS, add_word_options, word_folders
+from controlnext.cli.options import OUTPUTS, add_area_options, add_word_options, area_of, word_folders
 from controlnext.cli.pictures import gamma_values
 from controlnext.cli.terminal import UsageError, clear_progress, note, print_line, show_progress, stoppable
 
@@ -68,6 +68,7 @@ def add_parser(commands: Commands) -> None:
         parser.add_argument(f"--{name.replace('_', '-')}", action=argparse.BooleanOptionalAction, help=text)
     parser.add_argument("--beside", action="store_true", help="also write it next to its poses and the clip")
     parser.add_argument("--poses", action="store_true", help="also write the poses alone, as a video and as JSON")
+    add_area_options(parser)
     add_word_options(parser)
     parser.add_argument("--output", type=Path, default=OUTPUTS, help="folder for results (default: outputs)")
     parser.add_argument("--device", help="cuda, cuda:1, mps or cpu (default: the best there is)")
@@ -96,6 +97,8 @@ def run(options: argparse.Namespace) -> int:
     note(reference.info.get("note", ""))
     model, values = _values(options)
     recipe = studio.animator.resolve(model, reference, **values)
+    if (area := area_of(options, (recipe.width, recipe.height))) is not None:
+        recipe = recipe.replace(area=area)
     note(studio.animator.clip_reader.use(options.clip, choice_of(recipe)).sentence)
     with stoppable(signal.SIGINT) as cancel:
         try:

@@ -19,7 +19,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from controlnext.cli.options import LORAS, OUTPUTS, add_word_options, word_folders
+from controlnext.cli.options import (
+    LORAS,
+    OUTPUTS,
+    add_extra_options,
+    add_word_options,
+    extra_folders,
+    word_folders,
+)
 from controlnext.cli.sharing import Sharing, read_auth
 from controlnext.cli.terminal import UsageError
 from controlnext.errors import ControlNeXtError
@@ -64,6 +71,7 @@ def add_options(parser: argparse.ArgumentParser, home: Path) -> None:
         "--loras", type=Path, action="append", default=[], metavar="DIR", help="one more folder of LoRAs (repeatable)"
     )
     add_word_options(parser)
+    add_extra_options(parser)
     parser.add_argument(
         "--auth", action="append", default=[], metavar="USER:PASSWORD",
         help="ask for this name and password (repeatable; also lines of the variable CONTROLNEXT_AUTH)",
@@ -104,6 +112,7 @@ def make_studio(chosen: argparse.Namespace) -> Studio:
         annotators=annotators,
         threads=chosen.threads,
         words=word_folders(chosen, chosen.home),
+        extras=extra_folders(chosen, chosen.home),
     )
 
 

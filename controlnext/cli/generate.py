@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from controlnext.cli import pictures
-from controlnext.cli.options import add_picture_options, add_settings_option, given_values, word_folders
+from controlnext.cli.options import (
+    add_area_options,
+    add_extra_options,
+    add_picture_options,
+    add_settings_option,
+    area_of,
+    extra_folders,
+    given_values,
+    word_folders,
+)
 from controlnext.cli.terminal import UsageError, clear_progress, note, print_line, show_progress, stoppable
 from controlnext.recipes.inputs import Inputs
 
@@ -35,6 +44,8 @@ def add_parser(commands: Commands) -> None:
         "--best-of", type=int, metavar="N", help="make N pictures, and name the one that follows best first"
     )
     parser.add_argument("--json", action="store_true", help="print the recipe and the results as JSON")
+    add_extra_options(parser)
+    add_area_options(parser)
     add_settings_option(parser)
     parser.set_defaults(run=run)
 
@@ -56,9 +67,14 @@ def run(options: argparse.Namespace) -> int:
         threads=options.threads,
         annotators=annotators,
         words=word_folders(options),
+        extras=extra_folders(options),
     )
     options.num_images = options.best_of or options.num_images
     recipe, kept = recipe_of(options, studio)
+    if (area := area_of(options, (recipe.width, recipe.height), crop=recipe.crop)) is not None:
+        recipe = recipe.replace(area=area)
+    if options.reference and not recipe.ip_adapter:
+        recipe = recipe.replace(ip_adapter=studio.references.first(studio.catalogue.preset(recipe.model)))
     there = dict(zip([control.condition_kind for control in recipe.all_controls], kept.conditions, strict=False))
     inputs = pictures.inputs_of(options.image, recipe, options.control, there)
     for made in inputs.conditions:
@@ -118,6 +134,7 @@ def recipe_of(options: argparse.Namespace, studio: Studio, start: Recipe | None 
         recipe = recipe.replace(controls=[one.model_copy(update={"condition_sha256": ""}) for one in recipe.controls])
     dropped |= {"init_sha256", "mask_sha256"} if options.init_image is not None else set()
     dropped |= {"mask_sha256"} if options.mask is not None else set()
+    dropped |= {"reference_sha256"} if options.reference is not None else set()
     dropped |= {"weights"} if options.model else set()
     dropped |= {"pose"} if new_first else set()
     dropped |= {"adapter", "annotator_settings"} if options.annotator else set()

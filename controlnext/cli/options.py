@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from controlnext.cli.pictures import ExtraControl, gamma_values
 from controlnext.cli.terminal import UsageError
+from controlnext.models.extras import REFERENCES, UPSCALERS, ExtraFolders
 
 if TYPE_CHECKING:
     from controlnext.studio.wording import WordFolders
@@ -20,6 +21,13 @@ OUTPUTS = Path("outputs")
 LORAS = Path("loras")
 EMBEDDINGS = Path("embeddings")
 WILDCARDS = Path("wildcards")
+
+
+def names(text: str) -> list[str]:
+    """Read names with commas between them."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 RECIPE_OPTIONS = (
     ("prompt", str, "what to draw"),
     ("negative_prompt", str, "what to avoid"),
@@ -36,6 +44,11 @@ RECIPE_OPTIONS = (
     ("strength", float, "share of a start picture that is redrawn"),
     ("scheduler", str, "sampler, instead of the model's own"),
     ("adapter", str, "kind of condition the picture is already, so that no annotator makes it"),
+    ("ip_adapter", str, "file of an IP-Adapter that --reference acts through"),
+    ("ip_adapter_scale", float, "weight of the reference; 0.6 is usual"),
+    ("detail", names, "parts of people to draw again at full size: face, hands or both with a comma"),
+    ("upscale", int, "times that a finished picture is enlarged: 2 or 4"),
+    ("upscaler", str, "file of an upscaling model that enlarges it; without one Lanczos"),
 )
 
 
@@ -50,6 +63,10 @@ def add_picture_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--control", action="append", type=ExtraControl.parse, metavar="KIND[:GAMMA][=IMAGE]", default=[],
         help="an additional control, of the same picture or its own; repeatable",
+    )  # fmt: skip
+    parser.add_argument(
+        "--person", action="append", metavar="[STRENGTH:]WORDS",
+        help="what the next person of the pose is drawn with, from left to right; repeatable",
     )  # fmt: skip
     parser.add_argument("--lora", action="append", metavar="NAME[:WEIGHT]", help="repeatable")
     parser.add_argument("--lora-dir", action="append", type=Path, default=[], metavar="DIR", help="repeatable")
@@ -78,6 +95,38 @@ def word_folders(options: argparse.Namespace, home: Path = Path()) -> WordFolder
     return WordFolders([home / EMBEDDINGS, *options.embeddings], [home / WILDCARDS, *options.wildcards])
 
 
+def add_area_options(parser: argparse.ArgumentParser) -> None:
+    """Options of commands whose control may act in a part of the picture."""
+    parser.add_argument("--area", type=Path, metavar="MASK", help="picture, white where the control acts")
+    parser.add_argument("--area-outside", action="store_true", help="the control acts where the mask is black")
+    parser.add_argument("--area-soft", type=float, default=0.0, metavar="PIXELS", help="blur of the mask's edge")
+
+
+def area_of(options: argparse.Namespace, size: tuple[int, int], *, crop: bool = False) -> str | None:
+    """Return the area of these options as a recipe has it; None where there is none."""
+    import annotators
+    from controlnext.recipes.areas import area_text
+
+    if options.area is None:
+        return None
+    mask = annotators.load_picture(options.area)
+    return area_text(mask, size, outside=options.area_outside, soft=options.area_soft, crop=crop)
+
+
+def add_extra_options(parser: argparse.ArgumentParser) -> None:
+    """Options of commands that enlarge pictures or take references."""
+    for folder, what in ((UPSCALERS, "upscaling models"), (REFERENCES, "IP-Adapters")):
+        parser.add_argument(
+            f"--{folder}", type=Path, action="append", default=[], metavar="DIR",
+            help=f"one more folder of {what}, besides {folder}/ (repeatable)",
+        )  # fmt: skip
+
+
+def extra_folders(options: argparse.Namespace, home: Path = Path()) -> ExtraFolders:
+    """Return the folders of these options, after those of `home`."""
+    return ExtraFolders([home / UPSCALERS, *options.upscalers], [home / REFERENCES, *options.ip_adapters])
+
+
 def add_settings_option(parser: argparse.ArgumentParser) -> None:
     """Option of every command that runs an annotator."""
     parser.add_argument(
@@ -94,6 +143,10 @@ def given_values(options: argparse.Namespace) -> dict[str, Any]:
         values |= gamma_values(values["gamma"])
     if options.control:
         values["controls"] = [one.values() for one in options.control]
+    if options.person is not None:
+        from controlnext.recipes.person_use import PersonUse
+
+        values["people"] = [PersonUse.parse(text) for text in options.person]
     if options.lora is not None:
         values["loras"] = [read_lora(text) for text in options.lora]
     return values

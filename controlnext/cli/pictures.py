@@ -48,6 +48,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of a command that makes one recipe's pictures."""
     parser.add_argument("--init-image", type=Path, help="picture to start from instead of noise; see --strength")
     parser.add_argument("--mask", type=Path, help="of the size of --init-image, white where it is to be repainted")
+    parser.add_argument("--reference", type=Path, help="picture to take looks from by an IP-Adapter; see --ip-adapter")
 
 
 def gamma_values(text: str) -> dict[str, Any]:
@@ -101,13 +102,16 @@ def inputs_of(
 
 
 def with_start(inputs: Inputs, options: argparse.Namespace, kept: Inputs | None = None) -> Inputs:
-    """Add the start picture and the mask, those named on the command line before those that are there already."""
+    """Add the start picture, the mask and the reference, those named on the command line before those that are there already."""
     import annotators
 
     init, mask = (annotators.load_picture(path) if path else None for path in (options.init_image, options.mask))
     if kept is not None and options.init_image is None:
         init, mask = kept.init_image, mask or kept.mask
-    return Inputs(inputs.conditions, init, mask)
+    reference = (
+        annotators.load_picture(options.reference) if options.reference else None if kept is None else kept.reference
+    )
+    return Inputs(inputs.conditions, init, mask, reference=reference)
 
 
 def _condition(path: Path, control: ControlUse, recipe: Recipe) -> MadeCondition:

@@ -1,4 +1,4 @@
-"""`python -m controlnext app|generate|sweep|score|repair|project|verify|animate|annotate|batch|train|models|loras|convert|bench`: the studio at a terminal.
+"""`python -m controlnext app|generate|enhance|sweep|score|repair|project|verify|animate|annotate|batch|train|models|loras|convert|bench`: the studio at a terminal.
 
 Whatever goes wrong on purpose ends in one sentence and exit status 2. Torch and the annotators are imported by the command
 that needs them.
@@ -15,7 +15,20 @@ from pathlib import Path
 from annotators.base import AnnotatorError
 from controlnext import __version__
 from controlnext.bench import BENCHES
-from controlnext.cli import animate, annotate, app, batch, convert, generate, lists, project, score, sweep, train
+from controlnext.cli import (
+    animate,
+    annotate,
+    app,
+    batch,
+    convert,
+    enhance,
+    generate,
+    lists,
+    project,
+    score,
+    sweep,
+    train,
+)
 from controlnext.cli.terminal import UsageError
 from controlnext.errors import ControlNeXtError
 
@@ -57,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"controlnext {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (app, generate, sweep, score, project, animate, batch, annotate, lists, convert, train):
+    for command in (app, generate, enhance, sweep, score, project, animate, batch, annotate, lists, convert, train):
         command.add_parser(commands)
 
     commands.add_parser(_CONTROLBENCH, help="measure how well a model follows its conditions, by published metrics")

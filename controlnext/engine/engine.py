@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import diffusers
+import numpy as np
 import torch
 from PIL import Image
 
@@ -24,10 +25,12 @@ from controlnext.engine.memory_savings import (
     tile,
     undo_offload,
 )
+from controlnext.engine.person_words import WordArea, words_by_area
 from controlnext.engine.preview import CleanEstimate, DecodedPreview, LatentPreview
+from controlnext.engine.reference import take_reference
 from controlnext.engine.small_decoder import small_decoder
 from controlnext.engine.start_from import keep_unmasked, start_of
-from controlnext.engine.words import prompt_arguments, prompt_notes
+from controlnext.engine.words import encoded_words, prompt_arguments, prompt_notes
 from controlnext.errors import ControlNeXtError
 from controlnext.hashes import weights_digest
 from controlnext.loras.library import load_loras
@@ -37,7 +40,10 @@ from controlnext.method.families import FAMILIES
 from controlnext.method.gamma import GammaCurve, parse_gamma
 from controlnext.models import mismatch as families
 from controlnext.models.embeddings import Embeddings
+from controlnext.models.references import ReferenceFolders
 from controlnext.models.sources import Part, adapter_of, parts_of
+from controlnext.recipes.areas import area_picture
+from controlnext.recipes.kinds import POSE
 from controlnext.recipes.schedulers import SCHEDULERS
 
 if TYPE_CHECKING:
@@ -79,6 +85,8 @@ class Engine:
         self._preview: LatentPreview | DecodedPreview | None = None
         self.embeddings = Embeddings()
         """What words of a prompt may name."""
+        self.references = ReferenceFolders()
+        """Where IP-Adapters are."""
 
     @classmethod
     def load(
@@ -136,6 +144,7 @@ class Engine:
         self.pipeline.scheduler = self._scheduler(recipe.scheduler)
         self._attach(tuple(control.condition_kind for control in recipe.all_controls))
         self._take_loras(loras)
+        self._take_reference(recipe)
         if waiting:
             self._apply_alphas(recipe)
             apply_saving(self.pipeline, waiting, self._device.name)
@@ -175,17 +184,25 @@ class Engine:
             return tensors
 
         pipeline, start = start_of(self.pipeline, self.preset.family, recipe, inputs)
+        words = self._words(recipe)
+        areas = [
+            WordArea(mask, encoded_words(self.pipeline, person.prompt, self.embeddings))
+            for mask, person in zip(inputs.people, recipe.people, strict=True)
+            if person.prompt
+        ]
         try:
-            images = pipeline(
-                num_inference_steps=recipe.num_inference_steps,
-                guidance_scale=recipe.guidance_scale,
-                num_images_per_prompt=len(seeds),
-                generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
-                callback_on_step_end=after_step,
-                **self._words(recipe),
-                **start,
-                **_control_arguments(recipe, inputs),
-            ).images
+            with words_by_area(self.pipeline.unet, areas, guided=recipe.guidance_scale > 1):
+                images = pipeline(
+                    num_inference_steps=recipe.num_inference_steps,
+                    guidance_scale=recipe.guidance_scale,
+                    num_images_per_prompt=len(seeds),
+                    generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+                    callback_on_step_end=after_step,
+                    **words,
+                    **start,
+                    **({"ip_adapter_image": inputs.reference} if recipe.ip_adapter else {}),
+                    **_control_arguments(recipe, inputs),
+                ).images
         finally:
             if pipeline is not self.pipeline:
                 self.pipeline.maybe_free_model_hooks()  # only it knows which parts wait in main memory
@@ -214,6 +231,11 @@ class Engine:
             places[name] = _found(self.preset, adapter_of(self.preset, kind))
         places |= {f"lora:{info.name}": info.path for info, _ in loras}
         return {name: weights_digest(place) for name, place in places.items()}
+
+    @property
+    def device(self) -> str:
+        """Name of the device that the model runs on, such as `cuda:0`."""
+        return self._device.name
 
     def made_on(self) -> dict[str, object]:
         """Return the kind of device and the precision that pictures are made in."""
@@ -248,6 +270,10 @@ class Engine:
 
     def _take_loras(self, loras: Sequence[tuple[LoraInfo, float]]) -> None:
         load_loras(self.pipeline, loras)
+
+    def _take_reference(self, recipe: Recipe) -> None:
+        file = self.references.find(recipe.ip_adapter, self.preset) if recipe.ip_adapter else None
+        take_reference(self.pipeline, file, recipe.ip_adapter_scale)
 
     def _attach(self, kinds: tuple[str, ...]) -> None:
         """Load the adapters of these kinds into the model, in this order, and no others."""
@@ -294,6 +320,7 @@ def _control_arguments(recipe: Recipe, inputs: Inputs) -> dict[str, Any]:
             "alpha": control.alpha,
             "control_start": control.control_start,
             "control_end": control.control_end,
+            "control_mask": control_area(control, recipe, inputs),
         }
         for control, condition in zip(recipe.all_controls, inputs.conditions, strict=True)
     ]
@@ -307,6 +334,18 @@ def control_strength(control: ControlUse) -> float | GammaCurve:
     if not control.gamma_curve:
         return control.gamma
     return parse_gamma(control.gamma_curve).scaled(control.gamma)
+
+
+def control_area(control: ControlUse, recipe: Recipe, inputs: Inputs) -> Image.Image | np.ndarray | None:
+    """Return where a control acts as a pipeline takes it, people with a strength of their own included; None is everywhere."""
+    own = area_picture(control.area) if control.area else None
+    if control.condition_kind != POSE or all(person.gamma == 1 for person in recipe.people):
+        return own
+    factors = np.ones_like(inputs.people[0])
+    for mask, person in zip(inputs.people, recipe.people, strict=True):
+        factors += mask * (person.gamma - 1)
+    factors = factors.clip(0)
+    return factors if own is None else factors * np.asarray(own.resize(factors.shape[::-1]), np.float32) / 255
 
 
 def _found(preset: Preset, part: Part) -> Path:

@@ -60,6 +60,7 @@ def live_recipe(recipe: Recipe, own_steps: int | None, loras: Iterable[Mapping[s
     steps = own_steps or (LIVE_STEPS if few else min(LIVE_STEPS_OTHERWISE, recipe.num_inference_steps))
     changes: dict[str, Any] = {
         "num_images": 1,
+        "ip_adapter": "",
         "num_inference_steps": math.ceil(steps / (recipe.strength or 1.0)),
         "guidance_scale": 1.0 if own_steps or few else recipe.guidance_scale,
         "scheduler": None,

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from controlnext.engine.engine import Engine, EngineError, StepCallback, control_strength
+from controlnext.recipes.areas import area_picture
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -93,6 +94,7 @@ class VideoEngine(Engine):
             alpha=control.alpha,
             control_start=control.control_start,
             control_end=control.control_end,
+            control_mask=area_picture(control.area) if control.area else None,
             window=recipe.window,
             overlap=recipe.overlap,
             fps=max(1, round(fps)),
@@ -115,3 +117,6 @@ class VideoEngine(Engine):
 
     def _take_loras(self, loras: Sequence[tuple[LoraInfo, float]]) -> None:
         """Video models take none."""
+
+    def _take_reference(self, recipe: Recipe) -> None:
+        """Video models have the reference that they animate."""

@@ -201,6 +201,19 @@ def prompt_arguments(pipeline: DiffusionPipeline, recipe: SavedRecipe, embedding
     return arguments
 
 
+@torch.no_grad()
+def encoded_words(pipeline: DiffusionPipeline, text: str, embeddings: Embeddings) -> Tensor:
+    """Encode some words, `(1, tokens, width)`; arguments as of `prompt_arguments`."""
+    readers = readers_of(pipeline)
+    rows = [reader.stretches(text, embeddings, []) for reader in readers]
+    most = max(map(len, rows))
+    read = [
+        reader.encode([*row, *[[]] * (most - len(row))], pipeline._execution_device)
+        for reader, row in zip(readers, rows, strict=True)
+    ]
+    return torch.cat([hidden for hidden, _ in read], dim=-1)
+
+
 def prompt_notes(pipeline: DiffusionPipeline, recipe: SavedRecipe, embeddings: Embeddings) -> list[str]:
     """Say what of a recipe's prompts was left as it is: brackets without a partner, embeddings that cannot be used."""
     notes: list[str] = []

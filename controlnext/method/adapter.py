@@ -80,9 +80,10 @@ class Attachment:
         *,
         repeats: int = 1,
         active: Callable[[int], bool] | None = None,
+        mask: Tensor | None = None,
     ) -> None:
         """Set what controls the UNet from now on; see `controlnext.method.injection.Injection.set`."""
-        self.injection.set(condition, gamma, repeats=repeats, active=active)
+        self.injection.set(condition, gamma, repeats=repeats, active=active, mask=mask)
 
     def detach(self) -> None:
         """Remove the hooks and restore the UNet's weights bit for bit; a second call does nothing."""

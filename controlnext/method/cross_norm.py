@@ -57,7 +57,7 @@ def add_control(
     Args:
         hidden: `(N, C, H, W)`; not changed.
         control: `(N or 1, C, h, w)`, any float dtype.
-        strength: `(N or 1, 1, 1, 1)`, what multiplies the normalised control; where 0, the sample stays bit for bit.
+        strength: `(N or 1, 1, 1 or H, 1 or W)`, what multiplies the normalised control; where 0, the hidden states stay bit for bit.
         variant: Gives eps and the order of pooling and normalising.
         reference: `(N, C, H, W)`, gives the statistics; None = `hidden`. With several controls, the hidden states before
             the first.

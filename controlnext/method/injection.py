@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from controlnext.errors import ControlNeXtError
+from controlnext.method.areas import masked
 from controlnext.method.control_cache import ControlCache, ControlSource
 from controlnext.method.cross_norm import add_control
 from controlnext.method.gamma import ControlSizeError, Strength, as_gamma
@@ -46,11 +47,13 @@ class Pending(NamedTuple):
         control: `(N * F or 1, C, h, w)`.
         strength: `(N * F or 1, 1, 1, 1)`.
         grid: Frames, rows and columns of tokens; None where the hidden states are feature maps.
+        window: Frames of a video that are at work; None for all.
     """
 
     control: Tensor
     strength: Tensor
     grid: tuple[int, int, int] | None
+    window: range | None = None
 
 
 class Injection:
@@ -110,6 +113,7 @@ class Injection:
         *,
         repeats: int = 1,
         active: Callable[[int], bool] | None = None,
+        mask: Tensor | None = None,
     ) -> None:
         """Set what controls the forwards from now on.
 
@@ -124,11 +128,16 @@ class Injection:
                 without this control.
             repeats: How many pictures in a row share each condition.
             active: Asked with the count of UNet forwards since `set`; False leaves that forward uncontrolled.
+            mask: Where it acts, `(1 or F, 1, H, W)` of any size, 1 where at full strength; None = everywhere. See
+                `controlnext.method.areas`.
 
         Raises:
+            InjectionError: A mask for a transformer, whose control is added to tokens.
             ControlSizeError: gamma is not finite numbers, or the condition is no batch of pictures.
         """
-        self._gamma = gamma if callable(gamma) else as_gamma(gamma)
+        if mask is not None and self.variant.tokens is not None:
+            raise InjectionError(f"The control of {self.variant.name!r} enters as tokens, which take no mask.")
+        self._gamma, self._mask = gamma if callable(gamma) else as_gamma(gamma), mask
         self.source.set(condition, repeats)
         self._active, self._forwards = active, 0
 
@@ -186,7 +195,7 @@ class Injection:
             height, width = source.condition.shape[-2:]
             grid = frames, height // row.tokens.cell, width // row.tokens.cell
             _check_grid(grid, latents, tuple(source.condition.shape))
-        self._pending = Pending(control, strength, grid)
+        self._pending = Pending(control, strength, grid, source.window)
 
     def take(self) -> Pending | None:
         """Hand over the control and its strength for this forward, once; None if there is none.
@@ -237,13 +246,15 @@ class InjectionPoint:
         name = pending[0][0].variant.hidden_argument
         by_name = name in kwargs
         reference = hidden = kwargs[name] if by_name else args[0]
-        for member, (control, strength, grid) in pending:
+        for member, (control, strength, grid, window) in pending:
             width = hidden.shape[1 if grid is None else 2]
             if control.shape[1] != width:
                 raise ControlSizeError(
                     f"The control has {control.shape[1]} channels but the hidden states at "
                     f"{member.variant.injection_point!r} have {width}: this adapter is for another base model."
                 )
+            if member._mask is not None:
+                strength = masked(strength, member._mask, hidden.shape[-2:], len(hidden), window)
             if grid is None:
                 hidden = add_control(hidden, control, strength, member.variant, reference)
             else:

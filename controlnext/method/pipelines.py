@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from controlnext.errors import ControlNeXtError
 from controlnext.method.adapter import Attachment, ControlNeXtAdapter
+from controlnext.method.areas import as_mask
 from controlnext.method.control_images import Picture, as_pictures, resized, size_of
 from controlnext.method.families import families_of
 from controlnext.method.gamma import ControlSizeError, GammaCurve, Strength, as_gamma, parse_gamma
@@ -144,6 +145,7 @@ class ControlNeXtMixin(_StockPipeline):
         alpha: float | Sequence[float] = 1.0,
         control_start: float | Sequence[float] = 0.0,
         control_end: float | Sequence[float] = 1.0,
+        control_mask: Any = None,  # noqa: ANN401 - as `as_mask` takes it, for each adapter
         **kwargs: Any,
     ) -> Any:  # noqa: ANN401 - what the stock call returns
         """Run the stock call with control.
@@ -163,6 +165,9 @@ class ControlNeXtMixin(_StockPipeline):
             alpha: Share of the adapter's UNet weights, in [0, 1.5]; those of several adapters add.
             control_start: Fraction of the steps, in [0, 1], from which the control acts.
             control_end: Fraction of the steps, in [0, 1], up to which it acts.
+            control_mask: Where it acts: a grey picture, or an array `(H, W)` of factors of gamma, over the whole picture; for a
+                video one for all frames, or a list with one for each. With several adapters a list with an entry for each.
+                None = everywhere.
             **kwargs: As the stock pipeline takes them.
 
         Returns:
@@ -188,6 +193,7 @@ class ControlNeXtMixin(_StockPipeline):
             alpha=alpha,
             control_start=control_start,
             control_end=control_end,
+            control_mask=control_mask,
         )
         signature = inspect.signature(super().__call__)
         call = signature.bind_partial(*args, **kwargs)
@@ -258,7 +264,8 @@ class ControlNeXtMixin(_StockPipeline):
             return bool(start <= index / steps and (index + 1) / steps <= end)
 
         repeats = _share(condition.shape[0], prompts, made, what="control images")
-        attachment.set(condition, gamma, repeats=repeats, active=active)
+        mask = None if row["control_mask"] is None else as_mask(row["control_mask"])
+        attachment.set(condition, gamma, repeats=repeats, active=active, mask=mask)
         attachment.alpha = row["alpha"]
 
     def _prepare_condition(

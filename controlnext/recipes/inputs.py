@@ -7,13 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 from PIL import Image
 
 from controlnext.errors import ControlNeXtError
 from controlnext.recipes.kinds import MASK_FIT, START_FIT
 from controlnext.recipes.pictures import fit_condition
 
-CONDITION_CHUNK, INIT_CHUNK, MASK_CHUNK = b"cnCd", b"cnIn", b"cnMk"
+CONDITION_CHUNK, INIT_CHUNK, MASK_CHUNK, REFERENCE_CHUNK = b"cnCd", b"cnIn", b"cnMk", b"cnRf"
 """PNG chunks holding pictures as PNGs: ancillary, private, safe to copy (PNG specification, section 5.4). Each control has
 one condition chunk, in the order of the recipe."""
 
@@ -40,6 +41,19 @@ class InputError(ControlNeXtError, ValueError):
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """A picture that was drawn before, of which a run does the rest.
+
+    Attributes:
+        image: RGB, in the recipe's size.
+        detail: the parts of the recipe's `detail` that it has, its first ones.
+    """
+
+    image: Image.Image
+    detail: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Inputs:
     """Pictures given to a run, or found inside of a result.
 
@@ -47,11 +61,17 @@ class Inputs:
         conditions: one for each control of the recipe, in its order; pictures, or annotations with their data.
         init_image: picture to start from instead of noise; None starts from noise.
         mask: of the size of `init_image`, white where it is to be repainted; None repaints all.
+        reference: picture that an IP-Adapter takes looks from.
+        people: areas of the people of the pose control, (h, w) in [0, 1]; found in its condition, not kept in a file.
+        drawn: the picture itself, where it is only to be enhanced; not kept in a file.
     """
 
     conditions: tuple[Image.Image | Annotated, ...] = ()
     init_image: Image.Image | None = None
     mask: Image.Image | None = None
+    drawn: Drawn | None = None
+    people: tuple[np.ndarray, ...] = ()
+    reference: Image.Image | None = None
 
     @classmethod
     def of(cls, given: Image.Image | Annotated | Inputs | None) -> Inputs:
@@ -63,7 +83,12 @@ class Inputs:
     def pack(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield the chunks that hold the pictures."""
         images = [(CONDITION_CHUNK, picture_of(condition)) for condition in self.conditions]
-        for name, image in (*images, (INIT_CHUNK, self.init_image), (MASK_CHUNK, self.mask)):
+        for name, image in (
+            *images,
+            (INIT_CHUNK, self.init_image),
+            (MASK_CHUNK, self.mask),
+            (REFERENCE_CHUNK, self.reference),
+        ):
             if image is not None:
                 buffer = io.BytesIO()
                 image.convert("L" if name == MASK_CHUNK else "RGB").save(buffer, format="PNG")
@@ -76,13 +101,20 @@ class Inputs:
         Raises:
             OSError, ValueError, SyntaxError, Image.DecompressionBombError: one of the pictures is damaged.
         """
-        images: dict[bytes, list[Image.Image]] = {CONDITION_CHUNK: [], INIT_CHUNK: [], MASK_CHUNK: []}
+        images: dict[bytes, list[Image.Image]] = {
+            CONDITION_CHUNK: [],
+            INIT_CHUNK: [],
+            MASK_CHUNK: [],
+            REFERENCE_CHUNK: [],
+        }
         for name, data in chunks:
             if name in images:
                 image = Image.open(io.BytesIO(data), formats=["PNG"])
                 images[name].append(image.convert("L" if name == MASK_CHUNK else "RGB"))
         first = {name: next(iter(found), None) for name, found in images.items()}
-        return cls(tuple(images[CONDITION_CHUNK]), first[INIT_CHUNK], first[MASK_CHUNK])
+        return cls(
+            tuple(images[CONDITION_CHUNK]), first[INIT_CHUNK], first[MASK_CHUNK], reference=first[REFERENCE_CHUNK]
+        )
 
 
 def fitted_start(

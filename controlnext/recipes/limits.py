@@ -67,6 +67,8 @@ RESOLUTION = Limit("The resolution of a condition", 64, 2048, "It is its short s
 
 STRENGTH = Limit("Strength", 0, 1, "It is the share of the start picture that is redrawn; 0.75 is usual.")
 
+REFERENCE_SCALE = Limit("The weight of the reference", 0, 2, "0.6 is usual.")
+
 LORA_WEIGHT = Limit("The weight of a LoRA", -4, 4, "1 is usual; a negative weight pushes the other way.")
 
 CUT_LIMITS: Mapping[str, Limit] = MappingProxyType(

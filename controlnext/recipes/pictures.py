@@ -35,7 +35,7 @@ def fit_condition(
         return image
     fit = kind if isinstance(kind, Fit) else kind_of(kind).fit
     left, top, inner_width, inner_height = fit_box(image.size, width, height, crop=crop)
-    array = np.asarray(_resize(image, (inner_width, inner_height), fit.resample))
+    array = np.asarray(resized(image, (inner_width, inner_height), fit.resample))
     if crop:
         return Image.fromarray(array[-top : height - top, -left : width - left])
     border = ((top, height - inner_height - top), (left, width - inner_width - left), (0, 0))
@@ -64,7 +64,8 @@ def fit_box(size: tuple[int, int], width: int, height: int, *, crop: bool = Fals
     return (width - inner_width) // 2, (height - inner_height) // 2, inner_width, inner_height
 
 
-def _resize(image: Image.Image, size: tuple[int, int], resample: str) -> Image.Image:
+def resized(image: Image.Image, size: tuple[int, int], resample: str) -> Image.Image:
+    """Stretch a condition picture to a width and height, as `Fit.resample` says."""
     if image.size == size:
         return image
     if resample == "nearest":

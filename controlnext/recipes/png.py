@@ -79,6 +79,7 @@ def read_inputs(source: str | Path | bytes | BinaryIO) -> Inputs:
             *(("condition", digest, picture_of(one)) for digest, one in zip(rows, inputs.conditions, strict=False)),
             ("start picture", recipe.init_sha256, inputs.init_image),
             ("mask", recipe.mask_sha256, inputs.mask),
+            ("reference", recipe.reference_sha256, inputs.reference),
         ]
         for what, digest, image in pairs:
             if image is not None and digest not in ("", picture_digest(image)):

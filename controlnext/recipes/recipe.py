@@ -8,31 +8,29 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
+    Field,
     SerializerFunctionWrapHandler,
-    Strict,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_serializer,
     model_validator,
 )
 
-from controlnext.errors import ControlNeXtError, fail, shorten
-from controlnext.method.gamma import parse_gamma
-from controlnext.recipes.explain import explain
+from controlnext.errors import fail, shorten
+from controlnext.recipes.controls import CheckedModel, Controlled, ControlUse, RecipeError, Setting
 from controlnext.recipes.inputs import Inputs, picture_of
 from controlnext.recipes.kinds import POSE, READY_MADE
-from controlnext.recipes.limits import LIMITS, LORA_WEIGHT, RESOLUTION, STRENGTH
+from controlnext.recipes.limits import LIMITS, LORA_WEIGHT, REFERENCE_SCALE, STRENGTH
+from controlnext.recipes.person_use import MOST_PEOPLE, PersonUse
 from controlnext.recipes.pictures import picture_digest
 from controlnext.recipes.pose import check_pose
 from controlnext.recipes.schedulers import SCHEDULERS
+
+__all__ = ["ControlUse", "Controlled", "LoraUse", "Recipe", "RecipeError", "SavedRecipe", "Setting"]
 
 VERSION = 1
 PROMPT_LENGTH = 2000
@@ -41,6 +39,13 @@ MAX_LORAS = 8
 MAX_CONTROLS = 3
 DEFAULT_STRENGTH = 0.75
 """Default share of a start picture that is redrawn."""
+
+DEFAULT_SCALE = 0.6
+"""Default weight of a reference picture."""
+
+BodyPart = Literal["face", "hands"]
+BODY_PARTS: tuple[BodyPart, ...] = ("face", "hands")
+"""What of people can be drawn again in detail."""
 
 _LATER = MappingProxyType(
     {
@@ -53,32 +58,20 @@ _LATER = MappingProxyType(
         "pose": "",
         "precision": "",
         "crop": False,
+        "area": "",
+        "people": (),
+        "ip_adapter": "",
+        "ip_adapter_scale": DEFAULT_SCALE,
+        "reference_sha256": "",
+        "detail": (),
+        "upscale": 1,
+        "upscaler": "",
     }
 )
 """Fields added after the first release: their defaults, which are not written, so that an older recipe stays the same to the byte."""
 
 
-class RecipeError(ControlNeXtError, ValueError):
-    """A recipe that cannot be run, or a file that should hold one and does not."""
-
-
-Setting = Annotated[bool, Strict()] | Annotated[int, Strict()] | Annotated[float, Strict()] | Annotated[str, Strict()]
-"""Value of one annotator setting; strict, so that True stays a switch and 1 a number."""
-
-
-class _Checked(BaseModel):
-    """A frozen model whose errors are sentences."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    def __init__(self, **values: object) -> None:
-        try:
-            super().__init__(**values)
-        except ValidationError as error:
-            raise RecipeError(explain(error, "recipe")) from None
-
-
-class LoraUse(_Checked):
+class LoraUse(CheckedModel):
     """One LoRA of the library and the weight it is used with."""
 
     name: str
@@ -88,90 +81,6 @@ class LoraUse(_Checked):
     @classmethod
     def _weight_in_range(cls, value: object) -> float:
         return LORA_WEIGHT.check(value)
-
-
-class Controlled(_Checked):
-    """Checks of the fields that a recipe and each of its additional controls share."""
-
-    if TYPE_CHECKING:  # said by those that have them, in the order of their JSON
-        annotator: str
-        adapter: str
-        gamma: float
-        gamma_curve: str
-        control_start: float
-        control_end: float
-
-    @field_validator("gamma", "alpha", "control_start", "control_end", mode="before", check_fields=False)
-    @classmethod
-    def _control_number_in_range(cls, value: object, info: ValidationInfo) -> float | int:
-        return LIMITS[str(info.field_name)].check(value)
-
-    @field_validator("gamma_curve", check_fields=False)
-    @classmethod
-    def _readable_curve(cls, value: str) -> str:
-        if value:
-            parse_gamma(value)
-        return value.strip()
-
-    @field_validator("resolution", mode="before", check_fields=False)
-    @classmethod
-    def _resolution_in_range(cls, value: object) -> int | None:
-        return None if value is None else int(RESOLUTION.check(value))
-
-    @field_validator("annotator_settings", check_fields=False)
-    @classmethod
-    def _finite_settings(cls, value: dict[str, Setting]) -> dict[str, Setting]:
-        for name, setting in value.items():
-            if isinstance(setting, float) and not math.isfinite(setting):
-                fail(f"The annotator setting {shorten(name)} is not a finite number.")
-            if isinstance(setting, int) and not -(2**63) <= setting < 2**63:
-                fail(f"The annotator setting {shorten(name)} is {shorten(setting)}, which no annotator takes.")
-        return value
-
-    @model_validator(mode="after")
-    def _control_acts(self) -> Self:
-        if self.control_start >= self.control_end:
-            fail(
-                f"The control starts at {self.control_start:g} and ends at {self.control_end:g}, so it would never act; "
-                "let it end after it starts, or set the control strength to 0."
-            )
-        highest = LIMITS["gamma"].maximum
-        if self.gamma_curve and self.gamma * parse_gamma(self.gamma_curve).peak > highest:
-            fail(
-                f"Gamma {self.gamma:g} times the curve's highest value is more than {highest:g}; the curve multiplies "
-                "gamma, so lower one of the two."
-            )
-        return self
-
-    @property
-    def condition_kind(self) -> str:
-        """Which condition the adapter reads: `adapter`, or the annotator's name."""
-        return self.adapter or ("" if self.annotator == READY_MADE else self.annotator)
-
-
-class ControlUse(Controlled):
-    """One control in addition to the first; fields as in `Recipe`."""
-
-    annotator: str = READY_MADE
-    adapter: str = ""
-    annotator_settings: dict[str, Setting] = {}
-    gamma: float = 1.0
-    gamma_curve: str = ""
-    alpha: float = 1.0
-    control_start: float = 0.0
-    control_end: float = 1.0
-    condition_sha256: str = ""
-    resolution: int | None = None
-
-    @model_serializer(mode="wrap")
-    def _without_a_default_resolution(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {key: value for key, value in handler(self).items() if key != "resolution" or value is not None}
-
-    @model_validator(mode="after")
-    def _has_a_kind(self) -> Self:
-        if not self.condition_kind:
-            fail("An additional control needs a kind: name an annotator, or an adapter for a ready-made map.")
-        return self
 
 
 class SavedRecipe(Controlled):
@@ -263,6 +172,14 @@ class Recipe(SavedRecipe):
         mask_sha256: `picture_digest` of the mask.
         resolution: short side of the condition that the annotator made, in pixels; None follows from the picture's size.
         precision: in which a live picture was made; empty for all others, which the model's usual one makes.
+        area: where the first control acts, as `controlnext.recipes.areas` writes it; empty is everywhere.
+        people: what the people of the pose control are drawn with, from left to right.
+        ip_adapter: file name of the IP-Adapter that a reference picture acts through; empty where there is none.
+        ip_adapter_scale: weight of the reference.
+        reference_sha256: `picture_digest` of the reference as the picture carries it.
+        detail: parts of the people in the finished picture that are drawn again at full size, in this order.
+        upscale: how many times larger the picture is made at the end; 1 leaves it.
+        upscaler: file name of the model that makes it larger; empty for Lanczos.
         pose: edited pose that the first condition is drawn from, as OpenPose JSON; empty where none was edited.
         crop: whether pictures and masks of another shape are cropped; else they are padded.
     """
@@ -285,9 +202,9 @@ class Recipe(SavedRecipe):
     loras: tuple[LoraUse, ...] = ()
     annotator: str = READY_MADE
     adapter: str = ""
-    annotator_settings: dict[str, Setting] = {}
+    annotator_settings: dict[str, Setting] = Field(default_factory=dict)
     condition_sha256: str = ""
-    weights: dict[str, str] = {}
+    weights: dict[str, str] = Field(default_factory=dict)
     gamma_curve: str = ""
     controls: tuple[ControlUse, ...] = ()
     strength: float | None = None
@@ -297,6 +214,14 @@ class Recipe(SavedRecipe):
     pose: str = ""
     precision: Literal["", "bfloat16", "float16", "float32"] = ""
     crop: bool = False
+    area: str = ""
+    people: tuple[PersonUse, ...] = ()
+    ip_adapter: str = ""
+    ip_adapter_scale: float = DEFAULT_SCALE
+    reference_sha256: str = ""
+    detail: tuple[BodyPart, ...] = ()
+    upscale: Literal[1, 2, 4] = 1
+    upscaler: str = ""
 
     @field_validator("pose")
     @classmethod
@@ -319,10 +244,23 @@ class Recipe(SavedRecipe):
                 fail(f"The LoRA {shorten(name)} is named twice; name it once with the weight you want.")
         return value
 
+    @field_validator("ip_adapter_scale", mode="before")
+    @classmethod
+    def _scale_in_range(cls, value: object) -> float:
+        return REFERENCE_SCALE.check(value)
+
     @field_validator("strength", mode="before")
     @classmethod
     def _strength_in_range(cls, value: object) -> float | None:
         return None if value is None else STRENGTH.check(value)
+
+    @model_validator(mode="after")
+    def _enhanced_once(self) -> Self:
+        if len(set(self.detail)) < len(self.detail):
+            fail(f"The detail names {' and '.join(self.detail)}; name each part once.")
+        if self.upscaler and self.upscale == 1:
+            fail(f"The upscaler {shorten(self.upscaler)} has nothing to do: set upscale to 2 or 4.")
+        return self
 
     @model_validator(mode="after")
     def _pose_has_its_control(self) -> Self:
@@ -330,6 +268,14 @@ class Recipe(SavedRecipe):
             fail(
                 f"A pose is given, but the first control is {shorten(self.condition_kind)}: take pose control, or no pose."
             )
+        return self
+
+    @model_validator(mode="after")
+    def _people_have_their_pose(self) -> Self:
+        if len(self.people) > MOST_PEOPLE:
+            fail(f"Words for {len(self.people)} people are too many; give them to at most {MOST_PEOPLE}.")
+        if self.people and POSE not in [control.condition_kind for control in self.all_controls]:
+            fail("Words for people need pose control, which says where they are; add it, or leave the people out.")
         return self
 
     @model_validator(mode="after")
@@ -397,4 +343,5 @@ class Recipe(SavedRecipe):
             controls=further,
             init_sha256="" if inputs.init_image is None else picture_digest(inputs.init_image),
             mask_sha256="" if inputs.mask is None else picture_digest(inputs.mask),
+            reference_sha256="" if inputs.reference is None else picture_digest(inputs.reference),
         )

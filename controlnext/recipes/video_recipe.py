@@ -121,6 +121,7 @@ class VideoRecipe(SavedRecipe):
         micro_conditioning: whether a video model is given fps, motion and noise; the released code does not.
         reference_sha256: `picture_digest` of the reference as the video carries it, see `bounded_reference`.
         clip_sha256: digest of the clip's content.
+        area: where in the frames the control acts, as `controlnext.recipes.areas` writes it; empty is everywhere.
         weights: what was loaded -> its hash.
     """
 
@@ -161,13 +162,14 @@ class VideoRecipe(SavedRecipe):
     micro_conditioning: bool = True
     reference_sha256: str = ""
     clip_sha256: str = ""
+    area: str = ""
     weights: dict[str, str] = Field(default_factory=dict)
     edits: tuple[PoseEdit, ...] = Field(default=(), max_length=MOST_EDITS)
 
     @model_serializer(mode="wrap")
-    def _without_no_edits(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A recipe without edits is written as before there were any."""
-        return {key: value for key, value in handler(self).items() if key != "edits" or value}
+    def _without_later_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A recipe without edits and area is written as before there were any."""
+        return {key: value for key, value in handler(self).items() if key not in ("edits", "area") or value}
 
     @field_validator(*VIDEO_LIMITS, mode="before")
     @classmethod
@@ -199,7 +201,7 @@ class VideoRecipe(SavedRecipe):
     @property
     def all_controls(self) -> tuple[ControlUse, ...]:
         """The one control, as a picture's recipe has it."""
-        own = ("gamma", "gamma_curve", "alpha", "control_start", "control_end")
+        own = ("gamma", "gamma_curve", "alpha", "control_start", "control_end", "area")
         return (ControlUse(annotator=POSE, **{name: getattr(self, name) for name in own}),)
 
     @property

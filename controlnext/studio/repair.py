@@ -123,7 +123,9 @@ class Repairer:
             region = regions[0]
             tried |= region
             mask = Image.fromarray(region.astype(np.uint8) * 255)
-            result = self.draw(_stronger(recipe, number), Inputs(inputs.conditions, image, mask))
+            result = self.draw(
+                _stronger(recipe, number), Inputs(inputs.conditions, image, mask, reference=inputs.reference)
+            )
             again = self._read(recipe, result.images[0])
             value = _score(kind, asked, again)
             tries.append(RepairTry(float(region.mean()), value, value > best))
@@ -149,6 +151,8 @@ def _saved(file: Path) -> tuple[Recipe, Inputs]:
     recipe, inputs = read_png(file), read_inputs(file)
     if recipe is None or not inputs.conditions:
         raise RepairError("This picture carries no recipe with a condition; give a PNG as this app saved it.")
+    if recipe.upscale > 1:
+        raise RepairError(f"{file.name} was enlarged; repair the picture that it was made from, and enlarge that.")
     if recipe.condition_kind not in SCORES:
         raise RepairError(
             f"The adherence to {recipe.condition_kind} cannot be measured, so nothing says what drifted; "
@@ -168,6 +172,6 @@ def _stronger(recipe: Recipe, number: int) -> Recipe:
     peak = parse_gamma(recipe.gamma_curve).peak if recipe.gamma_curve else 1.0
     gamma = min(STRONGER * max(recipe.gamma, 0.5), LIMITS["gamma"].maximum / max(peak, 1e-6), LIMITS["gamma"].maximum)
     seed = min(recipe.seed + number, int(LIMITS["seed"].maximum))
-    pictures = {"init_sha256": "", "mask_sha256": "", "weights": {}}
+    pictures = {"init_sha256": "", "mask_sha256": "", "weights": {}, "detail": ()}
     strength = REPAIR_STRENGTH if int(REPAIR_STRENGTH * recipe.num_inference_steps) else 1.0
     return recipe.replace(gamma=gamma, seed=seed, num_images=1, strength=strength, **pictures)

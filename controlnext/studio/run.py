@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from controlnext.recipes.inputs import Inputs
     from controlnext.recipes.recipe import Recipe
     from controlnext.results.gallery import Gallery
+    from controlnext.studio.enhance import Enhancing
     from controlnext.studio.wording import Wording
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class Run:
         cancel: stops after the current step once it is set.
         clock: estimates the time left.
         words: of each picture.
+        enhancing: what is done to each picture after it was drawn.
         images: pictures made so far, saved.
         files: where they are.
         seeds: seed of each.
@@ -65,6 +67,7 @@ class Run:
     cancel: threading.Event
     clock: Clock
     words: Wording
+    enhancing: Enhancing
     images: list[Image.Image] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
     seeds: list[int] = field(default_factory=list)
@@ -120,6 +123,8 @@ class Run:
                 stop_if(self.cancel)
 
         stop_if(self.cancel)
+        if self.inputs.drawn is not None:
+            return [self.inputs.drawn.image]
         self._tell(None)
         self.clock.begin_batch()
         try:
@@ -142,7 +147,8 @@ class Run:
         self.report(Progress("Drawing", self.clock.done, self.clock.total, self.clock.seconds_left, preview))
 
     def _keep(self, image: Image.Image, recipe: Recipe, batch: int) -> None:
-        """Measure a picture, save it and add it to the results."""
+        """Finish a picture, measure it, save it and add it to the results; it is measured before it is enlarged."""
+        image = self.enhancing.detail(image, recipe)
         controls = self.recipe.all_controls
         scores = {
             control.condition_kind: measure(self.annotate, control, asked, image, self.engine.preset.adherence_backend)
@@ -153,6 +159,7 @@ class Run:
         facts = _facts(scores) | {"made_with": made_with}
         if recipe.prompt != self.recipe.prompt:
             facts["prompt_as_written"] = self.recipe.prompt
+        image = self.enhancing.enlarge(image, recipe)
         self.files.append(self.gallery.save(image, recipe, self.inputs, facts))
         for kind, score in scores.items():
             self.adherences.setdefault(kind, []).append(score)

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
@@ -24,17 +24,21 @@ from controlnext.device import enough_memory
 from controlnext.engine.memory_savings import savings_note
 from controlnext.errors import ControlNeXtError, StudioError
 from controlnext.models.catalogue import Catalogue
+from controlnext.models.extras import ExtraFolders
 from controlnext.models.presets import DEFAULT_MODEL, Preset
 from controlnext.models.readiness import conversion_advice
+from controlnext.models.references import ReferenceFolders
+from controlnext.models.upscalers import UpscalerFolders
 from controlnext.progress import Cancelled, Clock, Pace, Progress, stop_if
 from controlnext.recipes.inputs import Annotated, Inputs
 from controlnext.recipes.kinds import kind_of
 from controlnext.recipes.prompts import Wildcards
 from controlnext.recipes.recipe import Recipe
 from controlnext.results.gallery import Gallery
+from controlnext.studio.enhance import Enhancing
 from controlnext.studio.following import following
 from controlnext.studio.live import Followed, LivePicture, follow
-from controlnext.studio.prepare import prepared
+from controlnext.studio.prepare import differences, prepared
 from controlnext.studio.run import Run
 from controlnext.studio.turns import Turns
 from controlnext.studio.wording import WordFolders, Wording
@@ -103,6 +107,7 @@ class Studio:
         annotators: Annotators | None = None,
         threads: int | None = None,
         words: WordFolders | None = None,
+        extras: ExtraFolders | None = None,
     ) -> None:
         """Name the folders; nothing is read, made or loaded yet.
 
@@ -114,6 +119,7 @@ class Studio:
             annotators: the package `annotators`, or something that acts like it; None measures no adherence and makes no videos.
             threads: CPU threads of torch; None takes one on two cores and torch's own choice on more.
             words: folders of embeddings and wildcards; None has none.
+            extras: folders of upscaling models and IP-Adapters; None takes those of the current folder.
         """
         self.gallery = Gallery(output_dir)
         self.catalogue = Catalogue(presets_dir, lora_dirs)
@@ -121,6 +127,8 @@ class Studio:
         self._annotators = annotators
         self._threads = threads
         self._words = words or WordFolders()
+        extras = extras or ExtraFolders()
+        self.upscalers, self.references = UpscalerFolders(extras.upscalers), ReferenceFolders(extras.references)
         self.wildcards = Wildcards(self._words.wildcards)
         self._engine: Engine | None = None
         self._cache: ControlCache | None = None
@@ -199,12 +207,20 @@ class Studio:
             stop_if(cancel)
             with enough_memory("for the adapter and the LoRAs; use fewer of them, or close other programs"):
                 engine.prepare(words.recipes[0], words.loras[words.recipes[0].loras])
-            final = recipe.with_digests(inputs).replace(weights=engine.hashes(recipe, words.all_loras))
-            notes = *no_effect(final, asked), *words.notes, *_notes(engine, recipe, final, words.recipes[0])
+            weights = engine.hashes(recipe, words.all_loras) | self.upscalers.hashes(recipe.upscaler)
+            weights |= self.references.hashes(recipe.ip_adapter, preset)
+            final = recipe.with_digests(inputs).replace(weights=weights)
+            notes = (
+                *no_effect(final, asked),
+                *words.notes,
+                *engine.prompt_notes(words.recipes[0]),
+                *differences(recipe, final),
+            )
             clock = self._clock(preset, recipe, words.batches(preset.batch))
             annotate = None if self._annotators is None else self._annotators.annotate
             used = None if self._cache is None else self._cache.use
-            run = Run(engine, final, asked, inputs, self.gallery, annotate, report, cancel, clock, words)
+            enhancing = Enhancing(engine, asked, inputs, annotate, self.upscalers, report, cancel)
+            run = Run(engine, final, asked, inputs, self.gallery, annotate, report, cancel, clock, words, enhancing)
             run()
             cache = None if self._cache is None or used is None else self._cache.use.since(used)
             if clock.pace is not None:
@@ -218,7 +234,12 @@ class Studio:
             adherence_name=kind_of(recipe.condition_kind).score if asked else "",
             seconds=time.perf_counter() - begun,
             stopped=run.stopped,
-            notes=(*notes, *conversion_advice(preset, kinds), *filter(None, [savings_note(run.memory_savings)])),
+            notes=(
+                *notes,
+                *enhancing.notes,
+                *conversion_advice(preset, kinds),
+                *filter(None, [savings_note(run.memory_savings)]),
+            ),
             adherences=run.adherences,
             cache=cache,
         )
@@ -238,6 +259,7 @@ class Studio:
         preset = self.catalogue.preset(recipe.model)
         rows = [] if preset.live_steps else self.catalogue.loras(recipe.model)
         recipe, lora = live_recipe(recipe, preset.live_steps, rows)
+        condition = replace(Inputs.of(condition), reference=None)
         self.catalogue.check(recipe, preset)
         recipe, asked, inputs = prepared(recipe, Inputs.of(condition), preset)
         words = Wording.of(recipe, preset, self.catalogue, self.wildcards)
@@ -332,7 +354,7 @@ class Studio:
             self.catalogue.failed(preset, str(error))
             raise
         self.catalogue.failed(preset, "")
-        engine.embeddings = self._words.vectors()
+        engine.embeddings, engine.references = self._words.vectors(), self.references
         self._engine = engine
         return engine
 
@@ -365,24 +387,3 @@ def _kind_of_run(preset: Preset, recipe: Recipe) -> tuple[object, ...]:
     """Return a key of runs whose steps take the same time."""
     batch = min(preset.batch, recipe.num_images)
     return preset.name, recipe.width, recipe.height, batch, recipe.guidance_scale > 1
-
-
-def _notes(engine: Engine, recipe: Recipe, final: Recipe, drawn: Recipe) -> tuple[str, ...]:
-    """Return sentences about differences between a recipe as it was given and as it is run."""
-    notes = engine.prompt_notes(drawn)
-    changed = [name for name, old in recipe.weights.items() if final.weights.get(name, old) != old]
-    if changed:
-        notes.append(f"The recipe was made with other weights ({', '.join(changed)}), so the picture may differ.")
-    pairs = [("condition", recipe.condition_sha256, final.condition_sha256)]
-    pairs += [
-        (f"{before.condition_kind} condition", before.condition_sha256, after.condition_sha256)
-        for before, after in zip(recipe.controls, final.controls, strict=True)
-    ]
-    pairs += [
-        ("start picture", recipe.init_sha256, final.init_sha256),
-        ("mask", recipe.mask_sha256, final.mask_sha256),
-    ]
-    for what, before, after in pairs:
-        if before not in ("", after):
-            notes.append(f"The recipe was made with another {what}, so the picture will differ.")
-    return tuple(notes)

@@ -22,6 +22,7 @@ from controlnext.results.sweep_table import SweepTable, SweptCell, cache_use, pi
 from controlnext.scratch import unfinished
 from controlnext.studio.batch import BatchSummary, Ledger, Made, run_jobs
 from controlnext.studio.batch_jobs import Job
+from controlnext.studio.prepare import bounded
 
 if TYPE_CHECKING:
     from controlnext.studio.studio import Result
@@ -278,9 +279,8 @@ def with_pictures(recipe: Recipe, inputs: Inputs) -> Recipe:
         fitted(one, control.condition_kind, size, crop=recipe.crop).image
         for one, control in zip(inputs.conditions, controls, strict=True)
     )
-    return recipe.with_digests(
-        Inputs(tuple(map(picture_of, conditions)), *fitted_start(inputs, size, crop=recipe.crop))
-    )
+    start = fitted_start(inputs, size, crop=recipe.crop)
+    return recipe.with_digests(Inputs(tuple(map(picture_of, conditions)), *start, reference=bounded(inputs.reference)))
 
 
 def _read(folder: Path, digest: str) -> Mapping[str, Any]:

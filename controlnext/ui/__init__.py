@@ -19,6 +19,7 @@ from controlnext.ui.examples import example_prompts
 from controlnext.ui.header import build_header
 from controlnext.ui.image.best_of_events import BestOfEvents
 from controlnext.ui.image.doctor_events import DoctorEvents
+from controlnext.ui.image.enhance_events import EnhanceEvents
 from controlnext.ui.image.events import ImageEvents
 from controlnext.ui.image.following_events import FollowingEvents
 from controlnext.ui.image.live import LiveEvents
@@ -93,6 +94,7 @@ def build_ui(
                 PoseEvents(image).wire()
                 LiveEvents(image).wire()
                 BestOfEvents(tab.best, image).wire()
+                EnhanceEvents(tab, image).wire()
                 sweep = SweepEvents(tab.sweep, image)
                 sweep.wire()
                 FollowingEvents(tab, studio).wire()

@@ -25,6 +25,7 @@ from controlnext.studio.best_of import ranked
 from controlnext.ui import shared
 from controlnext.ui.asked import ask, required
 from controlnext.ui.image.conditions import open_condition
+from controlnext.ui.image.controls import SentArea
 from controlnext.ui.image.events import LIVE, RUN
 from controlnext.ui.image.result import facts
 from controlnext.ui.shared import picture_input, reported_errors
@@ -54,6 +55,11 @@ SCHEMAS: Mapping[str, dict[str, Any]] = {
         "items": {},
         "additional_description": "names, or objects with name and weight, see /loras",
     },
+    "list[str] | None": {
+        "type": "array",
+        "items": {"type": "string"},
+        "additional_description": "names; null means none",
+    },
     "list[float | str] | None": {
         "type": "array",
         "items": {},
@@ -63,12 +69,12 @@ SCHEMAS: Mapping[str, dict[str, Any]] = {
         "type": "array",
         "items": {},
         "additional_description": "additional controls, at most two: objects with annotator, and optionally image (a file; without "
-        "it the same picture), gamma, gamma_curve, alpha, control_start, control_end, settings",
+        "it the same picture), gamma, gamma_curve, alpha, control_start, control_end, settings, area (a file), area_outside, area_soft",
     },
 }
 """JSON schema of a parameter by its type hint."""
 
-PICTURES = ("image", "init_image", "mask", "reference", "condition")
+PICTURES = ("image", "init_image", "mask", "area", "reference", "condition")
 CLIPS = ("video",)
 """Parameters that are uploads."""
 
@@ -132,6 +138,16 @@ class Endpoints:
         scheduler: str | None = None,
         alpha: float | None = None,
         best_of: int = 0,
+        detail: list[str] | None = None,
+        upscale: int = 1,
+        upscaler: str = "",
+        area: str | None = None,
+        area_outside: bool = False,
+        area_soft: float = 0.0,
+        people: list[str] | None = None,
+        reference: str | None = None,
+        ip_adapter: str = "",
+        ip_adapter_scale: float | None = None,
     ) -> tuple[list[str], dict[str, Any]]:
         """Make pictures that follow the condition of `image` and the words of `prompt`; return them and their recipe.
 
@@ -140,6 +156,10 @@ class Endpoints:
         multiplies gamma over the steps. `init_image` is a picture to start from instead of noise, `strength` how much of it is
         redrawn, and `mask`, of its size, is white where it is to be repainted. `controls` are controls in addition to the
         first. `best_of` draws so many pictures in place of `num_images`, and returns the one that follows best first.
+        `detail` (["face", "hands"]) draws these again at full size, `upscale` (2 or 4) enlarges by the model `upscaler`; see /enhance.
+        `area` is a mask, white where the first control acts (black with `area_outside`), its edge blurred by `area_soft` pixels.
+        `people` are words for each person of a pose from left to right, "1.3: a knight" with a strength of their own.
+        `reference` is a picture to take looks from, by the IP-Adapter file `ip_adapter` of the app's folder or the first that fits.
         """
         # Whatever is not 0 is checked as a number of pictures.
         count = num_images if best_of == 0 and not isinstance(best_of, bool) else best_of
@@ -149,7 +169,9 @@ class Endpoints:
                 prompt=prompt, negative_prompt=negative_prompt, gamma=gamma, num_inference_steps=num_inference_steps,
                 guidance_scale=guidance_scale, seed=seed, num_images=count, width=width, height=height,
                 control_start=control_start, control_end=control_end, loras=loras, gamma_curve=gamma_curve, strength=strength,
-                scheduler=scheduler, alpha=alpha,
+                scheduler=scheduler, alpha=alpha, detail=detail, upscale=upscale, upscaler=upscaler,
+                area=SentArea(area, area_outside, area_soft), people=people, reference=reference, ip_adapter=ip_adapter,
+                ip_adapter_scale=ip_adapter_scale,
             )  # fmt: skip
             recipe, inputs = asked.recipe, asked.inputs_for(asked.recipe)
             with running(self.runs) as cancel:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from controlnext.recipes.inputs import Inputs
 from controlnext.recipes.kinds import READY_MADE
+from controlnext.recipes.person_use import PersonUse
 from controlnext.recipes.recipe import DEFAULT_STRENGTH
 from controlnext.studio.conditions import ConditionRequestError, condition_of
-from controlnext.ui.image.controls import SentControl
+from controlnext.ui.image.controls import SentArea, SentControl
 from controlnext.ui.shared import open_picture
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class AskedPictures:
         others: additional controls as they were sent.
         init_image: picture to start from.
         mask: where it is repainted.
+        reference: picture to take looks from.
     """
 
     studio: Studio
@@ -39,6 +41,7 @@ class AskedPictures:
     others: Sequence[SentControl]
     init_image: Image.Image | None = None
     mask: Image.Image | None = None
+    reference: Image.Image | None = None
 
     def inputs_for(self, recipe: Recipe) -> Inputs:
         """Make the pictures of a recipe: the own one, or one that differs from it in its kind of control or its model."""
@@ -50,7 +53,8 @@ class AskedPictures:
         made = [condition_of(tools, open_picture(tools, self.path), controls[0], recipe)]
         for sent, control in zip(self.others, recipe.controls, strict=True):
             made.append(sent.made(tools, control, self.path, recipe))
-        return Inputs(tuple(one.annotation for one in made), self.init_image, self.mask)
+        pictures = tuple(one.annotation for one in made)
+        return Inputs(pictures, self.init_image, self.mask, reference=self.reference)
 
 
 def ask(
@@ -75,7 +79,8 @@ def ask(
         controls: additional controls.
         init_image: path of a picture to start from.
         mask: path of its mask.
-        **values: fields of a recipe; null means the model's default.
+        **values: fields of a recipe; null means the model's default. `area` is a `SentArea`, `reference`
+            the path of a picture to take looks from, by the first IP-Adapter that fits unless `ip_adapter` names one.
 
     Raises:
         ControlNeXtError: something in it cannot be; the sentence says what.
@@ -85,17 +90,29 @@ def ask(
     settings = dict(settings or {})
     adapter = settings.pop("adapter", "") if annotator == READY_MADE else ""
     others = SentControl.read(controls)
-    start = [None if path is None else open_picture(studio.annotators, path) for path in (init_image, mask)]
-    strength = values.pop("strength", None)
+    reference = values.pop("reference", None)
+    start = [None if path is None else open_picture(studio.annotators, path) for path in (init_image, mask, reference)]
+    if reference is None:
+        values.pop("ip_adapter_scale", None)
+    elif not values.get("ip_adapter"):
+        values["ip_adapter"] = studio.references.first(studio.catalogue.preset(model))
+    strength, area = values.pop("strength", None), values.pop("area", None) or SentArea()
+    people = values.pop("people", None) or []
+    if not isinstance(people, list) or not all(isinstance(one, str) for one in people):
+        raise ConditionRequestError(f"people is a list of texts, or null; got {people!r:.80}.")
     recipe = studio.catalogue.resolve(
         model,
         annotator,
+        people=[PersonUse.parse(one) for one in people],
         adapter=adapter,
         annotator_settings=settings,
         strength=(DEFAULT_STRENGTH if strength is None else strength) if init_image else strength,
         controls=[sent.values for sent in others],
         **values,
     )
+    first, *further = [one.text(studio.annotators, recipe) for one in (area, *(sent.area for sent in others))]
+    pairs = zip(recipe.controls, further, strict=True)
+    recipe = recipe.replace(area=first, controls=[one.model_copy(update={"area": text}) for one, text in pairs])
     return AskedPictures(studio, recipe, required(image), others, *start)
 
 

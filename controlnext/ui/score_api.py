@@ -1,4 +1,4 @@
-"""The endpoints `/score` and `/repair`."""
+"""The endpoints `/score`, `/repair` and `/enhance`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from controlnext.recipes.kinds import kind_of
+from controlnext.studio.enhance import EnhanceError, enhanced
 from controlnext.studio.scoring import ScoreError, score_picture
 from controlnext.ui import shared
 from controlnext.ui.api import publish, result_of, running
 from controlnext.ui.asked import required
 from controlnext.ui.image.events import LIVE, RUN
+from controlnext.ui.image.result import facts
 from controlnext.ui.shared import open_picture, reported_errors
 from controlnext.ui.sweep_run import run_repair
 from controlnext.ui.worker import Runs, Stream
@@ -33,6 +35,7 @@ class ScoreEndpoints:
         """Add the endpoints to the `gr.Blocks` whose context this is called in."""
         self.picture = gr.Image(visible=False, format="png", label="picture", type="filepath")
         publish("score", self.score, [gr.JSON(visible=False, label="score")], LIVE)
+        publish("enhance", self.enhance, [self.picture, gr.JSON(visible=False, label="recipe")], RUN)
         publish("repair", self.repair, [self.picture, gr.JSON(visible=False, label="repair")], RUN)
 
     def score(
@@ -72,6 +75,23 @@ class ScoreEndpoints:
             with running(self.runs) as cancel:
                 done = result_of(run_repair(Path(required(image)), self.studio, self.stream, cancel))
             return shared.served(done.file, self.picture), repair_facts(done)
+
+    def enhance(
+        self, image: str, detail: list[str] | None = None, upscale: int = 1, upscaler: str = ""
+    ) -> tuple[str, dict[str, Any]]:
+        """Draw faces and hands of a picture again at full size, or make it larger; returns the picture and its recipe.
+
+        `image` is a PNG as this app saved it, with its recipe inside. `detail` is a list of "face" and "hands"; pixels outside of
+        them stay as they are. `upscale` is 2 or 4, 1 leaves the size; `upscaler` names the file of a model in the app's folder
+        `upscalers`, and is empty for Lanczos.
+        """
+        with reported_errors(page=False):
+            if detail is not None and not isinstance(detail, list):
+                raise EnhanceError(f'detail is a list of "face" and "hands", or null; got {detail!r:.80}.')
+            recipe, inputs = enhanced(Path(required(image)), detail or (), upscale, upscaler)
+            with running(self.runs) as cancel:
+                result = result_of(self.stream(recipe, inputs, cancel))
+            return shared.served(result.files[0], self.picture), facts(result)
 
 
 def repair_facts(done: Repaired) -> dict[str, Any]:

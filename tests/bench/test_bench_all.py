@@ -15,6 +15,7 @@ from controlnext.bench.machine import machine_facts, machine_line
 ROOT = Path(__file__).resolve().parents[2]
 LEFT_OUT = {
     "all",
+    "areas",
     "best-of",
     "controlbench",
     "faults",

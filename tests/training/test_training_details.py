@@ -6,9 +6,10 @@ import torch
 from PIL import Image
 from training_parts import RandomData, tiny_config, tiny_method, tiny_trainer
 
+from controlnext.adherence.body_parts import faces, hands
 from controlnext.assets import EXAMPLES
 from controlnext.training.data.crops import crop_for
-from controlnext.training.data.details import detail_weights, read_details, regions
+from controlnext.training.data.details import detail_weights, read_details
 from controlnext.training.data.samples import Dropping, Sample, draw, stacked
 from controlnext.training.losses import Noised, weighted_error
 
@@ -22,7 +23,8 @@ def person():
 
 
 def test_a_face_and_the_hands_that_are_seen_are_regions():
-    (face, size), (hand, radius) = regions(person())
+    ((face, size),) = faces(person())
+    ((hand, radius),) = hands(person())
     assert face == pytest.approx((64, 18.67), abs=0.01)
     assert hand == pytest.approx((115, 60))
     assert radius == pytest.approx(9)

@@ -59,6 +59,7 @@ def test_page_has_private_events_beside_the_endpoints(studio):
         "sweep",
         "score",
         "repair",
+        "enhance",
     }
 
 

@@ -22,6 +22,7 @@ from controlnext.adherence.overlay import Overlay
 from controlnext.animation.clip_reader import ClipReader
 from controlnext.animation.video_run import VideoResult
 from controlnext.loras.conflicts import Conflict, LayerConflict
+from controlnext.models.upscalers import UpscalerFolders
 from controlnext.progress import Cancelled, Progress
 from controlnext.recipes.inputs import Inputs, fitted_start
 from controlnext.recipes.kinds import AUTO
@@ -161,6 +162,9 @@ class FakeCatalogue:
         self.trained[name] = list(yaml.safe_load(source.read_text())["adapters"])
         return name
 
+    def preset(self, name: str) -> str:
+        return name
+
     def loras(self, model: str = "starter", annotator: str = "") -> list[dict[str, Any]]:
         facts = {"rank": 8, "style": "kohya", "size": 1_500_000, "trigger": "", "weight": 1.0}
         rows = [
@@ -212,6 +216,23 @@ class FakeCatalogue:
 
 
 @dataclass
+class FakeReferences:
+    """Acts like `ReferenceFolders`.
+
+    Attributes:
+        names: Files that fit the starter.
+    """
+
+    names: list[str] = field(default_factory=list)
+
+    def files(self, preset: str) -> dict[str, Path]:
+        return {name: Path(name) for name in self.names if preset == "starter"}
+
+    def first(self, preset: str) -> str:
+        return next(iter(self.files(preset)))
+
+
+@dataclass
 class FakeStudio:
     """Acts like `controlnext.studio.studio.Studio`; a picture is its condition tinted by its seed.
 
@@ -233,6 +254,8 @@ class FakeStudio:
     inputs: list[Inputs] = field(default_factory=list)
     live: list[Recipe] = field(default_factory=list)
     catalogue: FakeCatalogue = field(default_factory=FakeCatalogue)
+    references: FakeReferences = field(default_factory=lambda: FakeReferences())
+    upscalers: UpscalerFolders = field(default_factory=UpscalerFolders)
     annotators: Any = field(default_factory=FakeAnnotators)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -298,7 +321,7 @@ class FakeStudio:
             raise RecipeError("The recipe starts from a picture (strength), but none was given.")
         size = (recipe.width, recipe.height)
         images = [fit_condition(getattr(one, "image", one), *size) for one in given.conditions]
-        inputs = Inputs(tuple(images), *fitted_start(given, size))
+        inputs = Inputs(tuple(images), *fitted_start(given, size), reference=given.reference)
         base = images[0] if images else inputs.init_image or Image.new("RGB", size, "grey")
         total = recipe.steps_to_run
         for step in range(1, total + 1):
@@ -319,6 +342,8 @@ class FakeStudio:
             tint = ((37 * seed) % 256, (91 * seed) % 256, (173 * seed) % 256)
             image = Image.blend(base, Image.new("RGB", size, tint), 0.4)
             ImageDraw.Draw(image).text((6, 6), f"{recipe.gamma:.2f}", fill="white")
+            image = given.drawn.image if given.drawn else image
+            image = image.resize((size[0] * recipe.upscale, size[1] * recipe.upscale))
             path = self.output_dir / f"{len(self.recipes):04d}-{seed}.png"
             write_png(path, image, recipe.alone(index), inputs)
             images.append(image)

@@ -101,6 +101,12 @@ _CURVE: Mapping[str, Any] = {
     "negative": "0:-5, 1:1", "1 MB": LONG, "400 digits": f"0:{HUGE}",
 }  # fmt: skip
 
+_DETAIL: Mapping[str, Any] = {
+    "number": 3, "text": "face", "object": {}, "of numbers": [1], "of null": [None], "of lists": [["face"]], "unknown": ["foot"],
+    "twice": ["face", "face"], "a thousand": ["face"] * 1000, "1 MB": [LONG],
+}  # fmt: skip
+_ENHANCE: Mapping[str, Mapping[str, Any]] = {"detail": _DETAIL, "upscale": {**_WHOLE, "three": 3}, "upscaler": _NAME}
+
 PARAMETERS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "annotate": {"image": _FILE, "annotator": _NAME, "resolution": _WHOLE, "settings": _SETTINGS},
     "generate": {
@@ -108,10 +114,13 @@ PARAMETERS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "num_inference_steps": _WHOLE, "guidance_scale": _NUMBER, "seed": _SEED, "num_images": _WHOLE,
         "width": _WHOLE, "height": _WHOLE, "control_start": _NUMBER, "control_end": _NUMBER, "loras": _LORAS, "settings": _SETTINGS,
         "gamma_curve": _CURVE, "init_image": _FILE, "strength": _NUMBER, "mask": _FILE, "controls": _CONTROLS, "scheduler": _NAME,
-        "alpha": _NUMBER, "best_of": _WHOLE,
+        "alpha": _NUMBER, "best_of": _WHOLE, **_ENHANCE, "area": _FILE, "area_outside": _TRUTH, "area_soft": _NUMBER,
+        "people": {"number": 3, "text": "x", "object": {}, "of numbers": [1], "of null": [None], "of lists": [["x"]], "without a pose": ["x"], "1 MB": [LONG]},
+        "reference": _FILE, "ip_adapter": _NAME, "ip_adapter_scale": _NUMBER,
     },
     "score": {"image": _FILE, "condition": _FILE, "annotator": _NAME, "settings": _SETTINGS, "model": _NAME},
     "repair": {"image": _FILE},
+    "enhance": {"image": _FILE, **_ENHANCE},
     "sweep": {
         "image": _FILE, "axis": _NAME, "values": _VALUES, "second_axis": _NAME, "second_values": {"number": 3, "text": "x", "object": {}}, "target": _NUMBER, "distance": _TRUTH,
         "prompt": _TEXT, "negative_prompt": _TEXT, "model": _NAME, "annotator": _NAME, "gamma": _NUMBER, "num_inference_steps": _WHOLE,
@@ -128,7 +137,7 @@ PARAMETERS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "prompt": _TEXT, "negative_prompt": _TEXT, "gamma_curve": _CURVE, "reader": _NAME, "drawing": _NAME,
         **dict.fromkeys(("fit", "keep_sound", "micro_conditioning", "limbs", "smooth", "follow", "hands", "face"), _TRUTH),
         **dict.fromkeys(("width", "height", "window", "overlap", "motion_bucket_id"), _WHOLE),
-        **dict.fromkeys(("noise_aug_strength", "shared_noise"), _NUMBER),
+        **dict.fromkeys(("noise_aug_strength", "shared_noise"), _NUMBER), "area": _FILE, "area_outside": _TRUTH, "area_soft": _NUMBER,
     },
 }  # fmt: skip
 """What is wrong with each parameter of each endpoint."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -10,27 +10,11 @@ from PIL import Image
 from torch import Tensor
 
 import annotators
+from controlnext.adherence.body_parts import faces, hands
 from controlnext.training.data.crops import PictureCrop
 
 CELL = 8
 """Pixels of a side of a latent cell."""
-_HEAD = (0, 14, 15, 16, 17)  # nose, eyes and ears, as OpenPose numbers 18 joints
-_ARMS = ((3, 4), (6, 7))  # elbow and wrist
-_SEEN = 0.3  # confidence of a joint that counts
-_BEYOND, _HAND, _FACE = 0.25, 0.45, 1.3  # hand: centre beyond the wrist and radius, by forearm; face: radius by spread
-
-
-def regions(person: np.ndarray) -> Iterator[tuple[np.ndarray, float]]:
-    """Yield centre (x, y) and radius, in pixels, of the face and the hands of a person `(18, 3)`: x, y, confidence."""
-    head = person[list(_HEAD)]
-    head = head[head[:, 2] > _SEEN, :2]
-    if len(head) > 1:
-        centre = head.mean(0)
-        yield centre, _FACE * float(np.linalg.norm(head - centre, axis=1).max())
-    for elbow, wrist in person[np.array(_ARMS)]:
-        if elbow[2] > _SEEN and wrist[2] > _SEEN:
-            forearm = wrist[:2] - elbow[:2]
-            yield wrist[:2] + _BEYOND * forearm, _HAND * float(np.linalg.norm(forearm))
 
 
 def detail_weights(people: Sequence[np.ndarray], crop: PictureCrop, weight: float) -> Tensor:
@@ -48,7 +32,8 @@ def detail_weights(people: Sequence[np.ndarray], crop: PictureCrop, weight: floa
     y, x = np.mgrid[CELL / 2 : height : CELL, CELL / 2 : width : CELL]
     inside = np.zeros(x.shape, bool)
     for person in people:
-        for centre, radius in regions(np.asarray(person, float)):
+        joints = np.asarray(person, float)
+        for centre, radius in (*faces(joints), *hands(joints)):
             # At least half a cell: a hand in the distance is smaller than one.
             inside |= np.hypot(x + left - centre[0], y + top - centre[1]) <= max(radius, CELL / 2)
     weights = torch.from_numpy(np.where(inside, weight, 1.0)).float()[None]

@@ -8,22 +8,27 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from controlnext.recipes.areas import area_text
 from controlnext.recipes.kinds import READY_MADE
-from controlnext.recipes.recipe import MAX_CONTROLS
+from controlnext.recipes.recipe import MAX_CONTROLS, Recipe
 from controlnext.studio.conditions import ConditionRequestError, TimedCondition, condition_of
+from controlnext.ui.image.area import AreaPanel, area_panel
 from controlnext.ui.image.conditions import open_condition
 from controlnext.ui.shared import Data, open_picture, picture_input
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from controlnext.recipes.recipe import ControlUse, Recipe
+    from controlnext.recipes.recipe import ControlUse
+    from controlnext.recipes.video_recipe import VideoRecipe
     from controlnext.studio.protocols import Annotators
 
 OFF = "off"
 ROWS = MAX_CONTROLS - 1
 ORDINALS = ("First", "Second", "Third")
 ROW_HEIGHT = 150
+SOFTEST = 1024
+"""Most pixels of a blur."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,7 @@ class ControlRow:
     end: gr.Slider
     ready_map: gr.Checkbox
     served: gr.HTML
+    area: AreaPanel
 
     def condition_inputs(self) -> set[gr.components.Component]:
         """Return what the row's own condition depends on."""
@@ -48,7 +54,7 @@ class ControlRow:
 
     def inputs(self) -> set[gr.components.Component]:
         """Return everything a run takes from the row."""
-        return self.condition_inputs() | {self.gamma, self.start, self.end}
+        return self.condition_inputs() | {self.gamma, self.start, self.end} | self.area.inputs()
 
     def used(self, data: Data) -> bool:
         """Return whether the row is in use."""
@@ -91,7 +97,8 @@ class ControlRow:
     def updates(self, control: ControlUse | None, condition: Image.Image | None) -> dict[gr.components.Component, Any]:
         """Return the values that show a restored control, or hide the row."""
         if control is None:
-            return {self.group: gr.update(visible=False), self.kind: OFF, self.picture: None, self.ready_map: False}
+            hidden = {self.group: gr.update(visible=False), self.kind: OFF, self.picture: None, self.ready_map: False}
+            return hidden | self.area.updates("")
         return {
             self.group: gr.update(visible=True),
             self.kind: control.condition_kind,
@@ -100,7 +107,7 @@ class ControlRow:
             self.gamma: gr.update(value=control.gamma, maximum=max(self.gamma.maximum, control.gamma)),
             self.start: control.control_start,
             self.end: control.control_end,
-        }
+        } | self.area.updates(control.area)
 
 
 def control_rows(choices: Sequence[tuple[str, str]], gamma_maximum: float) -> tuple[tuple[ControlRow, ...], gr.Button]:
@@ -152,7 +159,41 @@ def _row(number: int, choices: Sequence[tuple[str, str]], gamma_maximum: float) 
         with gr.Row():
             start = gr.Slider(0, 1, value=0, step=0.05, label="From", min_width=100)
             end = gr.Slider(0, 1, value=1, step=0.05, label="Until", min_width=100)
-    return ControlRow(number, group, kind, remove, picture, condition, gamma, start, end, ready_map, served)
+        area = area_panel(number, f"cnx-area-{number + 1}")
+    return ControlRow(number, group, kind, remove, picture, condition, gamma, start, end, ready_map, served, area)
+
+
+@dataclass(frozen=True)
+class SentArea:
+    """Where a control acts as a client sent it.
+
+    Attributes:
+        path: of a mask, white where it acts; `None` is everywhere.
+        outside: it acts where the mask is black.
+        soft: blur of its edge in pixels.
+    """
+
+    path: str | None = None
+    outside: bool = False
+    soft: float = 0.0
+
+    def text(self, annotators: Annotators, recipe: Recipe | VideoRecipe) -> str:
+        """Return the area as a recipe of that size has it.
+
+        Raises:
+            ConditionRequestError: a value has the wrong form.
+            AnnotatorError: the mask is no picture.
+        """
+        if not isinstance(self.outside, bool):
+            raise ConditionRequestError(f"area_outside is true or false; got {self.outside!r:.80}.")
+        number = isinstance(self.soft, int | float) and not isinstance(self.soft, bool)
+        if not number or not 0 <= self.soft <= SOFTEST:
+            raise ConditionRequestError(f"area_soft is a number of pixels from 0 to {SOFTEST}; got {self.soft!r:.80}.")
+        if self.path is None:
+            return ""
+        mask, crop = open_picture(annotators, self.path), isinstance(recipe, Recipe) and recipe.crop
+        size = recipe.width, recipe.height
+        return area_text(mask, size, outside=self.outside, soft=float(self.soft), crop=crop)
 
 
 @dataclass(frozen=True)
@@ -162,10 +203,12 @@ class SentControl:
     Attributes:
         values: its fields for `Studio.resolve`.
         path: its own picture; `None` takes that of the first control.
+        area: where it acts.
     """
 
     values: Mapping[str, Any]
     path: str | None
+    area: SentArea = SentArea()
 
     @classmethod
     def read(cls, value: object) -> list[SentControl]:
@@ -194,14 +237,21 @@ class SentControl:
         settings = dict(settings)
         if values.get("annotator", READY_MADE) == READY_MADE:
             values["adapter"] = settings.pop("adapter", values.get("adapter", ""))
-        # Gradio has checked that such an object names an upload, and nothing else on this disk.
-        sent = isinstance(image, Mapping) and (image.get("meta") or {}).get("_type") == "gradio.FileData"
-        if image is not None and not sent:
-            raise ConditionRequestError(
-                f"The image of a control is a file, sent like `image` itself (handle_file in Python); got {image!r:.80}."
-            )
-        return cls(values | {"annotator_settings": settings}, image["path"] if sent else None)
+        area = SentArea(
+            _sent_path(values.pop("area", None), "area"), values.pop("area_outside", False), values.pop("area_soft", 0)
+        )
+        return cls(values | {"annotator_settings": settings}, _sent_path(image, "image"), area)
 
     def made(self, annotators: Annotators, control: ControlUse, shared: str, recipe: Recipe) -> TimedCondition:
         """Return the condition of this control, which `control` is in the recipe."""
         return condition_of(annotators, open_picture(annotators, self.path or shared), control, recipe)
+
+
+def _sent_path(sent: Any, name: str) -> str | None:  # noqa: ANN401 - as a client sent it
+    # Gradio has checked that such an object names an upload, and nothing else on this disk.
+    is_file = isinstance(sent, Mapping) and (sent.get("meta") or {}).get("_type") == "gradio.FileData"
+    if sent is not None and not is_file:
+        raise ConditionRequestError(
+            f"The {name} of a control is a file, sent like `image` itself (handle_file in Python); got {sent!r:.80}."
+        )
+    return sent["path"] if is_file else None

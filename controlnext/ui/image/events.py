@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import gradio as gr
 from controlnext.progress import Progress
 from controlnext.recipes.inputs import Inputs
 from controlnext.recipes.kinds import POSE, READY_MADE
+from controlnext.recipes.person_use import people_of
 from controlnext.recipes.pose import pose_size
 from controlnext.studio.best_of import ranked
 from controlnext.studio.conditions import TimedCondition, chosen_resolution, drawn_pose, map_resolution
@@ -102,6 +103,10 @@ class ImageEvents:
         tab.ready_map.change(self.choose_annotator, [tab.annotator, tab.ready_map], groups, queue=False, **PRIVATE)
         tab.annotator.input(self.control_default, [tab.model, tab.annotator], tab.gamma, **PRIVATE)
         self.additional.wire(LIVE)
+        tab.reference.wire(self.studio, tab.model)
+        tab.area.wire(tab.picture)
+        for row in tab.controls:
+            row.area.wire(tab.picture)
         ContactSheetEvents(tab, self.studio, {kind: label for label, kind in kind_choices(tab.panels)}).wire(
             LIVE, self.control_default
         )
@@ -227,7 +232,7 @@ class ImageEvents:
         path, seed = data[tab.picture], data[tab.seed]
         width, height = self.size(data)
         resolution = chosen_resolution(data[tab.resolution], (width, height))
-        kind, pose = data[tab.annotator], self.pose(data)
+        kind, pose, crop = data[tab.annotator], self.pose(data), data[tab.other_shape] == "crop"
         # Without a picture the words are alone.
         as_given = not pose and (data[tab.ready_map] or not path or self._made_by(kind) == READY_MADE)
         settings = tab.panels[READY_MADE if as_given else kind].values(data) if path and not pose else {}
@@ -255,11 +260,19 @@ class ImageEvents:
             ],
             annotator_settings=settings,
             gamma_curve=data[tab.gamma_curve] or "",
-            controls=[row.values(data, resolution) for row in tab.controls if row.used(data)],
+            controls=[
+                row.values(data, resolution) | {"area": row.area.text(data, (width, height), crop=crop)}
+                for row in tab.controls
+                if row.used(data)
+            ],
+            area=tab.area.text(data, (width, height), crop=crop),
+            people=people_of(data[tab.people] or ""),
             resolution=None if as_given or pose else resolution,
             pose=pose,
-            crop=data[tab.other_shape] == "crop",
+            crop=crop,
             **tab.start.values(data),
+            **tab.enhance.values(data),
+            **tab.reference.values(data),
         )
 
     def inputs(self, data: Data) -> Inputs:
@@ -274,7 +287,12 @@ class ImageEvents:
             *(self.additional.condition(row, data) for row in tab.controls if row.used(data)),
         ]
         conditions = tuple(one.annotation for one in made if one is not None)
-        return Inputs(conditions, *start_images(self.studio.annotators, Painted.of(data[tab.start.editor])))
+        reference = (
+            open_picture(self.studio.annotators, data[tab.reference.picture]) if tab.reference.values(data) else None
+        )
+        return Inputs(
+            conditions, *start_images(self.studio.annotators, Painted.of(data[tab.start.editor])), reference=reference
+        )
 
     def run_outputs(self) -> list[gr.components.Component]:
         """Return what a run changes."""
@@ -286,6 +304,23 @@ class ImageEvents:
 
     def run(self, data: Data, request: gr.Request, best_first: bool = False) -> Iterator[Updates]:
         """Make the pictures: yields the steps as they come, then the result, in the order of seeds or of adherence."""
+
+        def order() -> tuple[Recipe, Inputs]:
+            inputs = self.inputs(data)
+            return self.recipe(data), inputs
+
+        yield from self.run_order(order, data, request, best_first=best_first)
+
+    def run_order(
+        self,
+        order: Callable[[], tuple[Recipe, Inputs]],
+        data: Data,
+        request: gr.Request,
+        *,
+        best_first: bool = False,
+        doing: str = "Generating …",
+    ) -> Iterator[Updates]:
+        """Run what `order` returns, and show it as `run` does; the button of a run says `doing` meanwhile."""
         tab = self.tab
         session = request.session_hash or ""
         cancel = self.runs.start(session)
@@ -293,11 +328,11 @@ class ImageEvents:
         try:
             with reported_errors():
                 yield {
-                    tab.generate: gr.update(value="Generating …", interactive=False),
+                    tab.generate: gr.update(value=doing, interactive=False),
                     tab.stop: gr.update(interactive=True),
                     tab.progress: waiting_html("Getting ready"),
                 }
-                inputs, recipe = self.inputs(data), self.recipe(data)
+                recipe, inputs = order()
                 self.full.note(session, recipe)
                 last = {tab.progress: note_html(STOPPED, "quiet")}
                 for report in self.stream(recipe, inputs, cancel):

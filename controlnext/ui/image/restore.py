@@ -52,7 +52,8 @@ class Restore:
     def outputs(self) -> list[gr.components.Component]:
         """Return everything that is put back."""
         tab = self.tab
-        return [*(tab.inputs() - {tab.resolution}), *(row.group for row in tab.controls), tab.restored]
+        groups = [tab.reference.fold, *(row.group for row in tab.controls)]
+        return [*(tab.inputs() - {tab.resolution}), *groups, tab.restored]
 
     def wire(self) -> None:
         """Connect the components; must be called inside the `gr.Blocks` context of the tab."""
@@ -139,8 +140,12 @@ class Restore:
             tab.sampler: recipe.scheduler or OWN_SAMPLER,
             tab.gamma_curve: recipe.gamma_curve,
             tab.other_shape: "crop" if recipe.crop else "pad",
+            tab.people: "\n".join(person.line() for person in recipe.people),
         }
-        updates |= tab.start.updates(inputs, recipe.strength)
+        updates |= (
+            tab.start.updates(inputs, recipe.strength) | tab.enhance.updates(recipe) | tab.area.updates(recipe.area)
+        )
+        updates |= tab.reference.updates(recipe, inputs.reference, self.studio)
         others = list(zip_longest(recipe.controls, inputs.conditions[1 : len(recipe.controls) + 1]))
         for index, row in enumerate(tab.controls):
             updates |= row.updates(*(others[index] if index < len(others) else (None, None)))

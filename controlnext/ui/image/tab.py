@@ -14,6 +14,7 @@ from controlnext.recipes.limits import LIMITS
 from controlnext.recipes.schedulers import SCHEDULERS
 from controlnext.studio.conditions import LARGEST_MAP, SMALLEST_MAP, map_resolution
 from controlnext.ui.examples import example_pictures
+from controlnext.ui.image.area import AreaPanel, area_panel
 from controlnext.ui.image.best_of import BestOfArea, best_of_area
 from controlnext.ui.image.conditions import (
     SettingsPanel,
@@ -23,9 +24,11 @@ from controlnext.ui.image.contact_sheet import ContactSheet, contact_sheet
 from controlnext.ui.image.controls import ControlRow, control_rows
 from controlnext.ui.image.curve import curve_svg
 from controlnext.ui.image.doctor import DoctorPanel, doctor_panel
+from controlnext.ui.image.enhance import EnhanceArea, enhance_area
 from controlnext.ui.image.following import FollowingPanel, following_panel
 from controlnext.ui.image.loras import LoraArea, build_lora_area
 from controlnext.ui.image.own_presets import OwnPresetArea, own_preset_area
+from controlnext.ui.image.reference import ReferencePanel, reference_panel
 from controlnext.ui.image.start_picture import StartPanel, start_panel
 from controlnext.ui.image.sweep import SweepArea, sweep_area
 from controlnext.ui.models import model_choices, model_info
@@ -81,6 +84,8 @@ class ImageTab:
     controls: tuple[ControlRow, ...]
     add_control: gr.Button
     sheet: ContactSheet
+    area: AreaPanel
+    reference: ReferencePanel
     start: StartPanel
     prompt: gr.Textbox
     generate: gr.Button
@@ -96,6 +101,7 @@ class ImageTab:
     dice: gr.Button
     new_seed: gr.Checkbox
     negative_prompt: gr.Textbox
+    people: gr.Textbox
     control_start: gr.Slider
     control_end: gr.Slider
     gamma_curve: gr.Dropdown
@@ -120,6 +126,7 @@ class ImageTab:
     own: OwnPresetArea
     sweep: SweepArea
     best: BestOfArea
+    enhance: EnhanceArea
     files: gr.State
     restored: gr.State
 
@@ -133,7 +140,7 @@ class ImageTab:
         return self.condition_inputs() | {
             self.prompt, self.model, self.gamma, self.steps, self.guidance, self.shape, self.other_shape, self.count, self.seed,
             self.new_seed, self.negative_prompt, self.control_start, self.control_end, self.alpha, self.sampler,
-            self.gamma_curve, *self.start.inputs(), *(part for row in self.controls for part in row.inputs()),
+            self.gamma_curve, self.people, *self.start.inputs(), *self.area.inputs(), *self.reference.inputs(), *self.enhance.inputs(), *(part for row in self.controls for part in row.inputs()),
             *(part for row in self.loras for part in row),
         }  # fmt: skip
 
@@ -146,15 +153,16 @@ def build_image_tab(studio: Studio) -> ImageTab:
     recipe = studio.catalogue.resolve(row["name"])
     with gr.Row(elem_classes="cnx-columns", equal_height=False):
         with gr.Column(scale=4, min_width=330, elem_classes="cnx-panel"):
-            parts |= _left(studio.annotators, map_resolution(recipe.width, recipe.height))
+            parts |= _left(studio, row["name"], map_resolution(recipe.width, recipe.height))
         with gr.Column(scale=4, min_width=330, elem_classes="cnx-panel"):
             parts |= _middle(studio, rows, row, recipe)
         with gr.Column(scale=5, min_width=330, elem_classes="cnx-panel"):
-            parts |= _right()
+            parts |= _right(studio)
     return ImageTab(**parts)
 
 
-def _left(annotators: Annotators, map_size: int) -> dict[str, Any]:
+def _left(studio: Studio, model: str, map_size: int) -> dict[str, Any]:
+    annotators = studio.annotators
     heading(1, "Picture", "gives the pose and the shapes")
     with gr.Row(elem_classes="cnx-pair", equal_height=True) as pair:
         picture = picture_input(
@@ -218,12 +226,13 @@ def _left(annotators: Annotators, map_size: int) -> dict[str, Any]:
             info="The picture already is a condition: take it as it is.",
         )  # fmt: skip
     sheet = contact_sheet()
+    area = area_panel(0, "cnx-area")
     controls, add_control = control_rows(choices, GAMMA_MAXIMUM)
-    start = start_panel()
+    reference, start = reference_panel(studio, model), start_panel()
     return {
         "pose": pose, "picture": picture, "condition": condition, "annotator": annotator, "doctor": doctor, "served": served, "ready_map": ready_map,
         "resolution": resolution, "panels": panels, "examples": examples,
-        "controls": controls, "add_control": add_control, "start": start, "sheet": sheet,
+        "controls": controls, "add_control": add_control, "start": start, "sheet": sheet, "area": area, "reference": reference,
     }  # fmt: skip
 
 
@@ -317,6 +326,10 @@ def _middle(
         parts["negative_prompt"] = gr.Textbox(
             label="Negative prompt", lines=2, placeholder="what to avoid", elem_id="cnx-negative"
         )
+        parts["people"] = gr.Textbox(
+            label="Words for each person", lines=2, placeholder="a knight in armour\n1.3: a girl in a red coat", elem_id="cnx-people-words",
+            info="One line a person of the pose, from left to right; a number before them multiplies the control there.",
+        )  # fmt: skip
         with gr.Row():
             parts["control_start"] = gr.Slider(
                 0, 1, value=0, step=0.05, label="Control from", min_width=120, elem_id="cnx-start"
@@ -349,7 +362,7 @@ def gamma_info(default: float) -> str:
     return f"0 lets the words decide alone. Default here: {default:g}"
 
 
-def _right() -> dict[str, Any]:
+def _right(studio: Studio) -> dict[str, Any]:
     heading(3, "Pictures")
     with gr.Column(elem_classes="cnx-stage", elem_id="cnx-stage"):
         empty = gr.HTML(EMPTY)
@@ -379,8 +392,8 @@ def _right() -> dict[str, Any]:
         restore = gr.UploadButton("Restore …", size="md", file_types=[".png"], min_width=90, elem_id="cnx-restore")
     with gr.Accordion("Recipe", open=False, elem_classes="cnx-fold", elem_id="cnx-recipe"):
         recipe = gr.JSON(show_label=False, container=False, max_height=360)
-    best, sweep = best_of_area(), sweep_area()
+    enhance, best, sweep = enhance_area(studio.upscalers), best_of_area(), sweep_area()
     return {
         "empty": empty, "live_picture": live_picture, "preview": preview, "gallery": gallery, "progress": progress, "summary": summary, "following": following, "recipe": recipe,
-        "save_picture": save_picture, "save_recipe": save_recipe, "save_all": save_all, "restore": restore, "files": gr.State([]), "sweep": sweep, "best": best, "restored": gr.State(False),
+        "save_picture": save_picture, "save_recipe": save_recipe, "save_all": save_all, "restore": restore, "files": gr.State([]), "sweep": sweep, "best": best, "enhance": enhance, "restored": gr.State(False),
     }  # fmt: skip

@@ -14,6 +14,7 @@ from controlnext.recipes.video_recipe import VideoRecipe
 from controlnext.studio.conditions import ConditionRequestError
 from controlnext.ui import shared
 from controlnext.ui.api import publish, result_of, running
+from controlnext.ui.image.controls import SentArea
 from controlnext.ui.image.events import RUN
 from controlnext.ui.shared import open_picture, reported_errors
 from controlnext.ui.worker import Runs, VideoOrder, VideoStream
@@ -102,20 +103,27 @@ class VideoEndpoints:
         face: bool | None = None,
         reader: str = "auto",
         drawing: str | None = None,
+        area: str | None = None,
+        area_outside: bool = False,
+        area_soft: float = 0.0,
     ) -> tuple[str, dict[str, Any]]:
         """Move the character of the picture `reference` as a person in the clip `video` does; return an MP4 and its recipe.
 
         null, -1 and 0 mean the model's default, a new seed, or the clip's own. `prompt` and `negative_prompt` are for image
-        models, `window` to `micro_conditioning` for video models, `drawing` is "classic" or "svd". The recipe has `frames`,
+        models, `window` to `micro_conditioning` for video models, `drawing` is "classic" or "svd". `area` is a mask,
+        white where in the frames the control acts; the rest as for /generate. The recipe has `frames`,
         `fps`, `seed`, `adherence` and `seconds`, too.
         """
         values = {
-            name: value for name, value in locals().items() if name in VideoRecipe.model_fields and name != "model"
+            name: value
+            for name, value in locals().items()
+            if name in VideoRecipe.model_fields.keys() - {"model", "area"}
         }
         with reported_errors(page=False):
             picture = open_picture(self.studio.annotators, _required(reference, "picture", "reference"))
             clip = _required(video, "clip", "video")
             recipe = self.studio.animator.resolve(model, picture, **values)
+            recipe = recipe.replace(area=SentArea(area, area_outside, area_soft).text(self.studio.annotators, recipe))
             with running(self.runs) as cancel:
                 made = result_of(self.stream(VideoOrder(recipe, picture, clip), cancel))
             return self._served(made.file), made.facts()

@@ -38,7 +38,17 @@ MAXIMA = {
 }  # fmt: skip
 """Sliders whose ends a recipe may lie beyond."""
 
-UNSHOWN = ("negative_prompt", "gamma_curve", "alpha", "control_start", "control_end", "scheduler", "reader", "drawing")
+UNSHOWN = (
+    "negative_prompt",
+    "gamma_curve",
+    "alpha",
+    "control_start",
+    "control_end",
+    "scheduler",
+    "reader",
+    "drawing",
+    "area",
+)
 """Fields of a recipe that only the command line sets: the tab has no component for them."""
 
 
