@@ -42,6 +42,9 @@ BENCHES: dict[str, Bench] = {
     ),
     "lora": Bench(".quality.lora", "whether control holds under each style LoRA, and what the conflict meter says"),
     "full-size": Bench(".cost.full_size", "a base model of real size with random weights, loaded and run on the CPU"),
+    "memory": Bench(
+        ".cost.gpu_memory", "GPU memory of SDXL and SVD at real sizes by way of offloading, counted without a GPU"
+    ),
     "overhead": Bench(
         ".cost.overhead",
         "what a denoising step costs with control: FLOPs, seconds, memory, compared with ControlNet and T2I-Adapter",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 
-Name = Literal["tiling", "batch", "offload", "sequential"]
+Name = Literal["tiling", "batch", "offload", "group", "sequential"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ SAVINGS = (
     Saving(
         "offload", ACCELERATORS, "the parts of the model wait in main memory until they are needed, which is slower"
     ),
+    Saving("group", ("cuda",), "the layers of the model wait there, each fetched while the one before it works"),
     Saving("sequential", ACCELERATORS, "the model is fetched layer by layer, which is much slower"),
 )
 """From the cheapest in time to the most expensive."""
@@ -61,7 +62,7 @@ class SavingsTaken:
     @property
     def offloaded(self) -> Name | None:
         """Where the weights wait: None on the device itself."""
-        return next((name for name in ("sequential", "offload") if name in self.taken), None)
+        return next((name for name in ("sequential", "group", "offload") if name in self.taken), None)
 
     def most(self, pixels: int, batch: int) -> int:
         """How many pictures of a size to make at once, of at most `batch`."""
@@ -100,6 +101,9 @@ def apply_saving(pipeline: DiffusionPipeline, saving: Saving, device: str) -> No
     """
     if saving.name == "tiling":
         tile(pipeline)
+    elif saving.name == "group":
+        undo_offload(pipeline)
+        group_offload(pipeline, device)
     elif saving.name in _OFFLOADS:
         undo_offload(pipeline)
         getattr(pipeline, _OFFLOADS[saving.name])(device=device)
@@ -114,9 +118,26 @@ def tile(pipeline: DiffusionPipeline) -> None:
 _OFFLOADS = {"offload": "enable_model_cpu_offload", "sequential": "enable_sequential_cpu_offload"}
 
 
+_GROUP_HOOKS = ("lazy_prefetch_group_offloading", "layer_execution_tracker", "group_offloading")
+"""Names of what diffusers' group offloading leaves on modules."""
+
+
+def group_offload(pipeline: DiffusionPipeline, device: str) -> None:
+    """Let every layer wait in main memory, and fetch the next one while one works where the device has streams."""
+    import torch
+
+    pipeline.enable_group_offload(
+        onload_device=torch.device(device), offload_type="leaf_level", use_stream=device.startswith("cuda")
+    )
+
+
 def undo_offload(pipeline: DiffusionPipeline) -> None:
     """Bring an offloaded pipeline's weights back to main memory, where they can be changed; no hooks stay."""
     pipeline.remove_all_hooks()
+    for component in pipeline.components.values():
+        if (registry := getattr(component, "_diffusers_hook", None)) is not None:
+            for name in _GROUP_HOOKS:
+                registry.remove_hook(name, recurse=True)
     pipeline.to("cpu", silence_dtype_warnings=True)
 
 

@@ -23,6 +23,7 @@ LEFT_OUT = {
     "gpu",
     "few-steps",
     "live",
+    "memory",
     "people",
     "soak",
     "starter-photos",

@@ -14,8 +14,8 @@ from controlnext.studio.studio import Studio, StudioError
     [
         ("cpu", 1, ["tiling"]),
         ("cpu", 5, ["tiling", "batch 2", "batch 1"]),
-        ("cuda", 1, ["tiling", "offload", "sequential"]),
-        ("cuda", 4, ["tiling", "batch 2", "batch 1", "offload", "sequential"]),
+        ("cuda", 1, ["tiling", "offload", "group", "sequential"]),
+        ("cuda", 4, ["tiling", "batch 2", "batch 1", "offload", "group", "sequential"]),
         ("mps", 2, ["tiling", "batch 1", "offload", "sequential"]),
     ],
 )
@@ -87,7 +87,7 @@ def by_layers(pipeline):
             accelerate.cpu_offload(component, torch.device("cpu"), offload_buffers=len(component._parameters) > 0)
 
 
-@pytest.mark.parametrize("saving", ["offload", "sequential"])
+@pytest.mark.parametrize("saving", ["offload", "group", "sequential"])
 def test_offloaded_weights_are_changed_and_restored_all_the_same(studio, monkeypatch, saving):
     """The savings of a GPU, with the CPU in its place: weights that wait elsewhere are fetched, changed and put back."""
     recipe = studio.catalogue.resolve("starter", "canny", prompt="x", seed=3, num_inference_steps=2, loras=["one"])
@@ -98,7 +98,8 @@ def test_offloaded_weights_are_changed_and_restored_all_the_same(studio, monkeyp
     engine = studio._engine
     engine.savings.device = "cuda"
     engine.pipeline.enable_sequential_cpu_offload = lambda device: by_layers(engine.pipeline)
-    engine.savings.taken = ["tiling"] if saving == "offload" else ["tiling", "offload"]
+    order = ["tiling", "offload", "group", "sequential"]
+    engine.savings.taken = order[: order.index(saving)]
     assert engine.save_memory(recipe, 1).name == saving
     if saving == "sequential":
         assert next(engine.pipeline.unet.parameters()).is_meta
