@@ -22,6 +22,8 @@ class FakeHub:
         repos: id -> file name -> content.
         gated: ids that want a token.
         token: the one that opens them.
+        barred: ids that no token opens, since their licence was not accepted.
+        moved: id -> the one that it has now; asked for the old one, the hub sends the client on.
         cut: file name -> after how many bytes the connection breaks, once.
         garbled: file names whose first answer is wrong.
         held: file name -> what has to happen before more than its first bytes are sent.
@@ -33,6 +35,8 @@ class FakeHub:
     repos: dict = field(default_factory=dict)
     gated: set = field(default_factory=set)
     token: str = "secret"
+    barred: set = field(default_factory=set)
+    moved: dict = field(default_factory=dict)
     cut: dict = field(default_factory=dict)
     garbled: set = field(default_factory=set)
     held: dict = field(default_factory=dict)
@@ -86,7 +90,11 @@ class _Handler(BaseHTTPRequestHandler):
         return self._file(repo, rest.partition("/")[2])
 
     def _closed(self, repo) -> bool:
-        if repo not in self.hub.repos:
+        if repo in self.hub.moved:
+            self._send_on(self.path.replace(repo, self.hub.moved[repo], 1))
+        elif repo in self.hub.barred:
+            self._refuse(403, "GatedRepo")
+        elif repo not in self.hub.repos:
             self._refuse(404, "RepoNotFound")
         elif repo in self.hub.gated and self.headers.get("Authorization") != f"Bearer {self.hub.token}":
             self._refuse(401, "GatedRepo")
@@ -129,6 +137,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
             self.close_connection = True
             self.connection.close()
+
+    def _send_on(self, path):
+        self.send_response(307)  # as the hub does for a repository that was renamed
+        self.send_header("Location", path)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 
     def _refuse(self, status, code):
         self.send_response(status)

@@ -1,10 +1,17 @@
 """Tiny random checkpoints laid out as the released ones: the same files, classes, key names and kinds."""
 
 import json
+import shutil
 from pathlib import Path
 
 import torch
-from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers import (
+    DiffusionPipeline,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    StableVideoDiffusionPipeline,
+)
+from fake_hub import FakeHub
 from safetensors.torch import save_file
 from tiny_models import (
     CHANNELS,
@@ -12,11 +19,15 @@ from tiny_models import (
     make_text_encoder,
     make_tokenizer,
     make_unet,
+    make_video_unet,
     sd_components,
     sdxl_components,
+    svd_components,
 )
 from transformers import CLIPTextModelWithProjection
 
+from controlnext.models.hub import Repo
+from controlnext.models.presets import load_presets
 from controlnext.models.sources import CONTROL_FILES
 
 KINDS = {"sd15": StableDiffusionPipeline, "sdxl": StableDiffusionXLPipeline}
@@ -77,6 +88,52 @@ def save_adapter(folder: Path, variant: str, names, *, original: bool = False) -
     save_file({key: value.half() for key, value in weights.items()}, folder / "unet.safetensors")
     layout = {key: value for key, value in module.config.items() if not key.startswith("_") and key != "variant_name"}
     (folder / "config.json").write_text(json.dumps({"variant": variant, "module": layout}))
+
+
+def save_video(folder: Path) -> None:
+    """A video base as the hub has it."""
+    StableVideoDiffusionPipeline(**svd_components()).save_pretrained(folder, variant="fp16", safe_serialization=True)
+
+
+def save_video_adapter(folder: Path, variant: str) -> None:
+    """A released video adapter: pickled, with the whole UNet."""
+    folder.mkdir(parents=True, exist_ok=True)
+    module = make_module(variant, CHANNELS[variant])
+    torch.save(module.state_dict(), folder / "controlnet.bin")
+    torch.save({key: 1.01 * value for key, value in make_video_unet().state_dict().items()}, folder / "unet.bin")
+    layout = {key: value for key, value in module.config.items() if not key.startswith("_") and key != "variant_name"}
+    (folder / "config.json").write_text(json.dumps({"variant": variant, "module": layout}))
+
+
+def released_hub(folder: Path) -> FakeHub:
+    """A hub with a tiny stand-in for every repository that a released preset names, under the exact file names."""
+    made = FakeHub()
+    for preset in load_presets()[0].values():
+        if preset.family not in ("sd15", "sdxl", "svd"):
+            continue
+        base = folder / preset.family
+        if not base.exists():
+            save_video(base) if preset.video else save_base(base, preset.family)
+        made.add_folder(preset.base.repo, base)
+        if preset.base.gated:
+            made.gated.add(preset.base.repo)
+        if preset.vae:
+            vae = folder / "vae"
+            if not vae.exists():
+                vae.mkdir()
+                shutil.copy(base / "vae" / "config.json", vae)
+                weights = "diffusion_pytorch_model.safetensors"
+                shutil.copy(base / "vae" / weights.replace(".", ".fp16.", 1), vae / weights)
+            made.add_folder(preset.vae.repo, vae)
+        for kind, row in preset.adapters.items():
+            place = folder / preset.name / kind
+            if preset.video:
+                save_video_adapter(place, preset.variant)
+            else:
+                save_adapter(place, preset.variant, row.files, original=preset.name == "sdxl-anime")
+            repo = Repo.parse(row.repo)
+            made.add_folder(repo.id, place, f"{repo.folder}/" if repo.folder else "")
+    return made
 
 
 def _original(key: str) -> str:

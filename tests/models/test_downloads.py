@@ -156,6 +156,16 @@ def test_damaged_content_is_noticed_and_fetched_again(fake, preset):
     assert (parts_of(preset, ())[0].find() / WEIGHTS).read_bytes() == LARGE
 
 
+def test_a_repository_that_moved_is_followed(fake, preset):
+    fake.repos["elsewhere/base"] = fake.repos.pop("first/base")
+    fake.moved["first/base"] = "elsewhere/base"
+    run(preset, kinds=())
+    assert (parts_of(preset, ())[0].find() / WEIGHTS).read_bytes() == LARGE
+    fake.requests.clear()
+    run(preset, kinds=())
+    assert not fake.requests  # it is there under the name that the preset has
+
+
 def test_a_mirror_serves_when_the_first_is_gone(fake, preset):
     fake.repos["second/base"] = fake.repos.pop("first/base")
     run(preset, kinds=())
@@ -170,6 +180,7 @@ def test_a_mirror_serves_when_the_first_is_gone(fake, preset):
         (lambda fake: fake.repos["first/base"].pop(WEIGHTS) and fake.repos["first/base"].pop(WEIGHTS.replace(".fp16", "")),
          "missing", "its unet has no safetensors files"),
         (lambda fake: fake.repos["first/base"].pop("model_index.json"), "missing", "it lacks model_index.json"),
+        (lambda fake: fake.barred.add("first/base"), "gated", "accept"),
         (lambda fake: setattr(fake, "status", 503), "broken", "HTTP 503"),
     ],
 )  # fmt: skip

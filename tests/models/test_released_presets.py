@@ -1,18 +1,15 @@
 """Every preset of the project on its real path: listed, downloaded from a hub, loaded, and run without a network."""
 
 import json
-import shutil
 
 import huggingface_hub.constants
 import numpy as np
 import pytest
-from fake_hub import FakeHub
 from PIL import Image
-from released import save_adapter, save_base
+from released import released_hub
 
 from controlnext.assets import PRESETS as FOLDER
 from controlnext.models import hub
-from controlnext.models.hub import Repo
 from controlnext.models.presets import load_presets
 from controlnext.studio.studio import Studio
 
@@ -22,29 +19,7 @@ PRESETS = {name: preset for name, preset in load_presets()[0].items() if preset.
 @pytest.fixture(scope="module")
 def held(tmp_path_factory):
     """A hub with a tiny stand-in for every repository that a preset names."""
-    folder = tmp_path_factory.mktemp("released")
-    made = FakeHub()
-    for preset in PRESETS.values():
-        base = folder / preset.family
-        if not base.exists():
-            save_base(base, preset.family)
-        made.add_folder(preset.base.repo, base)
-        if preset.vae:
-            vae = folder / "vae"
-            if not vae.exists():
-                vae.mkdir()
-                shutil.copy(base / "vae" / "config.json", vae)
-                shutil.copy(
-                    base / "vae" / "diffusion_pytorch_model.fp16.safetensors",
-                    vae / "diffusion_pytorch_model.safetensors",
-                )
-            made.add_folder(preset.vae.repo, vae)
-        for kind, row in preset.adapters.items():
-            place = folder / preset.name / kind
-            save_adapter(place, preset.variant, row.files, original=preset.name == "sdxl-anime")
-            repo = Repo.parse(row.repo)
-            made.add_folder(repo.id, place, f"{repo.folder}/" if repo.folder else "")
-    return made
+    return released_hub(tmp_path_factory.mktemp("released"))
 
 
 @pytest.fixture
@@ -126,6 +101,37 @@ def test_the_list_of_presets_is_that_of_the_releases():
         assert "runwayml" not in json.dumps(preset.base.model_dump()), "the original repository is gone"
         for row in preset.adapters.values():
             assert row.path or (row.kind and row.style and row.source), preset.name
+
+
+@pytest.mark.parametrize("name", ["svd-v1", "svd-v2"])
+def test_a_released_video_model_is_downloaded_and_moves_a_picture(online, tmp_path, monkeypatch, name):
+    import annotators
+    from annotators.poses.skeleton import draw_skeleton
+    from controlnext.models.download_errors import DownloadError
+    from controlnext.video import write_video
+
+    joints = np.ones((18, 3))
+    joints[:, 0] = 48 + np.array([0, 0, -8, -12, -14, 8, 12, 14, -5, -6, -6, 5, 6, 6, -2, 2, -4, 4])
+    joints[:, 1] = [18, 30, 30, 45, 60, 30, 45, 60, 65, 85, 108, 65, 85, 108, 15, 15, 17, 17]
+    skeleton = draw_skeleton([joints], 128, 96)
+    clip = tmp_path / "poses.mp4"
+    write_video(clip, [skeleton] * 2, 6)
+    studio = Studio(output_dir=tmp_path / "out", device="cpu", threads=1, annotators=annotators)
+    reference = Image.new("RGB", (256, 256), (200, 40, 0))
+    recipe = studio.animator.resolve(
+        name, reference, seed=1, width=256, height=256, num_inference_steps=1, reader="drawing", fit=False
+    )
+    assert recipe.drawing == "svd"
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    with pytest.raises(DownloadError) as caught:
+        studio.animate(recipe, reference, clip)
+    assert caught.value.state == "gated"
+    monkeypatch.setenv("HF_TOKEN", online.token)
+    made = studio.animate(recipe, reference, clip)
+    assert made.frames == 2
+    assert set(made.recipe.weights) == {"base", "adapter"}
+    names = {path.rpartition("/")[2] for path, _ in online.requests}
+    assert {"controlnet.bin", "unet.bin", "model.fp16.safetensors"} <= names
 
 
 @pytest.mark.parametrize("name", ["svd-v1", "svd-v2"])
