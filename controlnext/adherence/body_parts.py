@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,7 +63,7 @@ def parts_of_people(data: Mapping[str, Any] | None, part: str) -> list[PartCircl
     return sorted(found, key=lambda circle: -circle.radius)
 
 
-def _around(points: Any) -> PartCircle | None:  # noqa: ANN401 - plain lists, or None
+def _around(points: Sequence[Sequence[float]] | None) -> PartCircle | None:
     """Return the circle around points `(n, 3)` that are seen; None for fewer than three."""
     seen = np.asarray([] if points is None else points, float).reshape(-1, 3)
     seen = seen[seen[:, 2] > _SEEN, :2]

@@ -7,7 +7,7 @@ the picture's unity, is left alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,7 @@ class WordArea:
 class AreaAttention:
     """Cross-attention with words by area; see the module."""
 
-    def __init__(self, inner: Any, areas: Sequence[WordArea], guided: bool) -> None:  # noqa: ANN401 - any processor
+    def __init__(self, inner: Callable[..., Tensor], areas: Sequence[WordArea], guided: bool) -> None:
         """Wrap a processor.
 
         Args:
@@ -52,7 +52,7 @@ class AreaAttention:
         self,
         attn: Attention,
         hidden_states: Tensor,
-        encoder_hidden_states: Any = None,  # noqa: ANN401 - as diffusers
+        encoder_hidden_states: Tensor | None = None,
         *args: Any,
         **kwargs: Any,
     ) -> Tensor:

@@ -8,7 +8,7 @@ no mask, bit for bit.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -23,7 +23,7 @@ class AreaError(ControlNeXtError, ValueError):
     """A mask of a control that has the wrong form."""
 
 
-def as_mask(control_mask: Any) -> Tensor:  # noqa: ANN401 - checked here
+def as_mask(control_mask: object) -> Tensor:
     """Take a mask of any known form as a tensor.
 
     Args:
@@ -53,7 +53,7 @@ def as_mask(control_mask: Any) -> Tensor:  # noqa: ANN401 - checked here
     return mask
 
 
-def _plane(mask: Any) -> np.ndarray:  # noqa: ANN401 - as `as_mask`
+def _plane(mask: object) -> np.ndarray:
     array = np.asarray(mask.convert("L") if isinstance(mask, Image.Image) else mask)
     return array.astype(np.float32) / (255 if array.dtype == np.uint8 else 1)
 

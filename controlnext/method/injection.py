@@ -296,9 +296,9 @@ def attached_injection(unet: nn.Module) -> Injection | None:
     return next(iter(attached_injections(unet)), None)
 
 
-def _check_grid(grid: tuple[int, int, int], latents: Any, shape: tuple[int, ...]) -> None:  # noqa: ANN401 - or a list of them
+def _check_grid(grid: tuple[int, int, int], latents: object, shape: tuple[int, ...]) -> None:
     """Raise a `ControlSizeError` if a condition is of another shape than unpacked latents; packed ones do not tell theirs."""
-    if getattr(latents, "ndim", 3) < 4:
+    if not isinstance(latents, Tensor) or latents.ndim < 4:
         return
     frames, rows, columns = grid
     if latents.shape[-2] * columns != latents.shape[-1] * rows or (latents.ndim == 5 and latents.shape[2] != frames):

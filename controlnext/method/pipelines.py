@@ -145,7 +145,7 @@ class ControlNeXtMixin(_StockPipeline):
         alpha: float | Sequence[float] = 1.0,
         control_start: float | Sequence[float] = 0.0,
         control_end: float | Sequence[float] = 1.0,
-        control_mask: Any = None,  # noqa: ANN401 - as `as_mask` takes it, for each adapter
+        control_mask: object = None,
         **kwargs: Any,
     ) -> Any:  # noqa: ANN401 - what the stock call returns
         """Run the stock call with control.
@@ -346,7 +346,7 @@ def _share(count: int, prompts: int, made: int, *, what: str) -> int:
     return made // count
 
 
-def _start_size(image: Any) -> tuple[int, int]:  # noqa: ANN401 - whatever the stock pipeline takes
+def _start_size(image: object) -> tuple[int, int]:
     """Return height and width in pixels of the start image, which may be latents."""
     image = image[0] if isinstance(image, list | tuple) and image else image
     if isinstance(image, np.ndarray):

@@ -43,7 +43,7 @@ Draw = Callable[["Recipe", Inputs], Image.Image]
 
 
 @dataclass(frozen=True)
-class Cut:
+class DetailCut:
     """A part of a picture.
 
     Attributes:
@@ -55,7 +55,7 @@ class Cut:
     circle: PartCircle
 
     @classmethod
-    def around(cls, circle: PartCircle, size: tuple[int, int]) -> Cut | None:
+    def around(cls, circle: PartCircle, size: tuple[int, int]) -> DetailCut | None:
         """Cut a part out of a picture of a size, in the picture's shape; None where that is too small, or nearly all of it."""
         width, height = size
         scale = 2 * AROUND * circle.radius / min(size)
@@ -137,13 +137,13 @@ def read_people(
     return data if data.get("people") else (pose[1].data if pose else None) or {}
 
 
-def _cuts(circles: list[PartCircle], size: tuple[int, int]) -> Iterator[Cut]:
+def _cuts(circles: list[PartCircle], size: tuple[int, int]) -> Iterator[DetailCut]:
     for circle in circles[:MOST_PARTS]:
-        if cut := Cut.around(circle, size):
+        if cut := DetailCut.around(circle, size):
             yield cut
 
 
-def _cut_out(inputs: Inputs, recipe: Recipe, image: Image.Image, cut: Cut) -> Inputs:
+def _cut_out(inputs: Inputs, recipe: Recipe, image: Image.Image, cut: DetailCut) -> Inputs:
     """Return what the part is drawn with: everything cut out and brought to the picture's size."""
     conditions = tuple(
         resized(picture_of(condition).crop(cut.box), image.size, kind_of(control.condition_kind).fit.resample)
@@ -154,7 +154,7 @@ def _cut_out(inputs: Inputs, recipe: Recipe, image: Image.Image, cut: Cut) -> In
     return Inputs(conditions, start, mask, reference=inputs.reference)
 
 
-def _again(recipe: Recipe, number: int, cut: Cut) -> Recipe:
+def _again(recipe: Recipe, number: int, cut: DetailCut) -> Recipe:
     """Return the recipe of a part: the words and the control stay."""
     size = recipe.width, recipe.height
     controls = [one.model_copy(update={"area": area_cut(one.area, cut.box, size)}) for one in recipe.controls]

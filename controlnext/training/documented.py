@@ -39,5 +39,5 @@ def _literals(annotation: object) -> tuple[Any, ...]:
     return ()
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401 - any default
+def _plain(value: object) -> object:
     return list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value

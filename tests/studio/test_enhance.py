@@ -13,7 +13,7 @@ from controlnext.models.upscalers import UpscalerFolders
 from controlnext.recipes.inputs import Drawn, Inputs
 from controlnext.recipes.png import read_inputs, read_png
 from controlnext.recipes.recipe import Recipe, RecipeError
-from controlnext.studio.detail import AROUND, Cut
+from controlnext.studio.detail import AROUND, DetailCut
 from controlnext.studio.enhance import EnhanceError, enhanced
 from controlnext.studio.repair import Repairer, RepairError
 
@@ -58,12 +58,12 @@ def test_a_face_has_its_own_points_or_those_of_the_body():
 
 
 def test_a_cut_has_the_shape_of_the_picture_and_lies_in_it():
-    cut = Cut.around(PartCircle(np.array([90.0, 5.0]), 6.0), (96, 64))
+    cut = DetailCut.around(PartCircle(np.array([90.0, 5.0]), 6.0), (96, 64))
     left, top, right, bottom = cut.box
     assert (right, top) == (96, 0)
     assert (right - left, bottom - top) == (36, 2 * AROUND * 6)
-    assert Cut.around(PartCircle(np.array([20.0, 20.0]), 1.0), (96, 64)) is None  # nothing to see
-    assert Cut.around(PartCircle(np.array([20.0, 20.0]), 20.0), (96, 64)) is None  # all of it is drawn already
+    assert DetailCut.around(PartCircle(np.array([20.0, 20.0]), 1.0), (96, 64)) is None  # nothing to see
+    assert DetailCut.around(PartCircle(np.array([20.0, 20.0]), 20.0), (96, 64)) is None  # all of it is drawn already
 
 
 def test_detail_changes_the_part_alone_and_is_in_the_recipe(studio, drawn):

@@ -10,7 +10,7 @@ its version and on the machine, and it has no count for all of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -69,11 +69,11 @@ class ElementCounter(TorchDispatchMode):
 
     def __torch_dispatch__(  # the name is torch's
         self,
-        func: Any,  # noqa: ANN401 - torch's signature
+        func: Callable[..., Any],
         types: Sequence[type],
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401 - torch's signature
+    ) -> object:
         """Run the function and add its larger side."""
         result = func(*args, **(kwargs or {}))
         packet = func._overloadpacket

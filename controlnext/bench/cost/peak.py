@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -28,11 +28,11 @@ class PeakBytes(TorchDispatchMode):
 
     def __torch_dispatch__(  # the name is torch's
         self,
-        func: Any,  # noqa: ANN401 - torch's signature
+        func: Callable[..., Any],
         types: Sequence[type],
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401 - torch's signature
+    ) -> object:
         """Run the function and count what is new in its result."""
         for leaf in tree_leaves((args, kwargs)):
             if isinstance(leaf, torch.Tensor):
@@ -56,11 +56,11 @@ class FusedAttention(TorchFunctionMode):
 
     def __torch_function__(  # the name is torch's
         self,
-        func: Any,  # noqa: ANN401 - torch's signature
+        func: Callable[..., Any],
         types: Sequence[type],
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401 - torch's signature
+    ) -> object:
         """Run the function, or make the result of attention."""
         if func is not torch.nn.functional.scaled_dot_product_attention:
             return func(*args, **(kwargs or {}))

@@ -20,7 +20,7 @@ figure div{display:flex;gap:6px;flex-wrap:wrap}figcaption{color:#4a5666;margin:.
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownPicture:
     """One condition with what was drawn for it.
 
     Attributes:
@@ -37,7 +37,7 @@ class Shown:
 
 
 def write_report(
-    file: Path, title: str, facts: str, rows: Iterable[Sequence[str]], shown: Sequence[Shown], most: int = 4
+    file: Path, title: str, facts: str, rows: Iterable[Sequence[str]], shown: Sequence[ShownPicture], most: int = 4
 ) -> None:
     """Write the report.
 
@@ -65,7 +65,7 @@ def write_report(
     file.write_text("\n".join(parts) + "\n", encoding="utf-8")
 
 
-def _figure(one: Shown) -> str:
+def _figure(one: ShownPicture) -> str:
     images = "".join(
         f"<img src='{_data(picture)}' alt='{escape(label)}' title='{escape(label)}' height='{_SIDE}'>"
         for label, picture in one.pictures

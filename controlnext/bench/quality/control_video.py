@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -13,7 +14,7 @@ from controlnext.bench.command import BenchError, publish
 from controlnext.bench.quality.best_of import interval
 from controlnext.bench.quality.control_metrics import clip_figures
 from controlnext.bench.quality.control_reading import reader_of
-from controlnext.bench.quality.control_report import Shown, write_report
+from controlnext.bench.quality.control_report import ShownPicture, write_report
 from controlnext.bench.tables import markdown
 from controlnext.recipes.pictures import fit_condition
 
@@ -62,7 +63,7 @@ def judge_clips(
     return clip_figures([asked[index][0] for index in keep], [found[index] for index in keep], frames[keep])
 
 
-def run_clips(options: Any) -> int:  # noqa: ANN401 - argparse's own
+def run_clips(options: Namespace) -> int:
     """Animate every clip, measure and report; return 0."""
     import annotators
     from controlnext.studio.studio import Studio
@@ -70,7 +71,7 @@ def run_clips(options: Any) -> int:  # noqa: ANN401 - argparse's own
     clips = clips_of(options.data)[: options.limit]
     values = {} if options.own else {"num_inference_steps": options.steps}
     scores: dict[str, list[dict[str, float]]] = {"controlled": [], "floor": [], "ceiling": []}
-    shown: list[Shown] = []
+    shown: list[ShownPicture] = []
     with tempfile.TemporaryDirectory() as folder:
         studio = Studio(output_dir=Path(folder), annotators=annotators)
         backend = studio.catalogue.preset(options.model).adherence_backend
@@ -101,14 +102,14 @@ def run_clips(options: Any) -> int:  # noqa: ANN401 - argparse's own
     return publish(options, {"model": options.model, "clips": scores}, markdown(rows[0], rows[1:], notes=[facts]))
 
 
-def _shown(name: str, clip: np.ndarray, frames: np.ndarray, figures: Mapping[str, float]) -> Shown:
+def _shown(name: str, clip: np.ndarray, frames: np.ndarray, figures: Mapping[str, float]) -> ShownPicture:
     size = (frames.shape[2], frames.shape[1])
     pairs = [
         (f"{label} {place}", fit_condition(Image.fromarray(source[min(place, len(source) - 1)]), *size, "depth"))
         for label, source in (("clip", clip), ("made", frames))
         for place in np.linspace(0, len(frames) - 1, 4).round().astype(int)
     ]
-    return Shown("video", name, figures["PCK@0.1"], pairs)
+    return ShownPicture("video", name, figures["PCK@0.1"], pairs)
 
 
 def _bar(clips: Sequence[Mapping[str, float]], name: str) -> str:

@@ -11,10 +11,11 @@ With `--controlnet` or `--t2i-adapter`, a network of diffusers steers the model'
 from __future__ import annotations
 
 import logging
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -25,7 +26,7 @@ from controlnext.bench.command import BenchError, bench_parser, log_progress, pu
 from controlnext.bench.quality.best_of import interval
 from controlnext.bench.quality.control_metrics import METRICS, ClassCounts, Metric
 from controlnext.bench.quality.control_reading import Read, reader_of
-from controlnext.bench.quality.control_report import Shown, write_report
+from controlnext.bench.quality.control_report import ShownPicture, write_report
 from controlnext.bench.tables import markdown
 from controlnext.training.config import DataConfig
 from controlnext.training.data.rows import Row, read_rows
@@ -53,7 +54,7 @@ class KindScores:
 
     values: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     classes: dict[str, ClassCounts] = field(default_factory=dict)
-    shown: list[Shown] = field(default_factory=list)
+    shown: list[ShownPicture] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
 
 
@@ -126,7 +127,7 @@ def score_kind(model: PageModel, kind: str, rows: Sequence[Row], pictures: int, 
                 scores.classes[name].add([(asked, one) for one in found])
         labels = [("original", original), ("condition", asked.image)]
         labels += [(f"seed {seed}", picture) for seed, picture in zip(seeds, drawn["controlled"], strict=True)]
-        scores.shown.append(Shown(kind, row.text, scores.values["controlled"][metrics[0].name][-1], labels))
+        scores.shown.append(ShownPicture(kind, row.text, scores.values["controlled"][metrics[0].name][-1], labels))
         logger.info("%s: %d of %d, %s %.3f", kind, number + 1, len(rows), metrics[0].name, scores.shown[-1].score)
     if not scores.shown:
         raise BenchError(f"None of the {len(rows)} pictures has a condition of the kind {kind}: give other pictures.")
@@ -207,7 +208,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return finish(options, model.title, facts_of(options, model, len(rows)), results, scores)
 
 
-def facts_of(options: Any, model: PageModel, count: int) -> str:  # noqa: ANN401 - argparse's own
+def facts_of(options: Namespace, model: PageModel, count: int) -> str:
     """Say in a sentence how it was drawn."""
     how = (
         "the model's own steps and guidance"
@@ -217,7 +218,7 @@ def facts_of(options: Any, model: PageModel, count: int) -> str:  # noqa: ANN401
     return f"{count} pictures of {options.data.name}, {options.pictures} drawn for each, {model.size[0]} x {model.size[1]}, {how}."
 
 
-def load_model(options: Any) -> PageModel:  # noqa: ANN401 - argparse's own
+def load_model(options: Namespace) -> PageModel:
     """Load what is to be measured.
 
     Raises:
@@ -238,7 +239,7 @@ def load_model(options: Any) -> PageModel:  # noqa: ANN401 - argparse's own
 
 
 def finish(
-    options: Any,  # noqa: ANN401 - argparse's own
+    options: Namespace,
     title: str,
     facts: str,
     results: dict[str, dict[str, dict[str, Bar]]],

@@ -27,7 +27,7 @@ SHOWN = 8
 """Held-out pictures on the sheet."""
 
 
-class Windows:
+class TailWindows:
     """Features of pictures, made once, and windows of them to learn from."""
 
     @torch.no_grad()
@@ -93,11 +93,11 @@ def train(data: Path, autoencoder: Path, out: Path, plan: Plan, *, start: Path |
         out: Folder of the result; also holds the checkpoint.
         plan: Time budget.
         start: Tail to start from, or None for a new one.
-        batch: Windows a step.
+        batch: Windows per step.
     """
     tail = DecoderTail.from_pretrained(start) if start else DecoderTail()
     vae = AutoencoderKL.from_pretrained(autoencoder).eval().to(memory_format=torch.channels_last)
-    held_out, windows = HeldOut(vae), Windows(Shards(data), SmallDecoder(vae, tail), vae)
+    held_out, windows = HeldOut(vae), TailWindows(Shards(data), SmallDecoder(vae, tail), vae)
     tail = tail.to(memory_format=torch.channels_last).train()
     loop = Loop(out, {"tail": tail}, [(list(tail.parameters()), 1e-3 if start else 3e-3)], plan)
 

@@ -92,7 +92,7 @@ def soft_mask(painted: Painted) -> Image.Image | None:
     return mask if mask is not None and mask.getbbox() else None
 
 
-def _paint_on(picture: str | None, value: Mapping[str, Any] | None) -> Any:  # noqa: ANN401 - as gradio takes it
+def _paint_on(picture: str | None, value: Mapping[str, Any] | None) -> dict[str, Any]:
     """Put the picture into an editor that is empty."""
     if picture is None or (value and (value["background"] or value["layers"])):
         return gr.skip()

@@ -14,7 +14,7 @@ import gradio as gr
 
 from controlnext.errors import ControlNeXtError
 from controlnext.ui.image.events import ImageEvents
-from controlnext.ui.shared import PRIVATE, Data, badge_html, note_html, reported_errors
+from controlnext.ui.shared import PRIVATE, Data, Updates, badge_html, note_html, reported_errors
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -79,7 +79,7 @@ class LiveEvents:
             gr.skip() if live else gr.update(visible=False),
         ]
 
-    def draw(self, data: Data, request: gr.Request) -> Any:  # noqa: ANN401 - updates, or nothing
+    def draw(self, data: Data, request: gr.Request) -> Updates:
         """Draw what the page shows now."""
         tab = self.tab
         if not data[tab.live]:
@@ -109,7 +109,7 @@ class LiveEvents:
             tab.pose.editor: gr.update(live=picture.seconds <= SLOW_SECONDS),  # a machine may be busy for a while
         }
 
-    def read(self, data: Data, request: gr.Request) -> Any:  # noqa: ANN401 - updates, or nothing
+    def read(self, data: Data, request: gr.Request) -> Updates:
         """Measure the last picture once the change that is final was drawn."""
         tab = self.tab
         if not data[tab.live]:
