@@ -18,6 +18,7 @@ BENCHES: dict[str, Bench] = {
     "annotators": Bench(".cost.annotators", "milliseconds of each annotator backend, first and cached"),
     "areas": Bench(".quality.areas", "what a mask of a control does inside and outside of it, in both orders"),
     "best-of": Bench(".quality.best_of", "what choosing the best of several seeds is worth, with an interval"),
+    "board": Bench(".cost.board", "how soon the results tab has its first screen, with ten thousand results"),
     "controlbench": Bench(
         ".quality.controlbench",
         "how well any model follows its conditions, by published metrics, with floor, ceiling and intervals",

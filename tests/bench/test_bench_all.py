@@ -17,6 +17,7 @@ LEFT_OUT = {
     "all",
     "areas",
     "best-of",
+    "board",
     "controlbench",
     "faults",
     "full-size",

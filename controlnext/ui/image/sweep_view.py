@@ -145,7 +145,8 @@ def summary_html(table: SweepTable, *, stopped: bool) -> str:
     """Return the lines under a grid: knee, best cell, what the cache saved, and what could not be made."""
     axis = table.axes[0]
     parts = [
-        f"{table.done} of {len(table.cells)} pictures." + (" Stopped; press Sweep again to resume." if stopped else "")
+        f"{table.done} of {len(table.cells)} pictures.",
+        "Stopped; press Sweep again to resume." if stopped else "",
     ]
     if table.knee is not None:
         parts.append(f"Knee at {axis.label.lower()} {shown(table.knee)}: 90 % of the rise of adherence.")
@@ -153,7 +154,9 @@ def summary_html(table: SweepTable, *, stopped: bool) -> str:
         parts.append(f"Best: {words_of(table.best.values)}, {100 * (table.best.adherence or 0):.0f} %.")
     parts.append(table.saved_text())
     failed = [f"{cell.label}: {cell.reason}" for cell in table.cells if cell.state == "failed"]
-    lines = note_html(" ".join(filter(None, parts)), "quiet")
+    # One element for each sentence, since the page's other languages translate whole texts.
+    sentences = " ".join(f"<span>{escape(part)}</span>" for part in parts if part)
+    lines = f"<p class='cnx-note quiet'>{sentences}</p>"
     return lines + "".join(f"<p class='cnx-note warn'>{escape(line)}</p>" for line in failed[:3])
 
 
