@@ -198,19 +198,18 @@ class Endpoints:
             return self.studio.catalogue.loras(model or DEFAULT_MODEL, annotator)
 
 
-def taking(other: Callable, *without: str) -> Callable[[Callable], Callable]:
-    """Return a decorator: the function's `**values` are the parameters of another endpoint, with their defaults.
+def taking(other: Callable, *names: str) -> Callable[[Callable], Callable]:
+    """Return a decorator: the function's `**values` are parameters of another endpoint, with their types and defaults.
 
     Args:
         other: function of that endpoint.
-        *without: names of its parameters that this one does not take.
+        *names: of those that this one takes, too.
     """
 
     def decorate(function: Callable) -> Callable:
-        own = inspect.signature(function).parameters
+        own, theirs = (inspect.signature(one).parameters for one in (function, other))
         plain = [one for one in own.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
-        more = [one for name, one in inspect.signature(other).parameters.items() if name not in {*own, *without}]
-        signature = inspect.Signature([*plain, *more])
+        signature = inspect.Signature([*plain, *(theirs[name] for name in names)])
 
         @functools.wraps(function)
         def call(*given: Any, **named: Any) -> Any:  # noqa: ANN401 - those of the signature

@@ -38,7 +38,10 @@ class SweepEndpoints:
         self.plot = gr.Image(visible=False, format="png", label="plot", type="filepath")
         publish("sweep", self.sweep, [self.pictures, self.plot, gr.JSON(visible=False, label="sweep")], RUN)
 
-    @taking(Endpoints.generate, "num_images", "best_of", "init_image", "strength", "mask", "controls")
+    @taking(
+        Endpoints.generate, "prompt", "negative_prompt", "model", "annotator", "gamma", "num_inference_steps", "guidance_scale", "seed",
+        "width", "height", "control_start", "control_end", "loras", "settings", "gamma_curve", "scheduler", "alpha",
+    )  # fmt: skip
     def sweep(
         self,
         image: str,
