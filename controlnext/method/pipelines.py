@@ -55,7 +55,7 @@ class ControlNeXtMixin(_StockPipeline):
     """Adds control images to a stock pipeline; put it before the stock class in the bases."""
 
     _controlnexts: dict[str, Attachment] | None = None
-    _controlled = ("unet",)  # components that a control enters
+    _controlled: tuple[str, ...] = ("unet",)  # components that a control enters
     _size_step = SIZE_STEP
 
     def load_controlnext(

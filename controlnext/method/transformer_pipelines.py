@@ -25,7 +25,7 @@ class TransformerControlMixin(ControlNeXtMixin):
     share the steps. So the step is read from the scheduler, where the other pipelines count forwards.
     """
 
-    _controlled = ("transformer",)
+    _controlled: tuple[str, ...] = ("transformer",)
     _size_step = 16  # pixels of a token's side
 
     def _step(self, forwards: int) -> int:
