@@ -147,6 +147,7 @@ class ClassCounts:
     def __init__(self) -> None:
         """Start empty."""
         self._rows: list[dict[int, tuple[int, int, int]]] = []
+        self._made: np.ndarray | None = None
 
     def add(self, pairs: Sequence[tuple[Annotated, Annotated]]) -> None:
         """Add the pictures of one condition, each as what was asked and what was found."""
@@ -163,15 +164,20 @@ class ClassCounts:
                     before[2] + int(a.sum()),
                 )
         self._rows.append(row)
+        self._made = None
 
     def value(self, rows: np.ndarray | None = None) -> float:
         """Return the mean IoU over classes that were asked for, of all conditions or of those numbered `rows` (with repeats)."""
-        totals: dict[int, np.ndarray] = {}
-        for index in range(len(self._rows)) if rows is None else rows:
-            for code, counts in self._rows[index].items():
-                totals[code] = totals.get(code, np.zeros(3)) + counts
-        values = [both / either for both, either, asked in totals.values() if asked]
-        return float(np.mean(values)) if values else float("nan")
+        table = self._table()
+        both, either, asked = (table if rows is None else table[rows]).sum(0).T
+        return float((both[asked > 0] / either[asked > 0]).mean()) if asked.any() else float("nan")
+
+    def _table(self) -> np.ndarray:
+        """Return (conditions, classes, 3): intersections, unions, and pixels that were asked for."""
+        if self._made is None:
+            codes = sorted({code for row in self._rows for code in row})
+            self._made = np.array([[row.get(code, (0, 0, 0)) for code in codes] for row in self._rows], np.float64)
+        return self._made
 
 
 def limb_ratio_error(asked: np.ndarray, found: np.ndarray) -> float:
