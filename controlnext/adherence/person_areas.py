@@ -37,8 +37,8 @@ def person_areas(drawing: np.ndarray) -> list[np.ndarray]:
         tall = max(float(np.ptp(shown, axis=0).max()), 4.0)
         mask = np.zeros((height, width), np.float32)
         hull = cv2.convexHull(shown.astype(np.float32)).round().astype(np.int32)
-        cv2.fillPoly(mask, [hull], 1.0)
-        cv2.polylines(mask, [hull], True, 1.0, max(1, round(2 * AROUND * tall)))
+        cv2.fillPoly(mask, [hull], (1.0,))
+        cv2.polylines(mask, [hull], True, (1.0,), max(1, round(2 * AROUND * tall)))
         masks.append(np.clip(cv2.GaussianBlur(mask, (0, 0), SOFT * tall), 0, 1))
     total = np.maximum(np.sum(masks, axis=0), 1.0) if masks else 1.0
     return [mask / total for mask in masks]

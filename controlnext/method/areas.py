@@ -58,7 +58,7 @@ def _plane(mask: object) -> np.ndarray:
     return array.astype(np.float32) / (255 if array.dtype == np.uint8 else 1)
 
 
-def masked(strength: Tensor, mask: Tensor, size: tuple[int, int], batch: int, window: range | None = None) -> Tensor:
+def masked(strength: Tensor, mask: Tensor, size: Sequence[int], batch: int, window: range | None = None) -> Tensor:
     """Spread a strength over an area.
 
     Args:
@@ -79,5 +79,5 @@ def masked(strength: Tensor, mask: Tensor, size: tuple[int, int], batch: int, wi
     rows = mask if window is None or len(mask) == 1 else mask[window.start : window.stop]
     if batch % len(rows):
         raise AreaError(f"{len(rows)} masks do not fit {batch} frames: give one for all, or one for each frame.")
-    pooled = adaptive_avg_pool2d(rows.to(strength.device), size)
+    pooled = adaptive_avg_pool2d(rows.to(strength.device), (size[0], size[1]))
     return strength * (pooled if len(rows) == 1 else pooled.repeat(batch // len(rows), 1, 1, 1))
