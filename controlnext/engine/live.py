@@ -16,6 +16,7 @@ from controlnext.engine.eight_bit import EightBitConv, faster_decoder
 from controlnext.engine.engine import Engine
 from controlnext.engine.small_decoder import small_decoder
 from controlnext.method.control_cache import ControlCache
+from controlnext.models.defaults import FEW_STEP_VALUES, FEW_STEPS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,7 +36,7 @@ SMALL_PARAMETERS = 250_000_000
 MOST_PROMPTS = 16
 """Prompts that are kept as numbers."""
 
-_FEW_STEPS = re.compile(r"\b(lcm|lightning|turbo|hyper|dmd2?)\b")
+_NAMED = re.compile(r"\b(lcm|lightning|turbo|hyper|dmd2?)\b")
 _TRIALS = 5
 
 
@@ -44,7 +45,7 @@ def live_recipe(recipe: Recipe, own_steps: int | None, loras: Iterable[Mapping[s
 
     Args:
         recipe: as the page shows it.
-        own_steps: steps that the model itself needs without guidance; None if it needs guidance.
+        own_steps: steps that the model itself needs without guidance, where there is no LoRA `FEW_STEPS`; None if it needs guidance.
         loras: rows of the library's LoRAs for the model.
 
     Returns:
@@ -52,12 +53,8 @@ def live_recipe(recipe: Recipe, own_steps: int | None, loras: Iterable[Mapping[s
     """
     names = [str(row["name"]) for row in loras if row["usable"]]
     used = {use.name for use in recipe.loras}
-    few = (
-        ""
-        if own_steps
-        else next((name for name in names if _FEW_STEPS.search(re.sub(r"[_.\-]+", " ", name.lower()))), "")
-    )
-    steps = own_steps or (LIVE_STEPS if few else min(LIVE_STEPS_OTHERWISE, recipe.num_inference_steps))
+    few = next((name for name in names if name == FEW_STEPS or (not own_steps and _says_few_steps(name))), "")
+    steps = LIVE_STEPS if few else own_steps or min(LIVE_STEPS_OTHERWISE, recipe.num_inference_steps)
     changes: dict[str, Any] = {
         "num_images": 1,
         "ip_adapter": "",
@@ -66,10 +63,16 @@ def live_recipe(recipe: Recipe, own_steps: int | None, loras: Iterable[Mapping[s
         "scheduler": None,
     }
     if few:
-        changes["scheduler"] = "lcm" if "lcm" in few.lower() else "euler"
+        trailing = FEW_STEP_VALUES["scheduler"]
+        changes["scheduler"] = trailing if few == FEW_STEPS else "lcm" if "lcm" in few.lower() else "euler"
         if few not in used:
             changes["loras"] = [*recipe.loras, {"name": few}]
     return recipe.replace(**changes), few
+
+
+def _says_few_steps(name: str) -> bool:
+    """Whether the name of a LoRA is one of those for few steps."""
+    return bool(_NAMED.search(re.sub(r"[_.\-]+", " ", name.lower())))
 
 
 @cache

@@ -23,6 +23,7 @@ from controlnext.models.defaults import (
     control_list,
     default_gamma,
     default_values,
+    few_step_values,
     filled_control,
     is_default,
     lora_uses,
@@ -291,6 +292,7 @@ class Catalogue:
             "width": preset.sizes.width,
             "height": preset.sizes.height,
             **self.defaults(preset, kind),
+            **few_step_values(given.get("loras", ())),
             **given,
         }
         recipe = Recipe(

@@ -12,6 +12,12 @@ from controlnext.models.presets import AdapterRow, Preset
 from controlnext.recipes.kinds import READY_MADE
 from controlnext.recipes.recipe import ControlUse, LoraUse, RecipeError
 
+FEW_STEPS = "few-steps"
+"""Name of a LoRA by `distill.steps`, which takes each step as several guided ones of its teacher."""
+
+FEW_STEP_VALUES: Mapping[str, Any] = {"num_inference_steps": 4, "guidance_scale": 1.0, "scheduler": "ddim_trailing"}
+"""Defaults of a recipe with it."""
+
 _DEFAULTED = {"seed": -1, "width": 0, "height": 0}
 
 
@@ -50,6 +56,11 @@ def default_values(preset: Preset, kind: str = "") -> dict[str, Any]:
     row = adapter_row(preset, kind) if kind else AdapterRow()
     gamma = {"gamma": default_gamma(preset, row)} if kind else {}
     return {**preset.defaults.values(), **gamma, **row.values()}
+
+
+def few_step_values(loras: Sequence[LoraUse]) -> Mapping[str, Any]:
+    """Return the defaults of a recipe that its LoRAs change: those of `FEW_STEPS` take few steps without guidance."""
+    return FEW_STEP_VALUES if any(use.name == FEW_STEPS for use in loras) else {}
 
 
 def filled_control(preset: Preset, value: Mapping[str, Any] | ControlUse) -> ControlUse:

@@ -257,8 +257,7 @@ class Studio:
         from controlnext.engine.live import decodes_in_eight_bits, live_recipe, precision_of
 
         preset = self.catalogue.preset(recipe.model)
-        rows = [] if preset.live_steps else self.catalogue.loras(recipe.model)
-        recipe, lora = live_recipe(recipe, preset.live_steps, rows)
+        recipe, lora = live_recipe(recipe, preset.live_steps, self.catalogue.loras(recipe.model))
         condition = replace(Inputs.of(condition), reference=None)
         self.catalogue.check(recipe, preset)
         recipe, asked, inputs = prepared(recipe, Inputs.of(condition), preset)

@@ -30,6 +30,17 @@ def test_a_lora_for_few_steps_is_taken_where_there_is_one(name, scheduler):
     assert again.loras == live.loras
 
 
+def test_the_lora_of_this_project_is_taken_with_its_sampler_even_where_the_model_has_steps_of_its_own():
+    live, lora = live_recipe(RECIPE, 3, rows("ink", "lcm-lora", "few-steps"))
+    assert (lora, live.scheduler, live.num_inference_steps, live.guidance_scale) == (
+        "few-steps",
+        "ddim_trailing",
+        4,
+        1.0,
+    )
+    assert [use.name for use in live.loras] == ["few-steps"]
+
+
 def test_without_one_the_guidance_stays():
     for given in (rows("turbocharged_ink2"), rows("lcm", usable=False), []):
         live, lora = live_recipe(RECIPE, None, given)

@@ -36,7 +36,7 @@ def test_starter_has_the_four_adapters_inside_the_project():
     root = PRESETS.parent
     assert preset.located(preset.base) == root / "assets/starter/base"
     assert preset.located(preset.adapters["pose"]) == root / "assets/starter/adapters/pose"
-    assert preset.lora_dirs() == [root / "assets/starter/loras"]
+    assert preset.lora_dirs() == [root / "assets/starter/loras", root / "assets/starter/few-steps"]
 
 
 def test_the_video_starter_lies_inside_the_project_and_reads_poses():

@@ -80,3 +80,13 @@ def test_the_page_connects_every_row(studio):
     assert len(private) == LORA_ROWS
     assert all(fn.api_visibility == "private" for fn in private)
     assert {"refresh", "upload"} <= {fn.name for fn in page.fns.values()}
+
+
+def test_the_lora_for_few_steps_brings_its_steps_and_takes_them_away(events):
+    few = [4, 1.0, "ddim_trailing"]
+    assert events.few_steps("starter", "pose", 20, 3.0, "", "night", "few-steps", None) == few
+    usual = events.studio.catalogue.resolve("starter", "pose")
+    back = events.few_steps("starter", "pose", *few, "night", NO_LORA, None)
+    assert back[:2] == [usual.num_inference_steps, usual.guidance_scale]
+    mine = events.few_steps("starter", "pose", 12, 1.0, "ddim_trailing", "night", NO_LORA, None)
+    assert all("value" not in one for one in mine)  # what a person chose stays

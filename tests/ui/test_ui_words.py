@@ -14,7 +14,7 @@ from controlnext.ui.words import LANGUAGES, table, translations
 NAMES = {
     "ControlNeXt Studio", "MediaPipe", "MediaPipe BlazePose", "Starter", "Starter net", "Starter video", "SDXL (not here)", "SVD v2 (not here)", "DDIM", "UniPC",
     "DPM++ 2M", "DPM++ 2M Karras", "Euler", "Euler a", "CSV", "ZIP", "night", "clay", "ade20k", "Ctrl + Enter", "Esc", "scribble", "/home/me/photos",
-    "float32", "bfloat16", "float16", "linear 1 to 0", "cosine 1 to 0",
+    "few-steps", "float32", "bfloat16", "float16", "linear 1 to 0", "cosine 1 to 0",
 }  # fmt: skip
 """Names, which are the same in every language, and values that are typed."""
 

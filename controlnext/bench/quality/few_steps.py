@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print the table; return 0 if every bar is met, else 1."""
     parser = bench_parser("few-steps", __doc__, scenes=200, jobs=default_jobs())
     parser.add_argument(
-        "--weights", type=Path, required=True,
+        "--weights", type=Path, default=STARTER / "few-steps" / "few-steps.safetensors",
         help="LoRA file for every control, or the adapter folder of a training for the one of --only",
     )  # fmt: skip
     parser.add_argument("--steps", type=whole(), nargs="*", default=[4, 2, 1], help="numbers of steps")

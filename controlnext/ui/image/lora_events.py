@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from controlnext.errors import ControlNeXtError
+from controlnext.models.defaults import FEW_STEP_VALUES, FEW_STEPS
 from controlnext.ui.image.loras import NO_LORA, lora_html
+from controlnext.ui.image.tab import OWN_SAMPLER
 from controlnext.ui.shared import PRIVATE, note_html, reported_errors
 
 if TYPE_CHECKING:
@@ -46,6 +48,10 @@ class LoraEvents:
                 **NOTES,
                 **PRIVATE,
             )
+            name.input(
+                self.few_steps, [tab.model, tab.annotator, tab.steps, tab.guidance, tab.sampler, *names],
+                [tab.steps, tab.guidance, tab.sampler], queue=False, **PRIVATE,
+            )  # fmt: skip
         area.refresh.click(self.refresh, [tab.model, *names], [area.message, *names], **PRIVATE)
         if not uploads:
             area.upload.visible = False
@@ -53,6 +59,19 @@ class LoraEvents:
         area.upload.upload(
             self.upload, [tab.model, area.upload, *names], [area.upload, area.message, *names], **PRIVATE
         )
+
+    def few_steps(
+        self, model: str, annotator: str, steps: int, guidance: float, sampler: str, *names: str | None
+    ) -> list[Any]:
+        """Set steps, guidance and sampler as the LoRA for few steps needs them, and back where it was taken away."""
+        few = list(FEW_STEP_VALUES.values())
+        if FEW_STEPS in names:
+            return few
+        if [steps, guidance, sampler] != few:
+            return [gr.skip()] * 3
+        with reported_errors():
+            usual = self.studio.catalogue.resolve(model, annotator)
+        return [usual.num_inference_steps, usual.guidance_scale, usual.scheduler or OWN_SAMPLER]
 
     def describe(self, model: str, annotator: str, name: str | None, weight: float) -> str:
         """Return what is known of a LoRA, and its conflict with the adapter of the chosen annotator."""
