@@ -327,7 +327,8 @@ def _wanted(path: Path, query: BoardQuery) -> bool:
 
 
 def _kind(path: Path) -> Kind:
-    return {VIDEO_SUFFIX: "video", "": "sweep"}.get(path.suffix, "picture")
+    kinds: dict[str, Kind] = {VIDEO_SUFFIX: "video", "": "sweep"}
+    return kinds.get(path.suffix, "picture")
 
 
 def _modified(path: Path) -> float:
@@ -346,12 +347,8 @@ def _contents(path: Path) -> tuple[Recipe | VideoRecipe | None, Mapping[str, Any
         if _kind(path) == "sweep":
             saved = SavedSweep.read(path)
             best = saved.table.best
-            facts = {"adherence": best.adherence} if best else {}
-            return (
-                saved.plan.recipe,
-                {**facts, "made": saved.table.done, "cells": len(saved.table.cells)},
-                saved.plan.axes,
-            )
+            counts: dict[str, Any] = {"made": saved.table.done, "cells": len(saved.table.cells)}
+            return saved.plan.recipe, counts | ({"adherence": best.adherence} if best else {}), saved.plan.axes
         from controlnext.recipes.mp4 import read_contents
         from controlnext.recipes.video_recipe import read_video_recipe
 

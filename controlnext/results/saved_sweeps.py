@@ -105,13 +105,12 @@ def _swept(cell: SweepCell, row: Mapping[str, str], folder: Path) -> SweptCell:
         state = "failed"
     elif file is not None and file.is_file():
         state = "done"
-    numbers = (
-        {name: _number(row.get(name)) for name in ("adherence", "distance", "seconds")} if state == "done" else {}
-    )
+    numbers = row if state == "done" else {}
     seed = _number(row.get("seed"))
     return SweptCell(
         cell.column, cell.row, cell.values, state, file if state == "done" else None,
-        seed=None if seed is None else int(seed), reason=row.get("reason") or "", **numbers,
+        adherence=_number(numbers.get("adherence")), distance=_number(numbers.get("distance")),
+        seconds=_number(numbers.get("seconds")), seed=None if seed is None else int(seed), reason=row.get("reason") or "",
     )  # fmt: skip
 
 

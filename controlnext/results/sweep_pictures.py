@@ -69,7 +69,8 @@ def draw_tile(files: Sequence[Path]) -> Image.Image:
         if index < most:
             with Image.open(chosen[index], formats=["PNG"]) as image:
                 box = ImageOps.fit(image.convert("RGB"), box.size)
-        paper.paste(box, tuple((_TILE + _TILE_GAP) * place for place in (index % 2, index // 2)))
+        row, column = divmod(index, 2)
+        paper.paste(box, (column * (_TILE + _TILE_GAP), row * (_TILE + _TILE_GAP)))
     return paper
 
 
