@@ -21,6 +21,8 @@ _VIDEO_UNET = "UNetSpatioTemporalConditionModel"
 _HEADER_LIMIT = 64 << 20  # bytes; the header of the largest models stays far below
 _TEXT_KEY = "attn2.to_k.weight"  # its second side is the width of the text features, which tells the families apart
 _TRANSFORMERS = ("double_blocks.", "joint_blocks.", "transformer_blocks.", "model.diffusion_model.joint_blocks.")
+_UNET_BLOCKS = re.compile(r"(down_block|mid_block|up_block|input_block|middle_block|output_block)")
+_TRANSFORMER_FAMILIES = frozenset({"flux", "sd3", "wan", "transformer"})
 _DEEP = re.compile(r"\.transformer_blocks\.[1-9]")  # SDXL alone stacks transformer blocks, two to ten of them
 
 
@@ -82,6 +84,8 @@ def adapter_families(place: Path) -> frozenset[str]:
 
 def _narrowed(families: set[str], unet: Mapping[str, tuple[int, ...]]) -> set[str]:
     """Narrow families down by UNet weights: only SDXL stacks blocks, only video models have a time axis."""
+    if any(_UNET_BLOCKS.search(key) for key in unet):
+        families = families - _TRANSFORMER_FAMILIES
     if not any("transformer_blocks" in key for key in unet):
         return families
     if any("temporal" in key or "time_stack" in key for key in unet):

@@ -118,7 +118,7 @@ def test_a_model_too_large_for_the_card_is_offloaded_while_it_is_loaded(monkeypa
 
     class Pipeline:
         def __init__(self):
-            self.calls, self.vae = [], self
+            self.calls, self.vae, self.components = [], self, {}
 
         def to(self, device, **options):
             self.calls.append(("to", device))

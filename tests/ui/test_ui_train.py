@@ -505,7 +505,7 @@ def test_every_event_of_the_tab_is_private(studio, tmp_path, launch):
     page = build_ui(studio, trainings=Trainings(tmp_path, launch=launch), local=True)
     public = {fn.api_name for fn in page.fns.values() if fn.api_visibility == "public"}
     assert public == {
-        "annotate", "generate", "models", "annotators", "loras", "poses", "animate", "sweep", "repair", "score",
+        "annotate", "generate", "models", "annotators", "loras", "poses", "animate", "sweep", "repair", "score", "enhance",
     }  # fmt: skip
 
 

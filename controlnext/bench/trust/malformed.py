@@ -21,7 +21,7 @@ from PIL import Image
 
 from controlnext.bench.command import BenchError, bench_parser, publish
 from controlnext.bench.tables import markdown
-from controlnext.bench.trust.cases import BASE, Case, Upload, cases, wrong_for
+from controlnext.bench.trust.cases import Case, Upload, cases, sound, wrong_for
 from controlnext.bench.trust.client import Answer, Event, RawClient
 
 LONGEST = 300
@@ -153,7 +153,9 @@ class Sender:
             for name, value in case.change.items():
                 data[event.ids.index(name[1:])] = self._sent(value)
             return self._timed(case.name, lambda: self.client.send(event, data))
-        values = {name: BASE.get(name, default) for name, default in self.parameters[case.target]} | dict(case.change)
+        values = {name: sound(case.target, name, default) for name, default in self.parameters[case.target]} | dict(
+            case.change
+        )
         data = [self._sent(value) for value in values.values()]
         return self._timed(case.name, lambda: self.client.call(case.target, data))
 
@@ -172,7 +174,7 @@ class Sender:
         Raises:
             BenchError: the app draws none.
         """
-        values = {name: BASE.get(name, default) for name, default in self.parameters["generate"]}
+        values = {name: sound("generate", name, default) for name, default in self.parameters["generate"]}
         values |= {"seed": 1, "num_inference_steps": 2, "prompt": "a person"}
         answer = self.client.call("generate", [self._sent(value) for value in values.values()])
         if not answer.worked:
