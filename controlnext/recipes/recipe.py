@@ -223,6 +223,13 @@ class Recipe(SavedRecipe):
     upscale: Literal[1, 2, 4] = 1
     upscaler: str = ""
 
+    @field_validator("upscale", mode="before")
+    @classmethod
+    def _upscale_is_a_number(cls, value: object) -> object:
+        if isinstance(value, bool):  # true would pass for 1
+            fail(f"upscale is 1, 2 or 4, not {value}.")
+        return value
+
     @field_validator("pose")
     @classmethod
     def _pose_can_be_drawn(cls, value: str) -> str:

@@ -93,7 +93,10 @@ def ask(
     reference = values.pop("reference", None)
     start = [None if path is None else open_picture(studio.annotators, path) for path in (init_image, mask, reference)]
     if reference is None:
-        values.pop("ip_adapter_scale", None)
+        if values.pop("ip_adapter_scale", None) is not None:
+            raise ConditionRequestError(
+                "ip_adapter_scale weighs a reference picture: give a reference, too, or leave it out."
+            )
     elif not values.get("ip_adapter"):
         values["ip_adapter"] = studio.references.first(studio.catalogue.preset(model))
     strength, area = values.pop("strength", None), values.pop("area", None) or SentArea()

@@ -157,3 +157,9 @@ def test_recipe_json_is_plain_json():
         {"name": "night", "weight": -0.5},
         {"name": "clay", "weight": 1.0},
     ]
+
+
+@pytest.mark.parametrize("value", [True, False, 3, "4"])
+def test_an_upscale_is_one_of_three_numbers(value):
+    with pytest.raises(RecipeError, match="upscale"):
+        Recipe(upscale=value)
