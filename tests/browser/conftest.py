@@ -95,7 +95,7 @@ def page(chromium, served, studio, requests):
     """An open page of the size of a laptop's screen."""
     tab = chromium.new_page(viewport=DESKTOP)
     tab.add_init_script(TOURED)
-    tab.set_default_timeout(20_000)
+    tab.set_default_timeout(60_000)
     tab.on("request", lambda request: requests.append(request.url))
     tab.goto(served[0])
     tab.wait_for_selector("#cnx-generate")

@@ -82,7 +82,7 @@ def test_generate_shows_steps_then_saved_pictures_with_their_adherence(page, pic
     page.wait_for_selector(RESULT)
     assert "follows 95" in page.inner_text("#cnx-summary")
     assert studio.recipes[-1].prompt == "a person in a red shirt"
-    assert (studio.output_dir / sorted(path.name for path in studio.output_dir.iterdir())[-1]).is_file()
+    assert (studio.output_dir / sorted(path.name for path in studio.output_dir.glob("*.png"))[-1]).is_file()
     assert page.input_value("#cnx-seed input") == str(studio.recipes[-1].seed)
 
 
@@ -151,7 +151,7 @@ def test_dropping_a_saved_picture_restores_everything(page, picture, studio, way
     generate(page, "remember me")
     recipe = studio.recipes[-1]
     assert recipe.gamma == 0.45
-    saved = max(studio.output_dir.iterdir(), key=lambda path: path.stat().st_mtime)
+    saved = max(studio.output_dir.glob("*.png"), key=lambda path: path.stat().st_mtime)
 
     page.evaluate("() => localStorage.removeItem('controlnext-image')")  # as in another browser: nothing is kept there
     page.reload()

@@ -75,7 +75,7 @@ def test_second_control_and_painted_picture_are_run_saved_and_restored(page, pic
     assert inputs.init_image is not None
     assert 0.001 < np.asarray(inputs.mask).mean() / 255 < 0.5
     assert "depth 95 %" in page.inner_text("#cnx-summary")
-    saved = max(studio.output_dir.iterdir(), key=lambda path: path.stat().st_mtime)
+    saved = max(studio.output_dir.glob("*.png"), key=lambda path: path.stat().st_mtime)
 
     page.reload()
     page.wait_for_selector("#cnx-generate")
