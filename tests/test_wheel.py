@@ -113,7 +113,7 @@ def test_the_installed_package_is_used_and_knows_its_version_and_models(installe
     assert status == 0, said
     models = json.loads(out)
     assert (models["starter"]["state"], models["starter-video"]["state"]) == ("ready", "video")
-    assert len(models["starter"]["loras"]) == 4
+    assert len(models["starter"]["loras"]) == 5
     assert not list(place.glob("*/"))  # looking makes no folder
 
 
