@@ -283,8 +283,7 @@ class Catalogue:
         given = {key: value for key, value in values.items() if value is not None and not is_default(key, value)}
         adapter = str(given.pop("adapter", ""))
         kind = adapter or ("" if annotator == READY_MADE else annotator)
-        if "loras" in given:
-            given["loras"] = lora_uses(given["loras"])
+        given["loras"] = loras = lora_uses(given.get("loras", ()))
         if "controls" in given:
             given["controls"] = [filled_control(preset, one) for one in control_list(given["controls"])]
         filled = {
@@ -292,7 +291,7 @@ class Catalogue:
             "width": preset.sizes.width,
             "height": preset.sizes.height,
             **self.defaults(preset, kind),
-            **few_step_values(given.get("loras", ())),
+            **few_step_values(loras),
             **given,
         }
         recipe = Recipe(
