@@ -39,6 +39,12 @@ def test_written_words_are_kept(character, studio, picture):
     assert studio.recipes[-1].prompt == "a person in a blue shirt"
 
 
+def test_another_photograph_is_not_drawn_in_the_words_of_the_one_before(character):
+    cleared, area = character.clear(), character.area
+    assert cleared[area.words] == ""
+    assert not cleared[area.use]["visible"]
+
+
 def test_without_a_photograph_one_sentence_says_so_and_the_button_comes_back(character):
     steps, last = character.draw(None, "", PAGE), {}
     with refused(NoPhotographError):

@@ -44,7 +44,8 @@ PICTURE = "#cnx-live-picture img"
 WATCH = """() => {
   window.shown = [];
   const area = document.querySelector('#cnx-live-picture');
-  const note = () => { const image = area.querySelector('img'); image.decode().then(() => window.shown.push(performance.now())).catch(() => {}); };
+  let last = '';
+  const note = () => { const image = area.querySelector('img'); if (!image || image.src === last) return; last = image.src; image.decode().then(() => window.shown.push(performance.now())).catch(() => {}); };
   new MutationObserver(note).observe(area, { subtree: true, attributes: true, childList: true, attributeFilter: ['src'] });
   addEventListener('pointerup', () => { window.lifted = performance.now(); }, true);
 }"""

@@ -11,7 +11,7 @@ import gradio as gr
 from PIL import Image, ImageChops
 
 from controlnext.recipes.areas import area_text
-from controlnext.ui.image.start_picture import EDITOR_HEIGHT, OPACITY, PAINT, Painted
+from controlnext.ui.image.start_picture import OPACITY, Painted, paint_editor, painted_alpha
 from controlnext.ui.shared import PRIVATE, Updates
 
 EVERYWHERE, INSIDE, OUTSIDE, RESTORED = "everywhere", "inside", "outside", "restored"
@@ -73,12 +73,7 @@ def area_panel(number: int, elem_id: str) -> AreaPanel:
                 info="Paint over the picture, then choose a side.",
             )  # fmt: skip
             soft = gr.Slider(0, 128, value=16, step=2, label="Soft edge (px)", min_width=110)
-        editor = gr.ImageEditor(
-            show_label=False, height=EDITOR_HEIGHT, sources=["upload", "clipboard"], image_mode="RGBA", format="png",
-            type="filepath", transforms=(), layers=False, buttons=["fullscreen"],
-            brush=gr.Brush(colors=[(PAINT, OPACITY)], color_mode="fixed", default_size=40),
-            elem_id=f"{elem_id}-paint", elem_classes="cnx-frame",
-        )  # fmt: skip
+        editor = paint_editor(40, elem_id=f"{elem_id}-paint")
     return AreaPanel(fold, where, soft, editor, gr.State(""))
 
 
@@ -86,8 +81,7 @@ def soft_mask(painted: Painted) -> Image.Image | None:
     """Return what was painted on any layer, L, with the soft edge of the brush; `None` where nothing was."""
     mask: Image.Image | None = None
     for path in painted.layers:
-        with Image.open(path) as layer:
-            alpha = layer.convert("RGBA").getchannel("A").point(lambda value: min(255, ceil(value / OPACITY)))
+        alpha = painted_alpha(path).point(lambda value: min(255, ceil(value / OPACITY)))
         mask = alpha if mask is None else ImageChops.lighter(mask, alpha)
     return mask if mask is not None and mask.getbbox() else None
 

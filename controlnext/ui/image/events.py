@@ -294,6 +294,11 @@ class ImageEvents:
             conditions, *start_images(self.studio.annotators, Painted.of(data[tab.start.editor])), reference=reference
         )
 
+    def asked(self, data: Data) -> dict[Any, Any]:
+        """Return the values that decide on one picture of a fixed seed; equal ones make the same picture."""
+        tab = self.tab
+        return {part: data[part] for part in tab.inputs() - {tab.new_seed, tab.count}}
+
     def run_outputs(self) -> list[gr.components.Component]:
         """Return what a run changes."""
         tab = self.tab
@@ -306,8 +311,9 @@ class ImageEvents:
         """Make the pictures: yields the steps as they come, then the result, in the order of seeds or of adherence."""
 
         def order() -> tuple[Recipe, Inputs]:
-            inputs = self.inputs(data)
-            return self.recipe(data), inputs
+            inputs, recipe = self.inputs(data), self.recipe(data)
+            self.full.note(request.session_hash or "", self.asked(data) | {self.tab.seed: recipe.seed})
+            return recipe, inputs
 
         yield from self.run_order(order, data, request, best_first=best_first)
 
@@ -333,14 +339,12 @@ class ImageEvents:
                     tab.progress: waiting_html("Getting ready"),
                 }
                 recipe, inputs = order()
-                self.full.note(session, recipe)
                 last = {tab.progress: note_html(STOPPED, "quiet")}
                 for report in self.stream(recipe, inputs, cancel):
                     if isinstance(report, Progress):
                         yield self.panel.step(report)
                     else:
                         self.made.add(session, report.files)
-                        self.full.note(session, recipe, report.recipe.seed)
                         last = self.done(ranked(report) if best_first else report)
                 yield idle | last
         except gr.Error:

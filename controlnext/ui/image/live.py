@@ -7,6 +7,8 @@ import io
 import json
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +38,21 @@ READ_SECONDS = 5.0
 JPEG_QUALITY = 92
 
 
+@dataclass(frozen=True)
+class LiveDrawn:
+    """A page's last live picture.
+
+    Attributes:
+        pose: its edited pose, empty where the picture is read.
+        picture: the picture.
+        asked: the values it was drawn with, see `ImageEvents.asked`.
+    """
+
+    pose: str
+    picture: LivePicture
+    asked: Mapping[Any, Any]
+
+
 class LiveEvents:
     """The handlers of live drawing. Newest change wins: Gradio's `always_last` holds one waiting change, the newest."""
 
@@ -43,7 +60,7 @@ class LiveEvents:
         """Remember the handlers of the tab; `wire` connects the live ones."""
         self.image = image
         self.tab = image.tab
-        self.last: OrderedDict[str, tuple[str, LivePicture]] = OrderedDict()
+        self.last: OrderedDict[str, LiveDrawn] = OrderedDict()
 
     def wire(self) -> None:
         """Connect the components; must be called inside the `gr.Blocks` context of the tab."""
@@ -82,23 +99,26 @@ class LiveEvents:
     def draw(self, data: Data, request: gr.Request) -> Updates:
         """Draw what the page shows now."""
         tab = self.tab
-        if not data[tab.live]:
-            return gr.skip()
         session = request.session_hash or ""
+        if not data[tab.live]:
+            self.last.pop(session, None)
+            return gr.skip()
         try:
             with reported_errors():
-                recipe = self.image.recipe({**data, tab.new_seed: False, tab.count: 1})
-                if self.image.full.covers(session, recipe):
+                asked = self.image.asked(data)
+                # Gradio sends a change again where events wait for each other.
+                if self.image.full.covers(session, asked) or self._shows(session, asked):
                     return gr.skip()
                 self.image.full.forget(session)
+                recipe = self.image.recipe({**data, tab.new_seed: False, tab.count: 1})
                 begun = time.perf_counter()
                 picture = self.image.studio.draw_live(recipe, self.image.inputs(data))
                 seconds = time.perf_counter() - begun
         except gr.Error as error:
             return {tab.progress: f"<p class='cnx-note warn'>{error.message}</p>"}
-        if self.image.full.covers(session, recipe):  # generated while this was drawn
+        if self.image.full.covers(session, asked):  # generated while this was drawn
             return gr.skip()
-        self._keep(session, self.image.pose(data), picture)
+        self._keep(session, LiveDrawn(self.image.pose(data), picture, asked))
         return {
             tab.live_picture: gr.update(visible=True, value=picture_html(picture.image)),
             tab.empty: gr.update(visible=False),
@@ -116,22 +136,27 @@ class LiveEvents:
             return gr.skip()
         session, pose = request.session_hash or "", self.image.pose(data)
         deadline = time.monotonic() + READ_SECONDS
-        while (kept := self.last.get(session)) is None or kept[0] != pose:
+        while (kept := self.last.get(session)) is None or kept.pose != pose:
             if time.monotonic() > deadline:
                 return gr.skip()
             time.sleep(0.02)
         try:
-            found = self.image.studio.follow_live(kept[1])
+            found = self.image.studio.follow_live(kept.picture)
         except ControlNeXtError:
             return gr.skip()
-        badge = badge_html(1, kept[1].recipe.seed, found.score, found.name)
+        badge = badge_html(1, kept.picture.recipe.seed, found.score, found.name)
         return {
             tab.summary: f"<div class='cnx-badges'>{badge}</div>",
             tab.pose.editor: gr.update(drift=json.dumps(found.drift if pose else [])),
         }
 
-    def _keep(self, session: str, pose: str, picture: LivePicture) -> None:
-        self.last[session] = (pose, picture)
+    def _shows(self, session: str, asked: Mapping[Any, Any]) -> bool:
+        """Return whether the page shows a live picture of these values already."""
+        last = self.last.get(session)
+        return not self.image.full.shows(session) and last is not None and last.asked == asked
+
+    def _keep(self, session: str, drawn: LiveDrawn) -> None:
+        self.last[session] = drawn
         self.last.move_to_end(session)
         while len(self.last) > MOST_PAGES:
             self.last.popitem(last=False)

@@ -82,30 +82,28 @@ def _files_of(self: gr.ImageEditor, payload: Any) -> Any:  # noqa: ANN401 - Grad
 # under the very path of the upload, where another event may be reading it.
 _Editor = ABCMeta.__new__(
     ComponentMeta,
-    "StartEditor",
+    "PaintEditor",
     (gr.ImageEditor,),
-    {"preprocess": _files_of, "is_template": True, "__module__": __name__, "__doc__": "See `start_panel`."},
+    {"preprocess": _files_of, "is_template": True, "__module__": __name__, "__doc__": "See `paint_editor`."},
 )
+
+
+def paint_editor(brush: int, **options: Any) -> gr.ImageEditor:
+    """Return an editor in which a mask is painted over a picture; `brush` is the size of its brush in pixels."""
+    return _Editor(
+        show_label=False, height=EDITOR_HEIGHT, sources=["upload", "clipboard"], image_mode="RGBA", format="png",
+        type="filepath", transforms=(), layers=False, buttons=["fullscreen"],
+        brush=gr.Brush(colors=[(PAINT, OPACITY)], color_mode="fixed", default_size=brush), elem_classes="cnx-frame", **options,
+    )  # fmt: skip
 
 
 def start_panel() -> StartPanel:
     """Lay the accordion out; must be called inside a `gr.Blocks` context."""
     with gr.Accordion("Start from a picture", open=False, elem_classes="cnx-fold", elem_id="cnx-start-fold"):
-        editor = _Editor(
-            show_label=False,
-            height=EDITOR_HEIGHT,
-            sources=["upload", "clipboard"],
-            image_mode="RGBA",
-            format="png",
-            type="filepath",
-            transforms=(),
-            layers=False,
-            buttons=["fullscreen"],
-            brush=gr.Brush(colors=[(PAINT, OPACITY)], color_mode="fixed", default_size=24),
+        editor = paint_editor(
+            24, elem_id="cnx-start",
             placeholder="Drop a picture to start from,\n\nthen paint over what is to be repainted",
-            elem_id="cnx-start",
-            elem_classes="cnx-frame",
-        )
+        )  # fmt: skip
         strength = gr.Slider(
             0.05, 1, value=DEFAULT_STRENGTH, step=0.05, label="Strength", elem_id="cnx-strength",
             info="1 redraws everything, 0.3 keeps most. What you paint over is repainted, the rest stays as it is.",
@@ -136,15 +134,22 @@ def painted_mask(layers: Sequence[str | Path], size: tuple[int, int]) -> Image.I
     """
     mask = Image.new("L", size)
     for path in layers:
-        try:
-            with Image.open(path) as layer:
-                alpha = layer.convert("RGBA").getchannel("A").resize(size, Image.Resampling.NEAREST)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise InputError(
-                "What was painted on the start picture cannot be read: clear it and paint again."
-            ) from error
+        alpha = painted_alpha(path).resize(size, Image.Resampling.NEAREST)
         mask = ImageChops.lighter(mask, alpha.point(lambda value: 255 * (value >= PAINTED)))
     return mask if mask.getbbox() else None
+
+
+def painted_alpha(path: str | Path) -> Image.Image:
+    """Return how opaque a painted layer is, L.
+
+    Raises:
+        InputError: it is not a picture.
+    """
+    try:
+        with Image.open(path) as layer:
+            return layer.convert("RGBA").getchannel("A")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError("What was painted cannot be read: clear it and paint again.") from error
 
 
 def layer_of(mask: Image.Image) -> Image.Image:

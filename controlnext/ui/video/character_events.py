@@ -11,6 +11,7 @@ from controlnext.errors import ControlNeXtError
 from controlnext.models.presets import DEFAULT_MODEL
 from controlnext.progress import Progress
 from controlnext.studio.character import character_order, in_the_right_colours
+from controlnext.ui.image.events import RUN
 from controlnext.ui.shared import (
     PRIVATE,
     Updates,
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from controlnext.studio.studio import Studio
     from controlnext.ui.board.made import MadeResults
     from controlnext.ui.video.tab import VideoTab
-
-QUEUE = {"concurrency_id": "generate", "concurrency_limit": 8}
 
 
 class NoPhotographError(ControlNeXtError):
@@ -55,8 +54,15 @@ class CharacterEvents:
         """Connect the components; must be called inside the `gr.Blocks` context of the page."""
         tab, area = self.tab, self.area
         shown = [area.words, area.draw, area.picture, area.use, area.note]
-        area.draw.click(self.draw, [tab.reference, area.words], shown, trigger_mode="once", **QUEUE, **PRIVATE)
+        area.draw.click(self.draw, [tab.reference, area.words], shown, trigger_mode="once", **RUN, **PRIVATE)
         area.use.click(lambda path: path, area.picture, tab.reference, queue=False, **PRIVATE)
+        tab.reference.upload(self.clear, None, [area.words, area.picture, area.use, area.note], queue=False, **PRIVATE)
+
+    def clear(self) -> Updates:
+        """Forget the words and the figure of another photograph."""
+        area = self.area
+        hidden = gr.update(visible=False)
+        return {area.words: "", area.picture: hidden, area.use: hidden, area.note: ""}
 
     def draw(self, path: str | None, words: str, request: gr.Request) -> Iterator[Updates]:
         """Read the photograph's words where none are written, and draw its figure."""
@@ -86,13 +92,13 @@ class CharacterEvents:
                     yield {
                         area.picture: gr.update(value=served(report.files[best], area.picture), visible=True),
                         area.use: gr.update(visible=True),
+                        area.draw: gr.update(interactive=True),
                         area.note: note_html(
                             "Is this the character? Use it, or change the words and draw again.", "quiet"
                         ),
                     }
         except gr.Error:
-            yield {area.note: ""}
+            yield {area.note: "", area.draw: gr.update(interactive=True)}
             raise
         finally:
             self.runs.finish(page, cancel)
-            yield {area.draw: gr.update(interactive=True)}
