@@ -18,10 +18,13 @@
     if (Object.hasOwn(table, plain)) return table[plain];
     for (const [pattern, other] of patterns) {
       const found = pattern.exec(plain);
-      if (found) { let index = 1; return other.replaceAll("{}", () => found[index++]); }
+      if (found) { let index = 1; return other.replaceAll("{}", () => inside(found[index++])); }
     }
     return null;
   }
+
+  // What stands in the place of a `{}` may be words of the page, too: "gamma 0.5, seed 3".
+  const inside = (text) => text.split(", ").map((part) => translated(part) ?? part).join(", ");
 
   function put(node) {
     if (node.nodeType === Node.TEXT_NODE) {

@@ -62,8 +62,7 @@ def score(options: argparse.Namespace) -> int:
     kind = kind or POSE
     backend = Catalogue().preset(options.model or (recipe.model if recipe else "starter")).adherence_backend
     image = annotators.load_picture(options.image)
-    picture = condition if not hasattr(condition, "data") else condition.image
-    value = score_picture(annotators.annotate, image, picture, kind, settings, backend)
+    value = score_picture(annotators.annotate, image, condition, kind, settings, backend)
     name = kind_of(kind).score
     if options.overlay is not None:
         _write_overlay(options.overlay, following(annotators.annotate, options.image, lambda model: backend))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from controlnext.errors import ControlNeXtError
 from controlnext.recipes.kinds import MASK_FIT, START_FIT
@@ -17,6 +18,9 @@ from controlnext.recipes.pictures import fit_condition
 CONDITION_CHUNK, INIT_CHUNK, MASK_CHUNK, REFERENCE_CHUNK = b"cnCd", b"cnIn", b"cnMk", b"cnRf"
 """PNG chunks holding pictures as PNGs: ancillary, private, safe to copy (PNG specification, section 5.4). Each control has
 one condition chunk, in the order of the recipe."""
+
+PEOPLE_KEY = "people"
+"""Text chunk inside of a condition's PNG: its joints as JSON, since a drawing shows some of them one upon the other."""
 
 
 class Annotated(Protocol):
@@ -34,6 +38,19 @@ class Annotated(Protocol):
 def picture_of(condition: Image.Image | Annotated) -> Image.Image:
     """The picture of a condition, with or without what is known of it."""
     return condition if isinstance(condition, Image.Image) else condition.image
+
+
+@dataclass(frozen=True)
+class Known:
+    """A condition found inside of a result, with what was known of it when the result was made.
+
+    Attributes:
+        image: the picture.
+        data: `people`, each (joints, 3): x and y in pixels, confidence.
+    """
+
+    image: Image.Image
+    data: Mapping[str, Any]
 
 
 class InputError(ControlNeXtError, ValueError):
@@ -82,17 +99,11 @@ class Inputs:
 
     def pack(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield the chunks that hold the pictures."""
-        images = [(CONDITION_CHUNK, picture_of(condition)) for condition in self.conditions]
-        for name, image in (
-            *images,
-            (INIT_CHUNK, self.init_image),
-            (MASK_CHUNK, self.mask),
-            (REFERENCE_CHUNK, self.reference),
-        ):
+        for condition in self.conditions:
+            yield CONDITION_CHUNK, _png(picture_of(condition).convert("RGB"), _people_text(condition))
+        for name, image in ((INIT_CHUNK, self.init_image), (MASK_CHUNK, self.mask), (REFERENCE_CHUNK, self.reference)):
             if image is not None:
-                buffer = io.BytesIO()
-                image.convert("L" if name == MASK_CHUNK else "RGB").save(buffer, format="PNG")
-                yield name, buffer.getvalue()
+                yield name, _png(image.convert("L" if name == MASK_CHUNK else "RGB"))
 
     @classmethod
     def unpack(cls, chunks: Iterable[tuple[bytes, bytes]]) -> Inputs:
@@ -101,20 +112,49 @@ class Inputs:
         Raises:
             OSError, ValueError, SyntaxError, Image.DecompressionBombError: one of the pictures is damaged.
         """
-        images: dict[bytes, list[Image.Image]] = {
-            CONDITION_CHUNK: [],
-            INIT_CHUNK: [],
-            MASK_CHUNK: [],
-            REFERENCE_CHUNK: [],
-        }
+        conditions: list[Image.Image | Annotated] = []
+        first: dict[bytes, Image.Image] = {}
         for name, data in chunks:
-            if name in images:
-                image = Image.open(io.BytesIO(data), formats=["PNG"])
-                images[name].append(image.convert("L" if name == MASK_CHUNK else "RGB"))
-        first = {name: next(iter(found), None) for name, found in images.items()}
+            if name not in (CONDITION_CHUNK, INIT_CHUNK, MASK_CHUNK, REFERENCE_CHUNK):
+                continue
+            opened = Image.open(io.BytesIO(data), formats=["PNG"])
+            image = opened.convert("L" if name == MASK_CHUNK else "RGB")
+            if name == CONDITION_CHUNK:
+                people = _people(opened.info.get(PEOPLE_KEY))
+                conditions.append(image if people is None else Known(image, {"people": people}))
+            else:
+                first.setdefault(name, image)
         return cls(
-            tuple(images[CONDITION_CHUNK]), first[INIT_CHUNK], first[MASK_CHUNK], reference=first[REFERENCE_CHUNK]
+            tuple(conditions), first.get(INIT_CHUNK), first.get(MASK_CHUNK), reference=first.get(REFERENCE_CHUNK)
         )
+
+
+def _png(image: Image.Image, people: str = "") -> bytes:
+    buffer, info = io.BytesIO(), PngImagePlugin.PngInfo()
+    if people:
+        info.add_text(PEOPLE_KEY, people)
+    image.save(buffer, format="PNG", pnginfo=info)
+    return buffer.getvalue()
+
+
+def _people_text(condition: Image.Image | Annotated) -> str:
+    """Return the people of a condition as JSON; empty where none are known."""
+    people = None if isinstance(condition, Image.Image) else (condition.data or {}).get("people")
+    if not people:
+        return ""
+    return json.dumps([np.asarray(one, np.float64).reshape(-1, 3).round(4).tolist() for one in people])
+
+
+def _people(text: object) -> list[np.ndarray] | None:
+    """Read them again; None where there are none, or where they are no joints."""
+    if not isinstance(text, str):
+        return None
+    try:
+        people = [np.asarray(one, dtype=np.float64) for one in json.loads(text)]
+    except (TypeError, ValueError, RecursionError):
+        return None
+    fine = all(one.ndim == 2 and one.shape[1] == 3 and np.isfinite(one).all() for one in people)
+    return people if people and fine else None
 
 
 def fitted_start(

@@ -96,17 +96,16 @@ def draw_plot(table: SweepTable) -> Image.Image:
     rows = range(len(second.values)) if second else (0,)
     for row in rows:
         colour = _LINES[row % len(_LINES)]
-        name = f"{second.label} {shown(second.values[row])}" if second else f"adherence ({table.adherence_name})"
-        _line(
-            left,
-            places,
-            table.curve("adherence", row),
-            color=colour,
-            marker="o",
-            markersize=4,
-            linewidth=1.8,
-            label=name,
-        )
+        measure = "adherence" if axis.name == "annotator" else f"adherence ({table.adherence_name})"
+        name = f"{second.label} {shown(second.values[row])}" if second else measure
+        style = {
+            "color": colour,
+            "marker": "o",
+            "markersize": 4,
+            "linewidth": 1.8,
+            "linestyle": "-" if axis.numeric else "",
+        }
+        _line(left, places, table.curve("adherence", row), **style, label=name)
         if right is not None:
             style = {
                 "color": colour if second else "#8a8f9c",

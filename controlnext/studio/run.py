@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -160,7 +160,8 @@ class Run:
         if recipe.prompt != self.recipe.prompt:
             facts["prompt_as_written"] = self.recipe.prompt
         image = self.enhancing.enlarge(image, recipe)
-        self.files.append(self.gallery.save(image, recipe, self.inputs, facts))
+        kept = replace(self.inputs, conditions=self.asked)  # with the joints that a drawing cannot show
+        self.files.append(self.gallery.save(image, recipe, kept, facts))
         for kind, score in scores.items():
             self.adherences.setdefault(kind, []).append(score)
         self.images.append(image)

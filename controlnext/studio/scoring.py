@@ -14,6 +14,8 @@ from controlnext.recipes.recipe import ControlUse
 if TYPE_CHECKING:
     from PIL import Image
 
+    from controlnext.recipes.inputs import Annotated
+
 
 class ScoreError(ControlNeXtError, ValueError):
     """A score that cannot be measured."""
@@ -22,7 +24,7 @@ class ScoreError(ControlNeXtError, ValueError):
 def score_picture(
     annotate: Annotate,
     image: Image.Image,
-    condition: Image.Image,
+    condition: Image.Image | Annotated,
     kind: str,
     settings: Mapping[str, Any] | None = None,
     backend: str = AUTO,

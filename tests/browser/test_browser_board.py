@@ -27,6 +27,8 @@ def test_what_the_page_made_is_shown_compared_restored_and_deleted(page, picture
     expect(page.locator("#cnx-board-found")).to_contain_text("2 results")
     wall = page.locator("#cnx-board-wall .grid-container button")
     expect(wall).to_have_count(2)
+    cut = "() => getComputedStyle(document.querySelector('#cnx-board-wall .grid-wrap')).overflowY"
+    assert page.evaluate(cut) == "visible"  # no row of the wall is cut off
     wall.first.click()
     expect(page.locator("#cnx-board-about")).to_contain_text("a green hat")
     page.check("#cnx-board-compare input")

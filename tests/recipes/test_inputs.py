@@ -5,9 +5,9 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
-from controlnext.recipes.inputs import CONDITION_CHUNK, InputError, Inputs, fitted_start
+from controlnext.recipes.inputs import CONDITION_CHUNK, PEOPLE_KEY, InputError, Inputs, Known, fitted_start
 from controlnext.recipes.pictures import picture_digest
 from controlnext.recipes.png import read_condition, read_inputs, read_png, write_png
 from controlnext.recipes.recipe import MAX_CONTROLS, ControlUse, Recipe, RecipeError
@@ -107,6 +107,25 @@ def test_a_png_carries_every_picture(tmp_path):
     assert same(found.init_image, inputs.init_image)
     assert same(found.mask, inputs.mask)
     assert same(read_condition(tmp_path / "a.png"), noise(1))
+
+
+def test_a_png_carries_the_joints_that_its_drawing_cannot_show():
+    person = np.column_stack([np.linspace(1, 30, 18), np.linspace(2, 20, 18), np.linspace(0.3, 1, 18)])
+    person[16] = person[14]  # a profile: one eye upon the other
+    buffer = io.BytesIO()
+    write_png(buffer, noise(), Recipe(annotator="pose"), Inputs((Known(noise(1), {"people": [person]}),)))
+    (found,) = read_inputs(buffer.getvalue()).conditions
+    assert same(found.image, noise(1))
+    assert np.allclose(found.data["people"], [person], atol=1e-4)
+
+
+@pytest.mark.parametrize("text", ["", "[", "[[1, 2]]", '[[["a", 1, 1]]]', "[[[NaN, 1, 1]]]", "7", "[]", "[" * 9999])
+def test_joints_that_are_none_leave_the_drawing(text):
+    condition, info = io.BytesIO(), PngImagePlugin.PngInfo()
+    info.add_text(PEOPLE_KEY, text)
+    noise(1).save(condition, format="PNG", pnginfo=info)
+    (found,) = Inputs.unpack([(CONDITION_CHUNK, condition.getvalue())]).conditions
+    assert same(found, noise(1))
 
 
 def test_one_condition_is_carried_as_the_first_release_did():

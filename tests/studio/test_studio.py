@@ -12,7 +12,7 @@ from annotators import NobodyFound
 from annotators.poses.skeleton import draw_skeleton
 from controlnext.errors import ControlNeXtError
 from controlnext.method.injection import Injection
-from controlnext.recipes.png import read_condition, read_facts, read_png
+from controlnext.recipes.png import read_condition, read_facts, read_inputs, read_png
 from controlnext.recipes.recipe import RecipeError
 from controlnext.results.gallery import GalleryError
 from controlnext.studio.studio import Cancelled, Studio, StudioError
@@ -396,7 +396,10 @@ def test_adherence_of_a_pose_uses_the_people_it_was_given(studio):
         annotate=lambda name, image, **options: Annotation(image, {"people": [moved]})
     )
     recipe = studio.catalogue.resolve("starter", "pose", prompt="x", seed=1)
-    assert studio.generate(recipe, wide).adherence == [1.0]
+    result = studio.generate(recipe, wide)
+    assert result.adherence == [1.0]
+    (kept,) = read_inputs(result.files[0]).conditions  # so that the picture has the same score later
+    assert np.allclose(kept.data["people"], [moved], atol=1e-3)
     assert studio.generate(recipe, wide.image).adherence == [1.0]  # read from the drawing
 
 

@@ -110,6 +110,7 @@ def test_a_click_shows_a_result_and_the_next_is_laid_over_it(board):
     first = board.choose(shown, "", False, SimpleNamespace(index=0), ME)
     assert first[tab.chosen] == shown[0]
     assert "&lt;b&gt;2&lt;/b&gt;" in first[tab.about]
+    assert "<td>steps</td>" in first[tab.about]  # as the page calls it
     assert first[tab.comparison]["visible"] is False
     second = board.choose(shown, shown[0], True, SimpleNamespace(index=1), ME)
     assert tab.chosen not in second
@@ -125,8 +126,9 @@ def test_a_result_is_restored_and_used(board):
     path, ready_map, *_ = board.as_picture(chosen, ME)
     assert np.array_equal(np.asarray(Image.open(path)), np.asarray(picture(2)))
     assert ready_map is False
-    editor, _ = board.as_start(chosen, ME)
+    editor, fold, _ = board.as_start(chosen, ME)
     assert editor["background"] == editor["composite"]
+    assert fold["open"] is True  # so that it is seen
 
 
 def test_delete_moves_to_the_trash_and_fills_the_wall_again(board):

@@ -15,9 +15,11 @@ from tab_values import PAGE, applied, data_of, refused
 
 from controlnext.recipes.sweep_plan import SweepError, SweepPlan
 from controlnext.results.saved_sweeps import SavedSweep
+from controlnext.results.sweep_table import SweptCell
 from controlnext.ui.api import Endpoints
 from controlnext.ui.image.restore import Restore
 from controlnext.ui.image.sweep_events import SweepEvents
+from controlnext.ui.image.sweep_view import caption, words_of
 from controlnext.ui.sweep_api import SweepEndpoints
 from controlnext.ui.worker import WORK
 
@@ -176,3 +178,17 @@ def test_the_endpoint_returns_pictures_plot_and_figures(client, picture):
     assert calls[0]["cells"] == calls[1]["cells"]  # without a seed, too, the same call is the same sweep
     pictures, plot, facts = client.predict(handle_file(picture), target=0.95, api_name="/sweep")
     assert (len(pictures), plot, facts["reached"], facts["gamma"]) == (1, None, True, 1.0)
+
+
+def test_values_are_called_as_the_page_calls_them():
+    values = {
+        "num_inference_steps": 6,
+        "guidance_scale": 2.5,
+        "control_start": 0.1,
+        "control_end": 0.9,
+        "annotator": "canny",
+    }
+    words = "steps 6, guidance 2.5, control from 0.1, control until 0.9, control Edges"
+    assert words_of(values) == words
+    assert words_of({"lora:night": 0.5, "gamma": 1}) == "night 0.5, gamma 1"
+    assert caption(SweptCell(0, 0, {"annotator": "canny"}, "done", adherence=0.5)) == "Edges: 50 %"

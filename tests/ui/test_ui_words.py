@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from ui_fakes import FakeStudio
 
+import controlnext
 from controlnext.ui import build_ui, launch_options
 from controlnext.ui.words import LANGUAGES, table, translations
 
@@ -89,6 +92,64 @@ def test_the_real_annotators_and_the_train_tab_are_in_the_table(tmp_path):
     page = build_ui(app.make_studio(chosen), trainings=app.make_trainings(chosen), local=True)
     missing = list(dict.fromkeys(untranslated(words_of(page), table("de"))))
     assert not missing
+
+
+SAID = {"note_html": 0, "waiting_html": 0, "Progress": 0, "_tell": 0, "_chip": 1, "Info": 0, "Warning": 0}
+"""What puts a text of the server into the page, and which of its arguments is the text."""
+
+ELSEWHERE = {"starter", "bench", "cli", "training"}
+"""Rooms whose texts go to a terminal."""
+
+
+def said(node):
+    """The texts that an expression can be, with `{}` for what is put into them."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+    elif isinstance(node, ast.JoinedStr):
+        yield "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)
+    elif isinstance(node, ast.IfExp):
+        yield from (*said(node.body), *said(node.orelse))
+
+
+def answers():
+    """Every text that the page is given while it is used, as it stands in the code: notes, stages, chips and sentences of results."""
+    house = Path(controlnext.__file__).parent
+    for file in sorted(house.rglob("*.py")):
+        if ELSEWHERE & set(file.relative_to(house).parts[:1]):
+            continue
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+                if name in SAID and len(node.args) > SAID[name]:
+                    yield from said(node.args[SAID[name]])
+
+
+def test_every_answer_of_the_page_is_in_the_table():
+    found = [text for text in answers() if re.search(r"[A-Za-z]{3}", text) and text != "Drawing{}"]
+    assert len(found) > 40
+    assert list(dict.fromkeys(untranslated(found, table("de")))) == []
+
+
+def sentences():
+    """What searches, repairs, projects and verifications come to."""
+    from controlnext.results.project import OpenedProject
+    from controlnext.studio.auto_gamma import FoundGamma, GammaTry
+    from controlnext.studio.repair import Repaired, RepairTry
+    from controlnext.studio.verify import Verified
+
+    low, high = GammaTry(1.0, 0.4, None), GammaTry(1.5, 0.9, None)
+    for target, tries in ((0.9, (low, high)), (0.9, (low,)), (0.6, (low, high))):
+        yield FoundGamma(tries, tries[-1], target, tries[-1].adherence == target).sentence()
+    for tries in ((), (RepairTry(0.1, 0.4, kept=False),), (RepairTry(0.1, 0.6, kept=True),) * 2):
+        yield Repaired(Path("a.png"), 0.5, 0.6, tries).sentence()
+    yield Verified(0, 0.0, ()).sentence()
+    yield Verified(3, 0.1, ("another version",)).sentence()
+    for missing in ((), ("The LoRA x.",)):
+        yield OpenedProject((Path("a.png"),), (), missing).sentence()
+
+
+def test_every_outcome_is_in_the_table():
+    assert list(untranslated(sentences(), table("de"))) == []
 
 
 def test_a_translation_keeps_the_places_of_numbers():

@@ -14,7 +14,7 @@ from controlnext.results.board import Board, BoardItem, BoardPage, BoardQuery, d
 from controlnext.results.gallery import GalleryError
 from controlnext.ui.board.made import MadeResults
 from controlnext.ui.board.tab import PAGE, BoardTab
-from controlnext.ui.shared import PRIVATE, Data, Updates, note_html, reported_errors, served, served_zip
+from controlnext.ui.shared import PRIVATE, Data, Updates, field_words, note_html, reported_errors, served, served_zip
 
 if TYPE_CHECKING:
     from controlnext.ui.image.restore import Restore
@@ -75,7 +75,7 @@ class BoardEvents:
         tab.use_picture.click(
             self.as_picture, tab.chosen, [image.picture, image.ready_map, image.restored, tabs], **PRIVATE
         )
-        tab.use_start.click(self.as_start, tab.chosen, [image.start.editor, tabs], **PRIVATE)
+        tab.use_start.click(self.as_start, tab.chosen, [image.start.editor, image.start.fold, tabs], **PRIVATE)
         if video is not None:
             tab.use_character.click(self.as_character, tab.chosen, [video.tab.reference, tabs], **PRIVATE)
         tab.delete.click(lambda: gr.update(visible=True), None, tab.sure, queue=False, **PRIVATE)
@@ -222,7 +222,7 @@ class BoardEvents:
     def as_start(self, name: str, request: gr.Request) -> list[Any]:
         """Take the result as the picture to start from."""
         path = self._served(name, request)
-        return [{"background": path, "layers": [], "composite": path}, gr.Tabs(selected="image")]
+        return [{"background": path, "layers": [], "composite": path}, gr.update(open=True), gr.Tabs(selected="image")]
 
     def as_character(self, name: str, request: gr.Request) -> list[Any]:
         """Take the result as the character of a video."""
@@ -270,7 +270,7 @@ def about_html(item: BoardItem) -> str:
         values = item.recipe.model_dump(mode="json")
         swept = {axis.name for axis in item.axes}
         rows += [
-            (name.replace("_", " "), str(values[name]))
+            (field_words(name), str(values[name]))
             for name in ABOUT
             if values.get(name) not in (None, "") and name not in swept
         ]
@@ -284,7 +284,7 @@ def differences_html(first: BoardItem, second: BoardItem) -> str:
     rows = differences(first, second)
     if not rows:
         return note_html("Their recipes are the same.")
-    return _table([("", first.name, second.name), *((name.replace("_", " "), *values) for name, *values in rows)])
+    return _table([("", first.name, second.name), *((field_words(name), *values) for name, *values in rows)])
 
 
 def _table(rows: list[tuple[str, ...]]) -> str:

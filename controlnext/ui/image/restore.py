@@ -12,7 +12,7 @@ import gradio as gr
 
 from controlnext.models.presets import DEFAULT_MODEL
 from controlnext.recipes.foreign import Foreign, read_foreign
-from controlnext.recipes.inputs import Inputs
+from controlnext.recipes.inputs import Inputs, picture_of
 from controlnext.recipes.kinds import READY_MADE
 from controlnext.recipes.png import read_inputs, read_png
 from controlnext.recipes.recipe import Recipe, RecipeError
@@ -52,7 +52,7 @@ class Restore:
     def outputs(self) -> list[gr.components.Component]:
         """Return everything that is put back."""
         tab = self.tab
-        groups = [tab.reference.fold, *(row.group for row in tab.controls)]
+        groups = [tab.reference.fold, tab.start.fold, *(row.group for row in tab.controls)]
         return [*(tab.inputs() - {tab.resolution}), *groups, tab.restored]
 
     def wire(self) -> None:
@@ -119,7 +119,8 @@ class Restore:
         """
         tab = self.tab
         inputs = Inputs() if path is None else read_inputs(path)
-        condition = next(iter(inputs.conditions), None)
+        pictures = [picture_of(one) for one in inputs.conditions]
+        condition = next(iter(pictures), None)
         kind = recipe.condition_kind
         updates: Updates = {
             tab.pose.editor: recipe.pose,
@@ -146,7 +147,7 @@ class Restore:
             tab.start.updates(inputs, recipe.strength) | tab.enhance.updates(recipe) | tab.area.updates(recipe.area)
         )
         updates |= tab.reference.updates(recipe, inputs.reference, self.studio)
-        others = list(zip_longest(recipe.controls, inputs.conditions[1 : len(recipe.controls) + 1]))
+        others = list(zip_longest(recipe.controls, pictures[1 : len(recipe.controls) + 1]))
         for index, row in enumerate(tab.controls):
             updates |= row.updates(*(others[index] if index < len(others) else (None, None)))
         if READY_MADE in tab.panels:  # the condition inside a picture is final

@@ -43,6 +43,7 @@ class Painted:
 class StartPanel:
     """The components of the accordion."""
 
+    fold: gr.Accordion
     editor: gr.ImageEditor
     strength: gr.Slider
 
@@ -61,14 +62,14 @@ class StartPanel:
     def updates(self, inputs: Inputs, strength: float | None) -> dict[gr.components.Component, Any]:
         """Return the values that show a restored start picture and its mask."""
         if inputs.init_image is None:
-            return {self.editor: None}
+            return {self.editor: None, self.fold: gr.update(open=False)}
         image = inputs.init_image
         layers = [] if inputs.mask is None else [layer_of(inputs.mask)]
         composite = image.convert("RGBA")
         for layer in layers:
             composite.alpha_composite(layer)
         value = {"background": image.convert("RGBA"), "layers": layers, "composite": composite}
-        return {self.editor: value, self.strength: strength or DEFAULT_STRENGTH}
+        return {self.editor: value, self.strength: strength or DEFAULT_STRENGTH, self.fold: gr.update(open=True)}
 
 
 def _files_of(self: gr.ImageEditor, payload: Any) -> Any:  # noqa: ANN401 - Gradio's EditorData and EditorValue
@@ -99,7 +100,7 @@ def paint_editor(brush: int, **options: Any) -> gr.ImageEditor:
 
 def start_panel() -> StartPanel:
     """Lay the accordion out; must be called inside a `gr.Blocks` context."""
-    with gr.Accordion("Start from a picture", open=False, elem_classes="cnx-fold", elem_id="cnx-start-fold"):
+    with gr.Accordion("Start from a picture", open=False, elem_classes="cnx-fold", elem_id="cnx-start-fold") as fold:
         editor = paint_editor(
             24, elem_id="cnx-start",
             placeholder="Drop a picture to start from,\n\nthen paint over what is to be repainted",
@@ -108,7 +109,7 @@ def start_panel() -> StartPanel:
             0.05, 1, value=DEFAULT_STRENGTH, step=0.05, label="Strength", elem_id="cnx-strength",
             info="1 redraws everything, 0.3 keeps most. What you paint over is repainted, the rest stays as it is.",
         )  # fmt: skip
-    return StartPanel(editor, strength)
+    return StartPanel(fold, editor, strength)
 
 
 def start_images(annotators: Annotators, painted: Painted) -> tuple[Image.Image | None, Image.Image | None]:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from controlnext.recipes.kinds import kind_of
 from controlnext.recipes.sweep_plan import LORA, SweepAxis, Value, shown
 from controlnext.results.saved_sweeps import PLAN, PLOT, TABLE, SavedSweep
 from controlnext.ui import shared
 from controlnext.ui.image.events import STOPPED
 from controlnext.ui.image.sweep import LORA_AXIS, NO_AXIS, SweepArea
-from controlnext.ui.shared import Updates, note_html, waiting_html
+from controlnext.ui.shared import Updates, field_words, note_html, waiting_html
 
 if TYPE_CHECKING:
     from controlnext.results.sweep_table import SweepTable, SweptCell
@@ -162,7 +163,7 @@ def summary_html(table: SweepTable, *, stopped: bool) -> str:
 
 def caption(cell: SweptCell) -> str:
     """Return the few characters that fit under a small picture: its values and its adherence."""
-    values = " · ".join(_short(value) for value in cell.values.values())
+    values = " · ".join(_short(_value(name, value)) for name, value in cell.values.items())
     return values if cell.adherence is None else f"{values}: {100 * cell.adherence:.0f} %"
 
 
@@ -174,7 +175,14 @@ def _short(value: Value) -> str:
 
 def words_of(values: Mapping[str, Any]) -> str:
     """Return the values of a cell in words, such as `gamma 0.5, seed 3`."""
-    return ", ".join(f"{name.removeprefix(LORA).replace('_', ' ')} {shown(value)}" for name, value in values.items())
+    return ", ".join(
+        f"{field_words(name.removeprefix(LORA))} {shown(_value(name, value))}" for name, value in values.items()
+    )
+
+
+def _value(axis: str, value: Value) -> Value:
+    """Kinds of control by the words that the page has for them."""
+    return kind_of(str(value)).label if axis == "annotator" else value
 
 
 def use_label(values: Mapping[str, Any]) -> str:
