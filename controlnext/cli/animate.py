@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from controlnext.animation.choice import choice_of
-from controlnext.cli.options import OUTPUTS, add_area_options, add_word_options, area_of, word_folders
+from controlnext.cli.options import (
+    OUTPUTS,
+    add_area_options,
+    add_run_options,
+    add_word_options,
+    area_of,
+    run_options,
+    word_folders,
+)
 from controlnext.cli.pictures import gamma_values
 from controlnext.cli.terminal import UsageError, clear_progress, note, print_line, show_progress, stoppable
 
@@ -69,6 +77,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--beside", action="store_true", help="also write it next to its poses and the clip")
     parser.add_argument("--poses", action="store_true", help="also write the poses alone, as a video and as JSON")
     add_area_options(parser)
+    add_run_options(parser)
     add_word_options(parser)
     parser.add_argument("--output", type=Path, default=OUTPUTS, help="folder for results (default: outputs)")
     parser.add_argument("--device", help="cuda, cuda:1, mps or cpu (default: the best there is)")
@@ -92,6 +101,7 @@ def run(options: argparse.Namespace) -> int:
         threads=options.threads,
         annotators=annotators,
         words=word_folders(options),
+        run_options=run_options(options),
     )
     reference = annotators.load_picture(options.reference)
     note(reference.info.get("note", ""))

@@ -23,8 +23,10 @@ from controlnext.cli.options import (
     LORAS,
     OUTPUTS,
     add_extra_options,
+    add_run_options,
     add_word_options,
     extra_folders,
+    run_options,
     word_folders,
 )
 from controlnext.cli.sharing import Sharing, read_auth
@@ -72,6 +74,7 @@ def add_options(parser: argparse.ArgumentParser, home: Path) -> None:
     )
     add_word_options(parser)
     add_extra_options(parser)
+    add_run_options(parser)
     parser.add_argument(
         "--auth", action="append", default=[], metavar="USER:PASSWORD",
         help="ask for this name and password (repeatable; also lines of the variable CONTROLNEXT_AUTH)",
@@ -113,6 +116,7 @@ def make_studio(chosen: argparse.Namespace) -> Studio:
         threads=chosen.threads,
         words=word_folders(chosen, chosen.home),
         extras=extra_folders(chosen, chosen.home),
+        run_options=run_options(chosen),
     )
 
 

@@ -14,10 +14,12 @@ from controlnext.cli.options import (
     add_area_options,
     add_extra_options,
     add_picture_options,
+    add_run_options,
     add_settings_option,
     area_of,
     extra_folders,
     given_values,
+    run_options,
     word_folders,
 )
 from controlnext.cli.terminal import UsageError, clear_progress, note, print_line, show_progress, stoppable
@@ -45,6 +47,7 @@ def add_parser(commands: Commands) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print the recipe and the results as JSON")
     add_extra_options(parser)
+    add_run_options(parser)
     add_area_options(parser)
     add_settings_option(parser)
     parser.set_defaults(run=run)
@@ -68,6 +71,7 @@ def run(options: argparse.Namespace) -> int:
         annotators=annotators,
         words=word_folders(options),
         extras=extra_folders(options),
+        run_options=run_options(options),
     )
     options.num_images = options.best_of or options.num_images
     recipe, kept = recipe_of(options, studio)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from controlnext.cli.pictures import ExtraControl, gamma_values
 from controlnext.cli.terminal import UsageError
 from controlnext.models.extras import REFERENCES, UPSCALERS, ExtraFolders
+from controlnext.models.run_options import INDUCTOR, TINY_USES, WEIGHTS, RunOptions
 
 if TYPE_CHECKING:
     from controlnext.studio.wording import WordFolders
@@ -125,6 +126,29 @@ def add_extra_options(parser: argparse.ArgumentParser) -> None:
 def extra_folders(options: argparse.Namespace, home: Path = Path()) -> ExtraFolders:
     """Return the folders of these options, after those of `home`."""
     return ExtraFolders([home / UPSCALERS, *options.upscalers], [home / REFERENCES, *options.ip_adapters])
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Options of commands that may keep models in less memory, or run them faster."""
+    parser.add_argument(
+        "--weights", choices=WEIGHTS, default="full",
+        help="how the UNet's weights are kept: fp8 takes half the memory, int8 (needs torchao) half of the linear layers'",
+    )  # fmt: skip
+    parser.add_argument(
+        "--tiny", choices=TINY_USES, default="none", help="draw previews, or results too, by a tiny autoencoder"
+    )
+    parser.add_argument(
+        "--tiny-autoencoder", default="", metavar="PLACE",
+        help="folder or hub repository of the tiny autoencoder (default: the usual one of SD1.5 and SDXL)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--compile", nargs="?", const=INDUCTOR, default="", metavar="BACKEND", help="run the UNet by torch.compile"
+    )
+
+
+def run_options(options: argparse.Namespace) -> RunOptions:
+    """Return what these options say."""
+    return RunOptions(options.weights, options.tiny, options.tiny_autoencoder, options.compile)
 
 
 def add_settings_option(parser: argparse.ArgumentParser) -> None:

@@ -26,10 +26,12 @@ from controlnext.engine.memory_savings import (
     undo_offload,
 )
 from controlnext.engine.person_words import WordArea, words_by_area
-from controlnext.engine.preview import CleanEstimate, DecodedPreview, LatentPreview
+from controlnext.engine.preview import CleanEstimate, DecodedPreview, LatentPreview, TinyPreview
 from controlnext.engine.reference import take_reference
 from controlnext.engine.small_decoder import small_decoder
 from controlnext.engine.start_from import keep_unmasked, start_of
+from controlnext.engine.tiny_autoencoder import tiny_autoencoder
+from controlnext.engine.weight_storage import check_storage, precision_name, store_weights
 from controlnext.engine.words import encoded_words, prompt_arguments, prompt_notes
 from controlnext.errors import ControlNeXtError
 from controlnext.hashes import weights_digest
@@ -38,9 +40,11 @@ from controlnext.method.adapter import ControlNeXtAdapter
 from controlnext.method.control_cache import ControlCache
 from controlnext.method.families import FAMILIES
 from controlnext.method.gamma import GammaCurve, parse_gamma
+from controlnext.method.stored_weights import in_working_dtype, restore_layers
 from controlnext.models import mismatch as families
 from controlnext.models.embeddings import Embeddings
 from controlnext.models.references import ReferenceFolders
+from controlnext.models.run_options import RunOptions
 from controlnext.models.sources import Part, adapter_of, parts_of
 from controlnext.recipes.areas import area_picture
 from controlnext.recipes.kinds import POSE
@@ -56,6 +60,7 @@ if TYPE_CHECKING:
     from controlnext.recipes.recipe import ControlUse, Recipe
 
 StepCallback = Callable[[Image.Image | None], None]
+USUAL = RunOptions()
 
 
 class EngineError(ControlNeXtError, RuntimeError):
@@ -72,8 +77,10 @@ class Engine:
         cache: ControlCache,
         device: Device,
         savings: SavingsTaken,
+        options: RunOptions = USUAL,
     ) -> None:
         """Take a loaded pipeline; see `load`."""
+        self.options = options
         self.preset = preset
         self.pipeline = pipeline
         self.savings = savings
@@ -82,7 +89,7 @@ class Engine:
         self._base_scheduler = pipeline.scheduler
         self._adapters: dict[str, ControlNeXtAdapter] = {}
         self._attached: tuple[str, ...] = ()
-        self._preview: LatentPreview | DecodedPreview | None = None
+        self._preview: LatentPreview | DecodedPreview | TinyPreview | None = None
         self.embeddings = Embeddings()
         """What words of a prompt may name."""
         self.references = ReferenceFolders()
@@ -90,7 +97,12 @@ class Engine:
 
     @classmethod
     def load(
-        cls, preset: Preset, device: Device, cache: ControlCache, stop: Callable[[], None] = lambda: None
+        cls,
+        preset: Preset,
+        device: Device,
+        cache: ControlCache,
+        stop: Callable[[], None] = lambda: None,
+        options: RunOptions = USUAL,
     ) -> Engine:
         """Load the base model of a preset from this disk; nothing is downloaded.
 
@@ -99,6 +111,7 @@ class Engine:
             device: where it goes and in which precision.
             cache: keeps controls; may outlive the engine.
             stop: called between the model's parts; may raise to stop.
+            options: how its weights are kept and run.
 
         Returns:
             The engine.
@@ -113,9 +126,13 @@ class Engine:
         base, *others = parts_of(preset, (), half=device.dtype == torch.float16)
         places = [_found(preset, part) for part in (base, *others)]
         families.check_base(preset, places[0])
+        check_storage(options.weights, device.name)
+        tiny = tiny_autoencoder(preset, options, dtype)
         savings = SavingsTaken(device.name.split(":")[0])
         try:
-            pipeline = load_pipeline(preset, places[0], places[1] if others else None, dtype, stop)
+            drawn_by = tiny if tiny is not None and options.tiny == "results" else places[1] if others else None
+            pipeline = load_pipeline(preset, places[0], drawn_by, dtype, stop)
+            store_weights(pipeline.unet, options.weights, dtype)
             _place(pipeline, device, savings)
         except ControlNeXtError:
             raise
@@ -130,7 +147,11 @@ class Engine:
         pipeline.set_progress_bar_config(disable=True)
         if hasattr(pipeline.vae, "use_slicing"):
             pipeline.vae.enable_slicing()  # one picture is decoded after the other: the batch takes no more memory
-        return cls(preset, pipeline, cache, device, savings)
+        if options.compiler:
+            pipeline.unet.compile(backend=options.compiler)
+        made = cls(preset, pipeline, cache, device, savings, options)
+        made._preview = None if tiny is None else TinyPreview(tiny.to(device.name))
+        return made
 
     def prepare(self, recipe: Recipe, loras: Sequence[tuple[LoraInfo, float]]) -> None:
         """Set what the recipe needs and remove what it does not: scheduler, adapters, LoRAs.
@@ -230,6 +251,8 @@ class Engine:
             name = f"adapter:{kind}" if number else "adapter"
             places[name] = _found(self.preset, adapter_of(self.preset, kind))
         places |= {f"lora:{info.name}": info.path for info, _ in loras}
+        if self.preset.unet is not None:
+            places["unet"] = self.preset.resolve_path(self.preset.unet)
         return {name: weights_digest(place) for name, place in places.items()}
 
     @property
@@ -241,7 +264,8 @@ class Engine:
         """Return the kind of device and the precision that pictures are made in."""
         name = self._device.name.split(":")[0]
         chip = torch.cuda.get_device_name(self._device.name) if name == "cuda" else name
-        return {"device": chip, "precision": str(self.pipeline.unet.dtype).removeprefix("torch.")}
+        precision = precision_name(self.pipeline, self.options.weights, Path(self.preset.unet or "").name)
+        return {"device": chip, "precision": precision}
 
     def save_memory(self, recipe: Recipe, batch: int) -> Saving | None:
         """Take the next memory saving after a batch of a recipe did not fit; None when there is none left."""
@@ -269,7 +293,8 @@ class Engine:
         return getattr(diffusers, row.kind).from_config(own.config, **row.overrides)
 
     def _take_loras(self, loras: Sequence[tuple[LoraInfo, float]]) -> None:
-        load_loras(self.pipeline, loras)
+        with in_working_dtype(self.pipeline.unet):
+            load_loras(self.pipeline, loras)
 
     def _take_reference(self, recipe: Recipe) -> None:
         file = self.references.find(recipe.ip_adapter, self.preset) if recipe.ip_adapter else None
@@ -282,7 +307,9 @@ class Engine:
         self.pipeline.unload_controlnext()
         self._attached = ()
         for kind in kinds:
-            self.pipeline.load_controlnext(self._adapter(kind), kind)
+            adapter = self._adapter(kind)
+            restore_layers(self.pipeline.unet, adapter.unet_weights or (), floats=adapter.kind == "delta")
+            self.pipeline.load_controlnext(adapter, kind)
         self._attached = kinds
 
     def _adapter(self, kind: str) -> ControlNeXtAdapter:

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers import AutoencoderKL
+from torch import nn
 
 import controlnext
 from controlnext.assets import CONFIGS
+from controlnext.engine.weight_storage import load_gguf_unet
 from controlnext.method.families import FAMILIES
 from controlnext.models.sources import INDEX_FILE, WEIGHTED, weight_variant
 from controlnext.quiet import quiet_loading
@@ -37,14 +39,14 @@ _LENGTH = 77  # tokens a CLIP text encoder reads
 
 
 def load_pipeline(
-    preset: Preset, base: Path, vae: Path | None, dtype: torch.dtype, stop: Callable[[], None]
+    preset: Preset, base: Path, vae: Path | nn.Module | None, dtype: torch.dtype, stop: Callable[[], None]
 ) -> DiffusionPipeline:
     """Load a base model into main memory.
 
     Args:
         preset: says of which family it is.
         base: folder in diffusers' layout, or a single `.safetensors` checkpoint.
-        vae: folder of an autoencoder to use instead of its own; None keeps its own.
+        vae: an autoencoder to use instead of its own, or the folder of one; None keeps its own.
         dtype: of the weights.
         stop: called between components; may raise.
 
@@ -60,14 +62,19 @@ def load_pipeline(
     if family.safety_checker:
         options |= {"safety_checker": None, "requires_safety_checker": False}
     with quiet_loading():
-        if vae is not None:
+        if isinstance(vae, nn.Module):
+            options["vae"] = vae
+        elif vae is not None:
             options["vae"] = AutoencoderKL.from_pretrained(
                 vae, dtype=dtype, local_files_only=True, variant=weight_variant(vae)
             )
         stop()
+        if preset.unet is not None:
+            options["unet"] = load_gguf_unet(preset.resolve_path(preset.unet), preset, base, dtype)
+            stop()
         if base.is_file():
             return kind.from_single_file(str(base), **_checkpoint_options(preset), **options)
-        options |= _components(base, dtype, stop, leave={"vae"} & options.keys())
+        options |= _components(base, dtype, stop, leave={"vae", "unet"} & options.keys())
         return kind.from_pretrained(str(base), **options)
 
 

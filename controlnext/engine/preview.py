@@ -17,7 +17,7 @@ from PIL import Image
 from controlnext.recipes.schedulers import SCHEDULERS
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKL, SchedulerMixin
+    from diffusers import AutoencoderKL, AutoencoderTiny, SchedulerMixin
 
     from controlnext.engine.small_decoder import SmallDecoder
 
@@ -95,11 +95,26 @@ class DecodedPreview:
         if begun < self._next or not torch.isfinite(latents).all():
             return None
         scaled = latents[:_MOST_PICTURES].to(self._vae.dtype) / self._vae.config.scaling_factor
-        pictures = self._decoder(self._vae.post_quant_conv(scaled)).float()
-        strip = ((pictures.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(2, 0, 3, 1).flatten(1, 2)
+        picture = _strip(self._decoder(self._vae.post_quant_conv(scaled)), width, height)
         done = time.perf_counter()
         self._next = done + (done - begun) / _SHARE
-        return Image.fromarray(strip.numpy()).resize((width * len(pictures), height), Image.Resampling.BICUBIC)
+        return picture
+
+
+class TinyPreview:
+    """Previews by a tiny autoencoder, which are as good as its pictures."""
+
+    def __init__(self, vae: AutoencoderTiny) -> None:
+        """Take the autoencoder, where the latents are or where they can be moved to."""
+        self._vae = vae
+
+    @torch.no_grad()
+    def draw(self, latents: torch.Tensor, width: int, height: int) -> Image.Image | None:
+        """Draw latents as `LatentPreview.draw` does."""
+        if not torch.isfinite(latents).all():
+            return None
+        scaled = latents[:_MOST_PICTURES].to(self._vae.device, self._vae.dtype) / self._vae.config.scaling_factor
+        return _strip(self._vae.decode(scaled).sample, width, height)
 
 
 class CleanEstimate:
@@ -162,6 +177,13 @@ def colour_charts() -> torch.Tensor:
             F.interpolate(smooth, size=_CHART_SIZE, mode="bilinear", align_corners=True),
         ]
     )
+
+
+def _strip(pictures: torch.Tensor, width: int, height: int) -> Image.Image:
+    """Pictures (B, 3, h, w) in [-1, 1] side by side, each of the size asked for."""
+    levels = ((pictures.float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    strip = levels.permute(2, 0, 3, 1).flatten(1, 2)
+    return Image.fromarray(strip.numpy()).resize((width * len(pictures), height), Image.Resampling.BICUBIC)
 
 
 def _cells(latents: torch.Tensor) -> torch.Tensor:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from controlnext.errors import ControlNeXtError
 from controlnext.loras.file import PICKLES, BaseShape, LoraInfo, inspect_lora
+from controlnext.loras.hot_swap import PLACE, hot_swap
 from controlnext.loras.layers import LayerName, LoraFileError, LoraLayer, flattened, read_layers
 from controlnext.quiet import quiet_loading
 from controlnext.scratch import sweep_unfinished, unfinished
@@ -211,16 +212,36 @@ def load_loras(pipeline: TakesLoras, wanted: Sequence[tuple[LoraInfo, float]]) -
     with warnings.catch_warnings():  # several LoRAs at once, and removing one, are intended
         warnings.filterwarnings("ignore", message="Already found a `peft_config`")
         warnings.filterwarnings("ignore", message="Adapter .* was active which is now deleted")
-        if loaded - set(weights):
-            pipeline.delete_adapters(sorted(loaded - set(weights)))
+        kept = set(weights) | ({PLACE} if len(weights) == 1 else set())
+        if loaded - kept:
+            pipeline.delete_adapters(sorted(loaded - kept))
         if set(weights) - loaded:
-            for attachment in getattr(pipeline, "controlnexts", {}).values():
-                attachment.alpha = 0.0  # a DoRA is measured on the base model's own weights; the call sets it again
+            _take_adapters_out(pipeline)
+        if len(weights) == 1 and _swapped(pipeline, wanted, weights):
+            return
         for info, weight in wanted:
             handle = _handle(info)
             if weight != 0 and handle not in loaded:
                 _load(pipeline, info, handle)
         pipeline.set_adapters(list(weights), adapter_weights=list(weights.values()))
+
+
+def _swapped(pipeline: TakesLoras, wanted: Sequence[tuple[LoraInfo, float]], weights: dict[str, float]) -> bool:
+    """Whether the only LoRA took the place of the one before, or waits there for the next one."""
+    ((handle, weight),) = weights.items()
+    info = next(info for info, _ in wanted if _handle(info) == handle)
+
+    def load(**options: Any) -> None:
+        with quiet_loading():
+            pipeline.load_lora_weights(_tensors(pipeline, info), **options)
+
+    return hot_swap(pipeline, handle, weight, load)
+
+
+def _take_adapters_out(pipeline: TakesLoras) -> None:
+    """Take adapters' weights out: a DoRA is measured on the base model's own; the call sets them again."""
+    for attachment in getattr(pipeline, "controlnexts", {}).values():
+        attachment.alpha = 0.0
 
 
 def _load(pipeline: TakesLoras, info: LoraInfo, handle: str) -> None:
@@ -275,8 +296,9 @@ def _stock_weight(pipeline: TakesLoras, part: str, path: str) -> Tensor:
     """Weight of a layer of the base model, without LoRAs; adapters' weights were taken out before."""
     model = getattr(pipeline, part)
     layer = getattr(model, "_orig_mod", model).get_submodule(path)
-    weight: Tensor = getattr(layer, "base_layer", layer).weight
-    return weight
+    from controlnext.method.stored_weights import plain_weight
+
+    return plain_weight(getattr(layer, "base_layer", layer))
 
 
 def _fitted(layer: LoraLayer, weight: Tensor, name: str, path: str) -> tuple[Tensor, Tensor]:

@@ -182,6 +182,7 @@ class Preset(_Row):
         description: one sentence for the page.
         variant: key of `VARIANTS` its adapters are built by, and its base-model family.
         base: where the base model comes from.
+        unet: GGUF file of a UNet that replaces the base model's own, relative to the preset file.
         vae: an autoencoder that replaces the base model's own in float16, where that one overflows.
         sizes: picture sizes.
         defaults: partial recipe.
@@ -202,6 +203,7 @@ class Preset(_Row):
     description: str = ""
     variant: str
     base: Base
+    unet: str | None = None
     vae: Place | None = None
     sizes: Sizes
     defaults: Defaults = Defaults()

@@ -28,6 +28,7 @@ from controlnext.models.extras import ExtraFolders
 from controlnext.models.presets import DEFAULT_MODEL, Preset
 from controlnext.models.readiness import conversion_advice
 from controlnext.models.references import ReferenceFolders
+from controlnext.models.run_options import RunOptions
 from controlnext.models.upscalers import UpscalerFolders
 from controlnext.progress import Cancelled, Clock, Pace, Progress, stop_if
 from controlnext.recipes.inputs import Annotated, Inputs
@@ -97,7 +98,7 @@ class Result:
 class Studio:
     """Everything between a recipe and its pictures. Safe to call from several threads; they take turns."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a setting of its own, by name
         self,
         *,
         output_dir: str | Path,
@@ -108,6 +109,7 @@ class Studio:
         threads: int | None = None,
         words: WordFolders | None = None,
         extras: ExtraFolders | None = None,
+        run_options: RunOptions | None = None,
     ) -> None:
         """Name the folders; nothing is read, made or loaded yet.
 
@@ -120,6 +122,7 @@ class Studio:
             threads: CPU threads of torch; None takes one on two cores and torch's own choice on more.
             words: folders of embeddings and wildcards; None has none.
             extras: folders of upscaling models and IP-Adapters; None takes those of the current folder.
+            run_options: how models are kept in memory and run.
         """
         self.gallery = Gallery(output_dir)
         self.catalogue = Catalogue(presets_dir, lora_dirs)
@@ -127,6 +130,7 @@ class Studio:
         self._annotators = annotators
         self._threads = threads
         self._words = words or WordFolders()
+        self._run_options = run_options or RunOptions()
         extras = extras or ExtraFolders()
         self.upscalers, self.references = UpscalerFolders(extras.upscalers), ReferenceFolders(extras.references)
         self.wildcards = Wildcards(self._words.wildcards)
@@ -347,7 +351,9 @@ class Studio:
         release_memory()
         try:
             with enough_memory(f"to load {preset.title}; close other programs, or choose a smaller model"):
-                engine = _engine_of(preset).load(preset, device, self._cache, lambda: stop_if(cancel))
+                engine = _engine_of(preset).load(
+                    preset, device, self._cache, lambda: stop_if(cancel), self._run_options
+                )
                 engine.warm()
         except EngineError as error:
             self.catalogue.failed(preset, str(error))

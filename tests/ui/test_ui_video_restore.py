@@ -12,10 +12,13 @@ from PIL import Image
 from tab_values import PAGE, refused
 from test_ui_video import data_of, filled
 
+from controlnext.recipes.areas import area_picture
 from controlnext.recipes.png import RECIPE_KEY
 from controlnext.recipes.recipe import RecipeError
 from controlnext.recipes.video_recipe import VideoRecipe
 from controlnext.ui.examples import video_examples
+from controlnext.ui.image.area import INSIDE, RESTORED
+from controlnext.ui.image.start_picture import OPACITY, PAINT
 from controlnext.ui.video.restore import UNSHOWN
 from controlnext.ui.video.tab import CHOICE, RUN
 from controlnext.video import open_clip, write_video
@@ -110,7 +113,7 @@ def test_what_the_page_has_no_place_for_is_said(video, clips, studio, tmp_path, 
 
 
 def test_every_field_of_a_recipe_comes_back_or_is_named():
-    kept = {"version", "model", "seed", "width", "height", "reference_sha256", "clip_sha256", "weights"}
+    kept = {"version", "model", "seed", "width", "height", "reference_sha256", "clip_sha256", "weights", "area"}
     assert VideoRecipe.model_fields.keys() == {*CHOICE, *RUN, *UNSHOWN, *kept}
     assert not {*CHOICE, *RUN} & {*UNSHOWN}
 
@@ -128,3 +131,23 @@ def test_example_sets_character_and_clip(video):
     updates = video.restore.example(SimpleNamespace(index=0))
     assert Path(updates[video.tab.clip]).suffix == ".mp4"
     assert Path(updates[video.tab.reference]).suffix == ".png"
+
+
+def test_a_painted_area_drives_the_video_and_comes_back(video, clips, tmp_path):
+    tab, area = video.tab, video.tab.area
+    layer = Image.new("RGBA", (96, 64))
+    layer.paste(Image.new("RGBA", (48, 64), f"{PAINT}{round(255 * OPACITY):02x}"), (0, 0))
+    layer.save(tmp_path / "layer.png")
+    painted = {"background": None, "layers": [str(tmp_path / "layer.png")], "composite": None}
+    data = filled(video, clips, new_seed=False) | {area.editor: painted, area.where: INSIDE, area.soft: 0}
+    list(video.fit.show(data, PAGE))
+    under = video.fit.paint_on(0, None, PAGE)["background"]
+    assert np.array_equal(under, video.fit.shown.get(PAGE.session_hash).overlay(0))
+    made = list(video.events.run(data, PAGE))[-1]
+    recipe = video.events.recipe(data)
+    inside = np.asarray(area_picture(recipe.area))
+    assert (inside[:, 4].min(), inside[:, -4].max()) == (255, 0)
+    updates = video.restore.asked(made[tab.files]["file"])
+    page = data | {part: value_of(updates[part]) for part in (area.where, area.kept, area.editor)}
+    assert page[area.where] == RESTORED
+    assert video.events.recipe(page).area == recipe.area

@@ -55,7 +55,7 @@ class AreaPanel:
 
     def wire(self, picture: gr.Image) -> None:
         """Show the picture to paint on when the fold is opened; called in the context of the page."""
-        self.fold.expand(_paint_on, [picture, self.editor], self.editor, queue=False, **PRIVATE)
+        self.fold.expand(paint_on, [picture, self.editor], self.editor, queue=False, **PRIVATE)
 
 
 def area_panel(number: int, elem_id: str) -> AreaPanel:
@@ -86,8 +86,8 @@ def soft_mask(painted: Painted) -> Image.Image | None:
     return mask if mask is not None and mask.getbbox() else None
 
 
-def _paint_on(picture: str | None, value: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Put the picture into an editor that is empty."""
+def paint_on(picture: str | Image.Image | None, value: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Put the picture, a file or the picture itself, into an editor that is empty."""
     if picture is None or (value and (value["background"] or value["layers"])):
         return gr.skip()
     return {"background": picture, "layers": [], "composite": None}

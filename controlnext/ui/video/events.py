@@ -131,6 +131,7 @@ class VideoEvents:
             seed=-1 if data[tab.new_seed] or seed is None else seed,
             width=width,
             height=height,
+            area=tab.area.text(data, (width, height)),
         )
 
     def run(self, data: Data, request: gr.Request) -> Iterator[Updates]:

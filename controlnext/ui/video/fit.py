@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from PIL import ImageOps
 
 from controlnext.animation.choice import Choice
 from controlnext.recipes.video_recipe import PoseEdit
+from controlnext.ui.image.area import paint_on
 from controlnext.ui.shared import (
     PRIVATE,
     Data,
@@ -98,6 +99,7 @@ class FitEvents:
         tab.frame.change(self.scrub, tab.frame, [tab.overlay, tab.sure], trigger_mode="always_last", **scrubs)
         # The scrubber may have been moved while a clip was read, whose last picture is of the frame from before.
         shown.success(self.scrub, tab.frame, [tab.overlay, tab.sure], **scrubs)
+        tab.area.fold.expand(self.paint_on, [tab.frame, tab.area.editor], tab.area.editor, queue=False, **PRIVATE)
         tab.people.select(self.choose_person, None, tab.person, queue=False, **PRIVATE)
 
     # The clip
@@ -200,6 +202,13 @@ class FitEvents:
         index = int(min(max(index, 0), len(driving) - 1))
         with reported_errors():
             return [driving.overlay(index), sure_html(driving, index)]
+
+    def paint_on(self, index: int, value: Mapping[str, Any] | None, request: gr.Request) -> dict[str, Any]:
+        """Put the frame of the fit that is shown under an area that nothing was painted for yet."""
+        driving = self.shown.get(request.session_hash or "")
+        if driving is None or index is None:
+            return paint_on(None, value)
+        return paint_on(driving.overlay(int(min(max(index, 0), len(driving) - 1))), value)
 
     def _settled(self, data: Data, page: str, cancel: threading.Event) -> Iterator[Updates]:
         tab = self.tab

@@ -47,7 +47,6 @@ UNSHOWN = (
     "scheduler",
     "reader",
     "drawing",
-    "area",
 )
 """Fields of a recipe that only the command line sets: the tab has no component for them."""
 
@@ -92,7 +91,19 @@ class VideoRestore:
         """Return everything that is put back."""
         tab = self.tab
         named = {tab.part(name) for name in (*CHOICE, *RUN)}
-        return named | {tab.reference, tab.clip, tab.model, tab.size, tab.seed, tab.new_seed, tab.opened, tab.restored}
+        return named | {
+            tab.area.where,
+            tab.area.kept,
+            tab.area.editor,
+            tab.reference,
+            tab.clip,
+            tab.model,
+            tab.size,
+            tab.seed,
+            tab.new_seed,
+            tab.opened,
+            tab.restored,
+        }
 
     def wire(self) -> None:
         """Connect the components; must be called inside the `gr.Blocks` context of the tab."""
@@ -154,7 +165,7 @@ class VideoRestore:
                 file = Path(folder) / "character.png"
                 reference.save(file)
                 updates[tab.reference] = served(file, tab.reference)
-        updates |= self._model(recipe)
+        updates |= self._model(recipe) | tab.area.updates(recipe.area)
         gr.Info("The settings are back as they were when this video was made.", title="Restored", duration=5)
         return Restored(updates, clip, digest, start, end)
 

@@ -11,6 +11,7 @@ import gradio as gr
 from controlnext.animation.choice import Choice
 from controlnext.recipes.video_recipe import VIDEO_LIMITS
 from controlnext.ui.examples import video_examples
+from controlnext.ui.image.area import AreaPanel, area_panel
 from controlnext.ui.image.tab import GAMMA_MAXIMUM, GUIDANCE_MAXIMUM, STEPS_MAXIMUM
 from controlnext.ui.models import model_choices, model_info
 from controlnext.ui.shared import heading, note_html, picture_input
@@ -93,6 +94,7 @@ class VideoTab:
     frame: gr.Slider
     edit: PoseEditArea
     keys: KeyPoseArea
+    area: AreaPanel
     notes: gr.HTML
     reading: gr.HTML
     prompt: gr.Textbox
@@ -139,7 +141,8 @@ class VideoTab:
 
     def inputs(self) -> set[gr.components.Component]:
         """Return everything that a video depends on."""
-        return self.fit_inputs() | {self.seed, self.new_seed, *(self.part(name) for name in RUN)}
+        own = {self.seed, self.new_seed, *(self.part(name) for name in RUN)}
+        return self.fit_inputs() | own | self.area.inputs()
 
 
 def build_video_tab(studio: Studio) -> VideoTab:
@@ -233,6 +236,7 @@ def _middle(rows: Sequence[Mapping[str, Any]], row: Mapping[str, Any], recipe: V
     parts["edit"] = pose_edit_area(parts["overlay"])
     parts["notes"] = gr.HTML(note_html(START, "quiet"), elem_id="cnx-notes")
     parts["keys"] = key_pose_area()
+    parts["area"] = area_panel(0, "cnx-video-area")
     parts["gamma"] = gr.Slider(
         0, GAMMA_MAXIMUM, value=recipe.gamma, step=0.05, label="Control strength (gamma)", info=pose_strength_info(recipe.gamma),
         elem_id="cnx-video-gamma",
