@@ -29,6 +29,10 @@ def test_what_the_page_made_is_shown_compared_restored_and_deleted(page, picture
     expect(wall).to_have_count(2)
     cut = "() => getComputedStyle(document.querySelector('#cnx-board-wall .grid-wrap')).overflowY"
     assert page.evaluate(cut) == "visible"  # no row of the wall is cut off
+    page.set_viewport_size({"width": 375, "height": 800})
+    beyond = "() => Math.max(...[...document.querySelectorAll('#cnx-board-wall button')].map(one => one.getBoundingClientRect().right))"
+    assert page.evaluate(beyond) <= 375
+    page.set_viewport_size({"width": 1440, "height": 900})
     wall.first.click()
     expect(page.locator("#cnx-board-about")).to_contain_text("a green hat")
     page.check("#cnx-board-compare input")
