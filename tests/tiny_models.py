@@ -160,12 +160,16 @@ def _vae_config() -> dict:
     }
 
 
+def make_small_vae() -> AutoencoderKL:
+    """An autoencoder of the usual layout, an eighth of a picture's size, that encodes in no time."""
+    return AutoencoderKL(up_block_types=("UpDecoderBlock2D",) * 4, norm_num_groups=4, **_vae_config()).eval()
+
+
 def sd_components() -> dict:
     """Components of a Stable Diffusion 1.5 pipeline that makes 64 x 64 pictures."""
     torch.manual_seed(4)
-    vae = AutoencoderKL(up_block_types=("UpDecoderBlock2D",) * 4, norm_num_groups=4, **_vae_config()).eval()
     return {
-        "vae": vae,
+        "vae": make_small_vae(),
         "text_encoder": make_text_encoder(),
         "tokenizer": make_tokenizer(),
         "unet": make_unet(),

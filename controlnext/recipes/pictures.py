@@ -9,6 +9,9 @@ from PIL import Image
 
 from controlnext.recipes.kinds import Fit, kind_of
 
+LONGEST_SHAPE = 64
+"""Long side to short side from which a crop takes the middle alone; the most that a recipe's size can show is 32."""
+
 _LINE_THRESHOLD = 48  # a line one pixel wide keeps this brightness when shrunk up to 5 times
 
 
@@ -34,12 +37,23 @@ def fit_condition(
     if image.size == (width, height):
         return image
     fit = kind if isinstance(kind, Fit) else kind_of(kind).fit
+    if crop and max(image.size) > LONGEST_SHAPE * min(image.size):
+        image = _middle(image)  # the whole of it would be enlarged to gigabytes
     left, top, inner_width, inner_height = fit_box(image.size, width, height, crop=crop)
     array = np.asarray(resized(image, (inner_width, inner_height), fit.resample))
     if crop:
         return Image.fromarray(array[-top : height - top, -left : width - left])
     border = ((top, height - inner_height - top), (left, width - inner_width - left), (0, 0))
     return Image.fromarray(np.pad(array, border, mode="edge" if fit.pad == "edge" else "constant"))
+
+
+def _middle(image: Image.Image) -> Image.Image:
+    """Cut a picture that is longer than any crop shows down to its middle."""
+    kept = [
+        side - 2 * max(0, (side - LONGEST_SHAPE * min(image.size)) // 2) for side in image.size
+    ]  # as much at both ends
+    left, top = ((side - part) // 2 for side, part in zip(image.size, kept, strict=True))
+    return image.crop((left, top, left + kept[0], top + kept[1]))
 
 
 def fit_box(size: tuple[int, int], width: int, height: int, *, crop: bool = False) -> tuple[int, int, int, int]:

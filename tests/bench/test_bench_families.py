@@ -86,6 +86,8 @@ def test_elementwise_work_is_counted_once_and_products_are_left_out():
 def test_bars_decide_the_status_and_are_only_for_the_full_size(monkeypatch, capsys, counts):
     loose, tight = (2.0, 2.0, 1.01), (2.0, 1.0001, 1.01)
     small = {"height": SIZE, "width": SIZE}
+    bars_alone = pytest.MonkeyPatch()
+    bars_alone.setattr(flops, "count_step", lambda step: (counts[step.name].flops, counts[step.name].elements))
     for bars, status in ((loose, 0), (tight, 1)):
         family = replace(STARTER, bars=bars, **small)
         monkeypatch.setattr(overhead, "get_model", lambda name, family=family: family)
@@ -93,6 +95,7 @@ def test_bars_decide_the_status_and_are_only_for_the_full_size(monkeypatch, caps
         text = capsys.readouterr().out
         assert f"Starter, {SIZE}x{SIZE}, with guidance" in text
         assert ("**no**" in text) == bool(status)
+    bars_alone.undo()  # the last one counts
     assert overhead.main(["--family", "starter", "--size", "64", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["starter"]
     assert [row["name"] for row in rows] == list(counts)
@@ -101,7 +104,7 @@ def test_bars_decide_the_status_and_are_only_for_the_full_size(monkeypatch, caps
 
 
 @pytest.mark.parametrize(
-    "name", ["sd15-train", *(pytest.param(name, marks=pytest.mark.slow) for name in ("sd15", "sdxl", "svd", "svd-v1"))]
+    "name", [pytest.param(name, marks=pytest.mark.slow) for name in ("sd15-train", "sd15", "sdxl", "svd", "svd-v1")]
 )
 def test_the_bars_are_met(name):
     counts = {count.name: count for count in count_steps(get_model(name))}

@@ -1,16 +1,22 @@
 """`bench gpu`, run small on the CPU."""
 
 import json
+from functools import cache
 
 import pytest
 import torch
 
 from controlnext.bench.command import BenchError
-from controlnext.bench.cost import gpu
+from controlnext.bench.cost import gpu, seconds
+from controlnext.bench.cost.base_models import get_model
+from controlnext.bench.cost.seconds import time_steps
+from controlnext.device import Device
 
 
 def test_every_step_is_measured_and_the_bar_decides_the_status(capsys, monkeypatch):
     arguments = ["--device", "cpu", "--family", "starter", "--size", "64", "--rounds", "1", "--json"]
+    measured = cache(lambda: time_steps(get_model("starter"), Device("cpu", torch.float32), rounds=1, size=64))
+    monkeypatch.setattr(seconds, "time_steps", lambda *model_and_device, **how: measured())
     for most, status in ((1000.0, 0), (0.0, 1)):
         monkeypatch.setattr(gpu, "MOST", most)
         assert gpu.main(arguments) == status

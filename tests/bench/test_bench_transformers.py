@@ -45,9 +45,11 @@ def test_a_step_costs_the_base_and_the_module(rows):
     assert joined - alone == counter.get_total_flops() > 0
 
 
-def test_the_commands_print_them(monkeypatch, capsys):
+def test_the_commands_print_them(monkeypatch, capsys, rows):
     sd3 = {title: row for title, row in BENCH_TRANSFORMERS.items() if title.startswith("SD3.5")}
     monkeypatch.setattr(transformers, "BENCH_TRANSFORMERS", sd3)
+    counted = [cost for (model, _), cost in rows.items() if model.startswith("SD3.5")]
+    monkeypatch.setattr(transformers, "cost_of", lambda row: counted)
     assert parameters.main(["--transformers"]) == 0
     assert "| SD3.5 large, 1024 x 1024 | ControlNet, 19 blocks of the picture's stream |" in capsys.readouterr().out
     assert overhead.main(["--transformers", "--json"]) == 0

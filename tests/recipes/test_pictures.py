@@ -28,6 +28,14 @@ def test_cropping_gives_the_size_and_twice_is_once(size):
     assert cropped.tobytes() == fit_condition(cropped, 256, 192, "depth", crop=True).tobytes()
 
 
+def test_a_crop_of_a_very_long_picture_shows_its_middle():
+    array = np.zeros((4001, 1, 3), np.uint8)
+    array[2000:] = 255
+    cropped = np.asarray(fit_condition(Image.fromarray(array), 256, 192, "depth", crop=True))
+    assert cropped[0].max() < 255  # from the middle row down it is white
+    assert cropped[-1].min() == 255
+
+
 def test_cropping_keeps_the_middle():
     array = np.random.default_rng(0).integers(0, 256, (32, 64, 3), dtype=np.uint8)
     cropped = fit_condition(Image.fromarray(array), 32, 32, "depth", crop=True)

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from tiny_models import make_small_vae
 
 from controlnext.method.model import ControlNeXtModel
 from controlnext.starter.train.clips import FRAMES, Clips, write_clips
@@ -26,7 +27,7 @@ from controlnext.starter.world.motion import CLIP_SIZE
 def clips(tmp_path_factory):
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("clips")
-    write_clips(folder / "clips-00000", range(1_000_000, 1_000_001), make_vae().to(torch.bfloat16).eval())
+    write_clips(folder / "clips-00000", range(1_000_000, 1_000_001), make_small_vae())
     return folder
 
 

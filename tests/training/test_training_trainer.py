@@ -285,6 +285,7 @@ def start_two(outputs, changes):
     ]
 
 
+@pytest.mark.slow
 def test_processes_that_see_other_checkpoints_do_not_begin(tmp_path):
     trained(tmp_path / "here", steps=2, learning={"batch": 4})
     children = start_two([tmp_path / "here", tmp_path / "elsewhere"], {"steps": 5, "learning": {"batch": 2}})

@@ -33,6 +33,9 @@ _NAMES = {
 }
 
 
+HELD_OUT = 96
+"""Scenes that no training sees, by which a report says how well the questions are answered."""
+
 _UNSEEN = -100  # the label that cross entropy ignores
 
 
@@ -114,7 +117,7 @@ def train(
     )
     shards, moving = Shards(data, latents=False), Clips(clips)
     rng = np.random.default_rng(torch.initial_seed() % 2**32)
-    held_out = [sample_clip(seed, 4) for seed in range(96)]
+    held_out = [sample_clip(seed, 4) for seed in range(HELD_OUT)]
     seen = [render_clip(stages[:1], [look])[0][0].rgb for stages, look in held_out]
 
     def loss(step: int) -> Tensor:
