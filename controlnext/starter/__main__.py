@@ -49,6 +49,7 @@ MINUTES = {
     "reader": 20,
     "adapter": 30,
     "style": 4,
+    "few-steps": 60,
     "image-encoder": 8,
     "video-frames": 40,
     "video": 60,
@@ -68,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--start", type=Path,
         help="autoencoder, tail of the small decoder, base, adapter or image encoder folder to start from; "
-        "few-steps: the adapter that distill wrote",
+        "few-steps: a LoRA",
     )  # fmt: skip
     parser.add_argument("--rate", type=float, default=8e-4, help="peak learning rate of the base")
     parser.add_argument("--shards", type=int, default=96, help="shards of 128 pictures to render")
@@ -177,12 +178,9 @@ def _run(options: argparse.Namespace) -> None:
 
         train_style.train(data, base / "pipeline", runs / "loras", plan, name=options.name)
     elif stage == "few-steps":
-        from controlnext.assets import STARTER
-        from controlnext.starter.train.few_steps import extract
+        from controlnext.starter.train import few_steps
 
-        (runs / "loras").mkdir(parents=True, exist_ok=True)
-        teacher = STARTER / "adapters" / (options.name or "pose")
-        extract(STARTER / "base", teacher, options.start, runs / "loras" / "few-steps.safetensors")
+        few_steps.train(runs / stage, replace(plan, report=1200, checkpoint=300), start=options.start)
     elif stage == "colours":
         from annotators.starter.colours import ColourNames
         from controlnext.starter.train.dataset import Shards

@@ -1,4 +1,4 @@
-"""The LoRA of few steps: the differences of a distilled UNet from its teacher, by singular values."""
+"""The LoRA of few steps: a difference of the UNet's weights under every adapter, learned from runs of the guided starter."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import torch
 from safetensors.torch import load_file
 
 from controlnext.assets import STARTER
-from controlnext.method.adapter import ControlNeXtAdapter
-from controlnext.starter.train.few_steps import extract, split
+from controlnext.loras.file import inspect_lora
+from controlnext.starter.train import few_steps
+from controlnext.starter.train.few_steps import PLAIN, Student, read_lora, split, train, write_lora
+from controlnext.starter.train.loop import Plan
+from controlnext.starter.world.conditions import CONDITIONS
 
-CONV = "down_blocks.0.resnets.0.conv1.weight"
+CONV, LINEAR = "down_blocks.0.resnets.0.conv1.weight", "time_embedding.linear_1.weight"
 
 
 def product(down: torch.Tensor, up: torch.Tensor, shape: torch.Size) -> torch.Tensor:
@@ -28,24 +31,45 @@ def test_a_split_has_the_error_of_the_singular_values_it_leaves_out(shape):
         assert error == pytest.approx(float(values[rank:].square().sum()), abs=1e-4)
 
 
-def test_the_teachers_own_differences_stay_with_its_adapter(tmp_path):
+def test_a_written_lora_is_read_back_and_can_be_loaded_as_one(tmp_path):
     torch.manual_seed(0)
-    teacher = STARTER / "adapters" / "pose"
-    adapter = ControlNeXtAdapter.from_pretrained(teacher)
-    shapes = {name: value.shape for name, value in adapter.unet_weights.items()}
-    assert CONV in shapes
-    learned = {CONV: torch.randn(shapes[CONV][0], 4) @ torch.randn(4, shapes[CONV][1:].numel()) / 50}
-    student = {name: value.float() for name, value in adapter.unet_weights.items()}
-    student[CONV] = student[CONV] + learned[CONV].reshape(shapes[CONV])
-    ControlNeXtAdapter(
-        adapter.module, {name: value.half() for name, value in student.items()}, kind="delta"
-    ).save_pretrained(tmp_path / "student")
-    share = extract(STARTER / "base", teacher, tmp_path / "student", tmp_path / "few.safetensors", rank=8)
-    found = load_file(tmp_path / "few.safetensors")
-    layer = f"unet.{CONV.removesuffix('.weight')}"
-    made = product(found[f"{layer}.lora_A.weight"], found[f"{layer}.lora_B.weight"], shapes[CONV])
-    assert torch.allclose(made, learned[CONV].reshape(shapes[CONV]), atol=2e-3)
-    assert share > 0.999
-    others = [value for key, value in found.items() if "lora_B" in key and layer not in key]
-    assert others
-    assert max(float(value.abs().max()) for value in others) == 0
+    shapes = {CONV: torch.Size((8, 6, 3, 3)), LINEAR: torch.Size((16, 8))}
+    learned = {name: torch.randn(shape) / 10 for name, shape in shapes.items()}
+    assert write_lora(learned, tmp_path / "all.safetensors", rank=99) == pytest.approx(1, abs=1e-3)
+    for name, found in read_lora(tmp_path / "all.safetensors", shapes).items():
+        assert torch.allclose(found, learned[name], atol=2e-3)
+    assert write_lora(learned, tmp_path / "some.safetensors", rank=2) < 0.9
+    assert inspect_lora(tmp_path / "some.safetensors").rank == 2
+
+
+def test_every_adapter_predicts_with_its_own_weights_moved_by_the_difference():
+    student = Student(STARTER, None)
+    latents, times = torch.randn(1, 4, 32, 32), torch.full((1,), 600)
+    states, condition = (
+        student.states(["a person in a red shirt"]),
+        torch.full((1, 3, 256, 256), 80, dtype=torch.uint8),
+    )
+    found = {}
+    for kind in (PLAIN, *CONDITIONS):
+        with torch.no_grad(), student.under(kind, condition):
+            found[kind] = student.predict(kind, latents, times, states, None)
+            assert torch.equal(student.predict(kind, latents, times, states, student.difference), found[kind])
+    assert all(not torch.equal(found[PLAIN], found[name]) for name in CONDITIONS)
+    with student.under("pose", condition):
+        student.predict("pose", latents, times, states, student.difference).square().mean().backward()
+    assert all(moved.grad is not None for moved in student.difference)
+
+
+@pytest.mark.slow
+def test_training_makes_runs_once_and_writes_a_lora(tmp_path, monkeypatch):
+    monkeypatch.setattr(few_steps, "CHUNK", 2)
+    train(tmp_path, Plan(minutes=0.02, warm_up=1), count=1)
+    made = sorted((tmp_path / "teacher").glob("*.safetensors"))
+    assert [path.name for path in made] == [f"{kind}-000.safetensors" for kind in sorted((PLAIN, *CONDITIONS))]
+    assert load_file(made[0])["run"].shape == (2, few_steps.STEPS + 1, 4, 32, 32)
+    times = [path.stat().st_mtime_ns for path in made]
+    train(tmp_path, Plan(minutes=0.04, warm_up=1), count=1)
+    assert [path.stat().st_mtime_ns for path in made] == times
+    lora = load_file(tmp_path / "few-steps.safetensors")
+    assert max(float(value.abs().max()) for key, value in lora.items() if "lora_B" in key) > 0
+    assert (tmp_path / "sheet.png").stat().st_size > 10_000

@@ -1,18 +1,53 @@
-"""Turn the UNet that learned few steps into one LoRA for the base and all adapters: by singular values, without training."""
+"""Train few steps: a LoRA for the base and all adapters learns the jumps of the guided starter, with each control and with none.
+
+Runs of the teacher are made once and kept. The student is the same UNet with one difference of its weights, the same under every
+adapter, which becomes a LoRA by singular values. See `controlnext.training.distill` for the jumps and their sources.
+"""
 
 import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import torch
-from diffusers import UNet2DConditionModel
-from torch import Tensor
+from diffusers import StableDiffusionPipeline
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
+from controlnext.assets import STARTER
 from controlnext.method.adapter import ControlNeXtAdapter
+from controlnext.method.injection import attach
+from controlnext.method.model import ControlNeXtModel
 from controlnext.method.weights import write_tensors
+from controlnext.starter.train.base import importance, tokenize
+from controlnext.starter.train.dataset import FIRST_TRAINING_SEED, make_samples
+from controlnext.starter.train.loop import Loop, Plan
+from controlnext.starter.world.conditions import CONDITIONS, condition
+from controlnext.starter.world.sheets import save_sheet
+from controlnext.training.distill import Jumps, TrajectoryProcess, few_steps_scheduler
+from controlnext.training.quick import quicken
 
 logger = logging.getLogger(__name__)
 RANK = 48
 """Rank of the LoRA; layers with fewer inputs or outputs get what they have."""
+
+PLAIN = "plain"
+"""Words alone, without a control."""
+
+STEPS, TEACHER_STEPS, GUIDANCE = 4, 20, 3.0
+CHUNK = 16
+"""Runs of a file, which start together."""
+
+CLOSE = 0.2
+"""Share of heads and busts."""
+
+SHOWN = 8
+"""Held-out pictures of a kind on the sheet."""
+
+FIGURE_WEIGHT = 3.0
+_LAYER = re.compile(r"unet\.(.+)\.lora_A\.weight")
 
 
 def split(difference: Tensor, rank: int) -> tuple[Tensor, Tensor]:
@@ -32,33 +67,203 @@ def split(difference: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def extract(base: Path, teacher: Path, student: Path, out: Path, rank: int = RANK) -> float:
-    """Write the LoRA that makes the teacher's UNet the student's.
-
-    Args:
-        base: Diffusers folder of the base.
-        teacher: Adapter folder that the distillation started from; its own differences stay with it.
-        student: Adapter folder that the distillation wrote.
-        out: The file to write, `.safetensors`.
-        rank: Of the LoRA.
-
-    Returns:
-        The share of the differences' energy that the LoRA holds, in [0, 1]; biases and norms are left out.
-    """
+def write_lora(differences: dict[str, Tensor], out: Path, rank: int = RANK) -> float:
+    """Write differences of a UNet's weights, by name, as a LoRA; return the share of their energy that it holds, in [0, 1]."""
     kept = total = 0.0
     tensors: dict[str, Tensor] = {}
-    before = ControlNeXtAdapter.from_pretrained(teacher).unet_weights or {}
-    after = ControlNeXtAdapter.from_pretrained(student).unet_weights or {}
-    shapes = UNet2DConditionModel.from_pretrained(base / "unet", dtype=torch.float32).state_dict()
-    for name in sorted(after):
-        difference = after[name].float() - (before[name].float() if name in before else 0)
-        total += float(difference.square().sum())
-        if difference.dim() < 2 or name not in shapes:
-            continue
+    for name, difference in sorted(differences.items()):
         down, up = split(difference, rank)
         layer = f"unet.{name.removesuffix('.weight')}"
         tensors |= {f"{layer}.lora_A.weight": down.half(), f"{layer}.lora_B.weight": up.half()}
+        total += float(difference.square().sum())
         kept += float((up.flatten(1) @ down.flatten(1)).square().sum())
     write_tensors(out, {name: value.contiguous() for name, value in tensors.items()}, {"rank": str(rank)})
-    logger.info("%d layers, %.3f of the differences", len(tensors) // 2, kept / total)
-    return kept / total
+    return kept / total if total else 1.0
+
+
+def read_lora(path: Path, shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
+    """Return the differences of weights, of these shapes, that a LoRA of `write_lora` makes."""
+    tensors, found = load_file(path), {}
+    for key, down in tensors.items():
+        if match := _LAYER.fullmatch(key):
+            name, up = f"{match[1]}.weight", tensors[key.replace("lora_A", "lora_B")]
+            found[name] = (up.float().flatten(1) @ down.float().flatten(1)).reshape(shapes[name])
+    return found
+
+
+class Student:
+    """The starter's UNet under one of its adapters, with a difference of its weights that learns.
+
+    Attributes:
+        scheduler: of the base.
+        difference: by the place of a weight in `names`.
+        names: weights that can be a LoRA: matrices and kernels.
+    """
+
+    def __init__(self, assets: Path, start: Path | None) -> None:
+        """Load base and adapters; the difference begins with a LoRA, or with zeros."""
+        self.pipeline = StableDiffusionPipeline.from_pretrained(
+            assets / "base", dtype=torch.float32, safety_checker=None
+        )
+        self.scheduler = self.pipeline.scheduler
+        self.unet, self.text = quicken(self.pipeline.unet).train(), self.pipeline.text_encoder.eval()
+        self.unet.requires_grad_(False)
+        self.text.requires_grad_(False)
+        weights = dict(self.unet.named_parameters())
+        self.names = [name for name, weight in weights.items() if weight.dim() > 1]
+        begun = read_lora(start, {name: weight.shape for name, weight in weights.items()}) if start else {}
+        self.difference = nn.ParameterList(
+            begun[name].contiguous(memory_format=torch.preserve_format) if name in begun else torch.zeros_like(weights[name])
+            for name in self.names
+        )  # fmt: skip
+        adapters = {name: ControlNeXtAdapter.from_pretrained(assets / "adapters" / name) for name in CONDITIONS}
+        self.modules: dict[str, ControlNeXtModel] = {
+            name: quicken(adapter.module.float()).requires_grad_(False) for name, adapter in adapters.items()
+        }
+        self.weights = {PLAIN: weights} | {
+            name: weights | {key: weights[key] + value.float() for key, value in (adapter.unet_weights or {}).items()}
+            for name, adapter in adapters.items()
+        }
+
+    @contextmanager
+    def under(self, kind: str, conditions: Tensor) -> Iterator[None]:
+        """Let the control of a kind act, of (B, 3, 256, 256) uint8 conditions."""
+        if kind == PLAIN:
+            yield
+            return
+        with attach(self.unet, self.modules[kind], "starter", conditions.float() / 255):
+            yield
+
+    def predict(
+        self, kind: str, latents: Tensor, times: Tensor, states: Tensor, difference: nn.ParameterList | None
+    ) -> Tensor:
+        """Predict with an adapter's weights, moved by the difference if one is given."""
+        weights = self.weights[kind]
+        if difference is not None:
+            weights = weights | {
+                name: weights[name] + moved for name, moved in zip(self.names, difference, strict=True)
+            }
+        inputs = latents.contiguous(memory_format=torch.channels_last), times, states
+        return torch.func.functional_call(self.unet, weights, inputs).sample
+
+    @torch.no_grad()
+    def states(self, captions: list[str]) -> Tensor:
+        """Return the text encoder's states (B, T, C)."""
+        return self.text(tokenize(self.pipeline.tokenizer, captions)).last_hidden_state
+
+
+class Runs:
+    """Runs of the teacher, in files of `CHUNK`, made where they are missing.
+
+    A file has `run` (B, steps + 1, 4, 32, 32) latents, `states` (B, T, C), `conditions` (B, 3, 256, 256) uint8 and `weight`
+    (B, 1, 32, 32) of the loss.
+    """
+
+    def __init__(self, folder: Path, student: Student, jumps: Jumps, count: int) -> None:
+        """Open `count` files a kind, the first of which is held out."""
+        self.folder, self.student, self.jumps = folder, student, jumps
+        folder.mkdir(parents=True, exist_ok=True)
+        self.files = {kind: [self._file(kind, index) for index in range(count)] for kind in (PLAIN, *CONDITIONS)}
+
+    def _file(self, kind: str, index: int) -> dict[str, Tensor]:
+        path = self.folder / f"{kind}-{index:03d}.safetensors"
+        if not path.exists():
+            logger.info("teacher: %s", path.stem)
+            part = path.with_suffix(".part")
+            save_file(self._make(kind, index), part)
+            part.replace(path)
+        return load_file(path)
+
+    @torch.no_grad()
+    def _make(self, kind: str, index: int) -> dict[str, Tensor]:
+        first = FIRST_TRAINING_SEED + (index * (len(CONDITIONS) + 1) + (PLAIN, *CONDITIONS).index(kind)) * CHUNK
+        samples = [make_samples(seed, 1, close=CLOSE)[0] for seed in range(first, first + CHUNK)]
+        rng = np.random.default_rng(first)
+        drawn = CONDITIONS[0] if kind == PLAIN else kind
+        conditions = torch.from_numpy(np.stack([condition(drawn, s.picture, rng) for s in samples])).permute(
+            0, 3, 1, 2
+        )
+        states = self.student.states([sample.caption(rng) for sample in samples])
+        nothing = self.student.states([""] * CHUNK)
+        now = torch.randn(CHUNK, 4, 32, 32, generator=torch.Generator().manual_seed(first))
+        found = [now]
+        with self.student.under(kind, conditions):
+            for number, (timestep, keep, move) in enumerate(self.jumps.of_teacher(), 1):
+                times = torch.full((2 * CHUNK,), timestep)
+                both = self.student.predict(kind, torch.cat([now, now]), times, torch.cat([nothing, states]), None)
+                none, words = both.chunk(2)
+                now = keep * now + move * (none + GUIDANCE * (words - none))
+                if number % self.jumps.each == 0:
+                    found.append(now)
+        return {
+            "run": torch.stack(found, 1).half(),
+            "states": states.half().contiguous(),
+            "conditions": conditions.contiguous(),
+            "weight": importance(samples, FIGURE_WEIGHT),
+        }
+
+
+def train(out: Path, plan: Plan, *, start: Path | None = None, count: int = 12, assets: Path = STARTER) -> None:
+    """Train the difference and write `out / "few-steps.safetensors"` at each checkpoint.
+
+    Args:
+        out: Folder of the teacher's runs, the checkpoint and the results.
+        plan: Time budget.
+        start: LoRA to start from.
+        count: Files of `CHUNK` runs of the teacher for each control.
+        assets: The bundled starter.
+    """
+    student = Student(assets, start)
+    jumps = Jumps(few_steps_scheduler(student.scheduler), STEPS, TEACHER_STEPS)
+    runs, process = Runs(out / "teacher", student, jumps, count), TrajectoryProcess(student.scheduler, jumps)
+    loop = Loop(out, {"difference": student.difference}, [(list(student.difference), 2e-4)], plan)
+    rng = np.random.default_rng(torch.initial_seed() % 2**32)
+
+    def error(kind: str, rows: dict[str, Tensor], share: Tensor, difference: nn.ParameterList) -> Tensor:
+        latents = rows["run"].float()
+        noised = process.noised(latents, torch.zeros_like(latents[:, 0]), share)
+        with student.under(kind, rows["conditions"]):
+            predicted = student.predict(kind, noised.sample, noised.timestep, rows["states"].float(), difference)
+        square = (predicted - noised.target).square() * rows["weight"]
+        return (square.mean((1, 2, 3)) * noised.weight).mean()
+
+    def loss(_: int) -> Tensor:
+        kind = list(runs.files)[rng.integers(len(runs.files))]
+        files = runs.files[kind]
+        chosen = rng.integers(CHUNK, count * CHUNK if count > 1 else 2 * CHUNK, CHUNK)
+        rows = [{key: value[i % CHUNK] for key, value in files[i // CHUNK % count].items()} for i in chosen]
+        return error(
+            kind,
+            {key: torch.stack([row[key] for row in rows]) for key in rows[0]},
+            torch.rand(CHUNK),
+            student.difference,
+        )
+
+    @torch.no_grad()
+    def report() -> None:
+        averaged = loop.averaged()["difference"]
+        share = (torch.arange(CHUNK) % STEPS + 0.5) / STEPS
+        for kind, (held_out, *_) in runs.files.items():
+            logger.info("held-out error of %s: %.5f", kind, error(kind, held_out, share, averaged))
+        held = write_lora(dict(zip(student.names, averaged, strict=True)), out / "few-steps.safetensors")
+        logger.info("the LoRA holds %.3f of the difference", held)
+        sheet(student, runs, jumps, averaged, out / "sheet.png")
+
+    loop.run(loss, report)
+
+
+@torch.no_grad()
+def sheet(student: Student, runs: Runs, jumps: Jumps, difference: nn.ParameterList, path: Path) -> None:
+    """Draw held-out runs: for each kind a row of the teacher's pictures over a row of the student's."""
+    vae, rows = student.pipeline.vae, []
+    for kind, (held_out, *_) in runs.files.items():
+        few = {key: value[:SHOWN] for key, value in held_out.items()}
+        now = few["run"][:, 0].float()
+        with student.under(kind, few["conditions"]):
+            for timestep, keep, move in jumps.of_student():
+                times = torch.full((len(now),), timestep)
+                now = keep * now + move * student.predict(kind, now, times, few["states"].float(), difference)
+        for latents in (few["run"][:, -1].float(), now):
+            pictures = vae.decode(latents / vae.config.scaling_factor).sample.clamp(-1, 1)
+            rows.append(((pictures + 1) * 127.5).permute(0, 2, 3, 1).numpy().astype(np.uint8))
+    save_sheet(path, rows)

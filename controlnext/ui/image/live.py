@@ -5,16 +5,19 @@ from __future__ import annotations
 import base64
 import io
 import json
+import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from controlnext.errors import ControlNeXtError
+from controlnext.recipes.pose import check_pose
 from controlnext.ui.image.events import ImageEvents
 from controlnext.ui.shared import PRIVATE, Data, Updates, badge_html, note_html, reported_errors
 
@@ -36,6 +39,7 @@ READ_SECONDS = 5.0
 """After this long the measurement no longer waits for the last picture of a drag."""
 
 JPEG_QUALITY = 92
+_numbers = count()
 
 
 @dataclass(frozen=True)
@@ -46,11 +50,17 @@ class LiveDrawn:
         pose: its edited pose, empty where the picture is read.
         picture: the picture.
         asked: the values it was drawn with, see `ImageEvents.asked`.
+        seconds: from the change to the picture, waiting for others included.
+        channel: secret of the page, by which its editor asks for the next picture of a drag.
+        told: whether the page has the recipe and the line of it, which a drag leaves out.
     """
 
     pose: str
     picture: LivePicture
     asked: Mapping[Any, Any]
+    seconds: float
+    channel: str
+    told: bool
 
 
 class LiveEvents:
@@ -61,6 +71,8 @@ class LiveEvents:
         self.image = image
         self.tab = image.tab
         self.last: OrderedDict[str, LiveDrawn] = OrderedDict()
+        self._dragged: set[str] = set()
+        self.tab.pose.drags.answer = self.drag
 
     def wire(self) -> None:
         """Connect the components; must be called inside the `gr.Blocks` context of the tab."""
@@ -91,7 +103,7 @@ class LiveEvents:
     def switch(self, live: bool) -> list[Any]:
         """Tell the editor whether to send changes during a drag, and keep the seed while live."""
         return [
-            gr.update(live=live, drift=""),
+            gr.update(live=live, drift="", channel=""),
             False if live else gr.skip(),
             gr.skip() if live else gr.update(visible=False),
         ]
@@ -107,27 +119,80 @@ class LiveEvents:
             with reported_errors():
                 asked = self.image.asked(data)
                 # Gradio sends a change again where events wait for each other.
-                if self.image.full.covers(session, asked) or self._shows(session, asked):
+                if self.image.full.covers(session, asked):
                     return gr.skip()
-                self.image.full.forget(session)
-                recipe = self.image.recipe({**data, tab.new_seed: False, tab.count: 1})
-                begun = time.perf_counter()
-                picture = self.image.studio.draw_live(recipe, self.image.inputs(data))
-                seconds = time.perf_counter() - begun
+                if self._shows(session, asked):
+                    return self._told(session)
+                drawn = self._draw(session, asked, told=True)
         except gr.Error as error:
             return {tab.progress: f"<p class='cnx-note warn'>{error.message}</p>"}
-        if self.image.full.covers(session, asked):  # generated while this was drawn
+        if drawn is None:
             return gr.skip()
-        self._keep(session, LiveDrawn(self.image.pose(data), picture, asked))
-        return {
-            tab.live_picture: gr.update(visible=True, value=picture_html(picture.image)),
+        return self._words(drawn) | {
+            tab.live_picture: gr.update(visible=True, value=picture_html(drawn.picture.image)),
             tab.empty: gr.update(visible=False),
             tab.gallery: gr.update(visible=False),
             tab.preview: gr.update(visible=False),
-            tab.progress: note_html(said(picture, seconds), "quiet"),
-            tab.recipe: picture.recipe.model_dump(mode="json"),
-            tab.pose.editor: gr.update(live=picture.seconds <= SLOW_SECONDS),  # a machine may be busy for a while
         }
+
+    def drag(self, channel: object, pose: object) -> dict[str, str]:
+        """Draw the pose of a drag with the other values of the page's last live picture.
+
+        Args:
+            channel: of the page, as a client sent it.
+            pose: JSON, as a client sent it.
+
+        Returns:
+            `picture`, an address for an `img`; nothing where the page shows no live picture or the pose cannot be drawn, which
+            the usual way then says.
+        """
+        session = next((page for page, drawn in self.last.items() if drawn.channel == channel), None)
+        if session is None or session in self._dragged or self.image.full.shows(session) or not pose:
+            return {}
+        self._dragged.add(session)  # one at a time for each page, whatever a client sends
+        try:
+            asked = {**self.last[session].asked, self.tab.pose.editor: check_pose(pose)}
+            drawn = self.last[session] if self._shows(session, asked) else self._draw(session, asked, told=False)
+        except (ControlNeXtError, gr.Error, KeyError):  # KeyError: switched off meanwhile
+            return {}
+        finally:
+            self._dragged.discard(session)
+        return {} if drawn is None else {"picture": picture_address(drawn.picture.image)}
+
+    def _draw(self, session: str, asked: Mapping[Any, Any], *, told: bool) -> LiveDrawn | None:
+        """Draw and keep a picture; None where the page has generated the same in full meanwhile."""
+        tab, full = self.tab, self.image.full
+        full.forget(session)
+        data = {**asked, tab.new_seed: False, tab.count: 1}
+        recipe = self.image.recipe(data)
+        begun = time.perf_counter()
+        picture = self.image.studio.draw_live(recipe, self.image.inputs(data))
+        seconds = time.perf_counter() - begun
+        if full.shows(session):
+            return None
+        last = self.last.get(session)
+        channel = last.channel if last else secrets.token_urlsafe(16)
+        drawn = LiveDrawn(self.image.pose(data), picture, asked, seconds, channel, told)
+        self._keep(session, drawn)
+        return drawn
+
+    def _words(self, drawn: LiveDrawn) -> Updates:
+        """Return what is said of a picture, and how the editor goes on."""
+        picture, tab = drawn.picture, self.tab
+        return {
+            tab.progress: note_html(said(picture, drawn.seconds), "quiet"),
+            tab.recipe: picture.recipe.model_dump(mode="json"),
+            # A machine may be busy for a while.
+            tab.pose.editor: gr.update(live=picture.seconds <= SLOW_SECONDS, channel=drawn.channel),
+        }
+
+    def _told(self, session: str) -> Updates:
+        """Return what is said of the picture that the page shows, unless it was said."""
+        drawn = self.last[session]
+        if drawn.told:
+            return gr.skip()
+        self._keep(session, replace(drawn, told=True))
+        return self._words(drawn)
 
     def read(self, data: Data, request: gr.Request) -> Updates:
         """Measure the last picture once the change that is final was drawn."""
@@ -172,8 +237,12 @@ def said(picture: LivePicture, seconds: float) -> str:
 
 
 def picture_html(image: Image.Image) -> str:
-    """Return a picture inside of HTML, so that the page needs no second request for it."""
+    """Return a picture inside of HTML, never the same twice: a drag changes what is shown without Gradio's knowledge."""
+    return f"<img alt='{escape('Live picture')}' data-number='{next(_numbers)}' src='{picture_address(image)}'>"
+
+
+def picture_address(image: Image.Image) -> str:
+    """Return a picture as an address, so that the page needs no second request for it."""
     buffer = io.BytesIO()
     image.save(buffer, format="JPEG", quality=JPEG_QUALITY)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return f"<img alt='{escape('Live picture')}' src='data:image/jpeg;base64,{data}'>"
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

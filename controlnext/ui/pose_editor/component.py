@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABCMeta
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -64,11 +65,35 @@ PoseEditor = ABCMeta.__new__(
 )
 
 
-def pose_editor(*, photo: str, **options: Any) -> gr.HTML:
+class Drags:
+    """What answers an editor during a drag, past Gradio's events: each of those holds a large page up for too long.
+
+    Attributes:
+        answer: gets the editor's `channel` and the JSON of a pose, as a client sent them; returns `picture`, the address of what
+            is to be shown now, or nothing of it where the change is to go the usual way.
+    """
+
+    def __init__(self) -> None:
+        """Answer nothing until `answer` is set."""
+        self.answer: Callable[[object, object], dict[str, str]] = lambda channel, pose: {}
+
+    def server_function(self) -> Callable[[Any], dict[str, str]]:
+        """Return what the editor's script calls as `server.drag`."""
+
+        def drag(message: Any) -> dict[str, str]:  # noqa: ANN401 - whatever a client sent
+            sent = message if isinstance(message, Mapping) else {}
+            return self.answer(sent.get("channel"), sent.get("pose"))
+
+        return drag
+
+
+def pose_editor(*, photo: str, drags: Drags | None = None, target: str = "", **options: Any) -> gr.HTML:
     """Return a pose editor.
 
     Args:
         photo: CSS selector of the picture that is shown behind the figures, or a `data:` address of it.
+        drags: what answers drags while the property `channel` is not empty; it is sent along.
+        target: CSS selector of the `img` that shows the answers.
         **options: of `gr.HTML`.
 
     Returns:
@@ -85,5 +110,9 @@ def pose_editor(*, photo: str, **options: Any) -> gr.HTML:
         photo=photo,
         live=False,
         drift="",
+        channel="",
+        recording=False,
+        target=target,
+        server_functions=[drags.server_function()] if drags else None,
         **options,
     )

@@ -13,9 +13,45 @@ const choose = (person, joint) => {
 
 // Values and history. `input` tells every change, `release` every one that is final.
 
-const send = (final) => {
+// Under Live the pictures of a drag come by calls of the server, as an event of Gradio's holds a large page up for longer than
+// drawing takes. One call at a time; of the poses that wait the newest is drawn.
+
+const streams = () => props.channel && !props.recording;
+let waiting = null;
+let streaming = null;
+
+const answered = async () => {
+  let shown = true;
+  try {
+    while (shown && waiting !== null) {
+      const pose = waiting;
+      waiting = null;
+      const { picture } = await server.drag({ channel: props.channel, pose });
+      const image = document.querySelector(props.target);
+      shown = Boolean(picture && image);
+      if (shown) image.src = picture;
+    }
+  } catch { shown = false; }
+  streaming = null;
+  if (!shown && drag && props.live && performance.now() - sent > LIVE_MS) send(false);
+};
+
+const stream = (pose) => {
+  waiting = pose;
+  streaming = streaming || answered();
+  return streaming;
+};
+
+let commits = 0;
+
+const send = async (final) => {
   props.value = past[now] && final ? past[now].text : written();
   sent = performance.now();
+  if (final && streams()) {
+    const commit = ++commits;
+    await Promise.race([stream(props.value), new Promise((go) => setTimeout(go, LATE_MS))]);
+    if (commit !== commits) return; // a newer one tells
+  }
   trigger("input", {});
   if (final) trigger("release", {});
 };
@@ -139,7 +175,7 @@ svg.addEventListener("pointermove", (event) => {
     drag.moved = true;
     change(drawn(drag, drag.from, place), drag.person);
     choose(drag.person, drag.joint === undefined ? null : drag.joint);
-    if (props.live && performance.now() - sent > LIVE_MS) send(false);
+    if (props.live && streams()) stream(written()); else if (props.live && performance.now() - sent > LIVE_MS) send(false);
   } else if (!drag) {
     const hit = found(at(event));
     svg.style.cursor = hit ? "grab" : "default";

@@ -9,6 +9,7 @@ const presets = element.querySelector(".pe-presets");
 
 const HIT = 14; // half of the side of what can be hit, in pixels of the screen
 const LIVE_MS = 80; // between two commits of one drag
+const LATE_MS = 1500; // a change is told after so long though its live picture is still missing
 const HISTORY = 200;
 const HANDLES = { scale: "Scale the figure", turn: "Turn the figure", move: "Move the figure" };
 const STANDING = PRESETS.Standing;

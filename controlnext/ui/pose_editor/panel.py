@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from controlnext.ui.pose_editor.component import pose_editor
+from controlnext.ui.pose_editor.component import Drags, pose_editor
 
 PAIR = ["cnx-pair"]
 HIDDEN = ["cnx-hidden"]
@@ -22,6 +22,7 @@ class PosePanel:
         open: the button that opens it.
         group: everything that is shown while it is open.
         editor: the editor itself; its value is empty where no edited pose is in use.
+        drags: what answers its drags.
         done: closes it and keeps the pose.
         discard: closes it and takes the picture's own pose again.
         load: takes a pose from a file.
@@ -34,6 +35,7 @@ class PosePanel:
     open: gr.Button
     group: gr.Column
     editor: gr.HTML
+    drags: Drags
     done: gr.Button
     discard: gr.Button
     load: gr.UploadButton
@@ -50,7 +52,7 @@ class PosePanel:
         }
 
 
-def build_pose_panel(pair: gr.Row, photo: str) -> PosePanel:
+def build_pose_panel(pair: gr.Row, photo: str, target: str) -> PosePanel:
     """Lay the editor out, closed, and make the button that opens it, which is not rendered yet.
 
     Must be called inside a `gr.Blocks` context.
@@ -58,9 +60,11 @@ def build_pose_panel(pair: gr.Row, photo: str) -> PosePanel:
     Args:
         pair: what the editor takes the place of.
         photo: CSS selector of the picture behind the figures.
+        target: CSS selector of the live picture.
     """
     with gr.Column(elem_classes=HIDDEN, elem_id="cnx-pose") as group:
-        editor = pose_editor(photo=photo, elem_id="cnx-pose-editor")
+        drags = Drags()
+        editor = pose_editor(photo=photo, drags=drags, target=target, elem_id="cnx-pose-editor")
         with gr.Row(elem_classes="cnx-tight"):
             done = gr.Button("Done", variant="primary", size="md", min_width=80, elem_id="cnx-pose-done")
             discard = gr.Button("Discard", size="md", min_width=80, elem_id="cnx-pose-discard")
@@ -74,4 +78,4 @@ def build_pose_panel(pair: gr.Row, photo: str) -> PosePanel:
             )  # fmt: skip
             animate = gr.Button("Animate", size="md", min_width=120, interactive=False, elem_id="cnx-pose-animate")
     button = gr.Button("Edit the pose", size="md", min_width=110, scale=0, elem_id="cnx-pose-open", render=False)
-    return PosePanel(pair, button, group, editor, done, discard, load, record, animate, gr.State([]))
+    return PosePanel(pair, button, group, editor, drags, done, discard, load, record, animate, gr.State([]))

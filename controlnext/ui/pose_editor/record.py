@@ -51,8 +51,8 @@ class RecordEvents:
     def switch(self, on: bool, pose: str, live: bool) -> list[Any]:
         """Begin a new recording with the pose that is there, or end it; while it runs, a drag tells all of its poses."""
         if not on:
-            return [gr.skip(), gr.update(live=live), gr.skip()]
-        return [[(time.monotonic(), pose)] if pose else [], gr.update(live=True), named(0)]
+            return [gr.skip(), gr.update(live=live, recording=False), gr.skip()]
+        return [[(time.monotonic(), pose)] if pose else [], gr.update(live=True, recording=True), named(0)]
 
     def keep(self, on: bool, pose: str, moments: list[tuple[float, str]]) -> list[Any]:
         """Add a pose to the recording."""

@@ -1,0 +1,114 @@
+"""The pictures of a drag: drawn past Gradio's events, for the page whose secret is sent, with its own values."""
+
+from __future__ import annotations
+
+import json
+import threading
+from types import SimpleNamespace
+
+import gradio as gr
+import pytest
+from tab_values import PAGE, data_of
+
+from controlnext.recipes.pose import check_pose
+from controlnext.ui.image.live import LiveEvents
+from controlnext.ui.pose_editor.poses import standing_pose
+
+
+@pytest.fixture
+def live(events):
+    return LiveEvents(events)
+
+
+@pytest.fixture
+def pose(studio):
+    return standing_pose(studio.annotators, 256, 256)
+
+
+def moved(pose: str, by: float) -> str:
+    record = json.loads(pose)
+    record["people"][0]["pose_keypoints_2d"][12] += by
+    return json.dumps(record)
+
+
+def opened(live: LiveEvents, pose: str, page=PAGE, **values) -> tuple[dict, str]:
+    """The values of a page under Live, and the secret that its editor got."""
+    tab = live.tab
+    data = data_of(live.image, annotator="pose", new_seed=False, seed=7, **values)
+    data |= {tab.live: True, tab.pose.editor: check_pose(pose)}
+    return data, live.draw(data, page)[tab.pose.editor]["channel"]
+
+
+def test_a_drag_draws_its_pose_with_the_values_of_the_page(live, studio, pose):
+    data, channel = opened(live, pose, prompt="a person in a green coat", gamma=0.75)
+    answer = live.tab.pose.drags.server_function()({"channel": channel, "pose": moved(pose, 9)})
+    assert answer["picture"].startswith("data:image/jpeg;base64,")
+    recipe = studio.live[-1]
+    assert recipe.pose == check_pose(moved(pose, 9))
+    assert (recipe.prompt, recipe.gamma, recipe.seed) == ("a person in a green coat", 0.75, 7)
+    # The page tells the last one the usual way, which then only says what it was.
+    data[live.tab.pose.editor] = check_pose(moved(pose, 9))
+    said = live.draw(data, PAGE)
+    assert live.tab.live_picture not in said
+    assert said[live.tab.recipe]["pose"] == recipe.pose
+    assert live.draw(data, PAGE) == gr.skip()
+    assert len(studio.live) == 2
+
+
+def test_pages_do_not_draw_for_each_other(live, studio, pose):
+    other = SimpleNamespace(session_hash="other")
+    _, mine = opened(live, pose, prompt="mine")
+    _, theirs = opened(live, pose, page=other, prompt="theirs")
+    assert mine != theirs
+    live.drag(theirs, moved(pose, 5))
+    assert studio.live[-1].prompt == "theirs"
+    live.drag(mine, moved(pose, 5))
+    assert studio.live[-1].prompt == "mine"
+
+
+@pytest.mark.parametrize("message", [None, 3, [], "x", {}, {"channel": "x"}, {"channel": None, "pose": None}, {"channel": [], "pose": {}}])  # fmt: skip
+def test_a_stranger_gets_nothing_drawn(live, studio, pose, message):
+    opened(live, pose)
+    assert live.tab.pose.drags.server_function()(message) == {}
+    assert len(studio.live) == 1
+
+
+@pytest.mark.parametrize("sent", ["", "{", "[]", {}, 7, '{"people": 3}', "x" * 10_000_000])
+def test_what_is_no_pose_is_not_drawn(live, studio, pose, sent):
+    _, channel = opened(live, pose)
+    assert live.drag(channel, sent) == {}
+    assert len(studio.live) == 1
+
+
+def test_a_drag_does_not_hide_what_was_made_in_full(live, studio, pose):
+    data, channel = opened(live, pose)
+    list(live.image.run(data, PAGE))
+    assert live.drag(channel, moved(pose, 9)) == {}
+    assert live.draw(data | {live.tab.pose.editor: check_pose(moved(pose, 9))}, PAGE)[live.tab.live_picture]["visible"]
+    assert live.drag(channel, moved(pose, 12))
+
+
+def test_a_page_that_is_not_live_any_more_gets_nothing(live, pose):
+    data, channel = opened(live, pose)
+    live.draw(data | {live.tab.live: False}, PAGE)
+    assert live.drag(channel, moved(pose, 9)) == {}
+
+
+def test_a_page_draws_one_picture_at_a_time(live, studio, pose, monkeypatch):
+    _, channel = opened(live, pose)
+    begun, go, plain = threading.Event(), threading.Event(), studio.draw_live
+
+    def slow(*values):
+        begun.set()
+        assert go.wait(20)
+        return plain(*values)
+
+    monkeypatch.setattr(studio, "draw_live", slow)
+    answers = []
+    first = threading.Thread(target=lambda: answers.append(live.drag(channel, moved(pose, 9))))
+    first.start()
+    assert begun.wait(20)
+    assert live.drag(channel, moved(pose, 12)) == {}
+    go.set()
+    first.join(20)
+    assert "picture" in answers[0]
