@@ -14,7 +14,7 @@ def colours():
 
 @pytest.fixture(scope="module")
 def samples():
-    return [make_samples(seed, 1)[0] for seed in range(8)]
+    return [make_samples(seed, 1)[0] for seed in range(4)]
 
 
 def _perfect(sample):
