@@ -20,20 +20,24 @@ def studio(tmp_path: Path) -> FakeStudio:
     return FakeStudio(tmp_path / "outputs")
 
 
-@pytest.fixture
-def events(studio):
-    """The image tab's handlers over the fake studio, wired but not served."""
+@pytest.fixture(scope="session")
+def image_tab(tmp_path_factory):
+    """The components of the image tab, laid out once: handlers change none of them, they return updates."""
     import gradio as gr
 
-    from controlnext.ui.image.events import ImageEvents
     from controlnext.ui.image.tab import build_image_tab
-    from controlnext.ui.worker import stream_of
 
     with gr.Blocks():
-        tab = build_image_tab(studio)
-        made = ImageEvents(tab, studio, stream_of(studio))
-        made.wire()
-    return made
+        return build_image_tab(FakeStudio(tmp_path_factory.mktemp("laid-out")))
+
+
+@pytest.fixture
+def events(image_tab, studio):
+    """The image tab's handlers over the fake studio; `served` connects them."""
+    from controlnext.ui.image.events import ImageEvents
+    from controlnext.ui.worker import stream_of
+
+    return ImageEvents(image_tab, studio, stream_of(studio))
 
 
 @pytest.fixture

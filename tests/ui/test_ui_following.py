@@ -13,13 +13,11 @@ from controlnext.recipes.inputs import Inputs
 from controlnext.recipes.recipe import Recipe
 from controlnext.ui.image.following import SHOW
 from controlnext.ui.image.following_events import FollowingEvents
-from controlnext.ui.image.tab import build_image_tab
 
 
 @pytest.fixture
-def events(studio):
-    with gr.Blocks():
-        return FollowingEvents(build_image_tab(studio), studio)
+def events(image_tab, studio):
+    return FollowingEvents(image_tab, studio)
 
 
 def saved(studio, kind, name):

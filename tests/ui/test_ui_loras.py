@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import gradio as gr
 import pytest
 
 from controlnext.loras.conflicts import Conflict
 from controlnext.ui import build_ui
 from controlnext.ui.image.lora_events import LoraEvents
 from controlnext.ui.image.loras import LORA_ROWS, NO_LORA, WORDS, lora_html
-from controlnext.ui.image.tab import build_image_tab
 
 FACTS = {"rank": 16, "style": "kohya", "size": 151_000_000, "trigger": "<b>clay</b>"}
 
 
 @pytest.fixture
-def events(studio) -> LoraEvents:
-    with gr.Blocks():
-        made = LoraEvents(build_image_tab(studio), studio)
-        made.wire()
-    return made
+def events(image_tab, studio) -> LoraEvents:
+    return LoraEvents(image_tab, studio)
 
 
 def test_a_chosen_lora_is_told_in_one_line_with_its_conflict(events):
