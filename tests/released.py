@@ -76,7 +76,8 @@ def save_adapter(folder: Path, variant: str, names, *, original: bool = False) -
     folder.mkdir(parents=True, exist_ok=True)
     module = make_module(variant, CHANNELS[variant])
     control = next(name for name in names if name in CONTROL_FILES)
-    save_file(module.state_dict(), folder / control)
+    own = {"made_for": f"{folder.parent.name}/{folder.name}"}  # no two files alike: the hub's cache would share them
+    save_file(module.state_dict(), folder / control, own)
     unet = make_unet() if variant.startswith("sd15") else components("sdxl")["unet"]
     touched = {key: value for key, value in unet.state_dict().items() if "attn2.to_out" in key}
     weights = {
@@ -85,7 +86,7 @@ def save_adapter(folder: Path, variant: str, names, *, original: bool = False) -
     }
     if original:
         weights = {_original(key): value for key, value in weights.items()}
-    save_file({key: value.half() for key, value in weights.items()}, folder / "unet.safetensors")
+    save_file({key: value.half() for key, value in weights.items()}, folder / "unet.safetensors", own)
     layout = {key: value for key, value in module.config.items() if not key.startswith("_") and key != "variant_name"}
     (folder / "config.json").write_text(json.dumps({"variant": variant, "module": layout}))
 

@@ -10,11 +10,13 @@ import pytest
 from video_fakes import write_clips
 
 from controlnext.hashes import weights_digest
+from controlnext.recipes.areas import area_picture
 
 pytestmark = pytest.mark.browser
 
 OVERLAY = "#cnx-overlay img"
 VIDEO = "#cnx-video video"
+EDITOR = "#cnx-video-area-paint"
 
 
 @pytest.fixture
@@ -248,3 +250,23 @@ def test_the_pose_of_one_frame_is_edited_and_drives_the_video(tab, clips, animat
     animate(tab, animator)
     (edit,) = animator.recipes[-1].edits
     assert (edit.pose, edit.time) == (pose, 0.4)
+
+
+def test_an_area_is_painted_over_the_fit_and_drives_the_video(tab, clips, animator):
+    upload(tab, clips)
+    tab.wait_for_selector("#cnx-sure svg polygon")
+    tab.click("#cnx-video-area button >> nth=0")
+    tab.wait_for_selector(f"{EDITOR} .zoom-number")
+    tab.wait_for_selector(f"{EDITOR} .empty", state="detached")
+    tab.wait_for_selector(f"{EDITOR} button.highlight[aria-label=Brush]")
+    canvas = tab.locator(f"{EDITOR} canvas").first
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    tab.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.5 * box["height"])
+    tab.mouse.down()
+    tab.mouse.move(box["x"] + 0.4 * box["width"], box["y"] + 0.5 * box["height"], steps=4)
+    tab.mouse.up()
+    tab.check("#cnx-video-area-where label:has-text('Inside') input")
+    animate(tab, animator)
+    area = np.asarray(area_picture(animator.recipes[-1].area))
+    assert area.max() > 128 > 0.3 * 255 > area.mean() > 0
