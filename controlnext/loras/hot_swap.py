@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Protocol
 
 logger = logging.getLogger(__name__)
@@ -18,12 +18,10 @@ LARGEST_RANK = 128
 class CompiledPipeline(Protocol):
     """What is asked of a diffusers pipeline here."""
 
-    unet: Any
-
     def get_list_adapters(self) -> dict[str, list[str]]:
         """Names of the LoRAs that are loaded, by part of the pipeline."""
 
-    def set_adapters(self, names: Sequence[str], *, adapter_weights: Sequence[float]) -> object:
+    def set_adapters(self, names: list[str], adapter_weights: list[float]) -> object:
         """Make these LoRAs act with these weights."""
 
     def unload_lora_weights(self) -> object:
@@ -42,20 +40,21 @@ def hot_swap(pipeline: CompiledPipeline, handle: str, weight: float, load: Calla
     Returns:
         Whether it does; False where the UNet is not compiled, other LoRAs are loaded, or its layers are not those of the one before.
     """
-    if getattr(getattr(pipeline, "unet", None), "_compiled_call_impl", None) is None:
+    unet: Any = getattr(pipeline, "unet", None)
+    if getattr(unet, "_compiled_call_impl", None) is None:
         return False
     loaded = {name for names in pipeline.get_list_adapters().values() for name in names}
     if loaded - {PLACE}:
         return False
     if not loaded:
-        pipeline.unet.enable_lora_hotswap(target_rank=LARGEST_RANK, check_compiled="ignore")
-    if not loaded or pipeline.unet._hot_swapped != handle:
+        unet.enable_lora_hotswap(target_rank=LARGEST_RANK, check_compiled="ignore")
+    if not loaded or unet._hot_swapped != handle:
         try:
             load(adapter_name=PLACE, hotswap=bool(loaded))
         except (ValueError, RuntimeError, KeyError) as error:
             logger.info("%s is loaded anew: %s", handle, error)
             pipeline.unload_lora_weights()
             return False
-        pipeline.unet._hot_swapped = handle
+        unet._hot_swapped = handle
     pipeline.set_adapters([PLACE], adapter_weights=[weight])
     return True
