@@ -203,7 +203,7 @@ class Runs:
         }
 
 
-def train(out: Path, plan: Plan, *, start: Path | None = None, count: int = 12, assets: Path = STARTER) -> None:
+def train(out: Path, plan: Plan, *, start: Path | None = None, count: int = 8, assets: Path = STARTER) -> None:
     """Train the difference and write `out / "few-steps.safetensors"` at each checkpoint.
 
     Args:
