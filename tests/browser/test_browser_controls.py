@@ -15,13 +15,9 @@ pytestmark = pytest.mark.browser
 EDITOR = "#cnx-start"
 
 
-def open_start(page, *, holds: bool) -> None:
-    """Open the start picture; `holds` says whether the editor already has one, then it is drawn when this returns."""
-    page.click("#cnx-start-fold button >> nth=0")
-    # There once the editor has its canvas; before, it drops a picture.
+def wait_for_start(page) -> None:
+    """Wait until the open start picture can be drawn on: it has its canvas then, and drops a picture before."""
     page.wait_for_selector(f"{EDITOR} .zoom-number")
-    if holds:
-        page.wait_for_selector(f"{EDITOR} .empty", state="detached")
 
 
 def start_from(page, picture: Path) -> None:
@@ -61,7 +57,8 @@ def test_second_control_and_painted_picture_are_run_saved_and_restored(page, pic
     page.wait_for_selector(CONDITION)
     page.click("#cnx-add-control")
     page.wait_for_selector("#cnx-control-condition-2 img")
-    open_start(page, holds=False)
+    page.click("#cnx-start-fold button >> nth=0")
+    wait_for_start(page)
     start_from(page, picture)
     paint(page)
     open_fold(page, "#cnx-more", "#cnx-gamma-curve input")
@@ -82,7 +79,8 @@ def test_second_control_and_painted_picture_are_run_saved_and_restored(page, pic
     upload(page, saved)
     page.wait_for_function("document.querySelector('#cnx-prompt textarea').value === 'remember both'")
     page.wait_for_selector("#cnx-control-condition-2 img")
-    open_start(page, holds=True)
+    wait_for_start(page)  # what is restored is shown: its fold is open
+    page.wait_for_selector(f"{EDITOR} .empty", state="detached")
     generate_and_wait(page, studio, "remember both")
     again = studio.recipes[-1]
     names = ("condition_sha256", "init_sha256", "mask_sha256", "strength", "gamma_curve", "seed")
