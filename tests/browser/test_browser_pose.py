@@ -305,6 +305,7 @@ def test_generate_makes_the_full_picture_with_the_seed_of_the_live_one(page, stu
     opened(page)
     page.check("#cnx-live input")
     page.wait_for_selector(LIVE)
+    page.wait_for_selector("#cnx-new-seed input:not(:checked)")
     page.click("#cnx-generate")
     page.wait_for_selector("#cnx-gallery img")
     assert page.is_hidden(LIVE)
