@@ -30,7 +30,7 @@ from controlnext.training.distill import Jumps, TrajectoryProcess, few_steps_sch
 from controlnext.training.quick import quicken
 
 logger = logging.getLogger(__name__)
-RANK = 48
+RANK = 64
 """Rank of the LoRA; layers with fewer inputs or outputs get what they have."""
 
 PLAIN = "plain"
