@@ -41,7 +41,7 @@ def picture_of(condition: Image.Image | Annotated) -> Image.Image:
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownCondition:
     """A condition found inside of a result, with what was known of it when the result was made.
 
     Attributes:
@@ -121,7 +121,7 @@ class Inputs:
             image = opened.convert("L" if name == MASK_CHUNK else "RGB")
             if name == CONDITION_CHUNK:
                 people = _people(opened.info.get(PEOPLE_KEY))
-                conditions.append(image if people is None else Known(image, {"people": people}))
+                conditions.append(image if people is None else KnownCondition(image, {"people": people}))
             else:
                 first.setdefault(name, image)
         return cls(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from controlnext.recipes.inputs import CONDITION_CHUNK, PEOPLE_KEY, InputError, Inputs, Known, fitted_start
+from controlnext.recipes.inputs import CONDITION_CHUNK, PEOPLE_KEY, InputError, Inputs, KnownCondition, fitted_start
 from controlnext.recipes.pictures import picture_digest
 from controlnext.recipes.png import read_condition, read_inputs, read_png, write_png
 from controlnext.recipes.recipe import MAX_CONTROLS, ControlUse, Recipe, RecipeError
@@ -113,7 +113,7 @@ def test_a_png_carries_the_joints_that_its_drawing_cannot_show():
     person = np.column_stack([np.linspace(1, 30, 18), np.linspace(2, 20, 18), np.linspace(0.3, 1, 18)])
     person[16] = person[14]  # a profile: one eye upon the other
     buffer = io.BytesIO()
-    write_png(buffer, noise(), Recipe(annotator="pose"), Inputs((Known(noise(1), {"people": [person]}),)))
+    write_png(buffer, noise(), Recipe(annotator="pose"), Inputs((KnownCondition(noise(1), {"people": [person]}),)))
     (found,) = read_inputs(buffer.getvalue()).conditions
     assert same(found.image, noise(1))
     assert np.allclose(found.data["people"], [person], atol=1e-4)

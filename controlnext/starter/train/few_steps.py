@@ -152,7 +152,7 @@ class Student:
         return self.text(tokenize(self.pipeline.tokenizer, captions)).last_hidden_state
 
 
-class Runs:
+class TeacherRuns:
     """Runs of the teacher, in files of `CHUNK`, made where they are missing.
 
     A file has `run` (B, steps + 1, 4, 32, 32) latents, `states` (B, T, C), `conditions` (B, 3, 256, 256) uint8 and `weight`
@@ -215,7 +215,7 @@ def train(out: Path, plan: Plan, *, start: Path | None = None, count: int = 8, a
     """
     student = Student(assets, start)
     jumps = Jumps(few_steps_scheduler(student.scheduler), STEPS, TEACHER_STEPS)
-    runs, process = Runs(out / "teacher", student, jumps, count), TrajectoryProcess(student.scheduler, jumps)
+    runs, process = TeacherRuns(out / "teacher", student, jumps, count), TrajectoryProcess(student.scheduler, jumps)
     loop = Loop(out, {"difference": student.difference}, [(list(student.difference), 2e-4)], plan)
     rng = np.random.default_rng(torch.initial_seed() % 2**32)
 
@@ -253,7 +253,7 @@ def train(out: Path, plan: Plan, *, start: Path | None = None, count: int = 8, a
 
 
 @torch.no_grad()
-def sheet(student: Student, runs: Runs, jumps: Jumps, difference: nn.ParameterList, path: Path) -> None:
+def sheet(student: Student, runs: TeacherRuns, jumps: Jumps, difference: nn.ParameterList, path: Path) -> None:
     """Draw held-out runs: for each kind a row of the teacher's pictures over a row of the student's."""
     vae, rows = student.pipeline.vae, []
     for kind, (held_out, *_) in runs.files.items():
