@@ -63,6 +63,7 @@ def test_every_adapter_predicts_with_its_own_weights_moved_by_the_difference():
 @pytest.mark.slow
 def test_training_makes_runs_once_and_writes_a_lora(tmp_path, monkeypatch):
     monkeypatch.setattr(few_steps, "CHUNK", 2)
+    monkeypatch.setattr(few_steps, "TEACHER_STEPS", few_steps.STEPS)
     train(tmp_path, Plan(minutes=0.02, warm_up=1), count=1)
     made = sorted((tmp_path / "teacher").glob("*.safetensors"))
     assert [path.name for path in made] == [f"{kind}-000.safetensors" for kind in sorted((PLAIN, *CONDITIONS))]
