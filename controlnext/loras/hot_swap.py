@@ -52,7 +52,7 @@ def hot_swap(pipeline: CompiledPipeline, handle: str, weight: float, load: Calla
         try:
             load(adapter_name=PLACE, hotswap=bool(loaded))
         except (ValueError, RuntimeError, KeyError) as error:
-            logger.info("%s is loaded anew: %s", handle, error)
+            logger.info("%s takes no other's place and is loaded by itself: %s", handle, error)
             pipeline.unload_lora_weights()
             return False
         unet._hot_swapped = handle

@@ -17,7 +17,7 @@ from controlnext.errors import shorten
 from controlnext.recipes.limits import LIMITS
 from controlnext.recipes.parameters import NEGATIVE
 from controlnext.recipes.png import read_texts
-from controlnext.recipes.recipe import PROMPT_LENGTH, Recipe
+from controlnext.recipes.recipe import PROMPT_LENGTH, Recipe, field_words
 from controlnext.recipes.schedulers import SCHEDULERS
 
 _SAMPLERS = {
@@ -46,9 +46,7 @@ class Foreign:
 
     def sentence(self) -> str:
         """Say what was read and what was not, in one line."""
-        names = {"num_inference_steps": "steps", "guidance_scale": "guidance", "negative_prompt": "negative prompt", "scheduler": "sampler"}  # fmt: skip
-        read = [names.get(name, name) for name in self.values if name != "height"]
-        read = ["size" if name == "width" else name for name in read]
+        read = ["size" if name == "width" else field_words(name) for name in self.values if name != "height"]
         left = f" Left out: {', '.join(self.left_out)}." if self.left_out else ""
         return f"Read from a picture of {self.program}: {', '.join(read) or 'nothing'}.{left}"
 

@@ -352,3 +352,19 @@ class Recipe(SavedRecipe):
             mask_sha256="" if inputs.mask is None else picture_digest(inputs.mask),
             reference_sha256="" if inputs.reference is None else picture_digest(inputs.reference),
         )
+
+
+FIELD_WORDS = {
+    "num_inference_steps": "steps",
+    "guidance_scale": "guidance",
+    "control_start": "control from",
+    "control_end": "control until",
+    "annotator": "control",
+    "scheduler": "sampler",
+}
+"""What people call a field of a recipe, where that is not its name."""
+
+
+def field_words(name: str) -> str:
+    """Return what people call a field of a recipe."""
+    return FIELD_WORDS.get(name, name.replace("_", " "))

@@ -138,21 +138,6 @@ def heading(number: int, text: str, hint: str = "") -> gr.HTML:
     return gr.HTML(f"<h2 class='cnx-heading'><b>{number}</b>{escape(text)}{small}</h2>")
 
 
-WORDS = {
-    "num_inference_steps": "steps",
-    "guidance_scale": "guidance",
-    "control_start": "control from",
-    "control_end": "control until",
-    "annotator": "control",
-}
-"""What the page calls a field of a recipe, where that is not its name."""
-
-
-def field_words(name: str) -> str:
-    """Return what the page calls a field of a recipe."""
-    return WORDS.get(name, name.replace("_", " "))
-
-
 def note_html(text: str, kind: str = "info") -> str:
     """Return a line of text; `kind` is "info", "warn" or "quiet"."""
     return f"<p class='cnx-note {kind}'>{escape(text)}</p>" if text else ""

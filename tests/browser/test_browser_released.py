@@ -107,6 +107,16 @@ def a_download_that_is_shown(page, held, preset, progress: str):
         held.held[file].set()
 
 
+def made(page, app, held, preset, read, *, fields: str, button: str):
+    """Choose a model, make something with it in one step, and return its recipe; `fields` is what their names begin with."""
+    before = set(app[1].glob("*.*"))
+    choose(page, preset, f"{fields}-model", f"{fields}-guidance")
+    set_number(page, f"{fields}-steps", 1)
+    with a_download_that_is_shown(page, held, preset, f"{fields}-progress"):
+        page.click(button)
+    return wait_for_recipe(page, app[1], before, read)
+
+
 def wait_for_recipe(page, folder: Path, before: set[Path], read):
     """Wait until a result that was not there before is whole; return its recipe."""
     until = time.monotonic() + 600
@@ -120,15 +130,11 @@ def wait_for_recipe(page, folder: Path, before: set[Path], read):
 
 @pytest.mark.parametrize("name", [name for name, preset in PRESETS.items() if not preset.video])
 def test_a_released_model_goes_from_the_page_to_a_picture(page, app, held, name):
-    preset, before = PRESETS[name], set(app[1].glob("*.*"))
+    preset = PRESETS[name]
     if not page.locator("#cnx-condition img").count():
         page.set_input_files("#cnx-picture input[type=file]", EXAMPLES / "arms-out.png")
     page.wait_for_selector("#cnx-condition img")
-    choose(page, preset, "#cnx-model", "#cnx-guidance")
-    set_number(page, "#cnx-steps", 1)
-    with a_download_that_is_shown(page, held, preset, "#cnx-progress"):
-        page.click("#cnx-generate")
-    recipe = wait_for_recipe(page, app[1], before, read_png)
+    recipe = made(page, app, held, preset, read_png, fields="#cnx", button="#cnx-generate")
     page.wait_for_selector(f"#cnx-summary:has-text('seed {recipe.seed}')")
     page.wait_for_selector("#cnx-generate:has-text('Generate'):not([disabled])")
     assert (recipe.model, recipe.num_inference_steps) == (name, 1)
@@ -140,18 +146,14 @@ def test_a_released_model_goes_from_the_page_to_a_picture(page, app, held, name)
 
 @pytest.mark.parametrize("name", [name for name, preset in PRESETS.items() if preset.video])
 def test_a_released_video_model_goes_from_the_page_to_a_video(page, app, held, clip, name):
-    preset, before = PRESETS[name], set(app[1].glob("*.*"))
+    preset = PRESETS[name]
     if page.is_hidden("#cnx-animate"):
         page.click("button[role=tab]:has-text('Video')")
         page.set_input_files("#cnx-reference input[type=file]", EXAMPLES / "video" / "dance.png")
         page.wait_for_selector("#cnx-reference img")
         page.set_input_files("#cnx-clip input[type=file]", clip)
         page.wait_for_selector("#cnx-notes:has-text('2 frames')")
-    choose(page, preset, "#cnx-video-model", "#cnx-video-guidance")
-    set_number(page, "#cnx-video-steps", 1)
-    with a_download_that_is_shown(page, held, preset, "#cnx-video-progress"):
-        page.click("#cnx-animate")
-    recipe = wait_for_recipe(page, app[1], before, read_video_recipe)
+    recipe = made(page, app, held, preset, read_video_recipe, fields="#cnx-video", button="#cnx-animate")
     page.wait_for_function(
         "seed => Number(document.querySelector('#cnx-video-seed input').value) === seed", arg=recipe.seed
     )

@@ -45,18 +45,15 @@ def test_a_written_lora_is_read_back_and_can_be_loaded_as_one(tmp_path):
 def test_every_adapter_predicts_with_its_own_weights_moved_by_the_difference():
     student = Student(STARTER, None)
     latents, times = torch.randn(1, 4, 32, 32), torch.full((1,), 600)
-    states, condition = (
-        student.states(["a person in a red shirt"]),
-        torch.full((1, 3, 256, 256), 80, dtype=torch.uint8),
-    )
+    states = {"encoder_hidden_states": student.states(["a person in a red shirt"])}
+    given = states, torch.full((1, 3, 256, 256), 0.3), torch.ones(1)
     found = {}
     for kind in (PLAIN, *CONDITIONS):
-        with torch.no_grad(), student.under(kind, condition):
-            found[kind] = student.predict(kind, latents, times, states, None)
-            assert torch.equal(student.predict(kind, latents, times, states, student.difference), found[kind])
+        with torch.no_grad():
+            found[kind] = student.under(kind).predict(latents, times, *given)
+            assert torch.equal(student.under(kind, student.difference).predict(latents, times, *given), found[kind])
     assert all(not torch.equal(found[PLAIN], found[name]) for name in CONDITIONS)
-    with student.under("pose", condition):
-        student.predict("pose", latents, times, states, student.difference).square().mean().backward()
+    student.under("pose", student.difference).predict(latents, times, *given).square().mean().backward()
     assert all(moved.grad is not None for moved in student.difference)
 
 
@@ -64,12 +61,14 @@ def test_every_adapter_predicts_with_its_own_weights_moved_by_the_difference():
 def test_training_makes_runs_once_and_writes_a_lora(tmp_path, monkeypatch):
     monkeypatch.setattr(few_steps, "CHUNK", 2)
     monkeypatch.setattr(few_steps, "TEACHER_STEPS", few_steps.STEPS)
-    train(tmp_path, Plan(minutes=0.02, warm_up=1), count=1)
+    train(tmp_path, Plan(minutes=0.02, warm_up=1), count=2)
     made = sorted((tmp_path / "teacher").glob("*.safetensors"))
-    assert [path.name for path in made] == [f"{kind}-000.safetensors" for kind in sorted((PLAIN, *CONDITIONS))]
+    assert [path.name for path in made] == [
+        f"{kind}-00{index}.safetensors" for kind in sorted((PLAIN, *CONDITIONS)) for index in range(2)
+    ]
     assert load_file(made[0])["run"].shape == (2, few_steps.STEPS + 1, 4, 32, 32)
     times = [path.stat().st_mtime_ns for path in made]
-    train(tmp_path, Plan(minutes=0.04, warm_up=1), count=1)
+    train(tmp_path, Plan(minutes=0.04, warm_up=1), count=2)
     assert [path.stat().st_mtime_ns for path in made] == times
     lora = load_file(tmp_path / "few-steps.safetensors")
     assert max(float(value.abs().max()) for key, value in lora.items() if "lora_B" in key) > 0

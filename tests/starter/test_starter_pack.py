@@ -11,7 +11,7 @@ def packed(tmp_path):
     runs, assets = tmp_path / "runs", tmp_path / "assets"
     save_base(runs / "base" / "pipeline")
     save_adapter(runs / "adapters" / "canny" / "adapter", 1)
-    for folder, name in (("reader", "model"), ("loras", "ink")):
+    for folder, name in (("reader", "model"), ("loras", "ink"), ("few-steps", "few-steps")):
         (runs / folder).mkdir()
         save_lora(runs / folder / f"{name}.safetensors", 1)
     pack(runs, assets)
@@ -27,6 +27,7 @@ def test_every_part_is_packed_for_every_machine_and_everybody(packed, tmp_path):
         "adapters/canny/unet.safetensors",
         "annotator/model.safetensors",
         "loras/ink.safetensors",
+        "few-steps/few-steps.safetensors",
     }
     assert wanted <= files.keys()
     configs = [json.loads(path.read_text()) for name, path in files.items() if name.endswith("config.json")]

@@ -11,7 +11,8 @@ import pytest
 from tab_values import PAGE, data_of
 
 from controlnext.recipes.pose import check_pose
-from controlnext.ui.image.live import LiveEvents
+from controlnext.recipes.recipe import RecipeError
+from controlnext.ui.image.live import DRAWN_AT_ONCE, LiveEvents
 from controlnext.ui.pose_editor.poses import standing_pose
 
 
@@ -94,21 +95,41 @@ def test_a_page_that_is_not_live_any_more_gets_nothing(live, pose):
     assert live.drag(channel, moved(pose, 9)) == {}
 
 
-def test_a_page_draws_one_picture_at_a_time(live, studio, pose, monkeypatch):
+def test_drags_do_not_take_all_threads_of_the_server(live, studio, pose, monkeypatch):
     _, channel = opened(live, pose)
-    begun, go, plain = threading.Event(), threading.Event(), studio.draw_live
+    begun, go, plain = threading.Semaphore(0), threading.Event(), studio.draw_live
 
     def slow(*values):
-        begun.set()
+        begun.release()
         assert go.wait(20)
         return plain(*values)
 
     monkeypatch.setattr(studio, "draw_live", slow)
     answers = []
-    first = threading.Thread(target=lambda: answers.append(live.drag(channel, moved(pose, 9))))
-    first.start()
-    assert begun.wait(20)
+    waiting = [
+        threading.Thread(target=lambda by=by: answers.append(live.drag(channel, moved(pose, by))))
+        for by in range(1, DRAWN_AT_ONCE + 1)
+    ]
+    for thread in waiting:
+        thread.start()
+        assert begun.acquire(timeout=20)
     assert live.drag(channel, moved(pose, 12)) == {}
     go.set()
-    first.join(20)
-    assert "picture" in answers[0]
+    for thread in waiting:
+        thread.join(20)
+    assert [list(answer) for answer in answers] == [["picture"]] * DRAWN_AT_ONCE
+    assert live.drag(channel, moved(pose, 12))  # the places are free again
+
+
+def test_a_drag_that_fails_frees_its_place(live, studio, pose, monkeypatch):
+    _, channel = opened(live, pose)
+
+    def broken(*values):
+        raise RecipeError("no")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(studio, "draw_live", broken)
+        assert [live.drag(channel, moved(pose, by)) for by in range(1, DRAWN_AT_ONCE + 2)] == [{}] * (
+            DRAWN_AT_ONCE + 1
+        )
+    assert live.drag(channel, moved(pose, 12))

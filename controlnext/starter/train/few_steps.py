@@ -6,9 +6,9 @@ adapter, which becomes a LoRA by singular values. See `controlnext.training.dist
 
 import logging
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -20,13 +20,15 @@ from controlnext.assets import STARTER
 from controlnext.method.adapter import ControlNeXtAdapter
 from controlnext.method.injection import attach
 from controlnext.method.model import ControlNeXtModel
+from controlnext.method.variants import Variant, get_variant
 from controlnext.method.weights import write_tensors
 from controlnext.starter.train.base import importance, tokenize
 from controlnext.starter.train.dataset import FIRST_TRAINING_SEED, make_samples
 from controlnext.starter.train.loop import Loop, Plan
 from controlnext.starter.world.conditions import CONDITIONS, condition
 from controlnext.starter.world.sheets import save_sheet
-from controlnext.training.distill import Jumps, TrajectoryProcess, few_steps_scheduler
+from controlnext.training.data.samples import Batch, States
+from controlnext.training.distill import Jumps, Teacher, TrajectoryProcess, few_steps_scheduler
 from controlnext.training.quick import quicken
 
 logger = logging.getLogger(__name__)
@@ -46,6 +48,7 @@ CLOSE = 0.2
 SHOWN = 8
 """Held-out pictures of a kind on the sheet."""
 
+STATES = "encoder_hidden_states"
 FIGURE_WEIGHT = 3.0
 _LAYER = re.compile(r"unet\.(.+)\.lora_A\.weight")
 
@@ -112,10 +115,7 @@ class Student:
         weights = dict(self.unet.named_parameters())
         self.names = [name for name, weight in weights.items() if weight.dim() > 1]
         begun = read_lora(start, {name: weight.shape for name, weight in weights.items()}) if start else {}
-        self.difference = nn.ParameterList(
-            begun[name].contiguous(memory_format=torch.preserve_format) if name in begun else torch.zeros_like(weights[name])
-            for name in self.names
-        )  # fmt: skip
+        self.difference = nn.ParameterList(begun.get(name, torch.zeros_like(weights[name])) for name in self.names)
         adapters = {name: ControlNeXtAdapter.from_pretrained(assets / "adapters" / name) for name in CONDITIONS}
         self.modules: dict[str, ControlNeXtModel] = {
             name: quicken(adapter.module.float()).requires_grad_(False) for name, adapter in adapters.items()
@@ -125,31 +125,37 @@ class Student:
             for name, adapter in adapters.items()
         }
 
-    @contextmanager
-    def under(self, kind: str, conditions: Tensor) -> Iterator[None]:
-        """Let the control of a kind act, of (B, 3, 256, 256) uint8 conditions."""
-        if kind == PLAIN:
-            yield
-            return
-        with attach(self.unet, self.modules[kind], "starter", conditions.float() / 255):
-            yield
-
-    def predict(
-        self, kind: str, latents: Tensor, times: Tensor, states: Tensor, difference: nn.ParameterList | None
-    ) -> Tensor:
-        """Predict with an adapter's weights, moved by the difference if one is given."""
-        weights = self.weights[kind]
-        if difference is not None:
-            weights = weights | {
-                name: weights[name] + moved for name, moved in zip(self.names, difference, strict=True)
-            }
-        inputs = latents.contiguous(memory_format=torch.channels_last), times, states
-        return torch.func.functional_call(self.unet, weights, inputs).sample
+    def under(self, kind: str, difference: nn.ParameterList | None = None) -> "UnderControl":
+        """Return the UNet with the control of a kind, its weights moved by the difference if one is given."""
+        return UnderControl(self, kind, difference)
 
     @torch.no_grad()
     def states(self, captions: list[str]) -> Tensor:
         """Return the text encoder's states (B, T, C)."""
         return self.text(tokenize(self.pipeline.tokenizer, captions)).last_hidden_state
+
+
+@dataclass(frozen=True)
+class UnderControl:
+    """A UNet under one control, as `controlnext.training.methods.Method` predicts; it is a teacher without a difference."""
+
+    student: Student
+    kind: str
+    difference: nn.ParameterList | None
+    variant: ClassVar[Variant] = get_variant("starter")
+
+    def predict(self, noisy: Tensor, timestep: Tensor, states: States, condition: Tensor, keep: Tensor) -> Tensor:
+        """See `Method.predict`; without a control `condition` and `keep` are not looked at."""
+        own = self.student
+        weights = own.weights[self.kind]
+        if self.difference is not None:
+            moved = zip(own.names, self.difference, strict=True)
+            weights = weights | {name: weights[name] + more for name, more in moved}
+        inputs = noisy.contiguous(memory_format=torch.channels_last), timestep, states[STATES]
+        if self.kind == PLAIN:
+            return torch.func.functional_call(own.unet, weights, inputs).sample
+        with attach(own.unet, own.modules[self.kind], self.variant, condition, keep):
+            return torch.func.functional_call(own.unet, weights, inputs).sample
 
 
 class TeacherRuns:
@@ -184,23 +190,22 @@ class TeacherRuns:
             0, 3, 1, 2
         )
         states = self.student.states([sample.caption(rng) for sample in samples])
-        nothing = self.student.states([""] * CHUNK)
-        now = torch.randn(CHUNK, 4, 32, 32, generator=torch.Generator().manual_seed(first))
-        found = [now]
-        with self.student.under(kind, conditions):
-            for number, (timestep, keep, move) in enumerate(self.jumps.of_teacher(), 1):
-                times = torch.full((2 * CHUNK,), timestep)
-                both = self.student.predict(kind, torch.cat([now, now]), times, torch.cat([nothing, states]), None)
-                none, words = both.chunk(2)
-                now = keep * now + move * (none + GUIDANCE * (words - none))
-                if number % self.jumps.each == 0:
-                    found.append(now)
+        (nothing,) = self.student.states([""])
+        noise = torch.randn(CHUNK, 4, 32, 32, generator=torch.Generator().manual_seed(first))
+        ones = torch.ones(CHUNK)
+        batch = Batch(noise, conditions.float() / 255, {STATES: states}, noise, 0 * ones, ones, None)
+        teacher = Teacher(self.student.under(kind), self.jumps, {STATES: nothing}, GUIDANCE, torch.device("cpu"))
         return {
-            "run": torch.stack(found, 1).half(),
+            "run": teacher(batch).half().contiguous(),
             "states": states.half().contiguous(),
             "conditions": conditions.contiguous(),
             "weight": importance(samples, FIGURE_WEIGHT),
         }
+
+
+def given(rows: dict[str, Tensor]) -> tuple[States, Tensor, Tensor]:
+    """Return states, conditions and shares of control of runs, as `predict` takes them."""
+    return {STATES: rows["states"].float()}, rows["conditions"].float() / 255, torch.ones(len(rows["run"]))
 
 
 def train(out: Path, plan: Plan, *, start: Path | None = None, count: int = 8, assets: Path = STARTER) -> None:
@@ -210,7 +215,7 @@ def train(out: Path, plan: Plan, *, start: Path | None = None, count: int = 8, a
         out: Folder of the teacher's runs, the checkpoint and the results.
         plan: Time budget.
         start: LoRA to start from.
-        count: Files of `CHUNK` runs of the teacher for each control.
+        count: Files of `CHUNK` runs of the teacher for each control, at least 2.
         assets: The bundled starter.
     """
     student = Student(assets, start)
@@ -222,22 +227,16 @@ def train(out: Path, plan: Plan, *, start: Path | None = None, count: int = 8, a
     def error(kind: str, rows: dict[str, Tensor], share: Tensor, difference: nn.ParameterList) -> Tensor:
         latents = rows["run"].float()
         noised = process.noised(latents, torch.zeros_like(latents[:, 0]), share)
-        with student.under(kind, rows["conditions"]):
-            predicted = student.predict(kind, noised.sample, noised.timestep, rows["states"].float(), difference)
+        predicted = student.under(kind, difference).predict(noised.sample, noised.timestep, *given(rows))
         square = (predicted - noised.target).square() * rows["weight"]
         return (square.mean((1, 2, 3)) * noised.weight).mean()
 
     def loss(_: int) -> Tensor:
         kind = list(runs.files)[rng.integers(len(runs.files))]
-        files = runs.files[kind]
-        chosen = rng.integers(CHUNK, count * CHUNK if count > 1 else 2 * CHUNK, CHUNK)
-        rows = [{key: value[i % CHUNK] for key, value in files[i // CHUNK % count].items()} for i in chosen]
-        return error(
-            kind,
-            {key: torch.stack([row[key] for row in rows]) for key in rows[0]},
-            torch.rand(CHUNK),
-            student.difference,
-        )
+        chosen = rng.integers(CHUNK, count * CHUNK, CHUNK)
+        rows = [{key: value[i % CHUNK] for key, value in runs.files[kind][i // CHUNK].items()} for i in chosen]
+        batch = {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
+        return error(kind, batch, torch.rand(CHUNK), student.difference)
 
     @torch.no_grad()
     def report() -> None:
@@ -259,10 +258,9 @@ def sheet(student: Student, runs: TeacherRuns, jumps: Jumps, difference: nn.Para
     for kind, (held_out, *_) in runs.files.items():
         few = {key: value[:SHOWN] for key, value in held_out.items()}
         now = few["run"][:, 0].float()
-        with student.under(kind, few["conditions"]):
-            for timestep, keep, move in jumps.of_student():
-                times = torch.full((len(now),), timestep)
-                now = keep * now + move * student.predict(kind, now, times, few["states"].float(), difference)
+        for timestep, keep, move in jumps.of_student():
+            times = torch.full((len(now),), timestep)
+            now = keep * now + move * student.under(kind, difference).predict(now, times, *given(few))
         for latents in (few["run"][:, -1].float(), now):
             pictures = vae.decode(latents / vae.config.scaling_factor).sample.clamp(-1, 1)
             rows.append(((pictures + 1) * 127.5).permute(0, 2, 3, 1).numpy().astype(np.uint8))

@@ -43,7 +43,10 @@ def pack(runs: Path, assets: Path = STARTER) -> None:
             shutil.copyfile(runs / "small-decoder" / name, assets / "decoder" / name)
     if (runs / "video" / "unet").exists():
         pack_video(runs, assets / "video")
-    for source, target in ((runs / "reader", assets / "annotator"), (runs / "loras", assets / "loras")):
+    for source, target in (
+        (runs / "reader", assets / "annotator"),
+        *((runs / name, assets / name) for name in ("loras", "few-steps")),
+    ):
         target.mkdir(parents=True, exist_ok=True)
         for file in source.glob("*.safetensors"):
             shutil.copyfile(file, target / file.name)

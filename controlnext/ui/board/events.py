@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from controlnext.recipes.recipe import field_words
 from controlnext.recipes.sweep_plan import shown
 from controlnext.results.board import Board, BoardItem, BoardPage, BoardQuery, differences
 from controlnext.results.gallery import GalleryError
 from controlnext.ui.board.made import MadeResults
 from controlnext.ui.board.tab import PAGE, BoardTab
-from controlnext.ui.shared import PRIVATE, Data, Updates, field_words, note_html, reported_errors, served, served_zip
+from controlnext.ui.shared import PRIVATE, Data, Updates, note_html, reported_errors, served, served_zip
 
 if TYPE_CHECKING:
     from controlnext.ui.image.restore import Restore

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import secrets
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
 
     from controlnext.studio.live import LivePicture
 
-DRAW = {"concurrency_id": "draw-live", "concurrency_limit": 2}
+DRAWN_AT_ONCE = 2
+"""Live pictures that are drawn or wait for a turn by one way: more would take the threads that serve the page."""
+
+DRAW = {"concurrency_id": "draw-live", "concurrency_limit": DRAWN_AT_ONCE}
 READ = {"concurrency_id": "read-live", "concurrency_limit": 2}
 
 SLOW_SECONDS = 1.0
@@ -71,7 +75,7 @@ class LiveEvents:
         self.image = image
         self.tab = image.tab
         self.last: OrderedDict[str, LiveDrawn] = OrderedDict()
-        self._dragged: set[str] = set()
+        self._places = threading.BoundedSemaphore(DRAWN_AT_ONCE)
         self.tab.pose.drags.answer = self.drag
 
     def wire(self) -> None:
@@ -143,20 +147,19 @@ class LiveEvents:
             pose: JSON, as a client sent it.
 
         Returns:
-            `picture`, an address for an `img`; nothing where the page shows no live picture or the pose cannot be drawn, which
-            the usual way then says.
+            `picture`, an address for an `img`; nothing where the page shows no live picture, too many draw, or the pose cannot be
+            drawn, which the usual way then says.
         """
         session = next((page for page, drawn in self.last.items() if drawn.channel == channel), None)
-        if session is None or session in self._dragged or self.image.full.shows(session) or not pose:
+        if session is None or self.image.full.shows(session) or not pose or not self._places.acquire(blocking=False):
             return {}
-        self._dragged.add(session)  # one at a time for each page, whatever a client sends
         try:
             asked = {**self.last[session].asked, self.tab.pose.editor: check_pose(pose)}
             drawn = self.last[session] if self._shows(session, asked) else self._draw(session, asked, told=False)
         except (ControlNeXtError, gr.Error, KeyError):  # KeyError: switched off meanwhile
             return {}
         finally:
-            self._dragged.discard(session)
+            self._places.release()
         return {} if drawn is None else {"picture": picture_address(drawn.picture.image)}
 
     def _draw(self, session: str, asked: Mapping[Any, Any], *, told: bool) -> LiveDrawn | None:

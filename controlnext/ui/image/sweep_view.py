@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from controlnext.recipes.kinds import kind_of
+from controlnext.recipes.recipe import field_words
 from controlnext.recipes.sweep_plan import LORA, SweepAxis, Value, shown
 from controlnext.results.saved_sweeps import PLAN, PLOT, TABLE, SavedSweep
 from controlnext.ui import shared
 from controlnext.ui.image.events import STOPPED
 from controlnext.ui.image.sweep import LORA_AXIS, NO_AXIS, SweepArea
-from controlnext.ui.shared import Updates, field_words, note_html, waiting_html
+from controlnext.ui.shared import Updates, note_html, waiting_html
 
 if TYPE_CHECKING:
     from controlnext.results.sweep_table import SweepTable, SweptCell
