@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import cv2
 import numpy as np
 
 from controlnext.adherence.skeletons import joints_in_drawing
@@ -30,8 +31,10 @@ _COLOURFUL = 0.45  # (max - min) / max of a skeleton's colours
 _UNIT = 0.12  # deviation of a normal from length 1
 _NORMALS = 0.8  # share of pixels that are normals
 _FLAT = 0.87  # share of pixels like both neighbours, in a colour map
-_LITTLE = 0.2  # share of pixels that differ from their neighbour by up to 3, at most
-_AT_ONCE = 0.3  # share of larger differences that are beyond 12
+_AREA = 64  # pixels of an area whose colour counts
+_JOINED = 3  # difference of neighbours up to which they are in one area
+_NOISE = 1 / 64  # distance from the mean colour of its area that JPEG leaves in a flat one, of the contrast
+_EVEN = 0.85  # share of the pixels of areas within that: 0.92 and more in maps, 0.75 and less in drawings with shading
 _COLOURS = 24  # colours that cover a colour map
 _GREY_LEVELS = 6  # and levels that cover a grey one: a depth map has more
 _COVERED = 0.87
@@ -149,17 +152,37 @@ def _is_normal(small: np.ndarray) -> bool:
 
 
 def _is_flat(small: np.ndarray, colours: int = _COLOURS) -> bool:
-    """Whether few colours cover the picture, in areas without texture that end at once and not little by little."""
+    """Whether few colours cover the picture, in areas of one colour each, without texture and shading."""
     across, down = np.abs(np.diff(small, axis=1)).max(axis=2), np.abs(np.diff(small, axis=0)).max(axis=2)
-    if float(((across[:-1] <= 8) & (down[:, :-1] <= 8)).mean()) < _FLAT:
-        return False
-    changed = across[across > 3]
-    little = float(((across > 0) & (across <= 3)).mean())
-    if little > _LITTLE or not len(changed) or float((changed > 12).mean()) < _AT_ONCE:
+    if float(((across[:-1] <= 8) & (down[:, :-1] <= 8)).mean()) < _FLAT or _evenness(small, across, down) < _EVEN:
         return False
     codes = (small[::2, ::2] + 4) // 8 @ np.array([1024, 32, 1])
     counts = np.sort(np.unique(codes, return_counts=True)[1])[::-1]
     return float(counts[:colours].sum() / counts.sum()) > _COVERED
+
+
+def _evenness(small: np.ndarray, across: np.ndarray, down: np.ndarray) -> float:
+    """Share of pixels with the colour of their area: a shaded area is joined from neighbour to neighbour too, and its ends differ.
+
+    Args:
+        small: (H, W, 3) of 0 to 255.
+        across: (H, W - 1) differences of neighbours.
+        down: (H - 1, W) likewise.
+    """
+    joined = np.zeros(
+        (2 * small.shape[0] - 1, 2 * small.shape[1] - 1), bool
+    )  # pixels, and between them what joins them
+    joined[::2, ::2], joined[::2, 1::2], joined[1::2, ::2] = True, across <= _JOINED, down <= _JOINED
+    areas = cv2.connectedComponents(joined.astype(np.uint8), connectivity=4)[1][::2, ::2].ravel()
+    sizes = np.bincount(areas)
+    inside = sizes[areas] >= _AREA
+    if not inside.any():
+        return 0.0
+    off = np.zeros(areas.size)
+    for band in small.reshape(-1, 3).T:
+        means = np.bincount(areas, band) / np.maximum(sizes, 1)
+        off = np.maximum(off, np.abs(band - means[areas]))
+    return float((off[inside] <= _NOISE * np.ptp(small)).mean())
 
 
 def _is_smooth(grey: np.ndarray) -> bool:

@@ -142,3 +142,17 @@ def test_of_200_made_pictures_19_in_20_are_recognised():
 )
 def test_what_shows_nothing_is_no_map(picture):
     assert map_kind(picture.astype(np.uint8)) == MapKind()
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.png")), ids=lambda path: path.stem)
+def test_a_bundled_example_is_a_picture_however_dark_it_is_and_however_it_is_cut(path):
+    rng = np.random.default_rng(1)
+    whole = Image.open(path).convert("RGB")
+    assert map_kind(np.asarray(whole)) == MapKind()
+    for light in (0.3, 0.4, 0.6, 1.2):
+        side = round(rng.uniform(0.5, 1) * whole.width)
+        left, top = rng.integers(0, whole.width - side + 1, 2)
+        part = whole.crop((left, top, left + side, top + side)).point(
+            lambda value, light=light: min(255, value * light)
+        )
+        assert map_kind(np.asarray(saved(part, rng, (50, 96)))) == MapKind(), (light, side, left, top)
