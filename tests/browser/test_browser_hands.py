@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from test_browser_pose import LEFT_WRIST, drag, opened
+from test_browser_pose import LEFT_WRIST, LIVE, SAVED, drag, middle, opened, unit
 
 import annotators
 from controlnext.ui.pose_editor.poses import standing_pose
@@ -49,3 +49,55 @@ def test_a_recorded_drag_becomes_the_clip_of_the_video_tab(page):
     page.wait_for_selector("#cnx-animate")
     page.wait_for_function("() => document.querySelector('#cnx-clip video')?.readyState >= 2")
     page.wait_for_selector("#cnx-notes:has-text('frames')")
+
+
+NUMBERS = """() => {
+  const holder = document.querySelector('#cnx-live-picture');
+  const number = () => Number(holder.querySelector('img').dataset.number);
+  window.numbers = [number()];
+  new MutationObserver(() => { if (number() !== window.numbers.at(-1)) window.numbers.push(number()); })
+    .observe(holder, { subtree: true, childList: true, attributes: true });
+}"""
+"""Notes the numbers of the pictures in the order in which they are shown; they are given in the order of drawing."""
+
+
+def test_sixty_changes_end_on_the_last_one_and_none_is_shown_late(page, studio):
+    opened(page)
+    page.check("#cnx-live input")
+    page.wait_for_selector(LIVE)
+    page.wait_for_selector("#cnx-summary:has-text('follows')")
+    page.evaluate(NUMBERS)
+    studio.live.clear()
+    studio.step_seconds = 0.02
+    page.focus(f"#cnx-pose-editor [data-joint='{LEFT_WRIST}']")
+    for key in ("ArrowUp", "ArrowLeft") * 15:
+        page.keyboard.press(key)
+    (x, y), scale = middle(page, LEFT_WRIST), unit(page)
+    page.mouse.move(x, y)
+    page.mouse.down()
+    for step in range(1, 31):
+        page.mouse.move(x - step * scale, y - step * scale)
+    page.mouse.up()
+    text = page.evaluate(SAVED)
+    for _ in range(600):
+        if studio.live and studio.live[-1].pose == text:
+            break
+        page.wait_for_timeout(100)
+    assert studio.live[-1].pose == text
+    count = len(studio.live)
+    assert 2 <= count < 60  # those between were dropped
+    page.wait_for_function(
+        "last => window.numbers.at(-1) === last", arg=page.evaluate("() => window.numbers[0]") + count
+    )
+    numbers = page.evaluate("() => window.numbers")
+    assert numbers == sorted(set(numbers))
+
+    # What an event from before the drag shows after it
+    shown = page.get_attribute(LIVE, "src")
+    page.evaluate(f"""() => {{
+      document.querySelector('{LIVE}').outerHTML = `<img data-number="${{window.numbers[0]}}" src="data:image/gif;base64,R0lGODlhAQABAAAAACw=">`;
+    }}""")
+    page.wait_for_function(
+        "number => Number(document.querySelector('#cnx-live-picture img').dataset.number) === number", arg=numbers[-1]
+    )
+    assert page.get_attribute(LIVE, "src") == shown

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import gradio as gr
@@ -95,8 +97,9 @@ def test_a_page_that_is_not_live_any_more_gets_nothing(live, pose):
     assert live.drag(channel, moved(pose, 9)) == {}
 
 
-def test_drags_do_not_take_all_threads_of_the_server(live, studio, pose, monkeypatch):
-    _, channel = opened(live, pose)
+@pytest.fixture
+def held(studio, monkeypatch):
+    """Live pictures wait for `go` once they have `begun`."""
     begun, go, plain = threading.Semaphore(0), threading.Event(), studio.draw_live
 
     def slow(*values):
@@ -104,21 +107,65 @@ def test_drags_do_not_take_all_threads_of_the_server(live, studio, pose, monkeyp
         assert go.wait(20)
         return plain(*values)
 
-    monkeypatch.setattr(studio, "draw_live", slow)
-    answers = []
-    waiting = [
-        threading.Thread(target=lambda by=by: answers.append(live.drag(channel, moved(pose, by))))
-        for by in range(1, DRAWN_AT_ONCE + 1)
-    ]
-    for thread in waiting:
-        thread.start()
-        assert begun.acquire(timeout=20)
-    assert live.drag(channel, moved(pose, 12)) == {}
-    go.set()
-    for thread in waiting:
-        thread.join(20)
-    assert [list(answer) for answer in answers] == [["picture"]] * DRAWN_AT_ONCE
-    assert live.drag(channel, moved(pose, 12))  # the places are free again
+    return SimpleNamespace(begun=begun, go=go, hold=lambda: monkeypatch.setattr(studio, "draw_live", slow))
+
+
+def test_drags_do_not_take_all_threads_of_the_server(live, pose, held):
+    pages = [SimpleNamespace(session_hash=f"page {number}") for number in range(DRAWN_AT_ONCE + 1)]
+    *channels, late = [opened(live, pose, page=page)[1] for page in pages]
+    held.hold()
+    with ThreadPoolExecutor() as pool:
+        waiting = [pool.submit(live.drag, channel, moved(pose, 3)) for channel in channels]
+        for _ in waiting:
+            assert held.begun.acquire(timeout=20)
+        assert live.drag(late, moved(pose, 12)) == {}
+        held.go.set()
+        assert [list(one.result(20)) for one in waiting] == [["picture", "number"]] * DRAWN_AT_ONCE
+    assert live.drag(late, moved(pose, 12))  # the places are free again
+
+
+def test_the_event_after_a_slow_drag_waits_for_its_picture_and_draws_none_again(live, studio, pose, held):
+    data, channel = opened(live, pose)
+    held.hold()
+    with ThreadPoolExecutor() as pool:
+        dragged = pool.submit(live.drag, channel, moved(pose, 9))
+        assert held.begun.acquire(timeout=20)
+        told = pool.submit(live.draw, data | {live.tab.pose.editor: check_pose(moved(pose, 9))}, PAGE)
+        again = held.begun.acquire(timeout=0.3)
+        held.go.set()
+        assert dragged.result(20)["picture"]
+        assert live.tab.live_picture not in told.result(20)
+    assert not again
+    assert len(studio.live) == 2
+
+
+def test_pictures_have_growing_numbers_whichever_way_they_are_asked_for(live, pose):
+    data, channel = opened(live, pose)
+    numbers = []
+    for by in (1, 2, 3):
+        numbers.append(live.drag(channel, moved(pose, by))["number"])
+        shown = live.draw(data | {live.tab.pose.editor: check_pose(moved(pose, by + 0.5))}, PAGE)
+        numbers.append(int(re.search(r"data-number='(\d+)'", shown[live.tab.live_picture]["value"])[1]))
+    assert numbers == sorted(set(numbers))
+
+
+def test_two_pages_drag_at_once_each_with_its_own_words(live, studio, pose):
+    pages = {word: SimpleNamespace(session_hash=word) for word in ("mine", "theirs")}
+    channels = {word: opened(live, pose, page=page, prompt=word)[1] for word, page in pages.items()}
+    studio.step_seconds = 0.002
+    studio.live.clear()
+
+    def drag(word, start):
+        return [live.drag(channels[word], moved(pose, start + by)) for by in range(20)]
+
+    with ThreadPoolExecutor() as pool:
+        drags = [pool.submit(drag, word, start) for word, start in (("mine", 0), ("theirs", 40))]
+        assert all(answer["picture"] for one in drags for answer in one.result(60))
+    wanted = {
+        word: [check_pose(moved(pose, start + by)) for by in range(20)]
+        for word, start in (("mine", 0), ("theirs", 40))
+    }
+    assert {word: [recipe.pose for recipe in studio.live if recipe.prompt == word] for word in wanted} == wanted
 
 
 def test_a_drag_that_fails_frees_its_place(live, studio, pose, monkeypatch):

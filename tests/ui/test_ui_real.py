@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import time
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +13,11 @@ import pytest
 from gradio_client import Client, handle_file
 from PIL import Image
 
+import annotators
+from controlnext.bench.trust.client import RawClient
 from controlnext.recipes.png import read_condition, read_png
 from controlnext.ui import build_ui, launch_options
+from controlnext.ui.pose_editor.poses import standing_pose
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +25,6 @@ def real(tmp_path_factory):
     """A real studio with the presets' folder of a tiny model."""
     from tiny_studio import save_all
 
-    import annotators
     from controlnext.studio.studio import Studio
 
     folder = tmp_path_factory.mktemp("studio")
@@ -180,3 +185,44 @@ def test_unusual_pictures_are_taken(client, tmp_path, name):
     READABLE[name](path)
     condition = Image.open(client.predict(handle_file(path), resolution=64, api_name="/annotate"))
     assert condition.size == ((64, 96) if name == "rotated.jpg" else (96, 64))
+
+
+class Visitor:
+    """A page without a browser: it switches Live on by the page's own event, and drags by the server's function."""
+
+    def __init__(self, url: str, pose: str) -> None:
+        self.http, self.session = RawClient(url), uuid.uuid4().hex[:12]
+        (event,) = (
+            one for one in self.http.events() if {"cnx-live", "cnx-pose-editor"} <= set(one.ids) and "draw" in one.name
+        )
+        values = {"cnx-live": True, "cnx-pose-editor": pose, "cnx-annotator": "pose", "cnx-new-seed": False}
+        data = [values.get(name, value) for name, value in zip(event.ids, event.values, strict=True)]
+        answer = self.http.send(event, data, self.session)
+        assert answer.worked, answer
+        self.channel = re.search(r"'channel': '([^']+)'", str(answer.values))[1]
+        config = self.http.http.get(f"{self.http.url}/config").json()["components"]
+        self.editor = next(part["id"] for part in config if part["props"].get("elem_id") == "cnx-pose-editor")
+
+    def drag(self, pose: str) -> dict:
+        message = {"channel": self.channel, "pose": pose}
+        body = {"data": message, "component_id": self.editor, "fn_name": "drag", "session_hash": self.session}
+        answer = self.http.http.post(f"{self.http.url}/gradio_api/component_server", json=body)
+        answer.raise_for_status()
+        return answer.json()
+
+
+def test_another_visitors_full_picture_is_finished_while_a_drag_draws(client, drawing):
+    record = json.loads(standing_pose(annotators, 64, 64))
+    visitor = Visitor(client.src, json.dumps(record))
+    full = client.submit(handle_file(drawing), annotator="canny", num_images=3, seed=5, api_name="/generate")
+    numbers, until = [], time.monotonic() + 60
+    while not full.done() and time.monotonic() < until:
+        record["people"][0]["pose_keypoints_2d"][12] += 0.01
+        numbers.append(visitor.drag(json.dumps(record))["number"])
+    assert full.done()
+    pictures, recipe = full.result()
+    assert (len(pictures), recipe["seeds"]) == (3, [5, 6, 7])
+    assert numbers  # the drag was drawn meanwhile, and still is
+    assert numbers == sorted(set(numbers))
+    record["people"][0]["pose_keypoints_2d"][12] += 0.01
+    assert visitor.drag(json.dumps(record))["number"] > numbers[-1]

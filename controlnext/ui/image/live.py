@@ -11,9 +11,9 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from html import escape
 from itertools import count
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 import gradio as gr
 
@@ -55,6 +55,7 @@ class LiveDrawn:
         picture: the picture.
         asked: the values it was drawn with, see `ImageEvents.asked`.
         seconds: from the change to the picture, waiting for others included.
+        number: greater than those of all pictures drawn before it.
         channel: secret of the page, by which its editor asks for the next picture of a drag.
         told: whether the page has the recipe and the line of it, which a drag leaves out.
     """
@@ -63,6 +64,7 @@ class LiveDrawn:
     picture: LivePicture
     asked: Mapping[Any, Any]
     seconds: float
+    number: int
     channel: str
     told: bool
 
@@ -75,6 +77,8 @@ class LiveEvents:
         self.image = image
         self.tab = image.tab
         self.last: OrderedDict[str, LiveDrawn] = OrderedDict()
+        self._pages: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
+        self._locks = threading.Lock()
         self._places = threading.BoundedSemaphore(DRAWN_AT_ONCE)
         self.tab.pose.drags.answer = self.drag
 
@@ -122,24 +126,25 @@ class LiveEvents:
         try:
             with reported_errors():
                 asked = self.image.asked(data)
-                # Gradio sends a change again where events wait for each other.
-                if self.image.full.covers(session, asked):
-                    return gr.skip()
-                if self._shows(session, asked):
-                    return self._told(session)
-                drawn = self._draw(session, asked, told=True)
+                with self._page(session):
+                    # Gradio sends a change again where events wait for each other.
+                    if self.image.full.covers(session, asked):
+                        return gr.skip()
+                    if self._shows(session, asked):
+                        return self._told(session)
+                    drawn = self._draw(session, asked, told=True)
         except gr.Error as error:
             return {tab.progress: f"<p class='cnx-note warn'>{error.message}</p>"}
         if drawn is None:
             return gr.skip()
         return self._words(drawn) | {
-            tab.live_picture: gr.update(visible=True, value=picture_html(drawn.picture.image)),
+            tab.live_picture: gr.update(visible=True, value=picture_html(drawn.picture.image, drawn.number)),
             tab.empty: gr.update(visible=False),
             tab.gallery: gr.update(visible=False),
             tab.preview: gr.update(visible=False),
         }
 
-    def drag(self, channel: object, pose: object) -> dict[str, str]:
+    def drag(self, channel: object, pose: object) -> dict[str, str | int]:
         """Draw the pose of a drag with the other values of the page's last live picture.
 
         Args:
@@ -147,20 +152,26 @@ class LiveEvents:
             pose: JSON, as a client sent it.
 
         Returns:
-            `picture`, an address for an `img`; nothing where the page shows no live picture, too many draw, or the pose cannot be
+            `picture`, an address for an `img`, and its `number`, see `LiveDrawn`; nothing where the page shows no live picture, too many draw, or the pose cannot be
             drawn, which the usual way then says.
         """
         session = next((page for page, drawn in self.last.items() if drawn.channel == channel), None)
         if session is None or self.image.full.shows(session) or not pose or not self._places.acquire(blocking=False):
             return {}
         try:
-            asked = {**self.last[session].asked, self.tab.pose.editor: check_pose(pose)}
-            drawn = self.last[session] if self._shows(session, asked) else self._draw(session, asked, told=False)
+            with self._page(session):
+                asked = {**self.last[session].asked, self.tab.pose.editor: check_pose(pose)}
+                drawn = self.last[session] if self._shows(session, asked) else self._draw(session, asked, told=False)
         except (ControlNeXtError, gr.Error, KeyError):  # KeyError: switched off meanwhile
             return {}
         finally:
             self._places.release()
-        return {} if drawn is None else {"picture": picture_address(drawn.picture.image)}
+        return {} if drawn is None else {"picture": picture_address(drawn.picture.image), "number": drawn.number}
+
+    def _page(self, session: str) -> threading.Lock:
+        """Return what one live picture of a page holds while it is drawn: the event after a drag finds the drag's picture."""
+        with self._locks:
+            return self._pages.setdefault(session, threading.Lock())
 
     def _draw(self, session: str, asked: Mapping[Any, Any], *, told: bool) -> LiveDrawn | None:
         """Draw and keep a picture; None where the page has generated the same in full meanwhile."""
@@ -175,7 +186,7 @@ class LiveEvents:
             return None
         last = self.last.get(session)
         channel = last.channel if last else secrets.token_urlsafe(16)
-        drawn = LiveDrawn(self.image.pose(data), picture, asked, seconds, channel, told)
+        drawn = LiveDrawn(self.image.pose(data), picture, asked, seconds, next(_numbers), channel, told)
         self._keep(session, drawn)
         return drawn
 
@@ -239,9 +250,9 @@ def said(picture: LivePicture, seconds: float) -> str:
     return f"Live: {steps} steps{with_lora}, {precision}, {seconds:.2f} s.{when} Generate makes the full picture."
 
 
-def picture_html(image: Image.Image) -> str:
-    """Return a picture inside of HTML, never the same twice: a drag changes what is shown without Gradio's knowledge."""
-    return f"<img alt='{escape('Live picture')}' data-number='{next(_numbers)}' src='{picture_address(image)}'>"
+def picture_html(image: Image.Image, number: int) -> str:
+    """Return a picture inside of HTML with its number, by which the editor keeps the newest in place."""
+    return f"<img alt='Live picture' data-number='{number}' src='{picture_address(image)}'>"
 
 
 def picture_address(image: Image.Image) -> str:

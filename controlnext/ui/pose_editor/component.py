@@ -70,17 +70,17 @@ class Drags:
 
     Attributes:
         answer: gets the editor's `channel` and the JSON of a pose, as a client sent them; returns `picture`, the address of what
-            is to be shown now, or nothing of it where the change is to go the usual way.
+            is to be shown now, and its `number`, which grows from picture to picture; nothing where the change is to go the usual way.
     """
 
     def __init__(self) -> None:
         """Answer nothing until `answer` is set."""
-        self.answer: Callable[[object, object], dict[str, str]] = lambda channel, pose: {}
+        self.answer: Callable[[object, object], dict[str, str | int]] = lambda channel, pose: {}
 
-    def server_function(self) -> Callable[[Any], dict[str, str]]:
+    def server_function(self) -> Callable[[Any], dict[str, str | int]]:
         """Return what the editor's script calls as `server.drag`."""
 
-        def drag(message: Any) -> dict[str, str]:  # noqa: ANN401 - whatever a client sent
+        def drag(message: Any) -> dict[str, str | int]:  # noqa: ANN401 - whatever a client sent
             sent = message if isinstance(message, Mapping) else {}
             return self.answer(sent.get("channel"), sent.get("pose"))
 

@@ -16,6 +16,18 @@ const choose = (person, joint) => {
 // Under Live the pictures of a drag come by calls of the server, as an event of Gradio's holds a large page up for longer than
 // drawing takes. One call at a time; of the poses that wait the newest is drawn.
 
+const target = () => (props.target ? document.querySelector(props.target) : null);
+let newest = { picture: "", number: -1 };
+
+// An event that was sent before a drag may show its picture after those of the drag: the newest stays.
+const keepNewest = () => {
+  const image = target();
+  if (!image || Number(image.dataset.number) >= newest.number) return;
+  image.src = newest.picture;
+  image.dataset.number = newest.number;
+};
+const late = new MutationObserver(keepNewest);
+
 const streams = () => props.channel && !props.recording;
 let waiting = null;
 let streaming = null;
@@ -26,10 +38,13 @@ const answered = async () => {
     while (shown && waiting !== null) {
       const pose = waiting;
       waiting = null;
-      const { picture } = await server.drag({ channel: props.channel, pose });
-      const image = document.querySelector(props.target);
-      shown = Boolean(picture && image);
-      if (shown) image.src = picture;
+      const { picture, number } = await server.drag({ channel: props.channel, pose });
+      shown = Boolean(picture && target());
+      if (shown) {
+        newest = { picture, number };
+        keepNewest();
+        late.observe(target().closest("[id]"), { childList: true, subtree: true });
+      }
     }
   } catch { shown = false; }
   streaming = null;
