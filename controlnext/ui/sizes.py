@@ -44,7 +44,7 @@ def size_choices(sizes: Sizes) -> list[tuple[str, str]]:
 
 def picture_size_choices(sizes: Sizes) -> list[tuple[str, str]]:
     """Return the choices of a tab whose pictures follow a picture: the nearest size first, which is the default."""
-    return [("Nearest to the picture", NEAREST), *size_choices(sizes)]
+    return [("Picture's shape", NEAREST), *size_choices(sizes)]
 
 
 def size_of(value: str, sizes: Sizes, picture: tuple[int, int] | None) -> tuple[int, int]:

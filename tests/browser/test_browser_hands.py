@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from browser_folds import TOURED
 from test_browser_pose import LEFT_WRIST, LIVE, SAVED, drag, middle, opened, unit
 
 import annotators
@@ -101,3 +102,27 @@ def test_sixty_changes_end_on_the_last_one_and_none_is_shown_late(page, studio):
         "number => Number(document.querySelector('#cnx-live-picture img').dataset.number) === number", arg=numbers[-1]
     )
     assert page.get_attribute(LIVE, "src") == shown
+
+
+def test_on_a_phone_the_live_picture_and_its_switch_are_next_to_the_editor(chromium, served, studio):
+    context = chromium.new_context(viewport={"width": 375, "height": 812}, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    page.add_init_script(TOURED)
+    page.set_default_timeout(60_000)
+    page.goto(served[0])
+    page.wait_for_selector("#cnx-generate")
+    page.evaluate("() => document.querySelector('#cnx-pose-open').click()")
+    page.wait_for_selector("#cnx-pose-editor [data-joint='4']")
+    page.tap("#cnx-pose-editor .pe-live")
+    page.wait_for_selector("#cnx-pose-editor .pe-seen")
+    assert page.is_checked("#cnx-live input")
+    boxes = [page.locator(f"#cnx-pose-editor {name}").bounding_box() for name in (".pe-seen", "svg")]
+    assert boxes[1]["y"] + boxes[1]["height"] - boxes[0]["y"] < 812  # both are seen at once
+    before = page.get_attribute("#cnx-pose-editor .pe-seen", "src")
+    page.evaluate("() => document.querySelector('#cnx-pose-editor [data-do=copy]').click()")
+    page.wait_for_function("src => document.querySelector('#cnx-pose-editor .pe-seen').src !== src", arg=before)
+    assert page.get_attribute("#cnx-pose-editor .pe-seen", "src") == page.get_attribute(LIVE, "src")
+    page.tap("#cnx-pose-editor .pe-live")
+    page.wait_for_selector("#cnx-pose-editor .pe-seen", state="hidden")
+    page.wait_for_selector(LIVE, state="hidden")
+    context.close()

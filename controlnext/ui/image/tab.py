@@ -184,7 +184,7 @@ def _left(studio: Studio, model: str, map_size: int) -> dict[str, Any]:
             elem_id="cnx-condition",
             elem_classes="cnx-frame",
         )
-    pose = build_pose_panel(pair, "#cnx-picture img", "#cnx-live-picture img")
+    pose = build_pose_panel(pair, "#cnx-picture img", "#cnx-live-picture img", "#cnx-stage", "#cnx-live input")
     examples = None
     if found := example_pictures():
         examples = gr.Gallery(

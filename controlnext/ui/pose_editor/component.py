@@ -87,13 +87,17 @@ class Drags:
         return drag
 
 
-def pose_editor(*, photo: str, drags: Drags | None = None, target: str = "", **options: Any) -> gr.HTML:
+def pose_editor(
+    *, photo: str, drags: Drags | None = None, target: str = "", stage: str = "", switches: str = "", **options: Any
+) -> gr.HTML:
     """Return a pose editor.
 
     Args:
         photo: CSS selector of the picture that is shown behind the figures, or a `data:` address of it.
         drags: what answers drags while the property `channel` is not empty; it is sent along.
         target: CSS selector of the `img` that shows the answers.
+        stage: CSS selector of what holds it, also while there is none.
+        switches: CSS selector of the checkbox that switches live pictures.
         **options: of `gr.HTML`.
 
     Returns:
@@ -113,6 +117,8 @@ def pose_editor(*, photo: str, drags: Drags | None = None, target: str = "", **o
         channel="",
         recording=False,
         target=target,
+        stage=stage,
+        switches=switches,
         server_functions=[drags.server_function()] if drags else None,
         **options,
     )

@@ -26,7 +26,30 @@ const keepNewest = () => {
   image.src = newest.picture;
   image.dataset.number = newest.number;
 };
-const late = new MutationObserver(keepNewest);
+
+// On a narrow screen the live picture and its switch are far below the editor, which then shows both as well.
+const liveSwitch = () => (props.switches ? document.querySelector(props.switches) : null);
+const liveBox = element.querySelector(".pe-live input");
+let watched = null;
+const seen = element.querySelector(".pe-seen");
+liveBox.addEventListener("change", () => {
+  liveSwitch()?.click();
+  if (liveBox.checked) tell("The first live picture is being drawn …");
+});
+
+const mirror = () => {
+  const stage = props.stage && !watched ? document.querySelector(props.stage) : null;
+  if (stage) {
+    watched = new MutationObserver(() => { keepNewest(); mirror(); });
+    watched.observe(stage, { childList: true, subtree: true, attributeFilter: ["src"] });
+  }
+  liveBox.parentElement.hidden = !liveSwitch();
+  if (liveSwitch()) liveBox.checked = liveSwitch().checked;
+  const image = target();
+  if (image && seen.src !== image.src) seen.src = image.src;
+  if (image && seen.hidden && liveBox.checked) tell(FIRST);
+  seen.hidden = !image || !liveBox.checked;
+};
 
 const streams = () => props.channel && !props.recording;
 let waiting = null;
@@ -40,11 +63,7 @@ const answered = async () => {
       waiting = null;
       const { picture, number } = await server.drag({ channel: props.channel, pose });
       shown = Boolean(picture && target());
-      if (shown) {
-        newest = { picture, number };
-        keepNewest();
-        late.observe(target().closest("[id]"), { childList: true, subtree: true });
-      }
+      if (shown) { newest = { picture, number }; keepNewest(); }
     }
   } catch { shown = false; }
   streaming = null;
@@ -166,6 +185,7 @@ svg.addEventListener("pointerdown", (event) => {
   }
   const place = at(event);
   const hit = event.button === 0 && !spaceHeld ? found(place) : null;
+  svg.style.cursor = "grabbing";
   if (!hit) { drag = { pan: place }; return; }
   if (hit.joint !== undefined || hit.handle) (hit.handle ? parts.handles[hit.handle] : parts.people[hit.person].dots[hit.joint]).focus({ preventScroll: true });
   choose(hit.person, hit.joint === undefined ? null : hit.joint);
@@ -193,11 +213,11 @@ svg.addEventListener("pointermove", (event) => {
     if (props.live && streams()) stream(written()); else if (props.live && performance.now() - sent > LIVE_MS) send(false);
   } else if (!drag) {
     const hit = found(at(event));
-    svg.style.cursor = hit ? "grab" : "default";
+    svg.style.cursor = !hit ? "default" : hit.handle ? HANDLES[hit.handle].cursor : "grab";
     element.querySelectorAll(".pe-near").forEach((shape) => shape.classList.remove("pe-near"));
     if (hit) {
       const shape = hit.handle ? parts.handles[hit.handle] : hit.joint !== undefined ? parts.people[hit.person].dots[hit.joint] : null;
-      if (shape) { shape.classList.add("pe-near"); shape.setAttribute("r", 8 * pixel()); }
+      if (shape) { shape.classList.add("pe-near"); shape.setAttribute("r", (hit.handle ? 11 : 8) * pixel()); }
     } else paint();
   }
 });
@@ -205,7 +225,7 @@ svg.addEventListener("pointermove", (event) => {
 const lift = (event) => {
   fingers.delete(event.pointerId);
   const ended = drag;
-  if (!fingers.size) drag = null;
+  if (!fingers.size) { drag = null; svg.style.cursor = "grab"; }
   if (ended && ended.people && ended.moved) commit();
 };
 svg.addEventListener("pointerup", lift);
@@ -316,8 +336,10 @@ const load = () => {
     shownText = text;
   }
   view = view || { x: 0, y: 0, width: size[0], height: size[1] };
+  mirror();
   paint();
 };
 watch(Object.keys(props), load);
+tell(FIRST);
 new ResizeObserver(() => { if (view) paint(); }).observe(svg);
 load();

@@ -11,7 +11,12 @@ const HIT = 14; // half of the side of what can be hit, in pixels of the screen
 const LIVE_MS = 80; // between two commits of one drag
 const LATE_MS = 1500; // a change is told after so long though its live picture is still missing
 const HISTORY = 200;
-const HANDLES = { scale: "Scale the figure", turn: "Turn the figure", move: "Move the figure" };
+const HANDLES = {
+  scale: { label: "Scale the figure", cursor: "nwse-resize", glyph: "M-3.5-3.5 3.5 3.5M-3.5-.5v-3h3M3.5.5v3h-3" },
+  turn: { label: "Turn the figure", cursor: "grab", glyph: "M3-2A3.7 3.7 0 1 0 3.5 1.5M3.6-4.4V-1.6H.8" },
+  move: { label: "Move the figure", cursor: "move", glyph: "M-4.6 0H4.6M0-4.6V4.6M-3.4-1.2-4.6 0-3.4 1.2M3.4-1.2 4.6 0 3.4 1.2M-1.2-3.4 0-4.6 1.2-3.4M-1.2 3.4 0 4.6 1.2 3.4" },
+};
+const FIRST = "Drag a joint. A double click hides it.";
 const STANDING = PRESETS.Standing;
 
 let size = [256, 256];
@@ -95,8 +100,13 @@ const build = () => {
     parts.people.push({ limbs, hands, face, dots });
   });
   parts.box = make("rect", { fill: "none", stroke: "#9aa", "stroke-dasharray": "4 4", "pointer-events": "none" }, svg);
-  parts.handles = Object.fromEntries(Object.entries(HANDLES).map(([name, label]) => [name,
-    make("circle", { fill: "#222", stroke: "#dde", "data-handle": name, tabindex: 0, role: "button", "aria-label": label }, svg)]));
+  parts.handles = {};
+  parts.glyphs = {};
+  for (const [name, { label, glyph }] of Object.entries(HANDLES)) {
+    parts.handles[name] = make("circle", { fill: "#222", stroke: "#dde", "data-handle": name, tabindex: 0, role: "button", "aria-label": label }, svg);
+    make("title", {}, parts.handles[name]).textContent = label;
+    parts.glyphs[name] = make("path", { class: "pe-glyph", d: glyph }, svg);
+  }
   if (!focused) return;
   const person = parts.people[Math.min(chosen.person, people.length - 1)];
   const again = focused.handle ? parts.handles[focused.handle] : person && person.dots[focused.joint];
@@ -117,7 +127,7 @@ const dot = (shape, point, radius) => {
 // Handles stay in sight where a figure reaches the edge of the view.
 const handlePlaces = (box, unit) => {
   const inView = ([x, y]) => [
-    Math.min(Math.max(x, view.x + 9 * unit), view.x + view.width - 9 * unit), Math.min(Math.max(y, view.y + 9 * unit), view.y + view.height - 9 * unit),
+    Math.min(Math.max(x, view.x + 11 * unit), view.x + view.width - 11 * unit), Math.min(Math.max(y, view.y + 11 * unit), view.y + view.height - 11 * unit),
   ];
   return {
     scale: inView([box.right + 12 * unit, box.bottom + 12 * unit]),
@@ -161,12 +171,17 @@ const paint = () => {
     });
   });
   const person = people[chosen.person];
-  for (const shape of [parts.box, ...Object.values(parts.handles)]) shape.style.display = person ? "" : "none";
+  for (const shape of [parts.box, ...Object.values(parts.handles), ...Object.values(parts.glyphs)]) shape.style.display = person ? "" : "none";
   if (person) {
     const box = boxOf(person);
     const pad = 8 * unit;
     for (const [key, value] of Object.entries({ x: box.left - pad, y: box.top - pad, width: box.right - box.left + 2 * pad, height: box.bottom - box.top + 2 * pad, "stroke-width": unit })) parts.box.setAttribute(key, value);
-    for (const [name, place] of Object.entries(handlePlaces(box, unit))) { dot(parts.handles[name], place, 6 * unit); parts.handles[name].setAttribute("stroke-width", 1.5 * unit); }
+    for (const [name, place] of Object.entries(handlePlaces(box, unit))) {
+      dot(parts.handles[name], place, 9 * unit);
+      parts.handles[name].setAttribute("stroke-width", 1.5 * unit);
+      parts.glyphs[name].setAttribute("transform", `translate(${place[0]} ${place[1]}) scale(${unit})`);
+      parts.glyphs[name].setAttribute("stroke-width", 1.2);
+    }
   }
   const photo = !props.photo || props.photo.startsWith("data:") ? props.photo : document.querySelector(props.photo)?.src;
   if (photo) parts.photo.setAttribute("href", photo); else parts.photo.removeAttribute("href");
@@ -176,5 +191,6 @@ const paint = () => {
   button("remove").disabled = people.length < 2;
   for (const name of ["copy", "mirror", "all"]) button(name).disabled = !person;
   button("joint").disabled = !person || chosen.joint === null;
-  button("joint").textContent = person && chosen.joint !== null && !(person.body[chosen.joint][2] > 0) ? "Show joint" : "Hide joint";
+  const wording = person && chosen.joint !== null && !(person.body[chosen.joint][2] > 0) ? "Show joint" : "Hide joint";
+  if (button("joint").dataset.says !== wording) { button("joint").dataset.says = wording; button("joint").textContent = wording; }
 };

@@ -52,7 +52,7 @@ class PosePanel:
         }
 
 
-def build_pose_panel(pair: gr.Row, photo: str, target: str) -> PosePanel:
+def build_pose_panel(pair: gr.Row, photo: str, target: str, stage: str, switches: str) -> PosePanel:
     """Lay the editor out, closed, and make the button that opens it, which is not rendered yet.
 
     Must be called inside a `gr.Blocks` context.
@@ -61,10 +61,14 @@ def build_pose_panel(pair: gr.Row, photo: str, target: str) -> PosePanel:
         pair: what the editor takes the place of.
         photo: CSS selector of the picture behind the figures.
         target: CSS selector of the live picture.
+        stage: CSS selector of what holds it.
+        switches: CSS selector of the checkbox that switches it.
     """
     with gr.Column(elem_classes=HIDDEN, elem_id="cnx-pose") as group:
         drags = Drags()
-        editor = pose_editor(photo=photo, drags=drags, target=target, elem_id="cnx-pose-editor")
+        editor = pose_editor(
+            photo=photo, drags=drags, target=target, stage=stage, switches=switches, elem_id="cnx-pose-editor"
+        )
         with gr.Row(elem_classes="cnx-tight"):
             done = gr.Button("Done", variant="primary", size="md", min_width=80, elem_id="cnx-pose-done")
             discard = gr.Button("Discard", size="md", min_width=80, elem_id="cnx-pose-discard")
