@@ -28,6 +28,7 @@ class LivePicture:
         seconds: time it took, without waiting for others.
         lora: the LoRA for few steps that it used; empty if none.
         eight_bits: whether its decoder worked in 8-bit integers.
+        notes: a sentence for each control that cannot act.
     """
 
     image: Image.Image
@@ -36,6 +37,7 @@ class LivePicture:
     seconds: float
     lora: str = ""
     eight_bits: bool = False
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

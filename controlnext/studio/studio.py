@@ -277,7 +277,9 @@ class Studio:
                 (image,) = engine.run(recipe, [recipe.seed], inputs, None)
         seconds = time.perf_counter() - begun
         made_by = recipe.replace(precision=precision_of(engine))
-        return LivePicture(image, made_by, asked, seconds, lora, decodes_in_eight_bits(engine))
+        return LivePicture(
+            image, made_by, asked, seconds, lora, decodes_in_eight_bits(engine), no_effect(recipe, asked)
+        )
 
     def follow_live(self, picture: LivePicture) -> Followed:
         """Measure how well a live picture follows its first condition."""

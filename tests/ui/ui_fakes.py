@@ -56,7 +56,7 @@ class FakeAnnotators(FakePoses):
         ),
         "depth": (Setting("near", "Near is", "choice", "white", choices=("white", "black")),),
         "segmentation": (),
-        "none": (Setting("invert", "Invert", "bool", False),),
+        "none": (Setting("invert", "Invert", "bool", False), Setting("swap", "Swap red and blue", "bool", False)),
     }
 
     def __init__(self) -> None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import gradio as gr
 
+from controlnext.adherence.map_kind import PHOTOGRAPH
+
 
 @dataclass(frozen=True)
 class DoctorPanel:
@@ -14,12 +16,12 @@ class DoctorPanel:
     Attributes:
         group: everything, hidden where there is nothing to say.
         says: the sentence.
-        take: takes the picture as a ready-made map of the kind that was recognised.
+        take: takes the picture as a ready-made map of the kind that was recognised, inverted or with red and blue swapped as it is.
         read: reads the picture with an annotator again.
         invert: turns black and white around.
         swap: swaps red and blue.
         other: takes it as a map of another kind.
-        found: kind that was recognised; empty for a photograph.
+        found: what was recognised.
     """
 
     group: gr.Column
@@ -50,4 +52,4 @@ def doctor_panel(choices: list[tuple[str, str]]) -> DoctorPanel:
             other = gr.Dropdown(
                 [("Other kind …", ""), *choices], value="", show_label=False, label="Other kind", container=False, min_width=110, elem_id="cnx-doctor-other",
             )  # fmt: skip
-    return DoctorPanel(group, says, take, read, invert, swap, other, gr.State(""))
+    return DoctorPanel(group, says, take, read, invert, swap, other, gr.State(PHOTOGRAPH))

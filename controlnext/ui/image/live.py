@@ -194,7 +194,8 @@ class LiveEvents:
         """Return what is said of a picture, and how the editor goes on."""
         picture, tab = drawn.picture, self.tab
         return {
-            tab.progress: note_html(said(picture, drawn.seconds), "quiet"),
+            tab.progress: note_html(said(picture, drawn.seconds), "quiet")
+            + "".join(note_html(note, "warn") for note in picture.notes),
             tab.recipe: picture.recipe.model_dump(mode="json"),
             # A machine may be busy for a while.
             tab.pose.editor: gr.update(live=picture.seconds <= SLOW_SECONDS, channel=drawn.channel),
