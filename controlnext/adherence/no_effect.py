@@ -16,13 +16,18 @@ if TYPE_CHECKING:
 
 
 def no_effect(recipe: Recipe, asked: Sequence[Asked]) -> tuple[str, ...]:
-    """Return a sentence for each control of a recipe that does nothing.
+    """Return a sentence for each control of a recipe that does nothing, and for a negative prompt that does nothing.
 
     Args:
         recipe: what is run.
         asked: its conditions in the size of the picture, one for each control.
     """
     found = []
+    if recipe.negative_prompt and recipe.guidance_scale <= 1:
+        found.append(
+            "The negative prompt has no effect, as there is no guidance: raise guidance above 1, and take more steps without a "
+            "LoRA for few steps."
+        )
     for control, condition in zip(recipe.all_controls, asked, strict=True):
         label = kind_of(control.condition_kind).label
         if _silent(control):

@@ -112,11 +112,13 @@ class Animator:
         }
         width, height = _size(preset, reference)
         known = VideoRecipe.model_fields
-        defaults = {**self._host.catalogue.defaults(preset, POSE), **FAMILIES[preset.family].video_defaults}
+        defaults = {**self._host.catalogue.defaults(preset, POSE, given), **FAMILIES[preset.family].video_defaults}
         defaults["drawing"] = preset.adapters[POSE].drawing
         filled = {"seed": secrets.randbelow(RANDOM_SEEDS), "width": width, "height": height, **defaults}
         recipe = VideoRecipe(
-            **{key: value for key, value in filled.items() if key in known} | {"model": model} | given
+            **{key: value for key, value in filled.items() if key in known}
+            | {"model": model}
+            | {key: value for key, value in given.items() if key != "loras"}
         )
         self._check(recipe, preset)
         return recipe
@@ -186,13 +188,14 @@ class Animator:
             engine = self._host.load(preset, [POSE], report, cancel)
             stop_if(cancel)
             prompted = self._with_prompt(recipe, preset, reference, notes)
+            loras = self._host.catalogue.lora_files(recipe, preset)
             with enough_memory("for the adapter; choose a smaller model, or close other programs"):
                 notes += engine.prompt_notes(prompted)
-                engine.prepare(prompted if preset.video else prompted.picture(prompted.prompt), ())
+                engine.prepare(prompted if preset.video else prompted.picture(prompted.prompt), loras)
             final = prompted.replace(
                 reference_sha256=picture_digest(reference),
                 clip_sha256=clip_digest(driving.clip),
-                weights=engine.hashes(prompted, ()),
+                weights=engine.hashes(prompted, loras),
             )
             notes += _changes(recipe, final)
             kind = (preset.name, recipe.width, recipe.height, recipe.window, recipe.guidance_scale > 1)
@@ -213,8 +216,13 @@ class Animator:
             preset.sizes.check(recipe.width, recipe.height, preset.title)
         except ValueError as error:
             raise RecipeError(str(error)) from None
+        if preset.video and recipe.loras:
+            raise RecipeError(
+                f"{preset.title} takes no LoRAs: leave them out, or choose a model that draws frame by frame."
+            )
         if preset.video and recipe.scheduler is not None:
             raise RecipeError(f"{preset.title} has a sampler of its own: leave the scheduler out.")
+        self._host.catalogue.lora_files(recipe, preset)
 
     def _require(self, preset: Preset) -> None:
         try:

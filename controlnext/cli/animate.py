@@ -15,6 +15,7 @@ from controlnext.cli.options import (
     add_run_options,
     add_word_options,
     area_of,
+    read_lora,
     run_options,
     word_folders,
 )
@@ -74,6 +75,8 @@ def add_parser(commands: Commands) -> None:
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=text)
     for name, text in _SWITCHES:
         parser.add_argument(f"--{name.replace('_', '-')}", action=argparse.BooleanOptionalAction, help=text)
+    parser.add_argument("--lora", action="append", metavar="NAME[:WEIGHT]", help="for image models; repeatable")
+    parser.add_argument("--lora-dir", action="append", type=Path, default=[], metavar="DIR", help="repeatable")
     parser.add_argument("--beside", action="store_true", help="also write it next to its poses and the clip")
     parser.add_argument("--poses", action="store_true", help="also write the poses alone, as a video and as JSON")
     add_area_options(parser)
@@ -97,6 +100,7 @@ def run(options: argparse.Namespace) -> int:
 
     studio = Studio(
         output_dir=options.output,
+        lora_dirs=options.lora_dir,
         device=options.device,
         threads=options.threads,
         annotators=annotators,
@@ -137,6 +141,8 @@ def _values(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     values = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if "gamma" in values:
         values |= gamma_values(values["gamma"])
+    if options.lora is not None:
+        values["loras"] = [read_lora(text) for text in options.lora]
     if options.recipe is None:
         return options.model or DEFAULT_VIDEO_MODEL, values
     recipe = _recipe(options.recipe)

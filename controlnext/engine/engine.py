@@ -15,14 +15,14 @@ import torch
 from PIL import Image
 
 from controlnext.device import Device, is_out_of_memory, release_memory
+from controlnext.engine.fused_loras import FusedLoras, is_small
 from controlnext.engine.loading import load_pipeline
 from controlnext.engine.memory_savings import (
-    ACCELERATORS,
     SAVINGS,
     Saving,
     SavingsTaken,
     apply_saving,
-    tile,
+    place_on,
     undo_offload,
 )
 from controlnext.engine.person_words import WordArea, words_by_area
@@ -89,6 +89,7 @@ class Engine:
         self._base_scheduler = pipeline.scheduler
         self._adapters: dict[str, ControlNeXtAdapter] = {}
         self._attached: tuple[str, ...] = ()
+        self._fused = FusedLoras(pipeline)
         self._preview: LatentPreview | DecodedPreview | TinyPreview | None = None
         self.embeddings = Embeddings()
         """What words of a prompt may name."""
@@ -133,7 +134,7 @@ class Engine:
             drawn_by = tiny if tiny is not None and options.tiny == "results" else places[1] if others else None
             pipeline = load_pipeline(preset, places[0], drawn_by, dtype, stop)
             store_weights(pipeline.unet, options.weights, dtype)
-            _place(pipeline, device, savings)
+            place_on(pipeline, device, savings)
         except ControlNeXtError:
             raise
         except Exception as error:  # files that a person supplied may fail in any way
@@ -163,8 +164,13 @@ class Engine:
         if waiting:
             undo_offload(self.pipeline)  # weights that wait elsewhere cannot be changed
         self.pipeline.scheduler = self._scheduler(recipe.scheduler)
-        self._attach(tuple(control.condition_kind for control in recipe.all_controls))
-        self._take_loras(loras)
+        if not self._fused.hold(recipe, loras):
+            self._fused.undo()
+            self._attach(tuple(control.condition_kind for control in recipe.all_controls))
+            self._take_loras(loras)
+            if any(weight for _, weight in loras) and is_small(self.pipeline.unet) and self.options == USUAL:
+                self._apply_alphas(recipe)
+                self._fused.add(recipe, loras)
         self._take_reference(recipe)
         if waiting:
             self._apply_alphas(recipe)
@@ -382,19 +388,3 @@ def _found(preset: Preset, part: Part) -> Path:
         where = part.path or part.place.repos[0]
         raise EngineError(f"{preset.title} lacks {part.label}: its files from {where} are not on this machine.")
     return place
-
-
-def _place(pipeline: DiffusionPipeline, device: Device, savings: SavingsTaken) -> None:
-    """Move a pipeline to its device; one too large for it leaves its parts in main memory until they are needed."""
-    try:
-        pipeline.to(device.name)
-        return
-    except Exception as error:
-        if not is_out_of_memory(error) or savings.device not in ACCELERATORS:
-            raise
-    pipeline.to("cpu", silence_dtype_warnings=True)
-    release_memory()
-    saving = next(saving for saving in SAVINGS if saving.name == "offload")
-    savings.taken += ["tiling", "offload"]
-    tile(pipeline)
-    apply_saving(pipeline, saving, device.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +14,12 @@ import torch
 from controlnext.device import Device
 from controlnext.engine.eight_bit import EightBitConv, faster_decoder
 from controlnext.engine.engine import Engine
+from controlnext.engine.fused_loras import is_small
 from controlnext.engine.small_decoder import small_decoder
 from controlnext.method.control_cache import ControlCache
 from controlnext.models.defaults import FEW_STEP_VALUES, FEW_STEPS
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from controlnext.loras.file import LoraInfo
     from controlnext.models.presets import Preset
     from controlnext.recipes.recipe import Recipe
 
@@ -29,9 +27,6 @@ LIVE_STEPS = 4
 """Steps of a live picture by a LoRA for few steps."""
 
 LIVE_STEPS_OTHERWISE = 8
-
-SMALL_PARAMETERS = 250_000_000
-"""Models up to here are copied for live pictures; a copy of a larger one would fill the memory."""
 
 MOST_PROMPTS = 16
 """Prompts that are kept as numbers."""
@@ -97,8 +92,6 @@ class LiveCopy(Engine):
     """A copy of a small model that draws live pictures: it keeps the last prompts as numbers."""
 
     _kept: dict[tuple[object, ...], dict[str, Any]]
-    _fused: tuple[object, ...] | None = None
-    _plain: list[tuple[Tensor, Tensor]]
 
     @classmethod
     def of(cls, engine: Engine) -> LiveCopy:
@@ -110,7 +103,7 @@ class LiveCopy(Engine):
         dtype = torch.bfloat16 if bfloat16_is_faster() else torch.float32
         preset = engine.preset.model_copy(update={"precision": str(dtype).removeprefix("torch.")})
         made = cls.load(preset, Device("cpu", dtype), ControlCache())
-        made._kept, made._plain = {}, []
+        made._kept = {}
         vae, unet = made.pipeline.vae, made.pipeline.unet
         for part in (unet, vae):
             part.to(memory_format=torch.channels_last)
@@ -119,32 +112,6 @@ class LiveCopy(Engine):
         decoder = small_decoder(preset, vae) or vae.decoder
         vae.decoder = faster_decoder(decoder.to(memory_format=torch.channels_last), latents)
         return made
-
-    def prepare(self, recipe: Recipe, loras: Sequence[tuple[LoraInfo, float]]) -> None:
-        """As `Engine.prepare`; LoRAs are added to the weights, as each step of a live picture would wait for their layers."""
-        controls = tuple((control.condition_kind, control.alpha) for control in recipe.all_controls)
-        wanted = controls, tuple((info.path, weight) for info, weight in loras)
-        if wanted == self._fused and loras:
-            self.pipeline.scheduler = self._scheduler(recipe.scheduler)
-            return
-        self._unfuse()
-        super().prepare(recipe, loras)
-        if any(weight for _, weight in loras):
-            self._apply_alphas(recipe)
-            layers = [part for part in self.pipeline.unet.modules() if hasattr(part, "base_layer")]
-            self._plain = [(part.base_layer.weight, part.base_layer.weight.detach().clone()) for part in layers]
-            self.pipeline.fuse_lora(components=["unet"])
-            self._fused = wanted
-
-    def _unfuse(self) -> None:
-        """Give the weights their values without LoRAs back, to the bit."""
-        if self._fused is None:
-            return
-        self.pipeline.unfuse_lora(components=["unet"])
-        with torch.no_grad():
-            for weight, plain in self._plain:
-                weight.copy_(plain)
-        self._fused, self._plain = None, []
 
     def _words(self, recipe: Recipe) -> dict[str, Any]:
         given = super()._words(recipe)
@@ -185,9 +152,7 @@ class LiveEngine:
 
 def _is_small(engine: Engine) -> bool:
     """Whether a model is drawn by a copy: few steps are enough for it, it is on the CPU, and there is room for two."""
-    unet = engine.pipeline.unet
-    count = sum(weight.numel() for weight in unet.parameters())
-    return unet.device.type == "cpu" and engine.preset.live_steps is not None and count <= SMALL_PARAMETERS
+    return engine.preset.live_steps is not None and is_small(engine.pipeline.unet)
 
 
 def precision_of(engine: Engine) -> str:

@@ -9,9 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from controlnext.device import is_out_of_memory, release_memory
+
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
+    from controlnext.device import Device
 
 Name = Literal["tiling", "batch", "offload", "group", "sequential"]
 
@@ -147,3 +150,19 @@ def savings_note(savings: list[Saving]) -> str:
         return ""
     done = list(dict.fromkeys(saving.says for saving in savings))
     return f"There was not enough memory, so {'; '.join(done)}. This stays so until another model is loaded."
+
+
+def place_on(pipeline: DiffusionPipeline, device: Device, savings: SavingsTaken) -> None:
+    """Move a pipeline to its device; one too large for it leaves its parts in main memory until they are needed."""
+    try:
+        pipeline.to(device.name)
+        return
+    except Exception as error:
+        if not is_out_of_memory(error) or savings.device not in ACCELERATORS:
+            raise
+    pipeline.to("cpu", silence_dtype_warnings=True)
+    release_memory()
+    saving = next(saving for saving in SAVINGS if saving.name == "offload")
+    savings.taken += ["tiling", "offload"]
+    tile(pipeline)
+    apply_saving(pipeline, saving, device.name)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import count
 from pathlib import Path
 from threading import Event
@@ -23,10 +24,8 @@ from controlnext.models.defaults import (
     control_list,
     default_gamma,
     default_values,
-    few_step_values,
     filled_control,
     is_default,
-    lora_uses,
 )
 from controlnext.models.download_errors import DownloadError
 from controlnext.models.downloads import fetch
@@ -78,20 +77,16 @@ class Catalogue:
         """
         presets = self._read()
         rows = [self._row(preset) for preset in presets.values()]
-        empty = {"annotators": [], "styles": {}, "missing": {}, "defaults": {}, "sizes": {}, "download_bytes": 0}
-        rows += [
-            {
-                "name": name,
-                "label": name,
-                "family": "",
-                "licence": "",
-                "usable": False,
-                "state": "broken",
-                "reason": reason,
-                **empty,
-            }
-            for name, reason in self._broken.items()
-        ]
+        broken = {
+            "family": "",
+            "licence": "",
+            "usable": False,
+            "state": "broken",
+            "download_bytes": 0,
+            "annotators": [],
+        }
+        broken |= {"styles": {}, "missing": {}, "defaults": {}, "sizes": {}}
+        rows += [{"name": name, "label": name, "reason": reason, **broken} for name, reason in self._broken.items()]
         return rows
 
     def animators(self) -> list[dict[str, Any]]:
@@ -283,16 +278,14 @@ class Catalogue:
         given = {key: value for key, value in values.items() if value is not None and not is_default(key, value)}
         adapter = str(given.pop("adapter", ""))
         kind = adapter or ("" if annotator == READY_MADE else annotator)
-        given["loras"] = loras = lora_uses(given.get("loras", ()))
         if "controls" in given:
             given["controls"] = [filled_control(preset, one) for one in control_list(given["controls"])]
         filled = {
+            **self.defaults(preset, kind, given),
             "seed": secrets.randbelow(RANDOM_SEEDS),
             "width": preset.sizes.width,
             "height": preset.sizes.height,
-            **self.defaults(preset, kind),
-            **few_step_values(loras),
-            **given,
+            **{key: value for key, value in given.items() if key != "loras"},
         }
         recipe = Recipe(
             model=preset.name, annotator=annotator, adapter=adapter if adapter != annotator else "", **filled
@@ -300,13 +293,9 @@ class Catalogue:
         self.check(recipe, preset)
         return recipe
 
-    def defaults(self, preset: Preset, kind: str = "") -> dict[str, Any]:
-        """Return the defaults of a model's recipe, with the control of one kind.
-
-        Raises:
-            RecipeError: the model has no adapter for that kind.
-        """
-        return default_values(preset, kind)
+    def defaults(self, preset: Preset, kind: str = "", given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return the defaults of a model's recipe; see `default_values`."""
+        return default_values(preset, kind, given or {}, partial(self.has_lora, preset))
 
     def check(self, recipe: Recipe, preset: Preset) -> list[tuple[LoraInfo, float]]:
         """Check a recipe against its model, and find its LoRAs.
@@ -325,20 +314,30 @@ class Catalogue:
             raise RecipeError(str(error)) from None
         for control in recipe.all_controls:
             adapter_row(preset, control.condition_kind)
+        return self.lora_files(recipe, preset)
+
+    def lora_files(self, recipe: Recipe | VideoRecipe, preset: Preset) -> list[tuple[LoraInfo, float]]:
+        """Find the LoRAs of a recipe: files and weights.
+
+        Raises:
+            LoraError: one is not there, or is made for another model.
+        """
         shape, library = self._shape(preset), self._library(preset)
         return [(library.find(use.name, shape, preset.title), use.weight) for use in recipe.loras]
 
     def weights(self, recipe: Recipe | VideoRecipe) -> dict[str, str]:
         """Return the digests of the files that a recipe would use, as far as they are on this disk; nothing is loaded."""
         preset = self.preset(recipe.model)
-        return weights_of(recipe, preset, self.check(recipe, preset) if isinstance(recipe, Recipe) else ())
+        if isinstance(recipe, Recipe):
+            self.check(recipe, preset)
+        return weights_of(recipe, preset, self.lora_files(recipe, preset))
 
     def _row(self, preset: Preset, *, video: bool = False) -> dict[str, Any]:
         missing = {kind: _missing_adapter(preset, kind) for kind in preset.adapters}
         ready = readiness(preset, self._failed.get(preset.name), half=self._half, video=video)
         defaults = Recipe().model_dump(
             include={"num_inference_steps", "guidance_scale", "control_start", "control_end"}
-        )
+        ) | self.defaults(preset)
         sizes = preset.sizes
         return {
             "name": preset.name,
@@ -356,7 +355,7 @@ class Catalogue:
             "missing": {kind: why for kind, why in missing.items() if why},
             "defaults": {
                 **defaults,
-                **preset.defaults.values(),
+                "loras": [use.name for use in defaults["loras"]],
                 "width": sizes.width,
                 "height": sizes.height,
                 "gamma": {kind: default_gamma(preset, row) for kind, row in preset.adapters.items()},

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from controlnext.errors import shorten
@@ -17,6 +18,9 @@ FEW_STEPS = "few-steps"
 
 FEW_STEP_VALUES: Mapping[str, Any] = {"num_inference_steps": 4, "guidance_scale": 1.0, "scheduler": "ddim_trailing"}
 """Defaults of a recipe with it."""
+
+_SAMPLING = ("num_inference_steps", "guidance_scale", "scheduler", "negative_prompt")
+"""Fields that a person who gives one means for the model without its own LoRAs."""
 
 _DEFAULTED = {"seed": -1, "width": 0, "height": 0}
 
@@ -47,20 +51,30 @@ def default_gamma(preset: Preset, row: AdapterRow) -> float:
     return 1.0 if preset.defaults.gamma is None else preset.defaults.gamma
 
 
-def default_values(preset: Preset, kind: str = "") -> dict[str, Any]:
+def default_values(
+    preset: Preset,
+    kind: str = "",
+    given: Mapping[str, Any] = MappingProxyType({}),
+    has_lora: Callable[[str], bool] = bool,
+) -> dict[str, Any]:
     """Return the defaults of a model's recipe, with the control of one kind.
 
+    Args:
+        preset: the model.
+        kind: of the condition; empty for none.
+        given: what the recipe says itself. The model's own LoRAs are for those that say nothing about LoRAs, steps, guidance,
+            sampler and what to avoid; the LoRA `FEW_STEPS`, own or given, brings `FEW_STEP_VALUES`.
+        has_lora: whether a LoRA is in the library.
+
     Raises:
-        RecipeError: the model has no adapter for that kind.
+        RecipeError: the model has no adapter for that kind, or the LoRAs are given in no known form.
     """
     row = adapter_row(preset, kind) if kind else AdapterRow()
     gamma = {"gamma": default_gamma(preset, row)} if kind else {}
-    return {**preset.defaults.values(), **gamma, **row.values()}
-
-
-def few_step_values(loras: Sequence[LoraUse]) -> Mapping[str, Any]:
-    """Return the defaults of a recipe that its LoRAs change: those of `FEW_STEPS` take few steps without guidance."""
-    return FEW_STEP_VALUES if any(use.name == FEW_STEPS for use in loras) else {}
+    values = {**preset.defaults.values(), **gamma, **row.values()}
+    own = () if any(given.get(name) for name in _SAMPLING) else filter(has_lora, values.get("loras", ()))
+    values["loras"] = loras = lora_uses(given.get("loras", list(own)))
+    return {**values, **(FEW_STEP_VALUES if any(use.name == FEW_STEPS for use in loras) else {})}
 
 
 def filled_control(preset: Preset, value: Mapping[str, Any] | ControlUse) -> ControlUse:

@@ -96,7 +96,11 @@ class Base(Place):
 
 
 class Defaults(_Row):
-    """Values of a recipe that names none; each may also stand in an adapter's row, which wins."""
+    """Values of a recipe that names none; each may also stand in an adapter's row, which wins.
+
+    Attributes:
+        loras: names of LoRAs of the library, for recipes that say nothing about LoRAs and sampling.
+    """
 
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
@@ -106,6 +110,7 @@ class Defaults(_Row):
     control_end: float | None = None
     scheduler: str | None = None
     negative_prompt: str | None = None
+    loras: tuple[str, ...] | None = None
 
     @field_validator("num_inference_steps", "guidance_scale", "gamma", "alpha", "control_start", "control_end")
     @classmethod

@@ -86,6 +86,17 @@ class LoraUse(CheckedModel):
 class SavedRecipe(Controlled):
     """What recipes of pictures and videos share: checks of version and prompts, and conversion to and from JSON."""
 
+    @field_validator("loras", check_fields=False)
+    @classmethod
+    def _distinct_loras(cls, value: tuple[LoraUse, ...]) -> tuple[LoraUse, ...]:
+        names = [use.name for use in value]
+        if len(names) > MAX_LORAS:
+            fail(f"{len(names)} LoRAs are too many at once; use at most {MAX_LORAS}.")
+        for name in names:
+            if names.count(name) > 1:
+                fail(f"The LoRA {shorten(name)} is named twice; name it once with the weight you want.")
+        return value
+
     @field_validator("version", check_fields=False)
     @classmethod
     def _known_version(cls, value: int) -> int:
@@ -239,17 +250,6 @@ class Recipe(SavedRecipe):
     @classmethod
     def _number_in_range(cls, value: object, info: ValidationInfo) -> float | int:
         return LIMITS[str(info.field_name)].check(value)
-
-    @field_validator("loras")
-    @classmethod
-    def _distinct_loras(cls, value: tuple[LoraUse, ...]) -> tuple[LoraUse, ...]:
-        names = [use.name for use in value]
-        if len(names) > MAX_LORAS:
-            fail(f"{len(names)} LoRAs are too many at once; use at most {MAX_LORAS}.")
-        for name in names:
-            if names.count(name) > 1:
-                fail(f"The LoRA {shorten(name)} is named twice; name it once with the weight you want.")
-        return value
 
     @field_validator("ip_adapter_scale", mode="before")
     @classmethod

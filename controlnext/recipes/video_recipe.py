@@ -24,7 +24,7 @@ from controlnext.recipes.limits import CUT_LIMITS, LIMITS, Limit
 from controlnext.recipes.mp4 import read_contents
 from controlnext.recipes.png import RECIPE_KEY
 from controlnext.recipes.pose import check_pose
-from controlnext.recipes.recipe import VERSION, ControlUse, Recipe, RecipeError, SavedRecipe
+from controlnext.recipes.recipe import VERSION, ControlUse, LoraUse, Recipe, RecipeError, SavedRecipe
 
 Drawing = Literal["classic", "svd"]
 """How poses are drawn for an adapter: as for ControlNet's, or as the released SVD adapters learned it."""
@@ -122,6 +122,7 @@ class VideoRecipe(SavedRecipe):
         reference_sha256: `picture_digest` of the reference as the video carries it, see `bounded_reference`.
         clip_sha256: digest of the clip's content.
         area: where in the frames the control acts, as `controlnext.recipes.areas` writes it; empty is everywhere.
+        loras: LoRAs and weights, in order, for image models.
         weights: what was loaded -> its hash.
     """
 
@@ -165,11 +166,12 @@ class VideoRecipe(SavedRecipe):
     area: str = ""
     weights: dict[str, str] = Field(default_factory=dict)
     edits: tuple[PoseEdit, ...] = Field(default=(), max_length=MOST_EDITS)
+    loras: tuple[LoraUse, ...] = ()
 
     @model_serializer(mode="wrap")
     def _without_later_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A recipe without edits and area is written as before there were any."""
-        return {key: value for key, value in handler(self).items() if key not in ("edits", "area") or value}
+        """A recipe without edits, area and LoRAs is written as before there were any."""
+        return {key: value for key, value in handler(self).items() if key not in ("edits", "area", "loras") or value}
 
     @field_validator(*VIDEO_LIMITS, mode="before")
     @classmethod

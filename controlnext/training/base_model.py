@@ -167,7 +167,7 @@ def write_preset(config: TrainConfig, adapter: Path, file: Path) -> None:
         "variant": config.variant,
         "base": _place_values(preset, preset.base),
         "sizes": preset.sizes.model_dump(mode="json"),
-        "defaults": preset.defaults.values(),
+        "defaults": {name: value for name, value in preset.defaults.values().items() if name != "loras"},
         "adapters": {config.condition: row},
         "adherence_backend": preset.adherence_backend,
         "batch": preset.batch,

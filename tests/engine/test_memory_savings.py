@@ -114,7 +114,7 @@ def test_offloaded_weights_are_changed_and_restored_all_the_same(studio, monkeyp
 
 def test_a_model_too_large_for_the_card_is_offloaded_while_it_is_loaded(monkeypatch):
     from controlnext.device import Device
-    from controlnext.engine.engine import _place
+    from controlnext.engine.memory_savings import place_on
 
     class Pipeline:
         def __init__(self):
@@ -129,12 +129,12 @@ def test_a_model_too_large_for_the_card_is_offloaded_while_it_is_loaded(monkeypa
             return lambda **options: self.calls.append((name, *options.values()))
 
     pipeline, savings = Pipeline(), SavingsTaken("cuda")
-    _place(pipeline, Device("cuda:1", torch.float16), savings)
+    place_on(pipeline, Device("cuda:1", torch.float16), savings)
     assert savings.offloaded == "offload"
     assert ("enable_tiling",) in pipeline.calls
     assert pipeline.calls[-1] == ("enable_model_cpu_offload", "cuda:1")
     with pytest.raises(torch.OutOfMemoryError):
-        _place(Pipeline(), Device("cuda:1", torch.float32), SavingsTaken("cpu"))
+        place_on(Pipeline(), Device("cuda:1", torch.float32), SavingsTaken("cpu"))
 
 
 @pytest.mark.slow

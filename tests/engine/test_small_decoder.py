@@ -93,8 +93,7 @@ def test_live_loras_are_added_to_the_weights_and_taken_back_to_the_bit(engine, c
     fused = drawn(clay)
     assert drawn(clay).tolist() == fused.tolist()
     assert np.abs(fused - plain).mean() > 3
-    Engine.prepare(copied, recipe, clay)  # layers of their own
-    copied._unfuse()
+    copied._fused.undo()  # layers of their own
     layers = np.asarray(copied.run(recipe, [3], Inputs(), None)[0], float)
     assert np.abs(layers - fused).mean() < 1
     assert drawn(()).tolist() == plain.tolist()
@@ -103,6 +102,6 @@ def test_live_loras_are_added_to_the_weights_and_taken_back_to_the_bit(engine, c
 
 
 def test_a_tail_keeps_its_size(tmp_path):
-    DecoderTail(inputs=8, width=4).save_pretrained(tmp_path)
+    DecoderTail(inputs=8, inner=4, width=4, groups=2).save_pretrained(tmp_path)
     tail = DecoderTail.from_pretrained(tmp_path)
     assert tail(torch.zeros(1, 8, 5, 7)).shape == (1, 3, 20, 28)

@@ -5,6 +5,7 @@ import pytest
 
 from controlnext.assets import PRESETS
 from controlnext.bench.trust.files import bad_presets
+from controlnext.models.defaults import default_values
 from controlnext.models.presets import PresetError, load_preset, load_presets
 from controlnext.recipes.recipe import Recipe
 from controlnext.recipes.video_recipe import Drawing
@@ -22,8 +23,8 @@ def test_every_preset_of_the_project_loads(path):
     preset = load_preset(path)
     assert preset.name == path.stem
     assert preset.description
-    for kind, row in preset.adapters.items():
-        values = {**preset.defaults.values(), **row.values()}
+    for kind in preset.adapters:
+        values = default_values(preset, kind)
         Recipe(model=preset.name, adapter=kind, width=preset.sizes.width, height=preset.sizes.height, **values)
     for width, height in preset.sizes.choices.values():
         preset.sizes.check(width, height, preset.title)

@@ -2,8 +2,59 @@
 
 from __future__ import annotations
 
-from controlnext.recipes.recipe import Recipe
+import pytest
+
+import annotators
+from controlnext.recipes.recipe import Recipe, RecipeError
 from controlnext.studio.studio import Studio
+
+FEW = (4, 1.0, "ddim_trailing")
+USUAL = (20, 3.0, None)
+
+
+def sampling(recipe):
+    return recipe.num_inference_steps, recipe.guidance_scale, recipe.scheduler
+
+
+def test_few_steps_are_the_default_where_nothing_is_said_about_sampling(tmp_path):
+    resolve = Studio(output_dir=tmp_path).catalogue.resolve
+    for kind in ("pose", "canny", "depth", "segmentation", "none"):
+        recipe = resolve("starter", kind, prompt="a person", gamma=0.5)
+        assert ([use.name for use in recipe.loras], sampling(recipe)) == (["few-steps"], FEW)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"loras": []},
+        {"negative_prompt": "rain"},
+        {"scheduler": "euler"},
+        {"num_inference_steps": 20},
+        {"guidance_scale": 3.0},
+    ],
+)
+def test_one_choice_brings_the_guided_steps_back(tmp_path, given):
+    recipe = Studio(output_dir=tmp_path).catalogue.resolve("starter", "pose", **given)
+    assert recipe.loras == ()
+    assert sampling(recipe) == (20, 3.0, given.get("scheduler"))
+
+
+def test_a_library_without_the_lora_has_the_guided_steps(tmp_path):
+    catalogue = Studio(output_dir=tmp_path).catalogue
+    catalogue.has_lora = lambda preset, name: False
+    assert sampling(catalogue.resolve("starter", "pose")) == USUAL
+
+
+def test_videos_drawn_frame_by_frame_take_few_steps_too(tmp_path):
+    resolve = Studio(output_dir=tmp_path, annotators=annotators).animator.resolve
+    recipe = resolve("starter")
+    assert ([use.name for use in recipe.loras], sampling(recipe)) == (["few-steps"], FEW)
+    assert sampling(recipe.picture("")) == FEW
+    assert recipe.picture("").loras == recipe.loras
+    assert sampling(resolve("starter", loras=[])) == USUAL
+    assert "loras" not in resolve("starter-video").model_dump()
+    with pytest.raises(RecipeError, match="takes no LoRAs"):
+        resolve("starter-video", loras=["few-steps"])
 
 
 def test_a_recipe_with_the_lora_for_few_steps_takes_few_steps(tmp_path):

@@ -98,6 +98,7 @@ CONTRACT = {
         "area": None,
         "area_outside": False,
         "area_soft": 0.0,
+        "loras": None,
     },
     "/sweep": {
         "image": NO_DEFAULT,

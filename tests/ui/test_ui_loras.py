@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gradio as gr
 import pytest
 
 from controlnext.loras.conflicts import Conflict
@@ -79,8 +80,10 @@ def test_the_page_connects_every_row(studio):
 
 def test_the_lora_for_few_steps_brings_its_steps_and_takes_them_away(events):
     few = [4, 1.0, "ddim_trailing"]
-    assert events.few_steps("starter", "pose", 20, 3.0, "", "night", "few-steps", None) == few
-    usual = events.studio.catalogue.resolve("starter", "pose")
+    assert events.few_steps("starter", "pose", 20, 3.0, "", "night", "few-steps", None) == [
+        *few, gr.update(), 1.0, gr.update(),
+    ]  # fmt: skip
+    usual = events.studio.catalogue.resolve("starter", "pose", loras=[])
     back = events.few_steps("starter", "pose", *few, "night", NO_LORA, None)
     assert back[:2] == [usual.num_inference_steps, usual.guidance_scale]
     mine = events.few_steps("starter", "pose", 12, 1.0, "ddim_trailing", "night", NO_LORA, None)

@@ -77,7 +77,7 @@ class PageModel:
         """Draw a picture a seed; without control the adapter's weights stay, and gamma is 0."""
         recipe = self._catalogue.resolve(
             self.preset.name, adapter=kind, prompt=prompt, num_images=len(seeds), seed=seeds[0], width=self.size[0],
-            height=self.size[1], **self._values, **({} if controlled else {"gamma": 0.0}),
+            height=self.size[1], loras=[], **self._values, **({} if controlled else {"gamma": 0.0}),
         )  # fmt: skip
         self.engine.prepare(recipe, [])
         with torch.inference_mode():
@@ -145,7 +145,9 @@ class DiffusersModel(PageModel):
     ) -> list[Image.Image]:
         """See `PageModel.draw`; without control the network's scale is 0."""
         scale = "adapter_conditioning_scale" if self._adapter else "controlnet_conditioning_scale"
-        recipe = self._catalogue.resolve(self.preset.name, **{k: v for k, v in self._values.items() if v is not None})
+        recipe = self._catalogue.resolve(
+            self.preset.name, loras=[], **{k: v for k, v in self._values.items() if v is not None}
+        )
         with torch.inference_mode():
             return self._pipeline(
                 prompt, image=condition.image, num_images_per_prompt=len(seeds), width=self.size[0], height=self.size[1],

@@ -137,7 +137,7 @@ PARAMETERS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "prompt": _TEXT, "negative_prompt": _TEXT, "gamma_curve": _CURVE, "reader": _NAME, "drawing": _NAME,
         **dict.fromkeys(("fit", "keep_sound", "micro_conditioning", "limbs", "smooth", "follow", "hands", "face"), _TRUTH),
         **dict.fromkeys(("width", "height", "window", "overlap", "motion_bucket_id"), _WHOLE),
-        **dict.fromkeys(("noise_aug_strength", "shared_noise"), _NUMBER), "area": _FILE, "area_outside": _TRUTH, "area_soft": _NUMBER,
+        **dict.fromkeys(("noise_aug_strength", "shared_noise"), _NUMBER), "area": _FILE, "area_outside": _TRUTH, "area_soft": _NUMBER, "loras": _LORAS,
     },
 }  # fmt: skip
 """What is wrong with each parameter of each endpoint."""

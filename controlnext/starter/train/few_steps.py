@@ -42,6 +42,12 @@ STEPS, TEACHER_STEPS, GUIDANCE = 4, 20, 3.0
 CHUNK = 16
 """Runs of a file, which start together."""
 
+FILES = 80
+"""Files of runs of the teacher."""
+
+SHARES = {PLAIN: 0.4, "canny": 0.2, "depth": 0.1, "pose": 0.1, "segmentation": 0.2}
+"""Share of runs and of training: words alone say least about the picture, so they are the hardest to jump from."""
+
 CLOSE = 0.2
 """Share of heads and busts."""
 
@@ -166,10 +172,21 @@ class TeacherRuns:
     """
 
     def __init__(self, folder: Path, student: Student, jumps: Jumps, count: int) -> None:
-        """Open `count` files a kind, the first of which is held out."""
+        """Open `count` files, shared among the kinds; at least two of each, the first of which is held out."""
         self.folder, self.student, self.jumps = folder, student, jumps
         folder.mkdir(parents=True, exist_ok=True)
-        self.files = {kind: [self._file(kind, index) for index in range(count)] for kind in (PLAIN, *CONDITIONS)}
+        self.files = {
+            kind: [self._file(kind, index) for index in range(max(2, round(count * share)))]
+            for kind, share in SHARES.items()
+        }
+
+    def batch(self, rng: np.random.Generator) -> tuple[str, dict[str, Tensor]]:
+        """Return a kind and `CHUNK` of its runs that are not held out."""
+        kind = str(rng.choice(list(SHARES), p=list(SHARES.values())))
+        _, *files = self.files[kind]
+        chosen = rng.integers(0, len(files) * CHUNK, CHUNK)
+        rows = [{key: value[i % CHUNK] for key, value in files[i // CHUNK].items()} for i in chosen]
+        return kind, {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
 
     def _file(self, kind: str, index: int) -> dict[str, Tensor]:
         path = self.folder / f"{kind}-{index:03d}.safetensors"
@@ -208,14 +225,14 @@ def given(rows: dict[str, Tensor]) -> tuple[States, Tensor, Tensor]:
     return {STATES: rows["states"].float()}, rows["conditions"].float() / 255, torch.ones(len(rows["run"]))
 
 
-def train(out: Path, plan: Plan, *, start: Path | None = None, count: int = 8, assets: Path = STARTER) -> None:
+def train(out: Path, plan: Plan, *, start: Path | None = None, count: int = FILES, assets: Path = STARTER) -> None:
     """Train the difference and write `out / "few-steps.safetensors"` at each checkpoint.
 
     Args:
         out: Folder of the teacher's runs, the checkpoint and the results.
         plan: Time budget.
         start: LoRA to start from.
-        count: Files of `CHUNK` runs of the teacher for each control, at least 2.
+        count: Files of `CHUNK` runs of the teacher, shared among the controls by `SHARES`.
         assets: The bundled starter.
     """
     student = Student(assets, start)
@@ -232,10 +249,7 @@ def train(out: Path, plan: Plan, *, start: Path | None = None, count: int = 8, a
         return (square.mean((1, 2, 3)) * noised.weight).mean()
 
     def loss(_: int) -> Tensor:
-        kind = list(runs.files)[rng.integers(len(runs.files))]
-        chosen = rng.integers(CHUNK, count * CHUNK, CHUNK)
-        rows = [{key: value[i % CHUNK] for key, value in runs.files[kind][i // CHUNK].items()} for i in chosen]
-        batch = {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
+        kind, batch = runs.batch(rng)
         return error(kind, batch, torch.rand(CHUNK), student.difference)
 
     @torch.no_grad()

@@ -12,23 +12,22 @@ from torch import Tensor
 from controlnext.engine.small_decoder import DecoderTail, SmallDecoder
 from controlnext.starter.train.dataset import Shards, make_samples, to_tensor
 from controlnext.starter.train.loop import Loop, Plan
-from controlnext.starter.train.vae import PART_WEIGHTS, crop_window, reconstruction_loss
+from controlnext.starter.train.vae import PART_WEIGHTS, reconstruction_loss
 from controlnext.starter.world.sheets import save_sheet
 
 logger = logging.getLogger(__name__)
-CELL = 4  # pixels of a feature's side
 NOISE = 0.03
 """Deviation of the noise on latents, which makes the decoder forgiving of sampled ones."""
 
-PICTURES = 512
-"""Pictures whose features are kept in memory, 0.8 MB each."""
+PICTURES = 2048
+"""Pictures whose features are kept in memory, 1 MB each."""
 
 SHOWN = 8
 """Held-out pictures on the sheet."""
 
 
-class TailWindows:
-    """Features of pictures, made once, and windows of them to learn from."""
+class TailPictures:
+    """Features of whole pictures, made once, to learn from."""
 
     @torch.no_grad()
     def __init__(self, shards: Shards, decoder: SmallDecoder, vae: AutoencoderKL, count: int = PICTURES) -> None:
@@ -40,22 +39,19 @@ class TailWindows:
         for index in chosen:
             latent = torch.from_numpy(shards[index].latent[None].astype(np.float32)) / vae.config.scaling_factor
             noisy = latent + NOISE * torch.randn_like(latent)
-            self.features.append(decoder.features(vae.post_quant_conv(noisy))[0].half().numpy())
+            self.features.append(decoder.features(vae.post_quant_conv(noisy))[0].half())
 
     def batch(self, size: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Cut features (B, C, h, w), pictures (B, 3, 4 h, 4 w) and weights of their pixels (B, 1, 4 h, 4 w)."""
-        features, pictures, weights = [], [], []
-        for index in self.rng.integers(0, len(self.pictures), size):
-            picture = self.pictures[index]
-            window = crop_window(self.rng, picture.parts)
-            cells = tuple(slice(part.start // CELL, part.stop // CELL) for part in window)
-            features.append(self.features[index][:, *cells].astype(np.float32))
-            pictures.append(picture.rgb[window])
-            weights.append(PART_WEIGHTS[picture.parts[window]] ** 0.5)
+        """Return features (B, C, h, w), pictures (B, 3, 4 h, 4 w) and weights of their pixels (B, 1, 4 h, 4 w)."""
+        chosen = self.rng.integers(0, len(self.pictures), size)
+        pictures = [self.pictures[index] for index in chosen]
+        weight = np.stack([PART_WEIGHTS[picture.parts] ** 0.5 for picture in pictures])
         return (
-            torch.from_numpy(np.stack(features)).contiguous(memory_format=torch.channels_last),
-            to_tensor(np.stack(pictures)),
-            torch.from_numpy(np.stack(weights))[:, None],
+            torch.stack([self.features[index] for index in chosen])
+            .float()
+            .contiguous(memory_format=torch.channels_last),
+            to_tensor(np.stack([picture.rgb for picture in pictures])),
+            torch.from_numpy(weight)[:, None],
         )
 
 
@@ -84,7 +80,7 @@ class HeldOut:
         return decibels(made, self.wanted), decibels(self.large, self.wanted), made
 
 
-def train(data: Path, autoencoder: Path, out: Path, plan: Plan, *, start: Path | None, batch: int = 16) -> None:
+def train(data: Path, autoencoder: Path, out: Path, plan: Plan, *, start: Path | None, batch: int = 3) -> None:
     """Train on the shards of `data`, which hold latents, and write the tail to `out` in float16.
 
     Args:
@@ -93,16 +89,18 @@ def train(data: Path, autoencoder: Path, out: Path, plan: Plan, *, start: Path |
         out: Folder of the result; also holds the checkpoint.
         plan: Time budget.
         start: Tail to start from, or None for a new one.
-        batch: Windows per step.
+        batch: Pictures per step.
     """
-    tail = DecoderTail.from_pretrained(start) if start else DecoderTail()
     vae = AutoencoderKL.from_pretrained(autoencoder).eval().to(memory_format=torch.channels_last)
-    held_out, windows = HeldOut(vae), TailWindows(Shards(data), SmallDecoder(vae, tail), vae)
+    tail = DecoderTail.from_pretrained(start) if start else DecoderTail.of(vae)
+    held_out, pictures = HeldOut(vae), TailPictures(Shards(data), SmallDecoder(vae, tail), vae)
     tail = tail.to(memory_format=torch.channels_last).train()
-    loop = Loop(out, {"tail": tail}, [(list(tail.parameters()), 1e-3 if start else 3e-3)], plan)
+    blocks = list(tail.resnets.parameters())  # learned already, as part of the autoencoder
+    rest = [weight for name, weight in tail.named_parameters() if not name.startswith("resnets.")]
+    loop = Loop(out, {"tail": tail}, [(blocks, 4e-4), (rest, 1e-3 if start else 3e-3)], plan)
 
     def loss(_: int) -> Tensor:
-        features, wanted, weight = windows.batch(batch)
+        features, wanted, weight = pictures.batch(batch)
         return reconstruction_loss(tail(features), wanted, weight)
 
     def report() -> None:

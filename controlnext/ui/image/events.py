@@ -23,7 +23,7 @@ from controlnext.ui.image.conditions import condition_html, open_condition
 from controlnext.ui.image.contact_sheet_events import ContactSheetEvents
 from controlnext.ui.image.control_events import ControlEvents
 from controlnext.ui.image.full import FullPictures
-from controlnext.ui.image.loras import NO_LORA
+from controlnext.ui.image.loras import NO_LORA, lora_rows
 from controlnext.ui.image.result import facts, summary_html
 from controlnext.ui.image.start_picture import Painted, start_images
 from controlnext.ui.image.tab import OWN_SAMPLER, SEED_MAXIMUM, ImageTab, gamma_info, kind_choices
@@ -181,8 +181,10 @@ class ImageEvents:
     def model_outputs(self) -> list[gr.components.Component]:
         """Return what `model_defaults` changes."""
         tab = self.tab
-        names = [name for name, _ in tab.loras]
-        return [tab.annotator, tab.model, tab.gamma, tab.steps, tab.guidance, tab.shape, tab.resolution, *names]
+        return [
+            tab.annotator, tab.model, tab.gamma, tab.steps, tab.guidance, tab.sampler, tab.shape, tab.resolution,
+            *(part for row in tab.loras for part in row),
+        ]  # fmt: skip
 
     def model_choices(self) -> Update:
         """List the models as they are now."""
@@ -204,9 +206,10 @@ class ImageEvents:
             gr.update(value=recipe.gamma, info=gamma_info(recipe.gamma)),
             recipe.num_inference_steps,
             recipe.guidance_scale,
+            recipe.scheduler or OWN_SAMPLER,
             gr.update(choices=picture_size_choices(row["sizes"]), value=NEAREST),
             map_resolution(recipe.width, recipe.height),
-            *(gr.update(choices=names, value=NO_LORA) for _ in self.tab.loras),
+            *(part for name, weight in lora_rows(recipe) for part in (gr.update(choices=names, value=name), weight)),
         ]
 
     def _row(self, model: str) -> Mapping[str, Any]:

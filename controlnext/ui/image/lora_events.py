@@ -50,7 +50,7 @@ class LoraEvents:
             )
             name.input(
                 self.few_steps, [tab.model, tab.annotator, tab.steps, tab.guidance, tab.sampler, *names],
-                [tab.steps, tab.guidance, tab.sampler], queue=False, **PRIVATE,
+                [tab.steps, tab.guidance, tab.sampler, *(weight for _, weight in area.rows)], queue=False, **PRIVATE,
             )  # fmt: skip
         area.refresh.click(self.refresh, [tab.model, *names], [area.message, *names], **PRIVATE)
         if not uploads:
@@ -63,15 +63,16 @@ class LoraEvents:
     def few_steps(
         self, model: str, annotator: str, steps: int, guidance: float, sampler: str, *names: str | None
     ) -> list[Any]:
-        """Set steps, guidance and sampler as the LoRA for few steps needs them, and back where it was taken away."""
+        """Set steps, guidance, sampler and weight as the LoRA for few steps needs them, and back where it was taken away."""
         few = list(FEW_STEP_VALUES.values())
         if FEW_STEPS in names:
-            return few
+            return [*few, *(1.0 if name == FEW_STEPS else gr.update() for name in names)]
         if [steps, guidance, sampler] != few:
-            return [gr.skip()] * 3
+            return [gr.update()] * (3 + len(names))
         with reported_errors():
-            usual = self.studio.catalogue.resolve(model, annotator)
-        return [usual.num_inference_steps, usual.guidance_scale, usual.scheduler or OWN_SAMPLER]
+            usual = self.studio.catalogue.resolve(model, annotator, loras=[])
+        own = [usual.num_inference_steps, usual.guidance_scale, usual.scheduler or OWN_SAMPLER]
+        return [*own, *(gr.update() for _ in names)]
 
     def describe(self, model: str, annotator: str, name: str | None, weight: float) -> str:
         """Return what is known of a LoRA, and its conflict with the adapter of the chosen annotator."""

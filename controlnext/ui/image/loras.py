@@ -13,9 +13,11 @@ from controlnext.recipes.limits import LORA_WEIGHT
 
 if TYPE_CHECKING:
     from controlnext.loras.conflicts import Conflict
+    from controlnext.recipes.recipe import Recipe
 
 NO_LORA = "none"
 LORA_ROWS = 3
+USUAL_WEIGHT = 0.8
 
 WORDS: Mapping[str, str] = {
     "none": "no conflict",
@@ -46,15 +48,21 @@ class LoraArea:
     message: gr.HTML
 
 
-def build_lora_area(names: Sequence[str]) -> LoraArea:
+def lora_rows(recipe: Recipe) -> list[tuple[str, float]]:
+    """Return name and weight of each row for a recipe: its first LoRAs, and `NO_LORA` for the rest."""
+    return [*((use.name, use.weight) for use in recipe.loras), *[(NO_LORA, USUAL_WEIGHT)] * LORA_ROWS][:LORA_ROWS]
+
+
+def build_lora_area(names: Sequence[str], recipe: Recipe) -> LoraArea:
     """Lay the area out; must be called inside a `gr.Blocks` context.
 
     Args:
         names: LoRAs that can be used with the model.
+        recipe: the model's own, whose LoRAs are chosen at first.
     """
     rows, notes = [], []
-    for number in range(1, LORA_ROWS + 1):
-        rows.append(_row(names, number))
+    for number, (chosen, weight) in enumerate(lora_rows(recipe), start=1):
+        rows.append(_row(names, number, chosen, weight))
         notes.append(gr.HTML(elem_id=f"cnx-lora-note-{number}"))
     with gr.Row(elem_classes="cnx-tight", equal_height=True):
         upload = gr.File(
@@ -66,18 +74,18 @@ def build_lora_area(names: Sequence[str]) -> LoraArea:
     return LoraArea(tuple(rows), tuple(notes), refresh, upload, message)
 
 
-def _row(names: Sequence[str], number: int) -> tuple[gr.Dropdown, gr.Slider]:
+def _row(names: Sequence[str], number: int, chosen: str, usual: float) -> tuple[gr.Dropdown, gr.Slider]:
     with gr.Row(elem_classes="cnx-tight"):
         name = gr.Dropdown(
             [NO_LORA, *names],
-            value=NO_LORA,
+            value=chosen,
             show_label=False,
             container=False,
             min_width=120,
             elem_id=f"cnx-lora-{number}",
         )
         weight = gr.Slider(
-            -1, min(2.0, LORA_WEIGHT.maximum), value=0.8, step=0.05, label="Weight", min_width=120,
+            -1, min(2.0, LORA_WEIGHT.maximum), value=usual, step=0.05, label="Weight", min_width=120,
             elem_id=f"cnx-lora-weight-{number}",
         )  # fmt: skip
     return name, weight

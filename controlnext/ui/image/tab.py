@@ -320,7 +320,7 @@ def _middle(
     )
     with gr.Accordion("Styles (LoRA)", open=False, elem_classes="cnx-fold", elem_id="cnx-loras"):
         names = [lora["name"] for lora in studio.catalogue.loras(row["name"]) if lora["usable"]]
-        parts["lora_area"] = build_lora_area(names)
+        parts["lora_area"] = build_lora_area(names, recipe)
         parts["loras"] = parts["lora_area"].rows
     with gr.Accordion("More", open=False, elem_classes="cnx-fold", elem_id="cnx-more"):
         parts["negative_prompt"] = gr.Textbox(
@@ -349,7 +349,7 @@ def _middle(
         )  # fmt: skip
         parts["sampler"] = gr.Dropdown(
             [OWN_SAMPLER, *((row.label, name) for name, row in SCHEDULERS.items())],
-            value=OWN_SAMPLER,
+            value=recipe.scheduler or OWN_SAMPLER,
             label="Sampler",
             elem_id="cnx-sampler",
         )

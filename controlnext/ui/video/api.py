@@ -106,12 +106,13 @@ class VideoEndpoints:
         area: str | None = None,
         area_outside: bool = False,
         area_soft: float = 0.0,
+        loras: list | None = None,
     ) -> tuple[str, dict[str, Any]]:
         """Move the character of the picture `reference` as a person in the clip `video` does; return an MP4 and its recipe.
 
         null, -1 and 0 mean the model's default, a new seed, or the clip's own. `prompt` and `negative_prompt` are for image
         models, `window` to `micro_conditioning` for video models, `drawing` is "classic" or "svd". `area` is a mask,
-        white where in the frames the control acts; the rest as for /generate. The recipe has `frames`,
+        white where in the frames the control acts, `loras` are for image models; the rest as for /generate. The recipe has `frames`,
         `fps`, `seed`, `adherence` and `seconds`, too.
         """
         values = {

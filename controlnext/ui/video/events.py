@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from controlnext.models.defaults import FEW_STEP_VALUES, FEW_STEPS
 from controlnext.progress import Progress
 from controlnext.ui import shared
 from controlnext.ui.board.made import MadeResults
@@ -19,7 +20,7 @@ from controlnext.ui.panel import RunPanel
 from controlnext.ui.shared import PRIVATE, Data, Updates, note_html, reported_errors, served_text, waiting_html
 from controlnext.ui.video.fit import FitEvents
 from controlnext.ui.video.parts import video_summary_html
-from controlnext.ui.video.tab import LIKE_REFERENCE, RUN, VIEWS, VideoTab, pose_strength_info, video_sizes
+from controlnext.ui.video.tab import LIKE_REFERENCE, RUN, VIEWS, VideoTab, lora_names, pose_strength_info, video_sizes
 from controlnext.ui.worker import Runs, VideoOrder, VideoStream
 from controlnext.video.ffmpeg import VideoError
 
@@ -74,10 +75,17 @@ class VideoEvents:
             tab.model,
             [
                 tab.model, tab.gamma, tab.steps, tab.guidance, tab.size, tab.prompt, tab.window, tab.overlap,
-                tab.motion_bucket_id, tab.noise_aug_strength, tab.shared_noise, tab.hands, tab.face,
+                tab.motion_bucket_id, tab.noise_aug_strength, tab.shared_noise, tab.hands, tab.face, tab.loras,
             ],
             **PRIVATE,
         )  # fmt: skip
+        tab.loras.input(
+            self.few_steps,
+            [tab.model, tab.steps, tab.guidance, tab.loras],
+            [tab.steps, tab.guidance],
+            queue=False,
+            **PRIVATE,
+        )
         tab.dice.click(
             lambda: (random.randint(0, SEED_MAXIMUM), False), None, [tab.seed, tab.new_seed], queue=False, **PRIVATE
         )
@@ -112,7 +120,23 @@ class VideoEvents:
             recipe.shared_noise,
             recipe.hands,
             recipe.face,
+            gr.update(
+                choices=lora_names(self.studio, row),
+                value=[use.name for use in recipe.loras],
+                visible=row["frame_by_frame"],
+            ),
         ]
+
+    def few_steps(self, model: str, steps: int, guidance: float, names: list[str]) -> list[Any]:
+        """Set steps and guidance as the LoRA for few steps needs them, and back where it was taken away."""
+        few = [FEW_STEP_VALUES["num_inference_steps"], FEW_STEP_VALUES["guidance_scale"]]
+        if FEW_STEPS in names:
+            return few
+        if [steps, guidance] != few:
+            return [gr.skip()] * 2
+        with reported_errors():
+            usual = self.studio.animator.resolve(model, loras=[])
+        return [usual.num_inference_steps, usual.guidance_scale]
 
     def recipe(self, data: Data) -> VideoRecipe:
         """Return the recipe for what the page shows.

@@ -24,6 +24,7 @@ from controlnext.ui.video.tab import (
     FRAMES_MAXIMUM,
     RUN,
     VideoTab,
+    lora_names,
     pose_strength_info,
     video_sizes,
 )
@@ -186,8 +187,8 @@ class VideoRestore:
         if row is None:
             warn(f"The model {recipe.model!r} of this video cannot be used here; the chosen one stays.")
             return {}
-        usual = self.studio.animator.resolve(recipe.model)
-        lost = [name for name in UNSHOWN if getattr(recipe, name) != getattr(usual, name)]
+        usual = self.studio.animator.resolve(recipe.model, loras=[use.name for use in recipe.loras])
+        lost = [name for name in (*UNSHOWN, "loras") if getattr(recipe, name) != getattr(usual, name)]
         if lost:
             warn(
                 f"This page has no place for what the video says of {', '.join(lost)}; make it again with all of it by "
@@ -203,4 +204,9 @@ class VideoRestore:
                 value=recipe.gamma, maximum=max(GAMMA_MAXIMUM, recipe.gamma), info=pose_strength_info(usual.gamma)
             ),
             tab.prompt: gr.update(value=recipe.prompt, visible=row["frame_by_frame"]),
+            tab.loras: gr.update(
+                choices=lora_names(self.studio, row),
+                value=[use.name for use in recipe.loras],
+                visible=row["frame_by_frame"],
+            ),
         }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from controlnext.animation.choice import Choice
+from controlnext.recipes.recipe import MAX_LORAS
 from controlnext.recipes.video_recipe import VIDEO_LIMITS
 from controlnext.ui.examples import video_examples
 from controlnext.ui.image.area import AreaPanel, area_panel
@@ -43,7 +44,7 @@ VIEWS: Mapping[str, str] = {"file": "Video", "beside": "Side by side", "poses": 
 CHOICE = tuple(Choice.__dataclass_fields__.keys() - {"reader"})
 RUN = (
     "prompt", "gamma", "num_inference_steps", "guidance_scale", "keep_sound", "window", "overlap", "motion_bucket_id",
-    "noise_aug_strength", "shared_noise", "micro_conditioning",
+    "noise_aug_strength", "shared_noise", "micro_conditioning", "loras",
 )  # fmt: skip
 """Fields of a recipe that have a component each: what is chosen about the clip, and the rest."""
 
@@ -98,6 +99,7 @@ class VideoTab:
     notes: gr.HTML
     reading: gr.HTML
     prompt: gr.Textbox
+    loras: gr.Dropdown
     gamma: gr.Slider
     steps: gr.Slider
     guidance: gr.Slider
@@ -159,7 +161,7 @@ def build_video_tab(studio: Studio) -> VideoTab:
         with gr.Column(scale=4, min_width=330, elem_classes="cnx-panel"):
             parts |= _left(recipe)
         with gr.Column(scale=4, min_width=330, elem_classes="cnx-panel"):
-            parts |= _middle(rows, row, recipe)
+            parts |= _middle(rows, row, recipe, lora_names(studio, row))
         with gr.Column(scale=5, min_width=330, elem_classes="cnx-panel"):
             parts |= _right()
     states = {"opened": gr.State(""), "seconds": gr.State(0.0), "restored": gr.State(""), "files": gr.State({})}
@@ -222,7 +224,9 @@ def _left(recipe: VideoRecipe) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _middle(rows: Sequence[Mapping[str, Any]], row: Mapping[str, Any], recipe: VideoRecipe) -> dict[str, Any]:
+def _middle(
+    rows: Sequence[Mapping[str, Any]], row: Mapping[str, Any], recipe: VideoRecipe, loras: Sequence[str]
+) -> dict[str, Any]:
     heading(2, "Fit", "the clip's poses on the character")
     parts: dict[str, Any] = {}
     parts["overlay"] = gr.Image(
@@ -267,12 +271,22 @@ def _middle(rows: Sequence[Mapping[str, Any]], row: Mapping[str, Any], recipe: V
         label="Words", lines=2, visible=row["frame_by_frame"], elem_id="cnx-video-prompt",
         placeholder="empty describes the character by its colours",
     )  # fmt: skip
+    parts["loras"] = gr.Dropdown(
+        loras, value=[use.name for use in recipe.loras], multiselect=True, max_choices=MAX_LORAS, label="Styles (LoRA)",
+        visible=row["frame_by_frame"], elem_id="cnx-video-loras",
+    )  # fmt: skip
     with gr.Accordion("More", open=False, elem_classes="cnx-fold", elem_id="cnx-video-more"):
         parts["size"] = gr.Dropdown(
             video_sizes(row["sizes"]), value=LIKE_REFERENCE, label="Size", elem_id="cnx-video-size"
         )
         parts |= _windows(recipe)
     return parts
+
+
+def lora_names(studio: Studio, row: Mapping[str, Any]) -> list[str]:
+    """Return the LoRAs that a model of the tab can use: none for those that draw all frames together."""
+    rows = studio.catalogue.loras(row["name"]) if row["frame_by_frame"] else ()
+    return [lora["name"] for lora in rows if lora["usable"]]
 
 
 def video_sizes(sizes: Mapping[str, Any]) -> list[tuple[str, str]]:
