@@ -22,6 +22,9 @@ NOISE = 0.03
 PICTURES = 2048
 """Pictures whose features are kept in memory, 1 MB each."""
 
+HELD_OUT = 32
+"""Held-out pictures that are measured."""
+
 SHOWN = 8
 """Held-out pictures on the sheet."""
 
@@ -65,7 +68,7 @@ class HeldOut:
     """Held-out renders, heads and busts among them, and what the autoencoder makes of them."""
 
     @torch.no_grad()
-    def __init__(self, vae: AutoencoderKL, count: int = 32) -> None:
+    def __init__(self, vae: AutoencoderKL, count: int) -> None:
         """Render, encode and decode `count` whole pictures."""
         rgb = np.stack([make_samples(seed, 1, close=0.4)[0].picture.rgb for seed in range(count)])
         self.wanted = to_tensor(rgb)
@@ -93,7 +96,7 @@ def train(data: Path, autoencoder: Path, out: Path, plan: Plan, *, start: Path |
     """
     vae = AutoencoderKL.from_pretrained(autoencoder).eval().to(memory_format=torch.channels_last)
     tail = DecoderTail.from_pretrained(start) if start else DecoderTail.of(vae)
-    held_out, pictures = HeldOut(vae), TailPictures(Shards(data), SmallDecoder(vae, tail), vae)
+    held_out, pictures = HeldOut(vae, HELD_OUT), TailPictures(Shards(data), SmallDecoder(vae, tail), vae)
     tail = tail.to(memory_format=torch.channels_last).train()
     blocks = list(tail.resnets.parameters())  # learned already, as part of the autoencoder
     rest = [weight for name, weight in tail.named_parameters() if not name.startswith("resnets.")]
