@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from controlnext.models.defaults import FEW_STEPS
 from controlnext.recipes.limits import LORA_WEIGHT
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 NO_LORA = "none"
 LORA_ROWS = 3
 USUAL_WEIGHT = 0.8
+
+FEW_STEPS_NOTE = "Four steps without guidance. Choose none here for twenty guided steps."
 
 WORDS: Mapping[str, str] = {
     "none": "no conflict",
@@ -53,17 +56,19 @@ def lora_rows(recipe: Recipe) -> list[tuple[str, float]]:
     return [*((use.name, use.weight) for use in recipe.loras), *[(NO_LORA, USUAL_WEIGHT)] * LORA_ROWS][:LORA_ROWS]
 
 
-def build_lora_area(names: Sequence[str], recipe: Recipe) -> LoraArea:
+def build_lora_area(loras: Sequence[Mapping[str, Any]], recipe: Recipe) -> LoraArea:
     """Lay the area out; must be called inside a `gr.Blocks` context.
 
     Args:
-        names: LoRAs that can be used with the model.
+        loras: LoRAs of the model, as `Catalogue.loras` lists them.
         recipe: the model's own, whose LoRAs are chosen at first.
     """
     rows, notes = [], []
+    usable = {row["name"]: row for row in loras if row["usable"]}
     for number, (chosen, weight) in enumerate(lora_rows(recipe), start=1):
-        rows.append(_row(names, number, chosen, weight))
-        notes.append(gr.HTML(elem_id=f"cnx-lora-note-{number}"))
+        rows.append(_row(list(usable), number, chosen, weight))
+        about = lora_html(usable[chosen], None, "") if chosen in usable else ""
+        notes.append(gr.HTML(about, elem_id=f"cnx-lora-note-{number}"))
     with gr.Row(elem_classes="cnx-tight", equal_height=True):
         upload = gr.File(
             label="Drop LoRA files here (.safetensors)", file_count="multiple", height=84, scale=5, min_width=160,
@@ -103,8 +108,9 @@ def lora_html(row: Mapping[str, Any], conflict: Conflict | None, annotator: str)
     if row["trigger"]:
         facts.append(f"say “{row['trigger']}”")
     line = f"<span>{escape(' · '.join(fact for fact in facts if fact))}</span>"
+    more = f"<p>{FEW_STEPS_NOTE}</p>" if row.get("name") == FEW_STEPS else ""
     if conflict is None:
-        return f"<div class='cnx-lora'>{line}</div>"
+        return f"<div class='cnx-lora'>{line}{more}</div>"
     sentence = escape(conflict.sentence(), quote=True)
     worst = "".join(
         f"<tr><td>{escape(one.layer)}</td><td>{one.ratio:.2f}</td><td>{one.cosine:+.2f}</td></tr>"
@@ -113,7 +119,7 @@ def lora_html(row: Mapping[str, Any], conflict: Conflict | None, annotator: str)
     numbers = f"<table><tr><th>layer</th><th>ratio</th><th>cosine</th></tr>{worst}</table>" if worst else ""
     return (
         f"<details class='cnx-lora'><summary>{line}<b class='cnx-conflict {conflict.word}' title='{sentence}'>"
-        f"{escape(WORDS[conflict.word])} with {escape(annotator)}</b></summary><p>{sentence}</p>{numbers}</details>"
+        f"{escape(WORDS[conflict.word])} with {escape(annotator)}</b></summary><p>{sentence}</p>{numbers}</details>{more}"
     )
 
 

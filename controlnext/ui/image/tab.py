@@ -319,8 +319,7 @@ def _middle(
         elem_id="cnx-model",
     )
     with gr.Accordion("Styles (LoRA)", open=False, elem_classes="cnx-fold", elem_id="cnx-loras"):
-        names = [lora["name"] for lora in studio.catalogue.loras(row["name"]) if lora["usable"]]
-        parts["lora_area"] = build_lora_area(names, recipe)
+        parts["lora_area"] = build_lora_area(studio.catalogue.loras(row["name"]), recipe)
         parts["loras"] = parts["lora_area"].rows
     with gr.Accordion("More", open=False, elem_classes="cnx-fold", elem_id="cnx-more"):
         parts["negative_prompt"] = gr.Textbox(
