@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import cv2
 import numpy as np
 
 from controlnext.adherence.skeletons import joints_in_drawing
@@ -173,6 +172,8 @@ def _evenness(small: np.ndarray, across: np.ndarray, down: np.ndarray) -> float:
         (2 * small.shape[0] - 1, 2 * small.shape[1] - 1), bool
     )  # pixels, and between them what joins them
     joined[::2, ::2], joined[::2, 1::2], joined[1::2, ::2] = True, across <= _JOINED, down <= _JOINED
+    import cv2  # the page is built without it
+
     areas = cv2.connectedComponents(joined.astype(np.uint8), connectivity=4)[1][::2, ::2].ravel()
     sizes = np.bincount(areas)
     inside = sizes[areas] >= _AREA

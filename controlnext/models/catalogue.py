@@ -72,8 +72,8 @@ class Catalogue:
         Returns:
             Rows with `name`, `label`, `description`, `family`, `licence`, `source`, `usable`, `state` (see
             `readiness.WORDS`), `reason`, `download_bytes`, `annotators` (kinds whose adapter is there or can be
-            downloaded), `styles` (kind -> how its condition is drawn), `missing` (kind -> why), `defaults` (with `gamma`
-            by kind) and `sizes`.
+            downloaded), `styles` (kind -> how its condition is drawn), `missing` (kind -> why), `defaults` (with `gamma` and
+            `loras` by kind) and `sizes`.
         """
         presets = self._read()
         rows = [self._row(preset) for preset in presets.values()]
@@ -335,9 +335,7 @@ class Catalogue:
     def _row(self, preset: Preset, *, video: bool = False) -> dict[str, Any]:
         missing = {kind: _missing_adapter(preset, kind) for kind in preset.adapters}
         ready = readiness(preset, self._failed.get(preset.name), half=self._half, video=video)
-        defaults = Recipe().model_dump(
-            include={"num_inference_steps", "guidance_scale", "control_start", "control_end"}
-        ) | self.defaults(preset)
+        usual = ("num_inference_steps", "guidance_scale", "control_start", "control_end")
         sizes = preset.sizes
         return {
             "name": preset.name,
@@ -354,8 +352,11 @@ class Catalogue:
             "annotators": [kind for kind, why in missing.items() if not why],
             "missing": {kind: why for kind, why in missing.items() if why},
             "defaults": {
-                **defaults,
-                "loras": [use.name for use in defaults["loras"]],
+                **{name: Recipe.model_fields[name].default for name in usual},
+                **preset.defaults.values(),
+                "loras": {
+                    kind: [use.name for use in self.defaults(preset, kind)["loras"]] for kind in preset.adapters
+                },
                 "width": sizes.width,
                 "height": sizes.height,
                 "gamma": {kind: default_gamma(preset, row) for kind, row in preset.adapters.items()},

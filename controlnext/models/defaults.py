@@ -11,7 +11,7 @@ from typing import Any
 from controlnext.errors import shorten
 from controlnext.models.presets import AdapterRow, Preset
 from controlnext.recipes.kinds import READY_MADE
-from controlnext.recipes.recipe import ControlUse, LoraUse, RecipeError
+from controlnext.recipes.recipe import ControlUse, LoraUse, Recipe, RecipeError
 
 FEW_STEPS = "few-steps"
 """Name of a LoRA by `distill.steps`, which takes each step as several guided ones of its teacher."""
@@ -75,6 +75,12 @@ def default_values(
     own = () if any(given.get(name) for name in _SAMPLING) else filter(has_lora, values.get("loras", ()))
     values["loras"] = loras = lora_uses(given.get("loras", list(own)))
     return {**values, **(FEW_STEP_VALUES if any(use.name == FEW_STEPS for use in loras) else {})}
+
+
+def few_steps_notes(recipe: Recipe) -> tuple[str, ...]:
+    """Say where few steps follow less closely: the LoRA `FEW_STEPS` was measured under controls and with words alone."""
+    alone = not recipe.all_controls and any(use.name == FEW_STEPS for use in recipe.loras)
+    return ("Words alone are followed more closely in guided steps: take the LoRA few-steps away.",) if alone else ()
 
 
 def filled_control(preset: Preset, value: Mapping[str, Any] | ControlUse) -> ControlUse:

@@ -24,6 +24,7 @@ from controlnext.device import enough_memory
 from controlnext.engine.memory_savings import savings_note
 from controlnext.errors import ControlNeXtError, StudioError
 from controlnext.models.catalogue import Catalogue
+from controlnext.models.defaults import few_steps_notes
 from controlnext.models.extras import ExtraFolders
 from controlnext.models.presets import DEFAULT_MODEL, Preset
 from controlnext.models.readiness import conversion_advice
@@ -216,6 +217,7 @@ class Studio:
             final = recipe.with_digests(inputs).replace(weights=weights)
             notes = (
                 *no_effect(final, asked),
+                *few_steps_notes(final),
                 *words.notes,
                 *engine.prompt_notes(words.recipes[0]),
                 *differences(recipe, final),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import annotators
+from controlnext.models.defaults import few_steps_notes
 from controlnext.recipes.recipe import Recipe, RecipeError
 from controlnext.studio.studio import Studio
 
@@ -18,9 +19,17 @@ def sampling(recipe):
 
 def test_few_steps_are_the_default_where_nothing_is_said_about_sampling(tmp_path):
     resolve = Studio(output_dir=tmp_path).catalogue.resolve
-    for kind in ("pose", "canny", "depth", "segmentation", "none"):
+    for kind in ("pose", "canny", "depth", "segmentation"):
         recipe = resolve("starter", kind, prompt="a person", gamma=0.5)
         assert ([use.name for use in recipe.loras], sampling(recipe)) == (["few-steps"], FEW)
+        assert few_steps_notes(recipe) == ()
+
+
+def test_words_alone_have_guided_steps_and_few_ones_are_advised_against(tmp_path):
+    resolve = Studio(output_dir=tmp_path).catalogue.resolve
+    recipe = resolve("starter", prompt="a person")
+    assert (recipe.loras, sampling(recipe), few_steps_notes(recipe)) == ((), USUAL, ())
+    assert len(few_steps_notes(resolve("starter", prompt="a person", loras=["few-steps"]))) == 1
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,8 @@ def build_image_tab(studio: Studio) -> ImageTab:
     parts: dict[str, Any] = {}
     rows = studio.catalogue.models()
     row = next((row for row in rows if row["usable"]), rows[0])
-    recipe = studio.catalogue.resolve(row["name"])
+    (_, first), *_ = kind_choices(studio.annotators.ANNOTATORS)
+    recipe = studio.catalogue.resolve(row["name"], first if first in row["annotators"] else READY_MADE)
     with gr.Row(elem_classes="cnx-columns", equal_height=False):
         with gr.Column(scale=4, min_width=330, elem_classes="cnx-panel"):
             parts |= _left(studio, row["name"], map_resolution(recipe.width, recipe.height))
