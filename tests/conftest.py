@@ -7,6 +7,7 @@ os.environ.setdefault("MKL_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
+import gc
 import ipaddress
 import socket
 import sys
@@ -15,6 +16,12 @@ from pathlib import Path
 import pytest
 
 sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent)]
+
+
+def pytest_collection_finish():
+    """Leave the imported modules out of every later garbage collection: each load of a model asks for one."""
+    gc.collect()
+    gc.freeze()
 
 
 def _is_here(host) -> bool:
