@@ -9,6 +9,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 import gc
 import ipaddress
+import shutil
 import socket
 import sys
 from pathlib import Path
@@ -16,6 +17,8 @@ from pathlib import Path
 import pytest
 
 sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent)]
+
+import controlnext.no_stubs  # noqa: E402, F401 - some tests import gradio themselves
 
 
 def pytest_collection_finish():
@@ -77,12 +80,18 @@ def video_unet():
     return make_video_unet()
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    """Folder of a tiny random model: its preset as `starter.yaml`, base, adapters and LoRAs."""
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory):
+    """Folder of a tiny random model, for reading alone: its preset as `starter.yaml`, base, adapters and LoRAs."""
     from tiny_studio import save_all
 
-    return save_all(tmp_path_factory.mktemp("models"))
+    return save_all(tmp_path_factory.mktemp("tiny-model"))
+
+
+@pytest.fixture(scope="module")
+def models(tiny_model, tmp_path_factory):
+    """A copy of the tiny model for one file of tests."""
+    return shutil.copytree(tiny_model, tmp_path_factory.mktemp("models"), dirs_exist_ok=True)
 
 
 @pytest.fixture(scope="module")
