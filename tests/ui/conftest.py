@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from laid_out import laid_out
 from PIL import Image, ImageDraw
 from ui_fakes import FakeStudio
 from video_fakes import write_clips
@@ -23,11 +24,10 @@ def studio(tmp_path: Path) -> FakeStudio:
 @pytest.fixture(scope="session")
 def image_tab(tmp_path_factory):
     """The components of the image tab, laid out once: handlers change none of them, they return updates."""
-    import gradio as gr
 
     from controlnext.ui.image.tab import build_image_tab
 
-    with gr.Blocks():
+    with laid_out():
         return build_image_tab(FakeStudio(tmp_path_factory.mktemp("laid-out")))
 
 
@@ -43,11 +43,10 @@ def events(image_tab, studio):
 @pytest.fixture
 def video(studio):
     """The video tab's handlers over the fake studio, wired but not served: `fit`, `events`, `restore` and their `tab`."""
-    import gradio as gr
 
     from controlnext.ui import build_video
 
-    with gr.Blocks():
+    with laid_out():
         return build_video(studio)
 
 

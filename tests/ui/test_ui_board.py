@@ -8,6 +8,7 @@ from zipfile import ZipFile
 import gradio as gr
 import numpy as np
 import pytest
+from laid_out import laid_out
 from PIL import Image
 
 from controlnext.recipes.recipe import Recipe
@@ -49,7 +50,7 @@ def board(studio, tmp_path, local):
     ]
     made = MadeResults()
     made.add("me", files[1:])
-    with gr.Blocks() as page, gr.Tabs() as tabs:
+    with laid_out() as page, gr.Tabs() as tabs:
         with gr.Tab("Image", id="image"):
             image = ImageEvents(build_image_tab(studio), studio, stream_of(studio), made)
         with gr.Tab("Results", id="results") as opened:

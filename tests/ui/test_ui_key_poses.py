@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import gradio as gr
 import pytest
+from laid_out import laid_out
 from tab_values import PAGE, refused
 from test_ui_video import filled, fitted
 
@@ -18,7 +19,7 @@ from controlnext.ui.video.key_pose_events import KeyPoseEvents, NoClipError
 
 @pytest.fixture
 def keys(video, studio):
-    with gr.Blocks(), gr.Tabs() as tabs:
+    with laid_out(), gr.Tabs() as tabs:
         image = build_image_tab(studio)
         return KeyPoseEvents(video.tab.keys, video.fit, image, tabs)
 

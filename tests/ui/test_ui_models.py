@@ -1,5 +1,5 @@
-import gradio as gr
 import pytest
+from laid_out import laid_out
 
 from controlnext.models.readiness import WORDS
 from controlnext.ui.image.events import ImageEvents
@@ -48,7 +48,7 @@ def test_the_line_at_the_models_is_the_reason_or_the_description():
 
 
 def test_a_model_without_the_shown_control_takes_one_of_its_own(studio):
-    with gr.Blocks():
+    with laid_out():
         events = ImageEvents(build_image_tab(studio), studio, stream_of(studio))
     annotator, model, gamma = events.model_defaults("sdxl", "pose")[:3]
     assert annotator["value"] == "depth"

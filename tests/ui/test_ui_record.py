@@ -6,6 +6,7 @@ from pathlib import Path
 import gradio as gr
 import numpy as np
 import pytest
+from laid_out import laid_out
 from PIL import Image
 
 import annotators
@@ -26,7 +27,7 @@ WRIST = 4
 def events(studio):
     studio.annotators = annotators
     studio.animator.clip_reader = ClipReader(annotators)
-    with gr.Blocks(), gr.Tabs() as tabs:
+    with laid_out(), gr.Tabs() as tabs:
         image, video = build_image_tab(studio), build_video_tab(studio)
         return RecordEvents(
             ImageEvents(image, studio, None), FitEvents(video, studio, VideoRestore(video, studio, {})), tabs

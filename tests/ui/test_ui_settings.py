@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import gradio as gr
 import pytest
 import yaml
+from laid_out import laid_out
 from tab_values import refused
 from ui_fakes import KINDS
 
@@ -22,7 +23,7 @@ def settings(events) -> ImageSettings:
 @pytest.fixture
 def own(settings) -> OwnPresetEvents:
     made = OwnPresetEvents(settings.image.tab.own, settings)
-    with gr.Blocks() as page:
+    with laid_out() as page:
         made.wire(page)
     return made
 

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import gradio as gr
 import pytest
+from laid_out import laid_out
 from PIL import Image
 from tab_values import data_of as image_data_of
 from tab_values import refused
@@ -43,7 +44,7 @@ def launch():
 def train_tab(studio, folder: Path, launch, *, local: bool = True) -> SimpleNamespace:
     """The tab's handlers beside the image tab's, wired but not served."""
     trainings = Trainings(folder, launch=launch, processes=1)
-    with gr.Blocks() as page, gr.Tabs() as tabs:
+    with laid_out() as page, gr.Tabs() as tabs:
         with gr.Tab():
             image = ImageEvents(build_image_tab(studio), studio, stream_of(studio))
         with gr.Tab() as opened:

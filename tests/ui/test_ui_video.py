@@ -10,6 +10,7 @@ from pathlib import Path
 import gradio as gr
 import numpy as np
 import pytest
+from laid_out import laid_out
 from PIL import Image
 from tab_values import PAGE, refused
 
@@ -249,7 +250,7 @@ def test_choosing_a_model_sets_its_defaults(video):
 
 @pytest.mark.parametrize(("model", "whole_body"), [("starter-video", False), ("svd-v2", True)])
 def test_a_model_made_for_whole_bodies_turns_hands_and_face_on(studio, model, whole_body):
-    with gr.Blocks() as page:
+    with laid_out() as page:
         video = build_video(studio)
     wired = next(fn for fn in page.fns.values() if fn.name == "model_defaults")
     put = dict(zip(wired.outputs, video.events.model_defaults(model), strict=True))
