@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from gradio.block_function import BlockFunction
 from gradio.caching import CacheMissError
-from gradio.state_holder import SessionState
+from gradio.state_holder import SessionState, StateHolder
 
 from controlnext.errors import ControlNeXtError
 from controlnext.ui.trust.answers import handlers
 from controlnext.ui.trust.gate import let_in
 from controlnext.ui.trust.sentences import FAILED, brief, without_paths
-from controlnext.ui.trust.sessions import MOST_SESSIONS, forget_call, forget_closed, is_gone
+from controlnext.ui.trust.sessions import MOST_SESSIONS, LightSessions, forget_call, forget_closed, is_gone
 from controlnext.ui.trust.values import check_kind, check_plain
 
 if TYPE_CHECKING:
@@ -41,6 +41,16 @@ class StudioPage(gr.Blocks):
 
     All requests come by here, of the page and of the API, queued or not, whichever route they took.
     """
+
+    @property
+    def state_holder(self) -> LightSessions:
+        """The sessions; Gradio's server sets them."""
+        return self._sessions
+
+    @state_holder.setter
+    def state_holder(self, sessions: StateHolder) -> None:
+        sessions.__class__ = LightSessions  # the server keeps the same object
+        self._sessions = sessions
 
     def get_block_name(self) -> str:
         """Be to the page's scripts what `gr.Blocks` is."""

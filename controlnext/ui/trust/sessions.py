@@ -1,15 +1,17 @@
 """What Gradio remembers of visitors, kept within bounds.
 
-Gradio 6 keeps the whole configuration of the page for every session, 0.7 MB here, until there are 10,000; a call of the API
-without a session hash is a session of its own.
+Gradio 6 writes the whole configuration of the page anew for every session, 0.7 MB here, and keeps it until there are 10,000
+sessions; a call of the API without a session hash is a session of its own.
 """
 
 from __future__ import annotations
 
 import datetime
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from gradio.context import LocalContext
+from gradio.state_holder import SessionState, StateHolder
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -23,6 +25,24 @@ CLOSED_SECONDS = 600
 
 MOST_NAMES = 2_000
 """Entries of Gradio's lists of names, after which those that stand for nothing any more are taken out."""
+
+
+class LightSession(SessionState):
+    """A session without the configuration of the page, which Gradio's deep links alone read; this page has none."""
+
+    def __init__(self, page: gr.Blocks) -> None:
+        """Begin with what every visitor sees."""
+        super().__init__(SimpleNamespace(default_config=page.default_config, blocks={}))
+
+
+class LightSessions(StateHolder):
+    """Sessions that are quick to begin: before every call of the API, and before the first event of a visitor."""
+
+    def __getitem__(self, session_id: str) -> SessionState:
+        """Return a session, begun where it is new."""
+        if session_id not in self.session_data:
+            self.session_data[session_id] = LightSession(self.blocks)
+        return super().__getitem__(session_id)
 
 
 def forget_call(page: gr.Blocks, session: str | None) -> None:

@@ -17,6 +17,12 @@ def test_calls_of_the_api_leave_no_session(page, poster, sent):
     assert len(page.state_holder.session_data) == before
 
 
+def test_a_session_begins_without_the_configuration_of_the_page(page):
+    session = page.app.state_holder["new"]
+    assert session.config_values == {}
+    assert session.blocks_config.blocks.keys() == page.blocks.keys()
+
+
 def test_pages_are_remembered_up_to_a_number(page, poster):
     assert page.state_holder.capacity == MOST_SESSIONS
     number = next(number for number, function in page.fns.items() if function.api_name == "choose_annotator")
