@@ -15,7 +15,7 @@ from controlnext.starter.remake.networks import borrow, borrow_vae, make_reader,
 from controlnext.starter.scenes import shards
 from controlnext.starter.scenes.palette import PARTS
 from controlnext.starter.scenes.shards import Archive, make_example, write_shard
-from controlnext.starter.train import loop
+from controlnext.starter.train import adapter, loop
 from controlnext.starter.train.dataset import to_tensor
 from controlnext.starter.train.loop import LIGHT, Plan
 
@@ -36,6 +36,8 @@ def runs(tmp_path_factory, patches):
         for name in ("HELD_OUT", "SHEET"):
             if hasattr(module, name):
                 patches.setattr(module, name, 1)
+    patches.setattr(base, "SHEET_STEPS", 2)
+    patches.setattr(adapter, "STEPS", 2)
     write_shard(folder / "data", 0, 4)
     autoencoder.train(folder / "data", folder / "autoencoder", BRIEF, start=STARTER / "base" / "vae", batch=2)
     latents.encode_shards(folder / "data", folder / "autoencoder")
@@ -94,17 +96,17 @@ def test_the_packed_starter_draws_under_control(runs):
     from controlnext import ControlNeXtAdapter
     from controlnext.starter.train.adapter import as_conditions, controlled
 
-    adapter = ControlNeXtAdapter.from_pretrained(runs / "starter" / "adapters" / "pose", variant="starter")
-    picture = controlled(pipeline, adapter.module, as_conditions([make_example(0).view.rgb]), ["a woman"])
+    packed = ControlNeXtAdapter.from_pretrained(runs / "starter" / "adapters" / "pose", variant="starter")
+    picture = controlled(pipeline, packed.module, as_conditions([make_example(0).view.rgb]), ["a woman"])
     assert picture.shape == (1, 256, 256, 3)
     assert set(reader.load_reader(runs / "starter" / "annotator").state_dict()) == set(make_reader().state_dict())
 
 
 def test_training_resumes_where_it_stopped(runs):
-    before = torch.load(runs / "base" / "checkpoint.pt", weights_only=True)["step"]
-    plan = Plan(0.03, warm_up=1, checkpoint=1e9, clock="cpu")
+    before = torch.load(runs / "base" / "checkpoint.pt", weights_only=True)
+    plan = Plan(before["elapsed"] / 60 + 0.004, warm_up=1, checkpoint=1e9, clock="cpu")
     figures = base.train(runs / "data", runs / "autoencoder", runs / "base", plan, batch=2)
-    assert figures["step"] > before
+    assert figures["step"] > before["step"]
     assert 0 < figures["held_out"] < 10
 
 

@@ -30,7 +30,7 @@ EMPTY_PROMPTS = 0.1
 FIGURE_WEIGHT, HEAD_WEIGHT = 2.0, 4.0
 """Weights of the loss on people and on heads; sky and ground are learned early."""
 
-SHEET, HELD_OUT = 8, 16
+SHEET, SHEET_STEPS, HELD_OUT = 8, 16, 16
 """Numbers of pictures that a report draws and measures."""
 
 RATE = 6e-4
@@ -108,7 +108,7 @@ def sample_sheet(pipeline: StableDiffusionPipeline, path: Path, count: int) -> N
     captions = [e.caption() for e in examples]
     generators = [torch.Generator().manual_seed(seed) for seed in range(count)]
     made = pipeline(
-        captions, num_inference_steps=16, guidance_scale=3.0, generator=generators, output_type="np"
+        captions, num_inference_steps=SHEET_STEPS, guidance_scale=3.0, generator=generators, output_type="np"
     ).images
     save_sheet(path, [(made * 255).astype(np.uint8), [e.view.rgb for e in examples]])
     path.with_suffix(".txt").write_text("\n".join(captions) + "\n")

@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 # The UNet weights that learn with the module: where features are mixed again after attention, and the encoder's convolutions.
 SUBSET = re.compile(r".*to_out.*|conv_in.*|(down_blocks|mid_block).*\.conv[12]\..*")
 # Share of pictures without prompt and control, which trains the unconditional half of classifier-free guidance.
+STEPS = 20
+"""Of the pictures that a stage shows under control."""
+
 NOTHING = 0.1
 # The figure covers a tenth of a picture; it is what a control is for.
 FIGURE_WEIGHT = 3.0
@@ -50,7 +53,9 @@ def controlled(
     """Generate (B, 256, 256, 3) uint8 pictures, picture i from seed i, under control."""
     with attach(pipeline.unet, module, "starter", conditions, gamma):
         generators = [torch.Generator().manual_seed(i) for i in range(len(captions))]
-        result = pipeline(captions, num_inference_steps=20, guidance_scale=3.0, generator=generators, output_type="np")
+        result = pipeline(
+            captions, num_inference_steps=STEPS, guidance_scale=3.0, generator=generators, output_type="np"
+        )
     return (result.images * 255 + 0.5).astype(np.uint8)
 
 
