@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import gradio
@@ -39,9 +40,14 @@ def saved(picture: Image.Image, rng: np.random.Generator, quality: tuple[int, in
     return Image.open(file).convert("RGB")
 
 
+@cache
+def photograph(index: int) -> Image.Image:
+    return Image.open(PHOTOS[index]).convert("RGB")
+
+
 def photographs(rng):
     for index in range(50):
-        photo = Image.open(PHOTOS[index % len(PHOTOS)]).convert("RGB")
+        photo = photograph(index % len(PHOTOS))
         part = rng.uniform(0.5, 1)
         wide, high = round(part * photo.width), round(part * photo.height)
         left, top = rng.integers(0, photo.width - wide + 1), rng.integers(0, photo.height - high + 1)
@@ -72,7 +78,7 @@ def skeletons(rng):
 
 def edges(rng):
     for index in range(30):
-        photo = Image.open(PHOTOS[index % len(PHOTOS)]).convert("RGB").resize((512, 512))
+        photo = photograph(index % len(PHOTOS)).resize((512, 512))
         photo = photo.filter(ImageFilter.GaussianBlur(rng.uniform(0, 1.5)))
         lines = Image.fromarray(find_edges(np.asarray(photo), automatic=True).map)
         if index % 3 == 1:
