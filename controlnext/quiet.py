@@ -1,9 +1,19 @@
-"""Loading without the bars and warnings that are meant for a notebook."""
+"""Loading without what is meant for others: bars and warnings for a notebook, and type stubs for an editor.
+
+Gradio writes a stub for every component class whenever it is imported, which takes half of that import's time. It does not where
+this module was imported before.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
+
+_WRITER = "gradio.component_meta"
 
 
 @contextmanager
@@ -24,3 +34,26 @@ def quiet_loading() -> Iterator[None]:
             logging.set_verbosity(verbosity)
             if bars:
                 logging.enable_progress_bar()
+
+
+class _NoStubs(MetaPathFinder):
+    """Loads the module that writes stubs, and takes the writer out of it."""
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if name != _WRITER:
+            return None
+        sys.meta_path.remove(self)
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def execute_without(module: ModuleType) -> None:
+                execute(module)
+                module.__dict__["create_or_modify_pyi"] = lambda *_: None
+
+            spec.loader.exec_module = execute_without  # type: ignore[method-assign]
+        return spec
+
+
+if _WRITER not in sys.modules:
+    sys.meta_path.insert(0, _NoStubs())

@@ -18,7 +18,7 @@ import pytest
 
 sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent)]
 
-import controlnext.no_stubs  # noqa: E402, F401 - some tests import gradio themselves
+import controlnext.quiet  # noqa: E402, F401 - some tests import gradio themselves
 
 
 def pytest_collection_finish():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
-import controlnext.no_stubs  # noqa: F401 - has to come before gradio
+import controlnext.quiet  # noqa: F401 - has to come before gradio
 
 # isort: split
 import gradio as gr
