@@ -168,11 +168,11 @@ def _evenness(small: np.ndarray, across: np.ndarray, down: np.ndarray) -> float:
         across: (H, W - 1) differences of neighbours.
         down: (H - 1, W) likewise.
     """
-    joined = np.zeros(
-        (2 * small.shape[0] - 1, 2 * small.shape[1] - 1), bool
-    )  # pixels, and between them what joins them
+    import cv2  # building the page imports this file
+
+    # Pixels, and between them what joins them
+    joined = np.zeros((2 * small.shape[0] - 1, 2 * small.shape[1] - 1), bool)
     joined[::2, ::2], joined[::2, 1::2], joined[1::2, ::2] = True, across <= _JOINED, down <= _JOINED
-    import cv2  # the page is built without it
 
     areas = cv2.connectedComponents(joined.astype(np.uint8), connectivity=4)[1][::2, ::2].ravel()
     sizes = np.bincount(areas)
