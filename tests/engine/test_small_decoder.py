@@ -19,18 +19,14 @@ from controlnext.method.control_cache import ControlCache
 from controlnext.models.presets import load_preset
 from controlnext.recipes.inputs import Inputs
 from controlnext.recipes.recipe import Recipe
+from controlnext.starter.train.small_decoder import HeldOut
 
 STEPS = 2
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory) -> Engine:
-    """The starter with a tail that has learned nothing."""
-    folder = tmp_path_factory.mktemp("decoder")
-    torch.manual_seed(0)
-    DecoderTail().half().save_pretrained(folder)
-    preset = load_preset(PRESETS / "starter.yaml").model_copy(update={"small_decoder": str(folder)})
-    return Engine.load(preset, Device("cpu", torch.float32), ControlCache())
+def engine() -> Engine:
+    return Engine.load(load_preset(PRESETS / "starter.yaml"), Device("cpu", torch.float32), ControlCache())
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +45,13 @@ def test_it_takes_a_third_of_the_work(engine):
     small = small_decoder(engine.preset, vae)
     assert gigaflops(small, latents) <= 9
     assert gigaflops(vae.decoder, latents) > 26
+
+
+def test_it_draws_as_well_as_the_large_one(engine):
+    vae = engine.pipeline.vae
+    small, large, _ = HeldOut(vae, count=4).measure(small_decoder(engine.preset, vae))
+    assert large > 31
+    assert small > large - 0.5  # decibels
 
 
 def test_pictures_are_the_same_with_previews_and_without(engine):
