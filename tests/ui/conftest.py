@@ -31,6 +31,14 @@ def image_tab(tmp_path_factory):
         return build_image_tab(FakeStudio(tmp_path_factory.mktemp("laid-out")))
 
 
+@pytest.fixture(scope="session")
+def whole_page(tmp_path_factory):
+    """The whole page over a fake studio, without trainings, to look at: nobody serves it."""
+    from controlnext.ui import build_ui
+
+    return build_ui(FakeStudio(tmp_path_factory.mktemp("whole-page")))
+
+
 @pytest.fixture
 def events(image_tab, studio):
     """The image tab's handlers over the fake studio; `served` connects them."""

@@ -6,7 +6,6 @@ import gradio as gr
 import pytest
 
 from controlnext.loras.conflicts import Conflict
-from controlnext.ui import build_ui
 from controlnext.ui.image.lora_events import LoraEvents
 from controlnext.ui.image.loras import LORA_ROWS, NO_LORA, WORDS, lora_html
 
@@ -70,12 +69,11 @@ def test_dropped_files_are_added_chosen_and_refused_with_a_sentence(events, stud
     assert events.upload("starter", None, *[NO_LORA] * LORA_ROWS)[1] == ""
 
 
-def test_the_page_connects_every_row(studio):
-    page = build_ui(studio)
-    private = [fn for fn in page.fns.values() if fn.name == "describe"]
+def test_the_page_connects_every_row(whole_page):
+    private = [fn for fn in whole_page.fns.values() if fn.name == "describe"]
     assert len(private) == LORA_ROWS
     assert all(fn.api_visibility == "private" for fn in private)
-    assert {"refresh", "upload"} <= {fn.name for fn in page.fns.values()}
+    assert {"refresh", "upload"} <= {fn.name for fn in whole_page.fns.values()}
 
 
 def test_the_lora_for_few_steps_brings_its_steps_and_takes_them_away(events):

@@ -22,7 +22,6 @@ from controlnext.recipes.kinds import READY_MADE
 from controlnext.recipes.pictures import fit_condition
 from controlnext.recipes.png import read_png, write_png
 from controlnext.recipes.recipe import LoraUse, RecipeError
-from controlnext.ui import build_ui
 from controlnext.ui.examples import example_pictures, example_prompts
 from controlnext.ui.header import chip_html
 from controlnext.ui.image.loras import NO_LORA
@@ -47,9 +46,8 @@ def test_building_the_page_imports_no_torch_writes_no_stubs_and_starts_nothing()
     assert not (ROOT / "unused").exists()
 
 
-def test_page_has_private_events_beside_the_endpoints(studio):
-    page = build_ui(studio)
-    public = {fn.api_name for fn in page.fns.values() if fn.api_visibility == "public"}
+def test_page_has_private_events_beside_the_endpoints(whole_page):
+    public = {fn.api_name for fn in whole_page.fns.values() if fn.api_visibility == "public"}
     assert public == {
         "annotate",
         "generate",
@@ -65,15 +63,14 @@ def test_page_has_private_events_beside_the_endpoints(studio):
     }
 
 
-def test_every_slider_holds_its_own_value(studio):
-    sliders = [block for block in build_ui(studio).blocks.values() if isinstance(block, gr.Slider)]
+def test_every_slider_holds_its_own_value(whole_page):
+    sliders = [block for block in whole_page.blocks.values() if isinstance(block, gr.Slider)]
     assert len(sliders) > 30
     assert not [one.label for one in sliders if not one.minimum <= one.value <= one.maximum]
 
 
-def test_live_conditions_have_a_queue_of_their_own(studio):
-    page = build_ui(studio)
-    groups = {fn.name: fn.concurrency_id for fn in page.fns.values()}
+def test_live_conditions_have_a_queue_of_their_own(whole_page):
+    groups = {fn.name: fn.concurrency_id for fn in whole_page.fns.values()}
     assert groups["show_condition"] == groups["annotate"] == "live"
     assert groups["run"] == groups["generate"] == "generate"
 

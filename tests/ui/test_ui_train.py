@@ -490,11 +490,10 @@ def test_a_condition_of_ones_own_is_chosen_in_the_image_tab_and_uploaded_ready(t
     assert "scribble" not in [name for _, name in back["choices"]]
 
 
-def test_a_borrowed_gpu_is_told_where_training_can_be_done(studio, monkeypatch, tmp_path):
-    page = build_ui(studio)
-    shown = [block for block in page.blocks.values() if getattr(block, "elem_id", None) == "cnx-train-elsewhere"]
+def test_a_borrowed_gpu_is_told_where_training_can_be_done(whole_page, monkeypatch, tmp_path):
+    shown = [block for block in whole_page.blocks.values() if getattr(block, "elem_id", None) == "cnx-train-elsewhere"]
     assert "python -m controlnext train" in shown[0].value
-    assert not any(getattr(block, "elem_id", None) == "cnx-train-begin" for block in page.blocks.values())
+    assert not any(getattr(block, "elem_id", None) == "cnx-train-begin" for block in whole_page.blocks.values())
     monkeypatch.setattr(app, "ON_ZERO_GPU", True)
     assert app.make_trainings(app.options([])) is None
     monkeypatch.setattr(app, "ON_ZERO_GPU", False)

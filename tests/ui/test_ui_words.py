@@ -8,7 +8,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from ui_fakes import FakeStudio
 
 import controlnext
 from controlnext.ui import build_ui, launch_options
@@ -80,8 +79,8 @@ def untranslated(words, known):
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_every_word_of_the_page_is_in_the_table(language, tmp_path):
-    missing = list(dict.fromkeys(untranslated(words_of(build_ui(FakeStudio(tmp_path))), table(language))))
+def test_every_word_of_the_page_is_in_the_table(language, whole_page):
+    missing = list(dict.fromkeys(untranslated(words_of(whole_page), table(language))))
     assert not missing, f"add to controlnext/ui/words/{LANGUAGES[language]}: {missing}"
 
 
