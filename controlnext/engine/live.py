@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 LIVE_STEPS = 4
 """Steps of a live picture by a LoRA for few steps."""
 
+LIVE_STEPS_CONTROLLED = 2
+"""Steps by the LoRA `FEW_STEPS` under a control, which is followed as closely as in four."""
+
 LIVE_STEPS_OTHERWISE = 8
 
 MOST_PROMPTS = 16
@@ -49,7 +52,8 @@ def live_recipe(recipe: Recipe, own_steps: int | None, loras: Iterable[Mapping[s
     names = [str(row["name"]) for row in loras if row["usable"]]
     used = {use.name for use in recipe.loras}
     few = next((name for name in names if name == FEW_STEPS or (not own_steps and _says_few_steps(name))), "")
-    steps = LIVE_STEPS if few else own_steps or min(LIVE_STEPS_OTHERWISE, recipe.num_inference_steps)
+    by_lora = LIVE_STEPS_CONTROLLED if few == FEW_STEPS and recipe.all_controls else LIVE_STEPS
+    steps = by_lora if few else own_steps or min(LIVE_STEPS_OTHERWISE, recipe.num_inference_steps)
     changes: dict[str, Any] = {
         "num_images": 1,
         "ip_adapter": "",

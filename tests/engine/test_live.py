@@ -32,13 +32,11 @@ def test_a_lora_for_few_steps_is_taken_where_there_is_one(name, scheduler):
 
 def test_the_lora_of_this_project_is_taken_with_its_sampler_even_where_the_model_has_steps_of_its_own():
     live, lora = live_recipe(RECIPE, 3, rows("ink", "lcm-lora", "few-steps"))
-    assert (lora, live.scheduler, live.num_inference_steps, live.guidance_scale) == (
-        "few-steps",
-        "ddim_trailing",
-        4,
-        1.0,
-    )
+    made_by = (lora, live.scheduler, live.num_inference_steps, live.guidance_scale)
+    assert made_by == ("few-steps", "ddim_trailing", 4, 1.0)
     assert [use.name for use in live.loras] == ["few-steps"]
+    controlled, _ = live_recipe(RECIPE.replace(adapter="pose"), 3, rows("few-steps"))
+    assert controlled.num_inference_steps == 2
 
 
 def test_without_one_the_guidance_stays():
