@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 CLIP = ROOT / "assets" / "ui" / "live.gif"
 SIZE = (880, 550)
-VIEW = {"width": 1100, "height": 688}
+VIEW = {"width": 1180, "height": 738}
 COLOURS = 224
 STEPS = 16
 SEED = 7
 PROMPT = "a person in a red shirt and blue trousers on green grass"
 WRIST, SHOULDER = 4, 2
-TURN = (-0.45, 1.15)
+TURN = (-0.3, 1.5)
 """Where the wrist is at the end of the drag: left and up of the shoulder on the screen, in lengths from shoulder to wrist."""
 
 POINTER = """() => {
