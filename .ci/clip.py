@@ -34,7 +34,7 @@ STEPS = 16
 SEED = 7
 PROMPT = "a person in a red shirt and blue trousers on green grass"
 WRIST, SHOULDER = 4, 2
-TURN = (-0.3, 1.5)
+TURN = (-0.75, 1.4)
 """Where the wrist is at the end of the drag: left and up of the shoulder on the screen, in lengths from shoulder to wrist."""
 
 POINTER = """() => {
