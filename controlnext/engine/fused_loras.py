@@ -33,6 +33,7 @@ class FusedLoras:
         """Begin without any."""
         self._pipeline = pipeline
         self._plain: list[tuple[Tensor, Tensor]] = []
+        self._wrapped: list[tuple[nn.Module, str, nn.Module]] = []
         self._key: tuple[Any, ...] | None = None
 
     def hold(self, recipe: Recipe, loras: Sequence[tuple[LoraInfo, float]]) -> bool:
@@ -41,20 +42,28 @@ class FusedLoras:
 
     def add(self, recipe: Recipe, loras: Sequence[tuple[LoraInfo, float]]) -> None:
         """Add the loaded LoRAs to the weights, to which the recipe's adapters were applied."""
-        layers = [part for part in self._pipeline.unet.modules() if hasattr(part, "base_layer")]
-        self._plain = [(part.base_layer.weight, part.base_layer.weight.detach().clone()) for part in layers]
+        unet = self._pipeline.unet
+        for name, part in unet.named_modules():
+            if hasattr(part, "base_layer"):
+                place, _, own = name.rpartition(".")
+                self._wrapped.append((unet.get_submodule(place), own, part))
+                self._plain.append((part.base_layer.weight, part.base_layer.weight.detach().clone()))
         self._pipeline.fuse_lora(components=["unet"])
+        for parent, name, part in self._wrapped:  # peft's layers would only pass each call on
+            setattr(parent, name, part.base_layer)
         self._key = _key(recipe, loras)
 
     def undo(self) -> None:
         """Give the weights their values without LoRAs back, to the bit."""
         if self._key is None:
             return
+        for parent, name, part in self._wrapped:
+            setattr(parent, name, part)
         self._pipeline.unfuse_lora(components=["unet"])
         with torch.no_grad():
             for weight, plain in self._plain:
                 weight.copy_(plain)
-        self._key, self._plain = None, []
+        self._key, self._plain, self._wrapped = None, [], []
 
 
 def _key(
