@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 import controlnext
+from controlnext.adherence.map_kind import MapKind
 from controlnext.ui import build_ui, launch_options
+from controlnext.ui.image.doctor_events import sentence, taken
 from controlnext.ui.words import LANGUAGES, table, translations
 
 NAMES = {
@@ -163,3 +165,24 @@ def test_gradio_is_given_both_languages():
     assert given["de"]["Generate"] == "Erzeugen"
     assert set(given["en"]) == set(given["de"])
     assert translations() is translations()
+
+
+def pieces(text, known):
+    """A text and what stands in the places of its row, as the page's script looks them up."""
+    yield text
+    for key in known:
+        if "{}" in key and text not in known:
+            found = re.fullmatch(re.escape(key).replace(r"\{\}", "(.+?)"), text)
+            if found:
+                for part in ", ".join(found.groups()).split(", "):
+                    yield from pieces(part, known)
+                return
+
+
+@pytest.mark.parametrize("name", ["pose", "canny", "depth", "segmentation", "normal"])
+def test_the_sentences_of_the_upload_doctor_are_in_the_table(name):
+    known = table("de")
+    for found in (MapKind(name), MapKind(name, inverted=True), MapKind(name, swapped=True)):
+        said = [sentence(found, [name]), sentence(found, []), sentence(found, [name], True), sentence(MapKind(""), [])]
+        said += [taken(found)] if name != "normal" else []
+        assert list(untranslated((piece for text in said for piece in pieces(text, known)), known)) == []
