@@ -20,6 +20,9 @@ MOVE = 0.75
 PAUSE = 0.4
 """Seconds between two moments from which the second is a new key pose and no part of a drag."""
 
+MOST_MOMENTS = 600
+"""Poses of a recording; at the rate of a drag that is about a minute."""
+
 Moment = tuple[float, np.ndarray]
 """Time in seconds, and everyone then: (people, 128, 3)."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from browser_folds import TOURED
@@ -44,8 +45,13 @@ def test_a_recorded_drag_becomes_the_clip_of_the_video_tab(page):
     opened(page)
     page.check("#cnx-pose-record input")
     page.wait_for_selector("#cnx-pose-animate:disabled")
+    begun = time.monotonic()
     drag(page, LEFT_WRIST, -10, -30)
+    took = time.monotonic() - begun
     page.wait_for_selector("#cnx-pose-animate:has-text('poses'):enabled")
+    times = page.evaluate("window.cnxMoments.map(moment => moment[0])")
+    assert len(times) > 2
+    assert times[-1] - times[1] <= took  # the tempo of the drag itself, however busy the machine is
     page.click("#cnx-pose-animate")
     page.wait_for_selector("#cnx-animate")
     page.wait_for_function("() => document.querySelector('#cnx-clip video')?.readyState >= 2")

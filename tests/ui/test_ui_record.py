@@ -11,10 +11,11 @@ from PIL import Image
 
 import annotators
 from controlnext.animation.clip_reader import ClipReader
+from controlnext.errors import ControlNeXtError
 from controlnext.ui.image.events import ImageEvents
 from controlnext.ui.image.tab import build_image_tab
 from controlnext.ui.pose_editor.poses import standing_pose
-from controlnext.ui.pose_editor.record import RecordEvents
+from controlnext.ui.pose_editor.record import RecordEvents, named
 from controlnext.ui.video.fit import FitEvents
 from controlnext.ui.video.restore import VideoRestore
 from controlnext.ui.video.tab import build_video_tab
@@ -40,19 +41,26 @@ def moved(by):
     return json.dumps(pose)
 
 
-def test_poses_are_kept_while_it_is_on_and_none_twice(events):
-    moments, editor, button = events.switch(True, moved(0), False)
-    assert ([pose for _, pose in moments], editor["live"], button["interactive"]) == ([moved(0)], True, False)
-    assert events.keep(True, moved(0), moments)[0] == gr.skip()
-    moments, button = events.keep(True, moved(9), moments)
-    assert [pose for _, pose in moments] == [moved(0), moved(9)]
-    assert button["interactive"] is True
-    assert events.keep(False, moved(20), moments)[0] == gr.skip()
-    assert events.switch(False, moved(9), False)[1]["live"] is False
+def test_the_editor_is_told_to_record_and_the_button_counts(events):
+    editor, button = events.switch(True)
+    assert (editor["recording"], button["interactive"]) == (True, False)
+    assert events.count(True, 1)["interactive"] is False
+    assert events.count(True, 12) == named(12)
+    assert events.count(False, 12) == gr.skip()
+    assert events.switch(False)[0]["recording"] is False
+
+
+@pytest.mark.parametrize(
+    "moments",
+    [[3], [["now", "{}"]], [[1.0, moved(0), 2]], [[True, moved(0)]], [[1.0, "no pose"]], [[0, moved(0)], {}]],
+)
+def test_what_is_no_recording_is_refused_with_a_sentence(events, moments):
+    with pytest.raises(ControlNeXtError):
+        events.sequence(moments, None)
 
 
 def test_the_clip_holds_the_poses_and_is_shown_as_skeletons(events):
-    shown, restored, character, tabs = events.hand_over([(0.0, moved(0)), (5.0, moved(60))], None, None, False)
+    shown, restored, character, tabs = events.hand_over([[0.0, moved(0)], [5.0, moved(60)]], None, None, False)
     assert (restored, character, tabs.selected) == ("", gr.skip(), "video")
     clip = events.fit.players.clip_of(shown)
     poses = Poses.from_json(Path(clip).read_bytes())
@@ -67,7 +75,7 @@ def test_it_begins_in_the_pose_of_the_character(events, tmp_path):
     figure = np.zeros((128, 3))
     figure[:18] = (48, 64, 1)
     events.fit.studio.animator.clip_reader.figure = lambda picture: figure
-    poses = events.sequence([(0.0, moved(0))], str(character))
+    poses = events.sequence([[0.0, moved(0)]], str(character))
     assert np.allclose(poses.frames[0][0, :18], (128, 128, 1))  # the middle of the canvas
     assert poses.frames[0][0, 18:].any() == np.False_
     assert not np.allclose(poses.frames[-1][0, :18], (128, 128, 1))

@@ -13,6 +13,7 @@ from gradio.component_meta import ComponentMeta
 
 from controlnext.recipes.pose import check_pose
 from controlnext.ui.shared import reported_errors
+from controlnext.video.recording import MOST_MOMENTS
 
 FOLDER = Path(__file__).parent
 
@@ -30,6 +31,7 @@ def read_part(name: str) -> str:
 def script() -> str:
     """Return the whole script: tables of joints and ready-made poses, then its parts."""
     tables = f"const SKELETON = {read_part('skeleton.json')};\nconst PRESETS = {read_part('presets.json')};\n"
+    tables += f"const MOST_MOMENTS = {MOST_MOMENTS};\n"
     return tables + "\n".join(map(read_part, SCRIPTS))
 
 

@@ -51,7 +51,22 @@ const mirror = () => {
   seen.hidden = !image || !liveBox.checked;
 };
 
-const streams = () => props.channel && !props.recording;
+// A recording is kept here with the times of the drag itself: what the server is told comes late on a busy machine.
+
+let recording = false;
+
+const keepMoment = (text, often = 0) => {
+  const moments = window.cnxMoments, last = moments?.at(-1), time = performance.now() / 1000;
+  if (!recording || moments.length >= MOST_MOMENTS || (last && (last[1] === text || 1000 * (time - last[0]) < often))) return;
+  moments.push([time, text]);
+};
+
+const record = () => {
+  if (Boolean(props.recording) === recording) return;
+  recording = Boolean(props.recording);
+  if (recording) { window.cnxMoments = []; if (props.value) keepMoment(props.value); }
+};
+
 let waiting = null;
 let streaming = null;
 
@@ -81,7 +96,8 @@ let commits = 0;
 const send = async (final) => {
   props.value = past[now] && final ? past[now].text : written();
   sent = performance.now();
-  if (final && streams()) {
+  keepMoment(props.value);
+  if (final && props.channel) {
     const commit = ++commits;
     await Promise.race([stream(props.value), new Promise((go) => setTimeout(go, LATE_MS))]);
     if (commit !== commits) return; // a newer one tells
@@ -210,7 +226,8 @@ svg.addEventListener("pointermove", (event) => {
     drag.moved = true;
     change(drawn(drag, drag.from, place), drag.person);
     choose(drag.person, drag.joint === undefined ? null : drag.joint);
-    if (props.live && streams()) stream(written()); else if (props.live && performance.now() - sent > LIVE_MS) send(false);
+    keepMoment(written(), LIVE_MS);
+    if (props.live && props.channel) stream(written()); else if (props.live && performance.now() - sent > LIVE_MS) send(false);
   } else if (!drag) {
     const hit = found(at(event));
     svg.style.cursor = !hit ? "default" : hit.handle ? HANDLES[hit.handle].cursor : "grab";
@@ -336,6 +353,7 @@ const load = () => {
     shownText = text;
   }
   view = view || { x: 0, y: 0, width: size[0], height: size[1] };
+  record();
   mirror();
   paint();
 };

@@ -28,7 +28,8 @@ class PosePanel:
         load: takes a pose from a file.
         record: keeps the poses of drags and the key poses while it is on.
         animate: hands the recording to the video tab.
-        moments: time and pose of each recorded pose.
+        moments: takes time and pose of each recorded pose from the editor's script.
+        count: takes how many there are.
     """
 
     pair: gr.Row
@@ -41,7 +42,8 @@ class PosePanel:
     load: gr.UploadButton
     record: gr.Checkbox
     animate: gr.Button
-    moments: gr.State
+    moments: gr.JSON
+    count: gr.Number
 
     def shown(self, opened: bool) -> dict[gr.blocks.Block, dict]:
         """Return the updates that show the editor, or what it takes the place of."""
@@ -82,4 +84,5 @@ def build_pose_panel(pair: gr.Row, photo: str, target: str, stage: str, switches
             )  # fmt: skip
             animate = gr.Button("Animate", size="md", min_width=120, interactive=False, elem_id="cnx-pose-animate")
     button = gr.Button("Edit the pose", size="md", min_width=110, scale=0, elem_id="cnx-pose-open", render=False)
-    return PosePanel(pair, button, group, editor, drags, done, discard, load, record, animate, gr.State([]))
+    moments, count = gr.JSON([], visible=False, label="recording"), gr.Number(0, visible=False, label="poses")
+    return PosePanel(pair, button, group, editor, drags, done, discard, load, record, animate, moments, count)
