@@ -26,9 +26,12 @@ def test_a_session_begins_without_the_configuration_of_the_page(page):
 def test_pages_are_remembered_up_to_a_number(page, poster):
     assert page.state_holder.capacity == MOST_SESSIONS
     number = next(number for number, function in page.fns.items() if function.api_name == "choose_annotator")
-    before = len(page.state_holder.session_data)
+    before = set(page.state_holder.session_data)
     assert poster.event(number, "canny", False)[0]
-    assert len(page.state_holder.session_data) == before + 1
+    assert len(page.state_holder.session_data.keys() - before) == 1
+    for other in range(MOST_SESSIONS):
+        _ = page.state_holder[f"page {other}"]
+    assert len(page.state_holder.session_data) == MOST_SESSIONS
 
 
 def test_a_closed_page_is_forgotten_after_a_while(page):
