@@ -169,5 +169,5 @@ def test_the_page_speaks_german_where_the_browser_does(chromium, served):
     expect(page.locator("#cnx-prompt")).to_be_visible(timeout=PATIENCE)
     expect(page.get_by_role("tab", name="Ergebnisse")).to_be_visible(timeout=PATIENCE)
     expect(page.locator("#cnx-gamma")).to_contain_text("Stärke der Steuerung", timeout=PATIENCE)
-    expect(page.locator("#cnx-size input")).to_have_value("Dem Bild am nächsten", timeout=PATIENCE)
+    expect(page.locator("#cnx-size input")).to_have_value("Form des Bildes", timeout=PATIENCE)
     page.close()
