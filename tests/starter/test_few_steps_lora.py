@@ -61,14 +61,14 @@ def test_every_adapter_predicts_with_its_own_weights_moved_by_the_difference():
 def test_training_makes_runs_once_and_writes_a_lora(tmp_path, monkeypatch):
     monkeypatch.setattr(few_steps, "CHUNK", 2)
     monkeypatch.setattr(few_steps, "TEACHER_STEPS", few_steps.STEPS)
-    train(tmp_path, Plan(minutes=0.02, warm_up=1), count=10)
+    train(tmp_path, Plan(minutes=0.02, warm_up=1), count=5)
     made = sorted((tmp_path / "teacher").glob("*.safetensors"))
     assert [path.name for path in made] == [
         f"{kind}-00{index}.safetensors" for kind in sorted((PLAIN, *CONDITIONS)) for index in range(2)
     ]
     assert load_file(made[0])["run"].shape == (2, few_steps.STEPS + 1, 4, 32, 32)
     times = [path.stat().st_mtime_ns for path in made]
-    train(tmp_path, Plan(minutes=0.04, warm_up=1), count=10)
+    train(tmp_path, Plan(minutes=0.04, warm_up=1), count=5)
     assert [path.stat().st_mtime_ns for path in made] == times
     lora = load_file(tmp_path / "few-steps.safetensors")
     assert max(float(value.abs().max()) for key, value in lora.items() if "lora_B" in key) > 0
