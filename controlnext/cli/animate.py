@@ -136,6 +136,7 @@ def run(options: argparse.Namespace) -> int:
 def _values(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     """The model and the fields of a recipe that the command line gives, over those of a recipe to start from."""
     from controlnext.animation.animator import DEFAULT_VIDEO_MODEL
+    from controlnext.models.defaults import for_another_model
 
     names = [name for name, *_ in (*_OPTIONS, *_SWITCHES)]
     values = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
@@ -147,7 +148,10 @@ def _values(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
         return options.model or DEFAULT_VIDEO_MODEL, values
     recipe = _recipe(options.recipe)
     dropped = {"version", "model"} | ({"weights", "drawing"} if options.model else set())
-    return options.model or recipe.model, {**recipe.model_dump(exclude=dropped), **values}
+    kept = recipe.model_dump(exclude=dropped)
+    if options.model not in (None, recipe.model):
+        kept = for_another_model(kept)
+    return options.model or recipe.model, {**kept, **values}
 
 
 def _recipe(path: Path) -> VideoRecipe:

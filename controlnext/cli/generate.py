@@ -103,6 +103,7 @@ def recipe_of(options: argparse.Namespace, studio: Studio, start: Recipe | None 
         start: recipe to start from, where `--recipe` is no recipe itself.
     """
     import annotators
+    from controlnext.models.defaults import for_another_model
     from controlnext.recipes.foreign import read_foreign
     from controlnext.recipes.png import read_inputs, read_png
     from controlnext.recipes.recipe import Recipe
@@ -142,7 +143,10 @@ def recipe_of(options: argparse.Namespace, studio: Studio, start: Recipe | None 
     dropped |= {"weights"} if options.model else set()
     dropped |= {"pose"} if new_first else set()
     dropped |= {"adapter", "annotator_settings"} if options.annotator else set()
-    values = {**recipe.model_dump(exclude=dropped), **values}
+    kept_values = recipe.model_dump(exclude=dropped)
+    if options.model not in (None, recipe.model):
+        kept_values = for_another_model(kept_values)
+    values = {**kept_values, **values}
     return studio.catalogue.resolve(
         options.model or recipe.model, options.annotator or recipe.annotator, **values
     ), kept

@@ -57,11 +57,14 @@ def run(options: argparse.Namespace) -> int:
         Exit status: 0 all is done, 1 some pictures cannot be made, 130 stopped.
     """
     import annotators
+    from controlnext.models.defaults import own_loras_fit
     from controlnext.studio.studio import Studio
     from controlnext.studio.sweep import Sweep, with_own_seed
 
     before = _saved_plan(options.recipe)
     studio = Studio(output_dir=options.output, lora_dirs=options.lora_dir, annotators=annotators)
+    if options.lora is None and options.recipe is None and not own_loras_fit(axis.name for axis in options.axis):
+        options.lora = []
     recipe, kept = generate.recipe_of(options, studio, before.recipe if before else None)
     there = dict(zip([control.condition_kind for control in recipe.all_controls], kept.conditions, strict=False))
     inputs = pictures.with_start(pictures.inputs_of(options.image, recipe, options.control, there), options, kept)

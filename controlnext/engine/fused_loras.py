@@ -1,4 +1,4 @@
-"""LoRAs that are added to the weights of a small model on the CPU, where layers of their own would take a third of each step."""
+"""LoRAs that are added to the weights of a small model on the CPU, where layers of their own would slow each step down."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,8 +19,11 @@ FEW_STEPS = "few-steps"
 FEW_STEP_VALUES: Mapping[str, Any] = {"num_inference_steps": 4, "guidance_scale": 1.0, "scheduler": "ddim_trailing"}
 """Defaults of a recipe with it."""
 
-_SAMPLING = ("num_inference_steps", "guidance_scale", "scheduler", "negative_prompt")
-"""Fields that a person who gives one means for the model without its own LoRAs."""
+MOST_FEW_STEPS = 8
+"""More steps than a LoRA by `distill.steps` is trained for."""
+
+_SAMPLING = ("num_inference_steps", "guidance_scale", "scheduler", "negative_prompt", "strength")
+"""Fields that a person who gives one means for the model without its own LoRAs; a share of four steps may be none."""
 
 _DEFAULTED = {"seed": -1, "width": 0, "height": 0}
 
@@ -63,7 +66,7 @@ def default_values(
         preset: the model.
         kind: of the condition; empty for none.
         given: what the recipe says itself. The model's own LoRAs are for those that say nothing about LoRAs, steps, guidance,
-            sampler and what to avoid; the LoRA `FEW_STEPS`, own or given, brings `FEW_STEP_VALUES`.
+            sampler, what to avoid and a start picture; the LoRA `FEW_STEPS`, own or given, brings `FEW_STEP_VALUES`.
         has_lora: whether a LoRA is in the library.
 
     Raises:
@@ -77,10 +80,28 @@ def default_values(
     return {**values, **(FEW_STEP_VALUES if any(use.name == FEW_STEPS for use in loras) else {})}
 
 
+def own_loras_fit(fields: Iterable[str]) -> bool:
+    """Whether a model's own LoRAs may stay where these fields of a recipe are varied."""
+    return not set(fields) & set(_SAMPLING)
+
+
+def for_another_model(values: Mapping[str, Any], keep: Collection[str] = ()) -> dict[str, Any]:
+    """Return the fields of a recipe without the LoRA `FEW_STEPS` and the sampling it brought, but for those to keep: another model has its own."""
+    kept = [use for use in lora_uses(values.get("loras", ())) if use.name != FEW_STEPS]
+    if len(kept) == len(values.get("loras", ())):
+        return dict(values)
+    others = {name: value for name, value in values.items() if name in keep or name not in {"loras", *FEW_STEP_VALUES}}
+    return others | ({"loras": kept} if kept else {})
+
+
 def few_steps_notes(recipe: Recipe) -> tuple[str, ...]:
-    """Say where few steps follow less closely: the LoRA `FEW_STEPS` was measured under controls and with words alone."""
-    alone = not recipe.all_controls and any(use.name == FEW_STEPS for use in recipe.loras)
-    return ("Words alone are followed more closely in guided steps: take the LoRA few-steps away.",) if alone else ()
+    """Say where the LoRA `FEW_STEPS` follows less closely: with words alone, and in steps that it was not trained for."""
+    if all(use.name != FEW_STEPS for use in recipe.loras):
+        return ()
+    if recipe.guidance_scale > FEW_STEP_VALUES["guidance_scale"] or recipe.num_inference_steps > MOST_FEW_STEPS:
+        return ("The LoRA few-steps is made for four steps without guidance: take it away for more, or for guidance.",)
+    alone = "Words alone are followed more closely in guided steps: take the LoRA few-steps away."
+    return () if recipe.all_controls else (alone,)
 
 
 def filled_control(preset: Preset, value: Mapping[str, Any] | ControlUse) -> ControlUse:

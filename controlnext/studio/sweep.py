@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from controlnext.errors import ControlNeXtError, StudioError
 from controlnext.models.catalogue import RANDOM_SEEDS
+from controlnext.models.defaults import for_another_model
 from controlnext.progress import Cancelled
 from controlnext.recipes.inputs import Inputs, fitted_start, picture_of
 from controlnext.recipes.recipe import Recipe
@@ -130,9 +131,10 @@ class Sweep:
             "weights",
         }
         own -= {axis.name for axis in self.plan.axes}
-        values = {
-            name: value for name, value in recipe.model_dump().items() if name not in own | {"model", "annotator"}
-        }
+        values = for_another_model(
+            {name: value for name, value in recipe.model_dump().items() if name not in own | {"model", "annotator"}},
+            keep={axis.name for axis in self.plan.axes},
+        )
         try:
             recipe = self.catalogue.resolve(recipe.model, recipe.annotator, **{**values, "condition_sha256": ""})
         except ControlNeXtError as error:

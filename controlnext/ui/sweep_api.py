@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from controlnext.models.defaults import own_loras_fit
 from controlnext.recipes.sweep_plan import SweepAxis, SweepError, SweepPlan, usual_values
 from controlnext.studio.sweep import Sweep, with_own_seed
 from controlnext.ui import shared
@@ -62,6 +63,8 @@ class SweepEndpoints:
         and the figures.
         """
         with reported_errors(page=False):
+            if recipe["loras"] is None and not own_loras_fit((axis, second_axis)):
+                recipe["loras"] = []
             asked = ask(self.studio, image, **recipe)
             inputs = asked.inputs_for(asked.recipe)
             if target is not None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 
 import annotators
-from controlnext.models.defaults import few_steps_notes
+from controlnext.models.defaults import few_steps_notes, for_another_model, own_loras_fit
+from controlnext.recipes.inputs import Inputs
 from controlnext.recipes.recipe import Recipe, RecipeError
+from controlnext.recipes.sweep_plan import SweepAxis, SweepPlan
 from controlnext.studio.studio import Studio
+from controlnext.studio.sweep import Sweep
 
 FEW = (4, 1.0, "ddim_trailing")
 USUAL = (20, 3.0, None)
@@ -40,6 +43,7 @@ def test_words_alone_have_guided_steps_and_few_ones_are_advised_against(tmp_path
         {"scheduler": "euler"},
         {"num_inference_steps": 20},
         {"guidance_scale": 3.0},
+        {"strength": 0.2},
     ],
 )
 def test_one_choice_brings_the_guided_steps_back(tmp_path, given):
@@ -76,3 +80,33 @@ def test_a_recipe_with_the_lora_for_few_steps_takes_few_steps(tmp_path):
     assert (plain.num_inference_steps, plain.guidance_scale, plain.scheduler) == (20, 3.0, None)
     old = Recipe(model="starter", annotator="pose", num_inference_steps=20)
     assert resolve(**old.model_dump(exclude={"version"})).num_inference_steps == 20
+
+
+def test_steps_that_it_was_not_made_for_are_advised_against(tmp_path):
+    resolve = Studio(output_dir=tmp_path).catalogue.resolve
+    for values in ({"num_inference_steps": 20}, {"guidance_scale": 3.0}):
+        assert len(few_steps_notes(resolve("starter", "pose", loras=["few-steps"], **values))) == 1
+
+
+def test_another_model_gets_its_own_sampling_and_keeps_the_other_loras(tmp_path):
+    resolve = Studio(output_dir=tmp_path).catalogue.resolve
+    few = resolve("starter", "pose", prompt="x", loras=["few-steps", "clay"]).model_dump()
+    values = for_another_model(few)
+    assert [use.name for use in values["loras"]] == ["clay"]
+    assert not values.keys() & {"num_inference_steps", "guidance_scale", "scheduler"}
+    assert values["prompt"] == "x"
+    assert for_another_model(few, keep=["guidance_scale"])["guidance_scale"] == 1.0
+    guided = resolve("starter", "pose", loras=["clay"]).model_dump()
+    assert for_another_model(guided) == guided
+
+
+def test_a_sweep_of_models_or_steps_is_none_of_few_steps(tmp_path):
+    studio = Studio(output_dir=tmp_path)
+    recipe = studio.catalogue.resolve("starter", "pose", seed=1)
+    plan = SweepPlan(recipe, (SweepAxis("model", ("starter", "sd15")),))
+    first, second = Sweep.open(plan, Inputs(), tmp_path, studio.catalogue).cells
+    assert [use.name for use in first.recipe.loras] == ["few-steps"]
+    assert (second.problem, second.recipe.loras) == ("", ())
+    assert second.recipe.num_inference_steps > 4
+    assert own_loras_fit(["gamma", "model"])
+    assert not own_loras_fit(["gamma", "num_inference_steps"])

@@ -286,6 +286,7 @@ def test_a_picture_of_another_program_gives_its_settings(events, studio, monkeyp
         assert (updates[tab.prompt], updates[tab.negative_prompt], updates[tab.seed]) == ("a <b>", "c", 9)
         assert (updates[tab.sampler], updates[tab.new_seed]) == ("euler_a", False)
         assert updates[tab.steps]["value"] == 33
+        assert [updates[name] for name, _ in tab.loras] == ["none"] * 3  # it was made without those of the page
         assert (tab.shape in updates) is fits
         assert "Model 'm'" in said[-1]
         assert ("1024 × 512" in said[-1]) is not fits

@@ -108,8 +108,8 @@ def judge(task: ClipTask, frames: np.ndarray, colours: Colours) -> ClipTally:
     return tally
 
 
-def video_starter(assets: Path) -> Draw:
-    """Load the video starter."""
+def video_starter(assets: Path, steps: int | None) -> Draw:
+    """Load the video starter; it takes its usual steps, or so many."""
     import torch
 
     from controlnext import ControlNeXtAdapter, StableVideoDiffusionControlNeXtPipeline
@@ -127,7 +127,7 @@ def video_starter(assets: Path) -> Draw:
             window=windows["window"],
             overlap=windows["overlap"],
             shared_noise=windows["shared_noise"],
-            num_inference_steps=defaults.num_inference_steps,
+            num_inference_steps=steps or defaults.num_inference_steps,
             min_guidance_scale=defaults.guidance_scale,
             max_guidance_scale=defaults.guidance_scale,
             generator=torch.Generator().manual_seed(task.seed),
@@ -137,7 +137,7 @@ def video_starter(assets: Path) -> Draw:
     return run
 
 
-def image_starter(assets: Path) -> Draw:
+def image_starter(assets: Path, _: int | None) -> Draw:
     """Load the image starter, which draws frames one by one from the same noise and words."""
     import torch
 
@@ -159,12 +159,12 @@ def image_starter(assets: Path) -> Draw:
     return run
 
 
-def render_frames(assets: Path) -> Draw:
+def render_frames(assets: Path, _: int | None) -> Draw:
     """Return the renders themselves."""
     return lambda task: np.stack([picture.rgb for picture in task.truth])
 
 
-METHODS: dict[str, tuple[str, Callable[[Path], Draw]]] = {
+METHODS: dict[str, tuple[str, Callable[[Path, int | None], Draw]]] = {
     "video": ("video starter", video_starter),
     "frames": ("image starter, frame by frame", image_starter),
     "renders": ("renders themselves", render_frames),
@@ -172,9 +172,11 @@ METHODS: dict[str, tuple[str, Callable[[Path], Draw]]] = {
 """Name -> title and loader of what is compared."""
 
 
-def run_method(assets: Path, method: str, seeds: Sequence[int], sheets: Path | None) -> ClipTally:
+def run_method(
+    assets: Path, method: str, seeds: Sequence[int], sheets: Path | None, steps: int | None = None
+) -> ClipTally:
     """Make and judge the clips of some seeds."""
-    draw, colours, tally = METHODS[method][1](assets), Colours.learn(), ClipTally()
+    draw, colours, tally = METHODS[method][1](assets, steps), Colours.learn(), ClipTally()
     for index, seed in enumerate(seeds):
         task = make_task(seed)
         started = time.perf_counter()
@@ -210,6 +212,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print the table; return the exit status."""
     parser = bench_parser("starter-video", __doc__, assets=STARTER, jobs=default_jobs(), sheets=None)
     parser.add_argument("--clips", type=whole(), default=40, help="held-out clips")
+    parser.add_argument(
+        "--steps", type=whole(), help="denoising steps of the video starter, instead of its usual ones"
+    )
     parser.add_argument("--only", choices=METHODS, nargs="*", default=list(METHODS), help="these instead of all")
     options = parser.parse_args(arguments)
     prepare_worker()
@@ -218,7 +223,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with ProcessPoolExecutor(jobs, get_context("spawn"), prepare_worker) as pool:
         for method in options.only:
             started = [
-                pool.submit(run_method, options.assets, method, range(job, options.clips, jobs), options.sheets)
+                pool.submit(
+                    run_method, options.assets, method, range(job, options.clips, jobs), options.sheets, options.steps
+                )
                 for job in range(jobs)
             ]
             tally = ClipTally()

@@ -20,7 +20,7 @@ NO_LORA = "none"
 LORA_ROWS = 3
 USUAL_WEIGHT = 0.8
 
-FEW_STEPS_NOTE = "Four steps without guidance. Choose none here for twenty guided steps."
+FEW_STEPS_NOTE = "Four steps without guidance. Choose none here for guided steps."
 
 WORDS: Mapping[str, str] = {
     "none": "no conflict",

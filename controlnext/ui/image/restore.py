@@ -176,6 +176,11 @@ class Restore:
             updates[tab.steps] = stretched(values["num_inference_steps"], STEPS_MAXIMUM)
         if "guidance_scale" in values:
             updates[tab.guidance] = stretched(values["guidance_scale"], GUIDANCE_MAXIMUM)
+        if values.keys() & {
+            "num_inference_steps",
+            "guidance_scale",
+        }:  # of a model without the LoRAs that the page shows
+            updates |= {name: NO_LORA for name, _ in tab.loras}
         size = values.get("width"), values.get("height")
         rows = {row["name"]: row for row in self.studio.catalogue.models()}
         if None not in size and model in rows and rows[model]["sizes"]:

@@ -154,7 +154,7 @@ class VideoRestore:
             warn(
                 "The clip it was made from is not here, so this video itself drives; drop that clip for the same frames."
             )
-        updates: Updates = {tab.part(name): getattr(recipe, name) for name in (*CHOICE, *RUN)}
+        updates: Updates = {tab.part(name): getattr(recipe, name) for name in (*CHOICE, *RUN) if name != "loras"}
         updates |= {tab.part(name): stretched(getattr(recipe, name), most) for name, most in MAXIMA.items()}
         updates |= {
             tab.start: stretched(start, tab.start.maximum), tab.end: stretched(end, tab.end.maximum),
