@@ -6,8 +6,7 @@ import json
 import time
 
 import pytest
-from browser_folds import TOURED
-from test_browser_pose import LEFT_WRIST, LIVE, SAVED, drag, middle, opened, unit
+from test_browser_pose import LEFT_WRIST, LIVE, SAVED, drag, middle, opened, opened_on_a_phone, unit
 
 import annotators
 from controlnext.ui.pose_editor.poses import standing_pose
@@ -111,14 +110,7 @@ def test_sixty_changes_end_on_the_last_one_and_none_is_shown_late(page, studio):
 
 
 def test_on_a_phone_the_live_picture_and_its_switch_are_next_to_the_editor(chromium, served, studio):
-    context = chromium.new_context(viewport={"width": 375, "height": 812}, has_touch=True, is_mobile=True)
-    page = context.new_page()
-    page.add_init_script(TOURED)
-    page.set_default_timeout(60_000)
-    page.goto(served[0])
-    page.wait_for_selector("#cnx-generate")
-    page.evaluate("() => document.querySelector('#cnx-pose-open').click()")
-    page.wait_for_selector("#cnx-pose-editor [data-joint='4']")
+    page = opened_on_a_phone(chromium, served[0], 375, 812)
     page.tap("#cnx-pose-editor .pe-live")
     page.wait_for_selector("#cnx-pose-editor .pe-seen")
     assert page.is_checked("#cnx-live input")
@@ -131,4 +123,4 @@ def test_on_a_phone_the_live_picture_and_its_switch_are_next_to_the_editor(chrom
     page.tap("#cnx-pose-editor .pe-live")
     page.wait_for_selector("#cnx-pose-editor .pe-seen", state="hidden")
     page.wait_for_selector(LIVE, state="hidden")
-    context.close()
+    page.context.close()

@@ -183,20 +183,25 @@ def test_whole_figures_are_scaled_and_turned_by_their_handles(page):
         page.click("#cnx-pose-editor [data-do=undo]")
 
 
-def test_a_finger_drags_from_24_pixels_around_a_joint(chromium, served, studio):
-    context = chromium.new_context(viewport={"width": 420, "height": 900}, has_touch=True, is_mobile=True)
-    page = context.new_page()
+def opened_on_a_phone(chromium, url: str, width: int, height: int):
+    """Return the page on a screen for fingers, with the editor open."""
+    page = chromium.new_context(viewport={"width": width, "height": height}, has_touch=True, is_mobile=True).new_page()
     page.add_init_script(TOURED)
-    page.set_default_timeout(20_000)
-    page.goto(served[0])
+    page.set_default_timeout(60_000)
+    page.goto(url)
     page.wait_for_selector("#cnx-generate")
     page.evaluate("() => document.querySelector('#cnx-pose-open').click()")
     page.wait_for_selector("#cnx-pose-editor [data-joint='7']")
+    return page
+
+
+def test_a_finger_drags_from_24_pixels_around_a_joint(chromium, served, studio):
+    page = opened_on_a_phone(chromium, served[0], 420, 900)
     page.locator("#cnx-pose-editor svg").scroll_into_view_if_needed()
     before = points(page.evaluate(SAVED))
     (x, y), scale = middle(page, LEFT_WRIST), unit(page)
     x += 11  # of the 12 on this side; nothing else is nearer
-    client = context.new_cdp_session(page)
+    client = page.context.new_cdp_session(page)
     touch = lambda kind, *place: client.send(  # noqa: E731
         "Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": place[0], "y": place[1]}] if place else []}
     )
@@ -206,7 +211,7 @@ def test_a_finger_drags_from_24_pixels_around_a_joint(chromium, served, studio):
     touch("touchEnd")
     after = points(page.evaluate(SAVED))
     assert (after - before)[LEFT_WRIST, :2] == pytest.approx([0, -30], abs=0.6)
-    context.close()
+    page.context.close()
 
 
 def test_two_pages_edit_poses_of_their_own(page, chromium, served, studio):
