@@ -206,7 +206,7 @@ def launch(chosen: argparse.Namespace, *, block: bool = True) -> tuple[Page, Stu
     if sentence := sharing.sentence():
         logger.warning("%s", sentence)
     if not ON_ZERO_GPU:
-        WORK.start(lambda: warm_up(studio), threading.Event(), "warm-up")
+        WORK.start(lambda: warm_up(studio), threading.Event(), "warm-up", awaited=False)
     if block:
         page.block_thread()
     return page, studio

@@ -111,9 +111,12 @@ class Work:
         """Start with nothing at work."""
         self._lock = threading.Lock()
         self._threads: dict[threading.Thread, threading.Event] = {}
+        self._expendable: set[threading.Thread] = set()
 
-    def start(self, work: Callable[[], None], cancel: threading.Event, name: str = "generate") -> None:
-        """Run `work` in a daemon thread, which `cancel` asks to stop."""
+    def start(
+        self, work: Callable[[], None], cancel: threading.Event, name: str = "generate", *, awaited: bool = True
+    ) -> None:
+        """Run `work` in a daemon thread, which `cancel` asks to stop; work that is not `awaited` makes nothing to lose."""
 
         def run() -> None:
             try:
@@ -121,21 +124,24 @@ class Work:
             finally:
                 with self._lock:
                     self._threads.pop(threading.current_thread(), None)
+                    self._expendable.discard(threading.current_thread())
                 give_back_memory()
 
         thread = threading.Thread(target=run, name=name, daemon=True)
         with self._lock:
             self._threads[thread] = cancel
+            if not awaited:
+                self._expendable.add(thread)
         thread.start()
 
     def end(self, seconds: float) -> bool:
-        """Ask everything to stop and wait for it; return whether all has ended within `seconds`."""
+        """Ask everything to stop and wait for what is awaited; return whether all has ended within `seconds`."""
         until = time.monotonic() + seconds
         with self._lock:
-            threads = dict(self._threads)
+            threads, expendable = dict(self._threads), set(self._expendable)
         for cancel in threads.values():
             cancel.set()
-        for thread in threads:
+        for thread in threads.keys() - expendable:
             thread.join(max(0.0, until - time.monotonic()))
         return not any(thread.is_alive() for thread in threads)
 

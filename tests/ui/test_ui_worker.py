@@ -10,7 +10,7 @@ from PIL import Image
 from ui_fakes import Cancelled, FakeStudio
 
 from controlnext.recipes.recipe import RecipeError
-from controlnext.ui.worker import Runs, run_in_thread
+from controlnext.ui.worker import Runs, Work, run_in_thread
 
 
 def test_run_yields_progress_and_the_result_last(studio):
@@ -93,3 +93,16 @@ def test_fake_studio_is_the_real_interface(studio: FakeStudio):
     result = studio.generate(studio.catalogue.resolve(num_images=2, seed=3), Image.new("RGB", (64, 64)))
     assert result.seeds == [3, 4]
     assert len(result.files) == 2
+
+
+def test_the_end_waits_for_what_makes_something_and_not_for_a_model_that_loads():
+    work, go_on, made = Work(), threading.Event(), []
+    asked = threading.Event()
+    work.start(go_on.wait, threading.Event(), "warm-up", awaited=False)
+    work.start(lambda: made.append(asked.wait(60)), asked)
+    assert not work.end(60)
+    assert made == [True]
+    go_on.set()
+    while any(thread.name == "warm-up" for thread in threading.enumerate()):
+        time.sleep(0.01)
+    assert work.end(0)
