@@ -72,3 +72,14 @@ def test_a_saved_transformer_draws_with_the_starters_words_under_control(tmp_pat
         for more in ({}, {"control_image": picture})
     ]
     assert not np.allclose(*pair)
+
+
+def test_the_bundled_transformer_draws_shirts_in_the_colours_asked_for():
+    pipe = dit.load_pipeline(STARTER, STARTER / "transformer")
+    assert 3e6 < sum(value.numel() for value in pipe.transformer.parameters()) < 8e6
+    captions = [f"a person with a {shirt} shirt and black trousers" for shirt in ("red", "blue", "green")]
+    drawn = dit.draw(pipe, captions, 8)[:, 48:208, 48:208].astype(np.int16)
+    lead = np.stack([3 * drawn[..., c] - drawn.sum(-1) for c in (0, 2, 1)])  # of red, blue, green
+    strong = (lead > 120).mean((2, 3))
+    assert (strong.argmax(1) == np.arange(3)).all()
+    assert (np.diag(strong) > 0.02).all()

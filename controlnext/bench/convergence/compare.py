@@ -260,7 +260,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write("There is no finished run to report: run the same command again.\n")
         return 1
     results.sort(key=lambda run: options.conditions.index(run["condition"]))
-    text, figures = write_report(options.out, results, [paths.result(trial) for trial in tuning], options.rates)
+    base = "UNet" if transformer is None else "transformer"
+    text, figures = write_report(options.out, results, [paths.result(trial) for trial in tuning], options.rates, base)
     if len(results) < len(trials):
         sys.stderr.write(f"{len(trials) - len(results)} runs are still missing: run the same command again.\n")
     return publish(options, figures, text, passed=len(results) == len(trials))

@@ -23,7 +23,7 @@ Run = Mapping[str, Any]
 
 
 def write_report(
-    out: Path, runs: Sequence[Run], tuning: Sequence[Run], rates: Sequence[float]
+    out: Path, runs: Sequence[Run], tuning: Sequence[Run], rates: Sequence[float], base: str = "UNet"
 ) -> tuple[str, dict[str, Any]]:
     """Write `convergence.md`, `convergence.json` and one PNG a condition.
 
@@ -32,6 +32,7 @@ def write_report(
         runs: full runs, grouped by condition.
         tuning: short runs that chose the learning rates; may be empty.
         rates: the candidates.
+        base: which network of the starter the ways control.
 
     Returns:
         The Markdown, and the figures as plain data.
@@ -46,7 +47,7 @@ def write_report(
         "",
         machine_line(facts),
         "",
-        f"Starter base; {settings['steps']} steps of {settings['batch']} of {scenery['pictures']} pictures, "
+        f"The starter's {base}; {settings['steps']} steps of {settings['batch']} of {scenery['pictures']} pictures, "
         f"{len({run['seed'] for run in runs})} seeds; adherence on {scenery['scenes']} held-out scenes drawn in "
         f"{scenery['drawing_steps']} steps. All ways share pictures, order, noise, loss, AdamW, warm-up of "
         f"{settings['warm_up']} steps and clipping. {_tuned(tuning, rates)}",
