@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 _MERGES = CONFIGS / "clip_merges.txt.gz"
 _LIBRARIES = ("diffusers", "transformers")
 _PADS = {"tokenizer": "<|endoftext|>", "tokenizer_2": "!"}  # SDXL's second text encoder was trained padded with "!"
-_MAY_LACK = ("text_encoder_3", "tokenizer_3")
-"""Components without which SD3 runs; diffusers wants to be told that they are left out."""
+_MAY_LACK = ("text_encoder_2", "tokenizer_2", "text_encoder_3", "tokenizer_3")
+"""Components without which pipelines of SD3's class run; diffusers wants to be told that they are left out."""
 _LENGTH = 77  # tokens a CLIP text encoder reads
 
 

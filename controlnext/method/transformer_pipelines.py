@@ -38,7 +38,35 @@ class FluxControlNeXtPipeline(TransformerControlMixin, FluxPipeline):
 
 
 class StableDiffusion3ControlNeXtPipeline(TransformerControlMixin, StableDiffusion3Pipeline):
-    """Stable Diffusion 3 and 3.5, text to image, with control. Experimental."""
+    """Stable Diffusion 3 and 3.5, text to image, with control. Experimental.
+
+    A model with one text encoder and no second or third, such as the starter's transformer, reads its last states and their
+    pooled form.
+    """
+
+    def encode_prompt(self, prompt: str | list[str] | None, *args: Any, **options: Any) -> tuple[Any, ...]:
+        """See `StableDiffusion3Pipeline.encode_prompt`."""
+        given = options.get("prompt_embeds") is not None
+        if given or self.text_encoder is None or self.text_encoder_2 is not None:
+            return super().encode_prompt(prompt, *args, **options)
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt or [""])
+        avoided = options.get("negative_prompt") or ""
+        avoided = [avoided] * len(prompts) if isinstance(avoided, str) else list(avoided)
+        each = options.get("num_images_per_prompt") or 1
+        states, pooled = self._read(prompts, each)
+        if not options.get("do_classifier_free_guidance", True):
+            return states, None, pooled, None
+        nothing, empty = self._read(avoided, each)
+        return states, nothing, pooled, empty
+
+    def _read(self, prompts: list[str], each: int) -> tuple[Tensor, Tensor]:
+        """Encode prompts: states (B, tokens, width) and their pooled form (B, width), `each` times."""
+        encoder, tokenizer = self.text_encoder, self.tokenizer
+        ids = tokenizer(
+            prompts, padding="max_length", truncation=True, max_length=tokenizer.model_max_length, return_tensors="pt"
+        ).input_ids
+        made = encoder(ids.to(encoder.device))
+        return made.last_hidden_state.repeat_interleave(each, 0), made.pooler_output.repeat_interleave(each, 0)
 
 
 class ExpertsAttachment(Attachment):

@@ -274,6 +274,21 @@ TRANSFORMERS: Mapping[str, Variant] = MappingProxyType(
             tokens=None,
             layout=replace(Layout(), out_channels=16),
         ),
+        # for transformers of a few million weights, such as the starter's
+        "sd3-small": replace(
+            _SD3,
+            name="sd3-small",
+            eps=1e-5,
+            control_on_uncond=False,
+            layout=replace(
+                _SD3.layout,
+                time_proj_dim=32,
+                time_embed_dim=64,
+                stem_channels=(16, 16, 32),
+                stage_channels=(32, 64, 64),
+                out_channels=192,
+            ),
+        ),
     }
 )
 """Rows of diffusers' transformers, as wide as the class is by default, and as SD3-medium for SD3; give

@@ -4,8 +4,10 @@ import numpy as np
 import torch
 from diffusers import SD3Transformer2DModel
 
-from controlnext import ControlNeXtAdapter, ControlNeXtModel
+from controlnext import ControlNeXtAdapter, ControlNeXtModel, StableDiffusion3ControlNeXtPipeline
 from controlnext.assets import STARTER
+from controlnext.engine import loading
+from controlnext.models.presets import load_presets
 from controlnext.starter.train import dit
 from controlnext.starter.train.networks import make_scheduler
 
@@ -64,6 +66,18 @@ def test_a_saved_transformer_draws_with_the_starters_words_under_control(tmp_pat
     assert red.shape == (256, 256, 3)
     assert not np.array_equal(red, blue)
     module = ControlNeXtModel.from_variant("sd3", out_channels=32, stem_channels=(4, 4, 8), stage_channels=(8, 8, 8))
+    pipe.save_pretrained(tmp_path / "pipeline")
+    preset = load_presets()[0]["sd35"]
+    again = loading.load_pipeline(preset, tmp_path / "pipeline", None, torch.float32, lambda: None)
+    assert type(again) is StableDiffusion3ControlNeXtPipeline
+    for one in (pipe, again):
+        states, nothing, pooled, empty = one.encode_prompt(["a person", "a tree"], None, None, num_images_per_prompt=2)
+        assert states.shape == nothing.shape == (4, 40, 128)
+        assert pooled.shape == empty.shape == (4, 128)
+        assert torch.equal(states[0], states[1])
+        avoided = one.encode_prompt("", None, None, negative_prompt="a tree")[1]
+        assert torch.allclose(avoided[0], states[2], atol=1e-5)
+        assert one.encode_prompt("a tree", None, None, do_classifier_free_guidance=False)[1] is None
     pipe.load_controlnext(ControlNeXtAdapter(module.eval()))
     options = {"num_inference_steps": 2, "height": 256, "width": 256, "output_type": "np"}
     picture = np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8)

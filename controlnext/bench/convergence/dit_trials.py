@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from controlnext.bench.command import BenchError
@@ -45,10 +46,11 @@ class DitSetup(TrialSetup):
 
         with quiet_loading():
             self.pipeline = load_pipeline(assets, self.folder)
-        words = self.pipeline.words
 
+        @torch.no_grad()
         def states(captions: list[str]) -> dict[str, Tensor]:
-            return dict(zip(("encoder_hidden_states", "pooled_projections"), words.captions(captions), strict=True))
+            made = self.pipeline.encode_prompt(captions, None, None, do_classifier_free_guidance=False)
+            return {"encoder_hidden_states": made[0], "pooled_projections": made[2]}
 
         return FlowProcess(SHIFT), states
 

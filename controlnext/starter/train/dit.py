@@ -8,12 +8,10 @@ transformer a flow from pictures to noise; `Flow.taught` converts.
 import logging
 from collections import deque
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from diffusers import (
-    AutoencoderKL,
     FlowMatchEulerDiscreteScheduler,
     SD3Transformer2DModel,
     StableDiffusionPipeline,
@@ -21,10 +19,9 @@ from diffusers import (
 )
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import CLIPTextModel, CLIPTokenizer
 
 from controlnext.method.transformer_pipelines import StableDiffusion3ControlNeXtPipeline
-from controlnext.starter.train.base import SHARD_SIZE, SceneBatches, importance, tokenize
+from controlnext.starter.train.base import SHARD_SIZE, SceneBatches, importance
 from controlnext.starter.train.dataset import make_samples
 from controlnext.starter.train.loop import Loop, Plan
 from controlnext.starter.train.networks import LATENT_SIZE, TEXT_WIDTH, make_scheduler
@@ -88,59 +85,31 @@ class Flow:
         return (noise - signal) * own + (signal + noise) * v
 
 
-class Words:
-    """Captions as the transformer reads them: states (B, tokens, width) and their pooled form (B, width)."""
-
-    def __init__(self, tokenizer: CLIPTokenizer, encoder: CLIPTextModel) -> None:
-        """Take the starter's own tokenizer and text encoder."""
-        self.tokenizer, self.encoder = tokenizer, encoder
-
-    @torch.no_grad()
-    def __call__(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode (B, tokens) ids."""
-        made = self.encoder(tokens)
-        return made.last_hidden_state, made.pooler_output
-
-    def captions(self, captions: list[str]) -> tuple[Tensor, Tensor]:
-        """Encode captions."""
-        return self(tokenize(self.tokenizer, captions))
-
-
-class StarterTransformerPipeline(StableDiffusion3ControlNeXtPipeline):
-    """The pipeline of Stable Diffusion 3 with control, which reads prompts by the starter's own text encoder."""
-
-    words: Words
-
-    def encode_prompt(self, prompt: str | list[str], *_: object, **options: Any) -> tuple[Tensor, ...]:
-        """Encode prompts, and as many empty ones for guidance; see the stock pipeline."""
-        captions = [prompt] if isinstance(prompt, str) else list(prompt)
-        each = options.get("num_images_per_prompt") or 1
-        (states, pooled), (nothing, empty) = self.words.captions(captions), self.words.captions([""] * len(captions))
-        states, nothing, pooled, empty = (one.repeat_interleave(each, 0) for one in (states, nothing, pooled, empty))
-        return states, nothing, pooled, empty
-
-
-def make_pipeline(transformer: nn.Module, vae: AutoencoderKL, words: Words) -> StarterTransformerPipeline:
-    """Put the parts together; the autoencoder's configuration gains the shift that SD3's pipeline asks for."""
-    vae.register_to_config(shift_factor=0.0)
-    pipeline = StarterTransformerPipeline(
-        transformer=transformer, scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0), vae=vae,
-        text_encoder=None, tokenizer=None, text_encoder_2=None, tokenizer_2=None, text_encoder_3=None, tokenizer_3=None,
+def make_pipeline(transformer: nn.Module, stock: StableDiffusionPipeline) -> StableDiffusion3ControlNeXtPipeline:
+    """Put a transformer, and the words and the autoencoder of the starter's stock pipeline, together."""
+    stock.vae.register_to_config(shift_factor=0.0)  # which SD3's pipeline asks for
+    pipeline = StableDiffusion3ControlNeXtPipeline(
+        transformer=transformer, scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0), vae=stock.vae,
+        text_encoder=stock.text_encoder, tokenizer=stock.tokenizer,
+        text_encoder_2=None, tokenizer_2=None, text_encoder_3=None, tokenizer_3=None,
     )  # fmt: skip
-    pipeline.words = words
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
-def load_pipeline(assets: Path, transformer: Path) -> StarterTransformerPipeline:
-    """Load a transformer's folder with the words and the autoencoder of the starter's folder, float32."""
+def load_pipeline(assets: Path, transformer: Path) -> StableDiffusion3ControlNeXtPipeline:
+    """Load a transformer's folder with the words and the autoencoder of the starter's folder, float32.
+
+    Saved by `save_pretrained`, the result is a base that `python -m controlnext train` takes.
+    """
     stock = StableDiffusionPipeline.from_pretrained(assets / "base", dtype=torch.float32, safety_checker=None)
+    for part in (stock.text_encoder, stock.vae):
+        part.eval().requires_grad_(False)
     model = SD3Transformer2DModel.from_pretrained(transformer, dtype=torch.float32)
-    words = Words(stock.tokenizer, stock.text_encoder.eval().requires_grad_(False))
-    return make_pipeline(model.eval(), stock.vae.eval().requires_grad_(False), words)
+    return make_pipeline(model.eval(), stock)
 
 
-def draw(pipeline: StarterTransformerPipeline, captions: list[str], steps: int = 20) -> np.ndarray:
+def draw(pipeline: StableDiffusion3ControlNeXtPipeline, captions: list[str], steps: int = 20) -> np.ndarray:
     """Draw (B, 256, 256, 3) uint8 pictures, picture i from seed i."""
     result = pipeline(
         captions, height=8 * LATENT_SIZE, width=8 * LATENT_SIZE, num_inference_steps=steps, guidance_scale=3.0,
@@ -163,8 +132,7 @@ def train(data: Path, teacher: Path, out: Path, plan: Plan, *, rate: float = 1.2
     pipeline = StableDiffusionPipeline.from_pretrained(teacher, dtype=torch.float32, safety_checker=None)
     for part in (pipeline.unet, pipeline.text_encoder, pipeline.vae):
         part.eval().requires_grad_(False)
-    unet, vae = quicken(pipeline.unet), pipeline.vae
-    words = Words(pipeline.tokenizer, pipeline.text_encoder)
+    unet = quicken(pipeline.unet)
     torch.manual_seed(0)
     model = make_transformer().train()
     logger.info("transformer %.2fM", sum(p.numel() for p in model.parameters()) / 1e6)
@@ -179,8 +147,9 @@ def train(data: Path, teacher: Path, out: Path, plan: Plan, *, rate: float = 1.2
         latents = batches.latents(samples)
         sigmas = flow.sigmas(len(latents))
         noisy = (1 - sigmas) * latents + sigmas * torch.randn_like(latents)
-        states, pooled = words(batches.tokens(samples))
         with torch.no_grad():
+            words = pipeline.text_encoder(batches.tokens(samples))
+            states, pooled = words.last_hidden_state, words.pooler_output
             target = flow.taught(unet, noisy, sigmas, states)
         return list(zip(noisy, sigmas, states, pooled, target, importance(samples, FIGURE_WEIGHT), strict=True))
 
@@ -198,7 +167,7 @@ def train(data: Path, teacher: Path, out: Path, plan: Plan, *, rate: float = 1.2
 
     def report() -> None:
         averaged = loop.averaged()["transformer"]
-        drawn = draw(make_pipeline(averaged, vae, words), [sample.caption() for sample in held_out])
+        drawn = draw(make_pipeline(averaged, pipeline), [sample.caption() for sample in held_out])
         save_sheet(out / "sheets" / f"{round(loop.elapsed / 60):03d}.png", [drawn, [s.picture.rgb for s in held_out]])
         averaged.to(torch.float16).save_pretrained(out / "transformer", max_shard_size=SHARD_SIZE)
 
