@@ -48,7 +48,8 @@ class StableDiffusion3ControlNeXtPipeline(TransformerControlMixin, StableDiffusi
         """See `StableDiffusion3Pipeline.encode_prompt`."""
         given = options.get("prompt_embeds") is not None
         if given or self.text_encoder is None or self.text_encoder_2 is not None:
-            return super().encode_prompt(prompt, *args, **options)
+            stock: tuple[Any, ...] = super().encode_prompt(prompt, *args, **options)
+            return stock
         prompts = [prompt] if isinstance(prompt, str) else list(prompt or [""])
         avoided = options.get("negative_prompt") or ""
         avoided = [avoided] * len(prompts) if isinstance(avoided, str) else list(avoided)
