@@ -53,6 +53,10 @@ class StableDiffusion3ControlNeXtPipeline(TransformerControlMixin, StableDiffusi
         prompts = [prompt] if isinstance(prompt, str) else list(prompt or [""])
         avoided = options.get("negative_prompt") or ""
         avoided = [avoided] * len(prompts) if isinstance(avoided, str) else list(avoided)
+        if len(avoided) != len(prompts):
+            raise PipelineError(
+                f"There are {len(avoided)} negative prompts for {len(prompts)} prompts: give one, or as many."
+            )
         each = options.get("num_images_per_prompt") or 1
         states, pooled = self._read(prompts, each)
         if not options.get("do_classifier_free_guidance", True):

@@ -110,8 +110,7 @@ class Work:
     def __init__(self) -> None:
         """Start with nothing at work."""
         self._lock = threading.Lock()
-        self._threads: dict[threading.Thread, threading.Event] = {}
-        self._expendable: set[threading.Thread] = set()
+        self._threads: dict[threading.Thread, tuple[threading.Event, bool]] = {}
 
     def start(
         self, work: Callable[[], None], cancel: threading.Event, name: str = "generate", *, awaited: bool = True
@@ -124,25 +123,23 @@ class Work:
             finally:
                 with self._lock:
                     self._threads.pop(threading.current_thread(), None)
-                    self._expendable.discard(threading.current_thread())
                 give_back_memory()
 
         thread = threading.Thread(target=run, name=name, daemon=True)
         with self._lock:
-            self._threads[thread] = cancel
-            if not awaited:
-                self._expendable.add(thread)
+            self._threads[thread] = cancel, awaited
         thread.start()
 
     def end(self, seconds: float) -> bool:
         """Ask everything to stop and wait for what is awaited; return whether all has ended within `seconds`."""
         until = time.monotonic() + seconds
         with self._lock:
-            threads, expendable = dict(self._threads), set(self._expendable)
-        for cancel in threads.values():
+            threads = dict(self._threads)
+        for cancel, _ in threads.values():
             cancel.set()
-        for thread in threads.keys() - expendable:
-            thread.join(max(0.0, until - time.monotonic()))
+        for thread, (_, awaited) in threads.items():
+            if awaited:
+                thread.join(max(0.0, until - time.monotonic()))
         return not any(thread.is_alive() for thread in threads)
 
 

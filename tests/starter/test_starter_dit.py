@@ -1,12 +1,14 @@
 """The starter's transformer: its size, what it is taught, and the pipeline that draws with it."""
 
 import numpy as np
+import pytest
 import torch
 from diffusers import SD3Transformer2DModel
 
 from controlnext import ControlNeXtAdapter, ControlNeXtModel, StableDiffusion3ControlNeXtPipeline
 from controlnext.assets import STARTER
 from controlnext.engine import loading
+from controlnext.method.pipelines import PipelineError
 from controlnext.models.presets import load_presets
 from controlnext.starter.train import dit
 from controlnext.starter.train.networks import make_scheduler
@@ -77,6 +79,8 @@ def test_a_saved_transformer_draws_with_the_starters_words_under_control(tmp_pat
         assert torch.equal(states[0], states[1])
         avoided = one.encode_prompt("", None, None, negative_prompt="a tree")[1]
         assert torch.allclose(avoided[0], states[2], atol=1e-5)
+        with pytest.raises(PipelineError, match="2 negative prompts for 1"):
+            one.encode_prompt("", None, None, negative_prompt=["a tree", "a house"])
         assert one.encode_prompt("a tree", None, None, do_classifier_free_guidance=False)[1] is None
     pipe.load_controlnext(ControlNeXtAdapter(module.eval()))
     options = {"num_inference_steps": 2, "height": 256, "width": 256, "output_type": "np"}

@@ -98,11 +98,11 @@ def test_fake_studio_is_the_real_interface(studio: FakeStudio):
 def test_the_end_waits_for_what_makes_something_and_not_for_a_model_that_loads():
     work, go_on, made = Work(), threading.Event(), []
     asked = threading.Event()
-    work.start(go_on.wait, threading.Event(), "warm-up", awaited=False)
+    work.start(go_on.wait, threading.Event(), "a model that loads", awaited=False)
     work.start(lambda: made.append(asked.wait(60)), asked)
     assert not work.end(60)
     assert made == [True]
     go_on.set()
-    while any(thread.name == "warm-up" for thread in threading.enumerate()):
+    while any(thread.name == "a model that loads" for thread in threading.enumerate()):
         time.sleep(0.01)
     assert work.end(0)

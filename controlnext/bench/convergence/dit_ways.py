@@ -47,13 +47,13 @@ def variant_of(way: Way, transformer: nn.Module) -> Variant:
     """Return the row of a way, its module as small as the starter's and as wide as the transformer."""
     name = {"channels": "sd3-channels", "latents": "sd3-latents"}.get(way.name, "sd3")
     row, width = TRANSFORMERS[name], transformer.config.num_attention_heads * transformer.config.attention_head_dim
-    stages = (32, 64, 64)[: len(row.layout.stage_channels)]
+    small, stages = TRANSFORMERS["sd3-small"], len(row.layout.stage_channels)
     layout = replace(
-        row.layout, time_proj_dim=32, time_embed_dim=64, stem_channels=(16, 16, 32), stage_channels=stages,
-        stage_groups=(4, 8, 8)[: len(stages)], learned_scale=way.join == "paper",
+        small.layout, stage_channels=small.layout.stage_channels[:stages], stage_groups=small.layout.stage_groups[:stages],
+        stem_padding=row.layout.stem_padding, learned_scale=way.join == "paper",
         out_channels=transformer.config.in_channels if name == "sd3-latents" else width,
     )  # fmt: skip
-    return replace(row, layout=layout, eps=1e-5, control_on_uncond=False)
+    return replace(row, layout=layout, eps=small.eps, control_on_uncond=small.control_on_uncond)
 
 
 def build(way: Way, transformer: nn.Module, rate: float) -> Method:
