@@ -37,6 +37,7 @@ from controlnext.ui.pose_editor.record import RecordEvents
 from controlnext.ui.score_api import ScoreEndpoints
 from controlnext.ui.shared import note_html
 from controlnext.ui.status import build_status_tab
+from controlnext.ui.steady import make_steady
 from controlnext.ui.sweep_api import SweepEndpoints
 from controlnext.ui.theme import TITLE, launch_options
 from controlnext.ui.train.events import TrainEvents
@@ -140,6 +141,7 @@ def build_ui(
         for one in endpoints:
             one.publish()
         page.stop_when_gone(image.runs, sweep.runs, projects.runs, *(one.runs for one in endpoints))
+    make_steady(page)
     return page
 
 

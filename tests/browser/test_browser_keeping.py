@@ -68,9 +68,12 @@ def test_a_preset_of_ones_own_is_kept_used_saved_and_read(page, tmp_path):
     page.wait_for_function("() => document.querySelector('#cnx-prompt textarea').value === 'from a file'")
 
 
-def test_a_click_on_the_contact_sheet_uses_a_map(page, picture):
+@pytest.mark.parametrize("slowdown", [1, 5])
+def test_a_click_on_the_contact_sheet_uses_a_map(page, picture, slowdown):
     upload(page, picture)
     page.wait_for_selector(CONDITION)
+    processor = page.context.new_cdp_session(page)
+    processor.send("Emulation.setCPUThrottlingRate", {"rate": slowdown})
     page.click("#cnx-all-maps")
     page.wait_for_function("() => document.querySelectorAll('#cnx-sheet .thumbnail-item').length === 4")
     page.locator("#cnx-sheet .thumbnail-item").nth(2).click()

@@ -90,6 +90,7 @@ class CharacterEvents:
                     self.made.add(page, report.files)
                     best = in_the_right_colours(report, words, annotators)
                     yield {
+                        area.words: words,
                         area.picture: gr.update(value=served(report.files[best], area.picture), visible=True),
                         area.use: gr.update(visible=True),
                         area.draw: gr.update(interactive=True),

@@ -135,17 +135,15 @@ class FitEvents:
         else:
             start, end, fps = 0.0, length, USUAL_FPS if clip.fps > USUAL_FPS else 0
             updates |= {tab.fps: gr.update(value=fps, maximum=FPS_MAXIMUM), tab.person: 0, tab.edit.edits: []}
-        yield updates | {
-            tab.start: gr.update(value=start, maximum=last),
-            tab.end: gr.update(value=end, maximum=length),
-        }
+        updates |= {tab.start: gr.update(value=start, maximum=last), tab.end: gr.update(value=end, maximum=length)}
+        yield updates
         with reported_errors():
             pictures = strip_pictures(
                 clip if clip.poses is None else clip_reader.open(played)
             )  # poses alone are black
         self.strips.keep(path, pictures)
         used = (data[tab.max_frames] or clip.frames) / min(clip.fps, USUAL_FPS)
-        yield {tab.strip: strip_html(pictures, length, start, min(used, end - start))}
+        yield updates | {tab.strip: strip_html(pictures, length, start, min(used, end - start))}
 
     def take(self, files: list[str]) -> Iterator[Updates]:
         """Take files that the player does not play, such as a GIF, and give it what it does; `open_clip` follows."""
