@@ -291,11 +291,6 @@ def attached_injections(unet: nn.Module) -> list[Injection]:
     return [owner for owner in owners if isinstance(owner, Injection)]
 
 
-def attached_injection(unet: nn.Module) -> Injection | None:
-    """Return the first injection attached to a UNet, if there is one."""
-    return next(iter(attached_injections(unet)), None)
-
-
 def _check_grid(grid: tuple[int, int, int], latents: object, shape: tuple[int, ...]) -> None:
     """Raise a `ControlSizeError` if a condition is of another shape than unpacked latents; packed ones do not tell theirs."""
     if not isinstance(latents, Tensor) or latents.ndim < 4:

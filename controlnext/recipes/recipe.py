@@ -44,7 +44,6 @@ DEFAULT_SCALE = 0.6
 """Default weight of a reference picture."""
 
 BodyPart = Literal["face", "hands"]
-BODY_PARTS: tuple[BodyPart, ...] = ("face", "hands")
 """What of people can be drawn again in detail."""
 
 _LATER = MappingProxyType(

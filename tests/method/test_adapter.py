@@ -8,7 +8,7 @@ from tiny_models import Counter, make_case, make_module, make_unet
 from controlnext import VARIANTS, ControlNeXtAdapter, ControlNeXtModel
 from controlnext.method.adapter import AdapterError
 from controlnext.method.gamma import ControlSizeError
-from controlnext.method.injection import InjectionError, attached_injection
+from controlnext.method.injection import InjectionError, attached_injections
 from controlnext.method.variants import VariantError
 from controlnext.method.weights import WeightsError, write_tensors
 
@@ -43,7 +43,7 @@ def test_verbs_do_the_same_as_the_context_manager(case, adapter):
     adapter.detach()
     adapter.detach()
     assert_same(case.unet, before)
-    assert attached_injection(case.unet) is None
+    assert attached_injections(case.unet) == []
 
 
 def test_an_exception_inside_detaches(case, adapter):
@@ -94,7 +94,7 @@ def test_a_failed_attach_leaves_no_trace(case, adapter, changes, error):
         adapter.unet_weights = {**adapter.unet_weights, "none.such": torch.zeros(1)}
     with pytest.raises(error):
         adapter.attach(case.unet, case.condition, **changes)
-    assert attached_injection(case.unet) is None
+    assert attached_injections(case.unet) == []
     assert_same(case.unet, before)
 
 

@@ -3,7 +3,7 @@ import torch
 from tiny_models import Counter, make_case, make_module
 
 from controlnext.method.control_cache import ControlCache, fingerprint
-from controlnext.method.injection import attach, attached_injection
+from controlnext.method.injection import attach, attached_injections
 
 STEPS = (901, 601, 301)
 
@@ -221,7 +221,7 @@ def test_gradients_are_never_cached(case):
         for _ in range(2):
             case.unet(case.sample, 11, **case.others).sample.mean().backward()
         assert (counter.count, len(cache)) == (2, 0)
-        assert attached_injection(case.unet).source._prepared is None
+        assert attached_injections(case.unet)[0].source._prepared is None
         case.run()
         case.unet(case.sample, 11, **case.others).sample.mean().backward()
     assert counter.count == 4

@@ -10,7 +10,7 @@ from tiny_models import Counter, make_case, make_module, make_unet
 from controlnext import VARIANTS
 from controlnext.method.cross_norm import add_control
 from controlnext.method.gamma import ControlSizeError
-from controlnext.method.injection import InjectionError, attach, attached_injection
+from controlnext.method.injection import InjectionError, attach, attached_injections
 
 GAMMA = 0.8
 
@@ -165,11 +165,11 @@ def test_detaching_leaves_no_trace(variant):
     hooks = {name: list(module._forward_pre_hooks) for name, module in case.unet.named_modules()}
     bare = case.run()
     injection = attach(case.unet, case.module, variant, case.condition)
-    assert attached_injection(case.unet) is injection
+    assert attached_injections(case.unet) == [injection]
     case.run()
     injection.detach()
     injection.detach()
-    assert attached_injection(case.unet) is None
+    assert attached_injections(case.unet) == []
     assert not injection.attached
     for name, module in case.unet.named_modules():
         assert vars(module).keys() == before[name].keys()
@@ -182,7 +182,7 @@ def test_attaching_twice_raises_and_keeps_the_first():
     with attach(case.unet, case.module, "sdxl", case.condition) as first:
         with pytest.raises(InjectionError, match="already"):
             attach(case.unet, case.module, "sdxl", case.condition)
-        assert attached_injection(case.unet) is first
+        assert attached_injections(case.unet) == [first]
     with attach(case.unet, case.module, "sdxl", case.condition):
         case.run()
 
@@ -192,7 +192,7 @@ def test_a_bad_condition_or_gamma_leaves_nothing_attached():
     for condition, gamma in ((case.condition[0], 1.0), (case.condition, float("nan")), (case.condition, "strong")):
         with pytest.raises(ControlSizeError):
             attach(case.unet, case.module, "sdxl", condition, gamma)
-        assert attached_injection(case.unet) is None
+        assert attached_injections(case.unet) == []
 
 
 def test_the_condition_may_change_and_leave():

@@ -22,7 +22,7 @@ from controlnext import (
 from controlnext.errors import ControlNeXtError
 from controlnext.method.control_images import ControlImageError, as_pictures, resized
 from controlnext.method.gamma import ControlSizeError
-from controlnext.method.injection import InjectionError, attached_injection
+from controlnext.method.injection import InjectionError, attached_injections
 from controlnext.method.pipelines import PipelineError
 from controlnext.method.weights import WeightsError
 
@@ -94,7 +94,7 @@ def test_unloading_restores_the_unet(loaded, adapter):
     run(loaded, control_image=drawing())
     loaded.unload_controlnext()
     loaded.unload_controlnext()
-    assert attached_injection(loaded.unet) is None
+    assert not attached_injections(loaded.unet)
     assert_same(loaded.unet, copy_of(sd_components()["unet"]))
     with pytest.raises(PipelineError, match="load_controlnext"):
         run(loaded, control_image=drawing())

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from PIL import Image
 
@@ -155,8 +154,3 @@ class DiffusersModel(PageModel):
                 generator=[torch.Generator().manual_seed(seed) for seed in seeds],
                 **{scale: 1.0 if controlled else 0.0},
             ).images  # fmt: skip
-
-
-def as_array(picture: Image.Image) -> np.ndarray:
-    """Return RGB (H, W, 3) uint8."""
-    return np.asarray(picture.convert("RGB"))

@@ -10,8 +10,6 @@ from controlnext.starter.scenes.joints import turn_about
 from controlnext.starter.scenes.palette import CLOTHES, WALLS, Rgb
 from controlnext.starter.scenes.solids import SolidCut, Solids, Surface
 
-Place3 = Callable[[float, float, float], np.ndarray]
-
 _LEAF = Surface("tree", (0.07, 0.24, 0.05), pattern="foliage", scale=9.0, gloss=0.0)
 _TRUNK = Surface("tree", (0.16, 0.085, 0.04), pattern="planks", scale=7.0, gloss=0.0)
 _DARK: Rgb = (0.03, 0.03, 0.035)
