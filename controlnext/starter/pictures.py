@@ -40,17 +40,18 @@ def _drawn(kind: str, picture: Picture) -> np.ndarray:
     return normal_map(picture.depth) if kind == NORMAL else condition(kind, picture)
 
 
-def write_pictures(folder: Path, count: int, kind: str | None = None) -> None:
+def write_pictures(folder: Path, count: int, kind: str | None = None, first: int = 0) -> None:
     """Write `0000.png` and so on with their captions in `metadata.jsonl`.
 
     Args:
         folder: where to; made if it is not there.
         count: how many.
         kind: also write conditions of this kind, one of `CONDITIONS` or `NORMAL`, to a folder of that name in it.
+        first: number of the first picture; other numbers are other pictures.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lines = []
-    for number in range(count):
+    for number in range(first, first + count):
         sample = make_samples(FIRST_SEED + number, 1)[0]
         name = f"{number:04d}.png"
         Image.fromarray(sample.picture.rgb).save(folder / name)
@@ -68,9 +69,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m controlnext.starter.pictures", description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--count", type=int, default=COUNT, help=f"how many (default: {COUNT})")
+    parser.add_argument(
+        "--first", type=int, default=0, help="number of the first; others are other pictures (default: 0)"
+    )
     parser.add_argument("--condition", choices=(NORMAL, *CONDITIONS), help="write these conditions, too")
     options = parser.parse_args(arguments)
-    write_pictures(options.folder, options.count, options.condition)
+    write_pictures(options.folder, options.count, options.condition, options.first)
     sys.stdout.write(f"{options.count} pictures in {options.folder}\n")
     return 0
 

@@ -8,16 +8,19 @@ import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
 from PIL import Image
 
+from controlnext import ControlNeXtAdapter, ControlNeXtModel
 from controlnext.assets import STARTER
 from controlnext.bench.command import BenchError
 from controlnext.bench.convergence.ways import make_t2i_adapter
 from controlnext.bench.quality import control_video, controlbench, starter_video
 from controlnext.bench.quality.control_metrics import METRICS
 from controlnext.bench.quality.control_models import DiffusersModel, PageModel
+from controlnext.bench.quality.control_transformer import TransformerModel
 from controlnext.bench.quality.control_video import clips_of, judge_clips
 from controlnext.bench.quality.controlbench import KindScores, bars, table_rows
 from controlnext.cli.program import main
 from controlnext.starter.pictures import write_pictures
+from controlnext.starter.train.dit import load_pipeline
 
 QUICK = ("--size", "256", "--steps", "2", "--guidance", "3", "--pictures", "1")
 
@@ -77,8 +80,31 @@ def test_networks_of_diffusers_steer_the_same_base(tmp_path, adapter):
     bare = model.engine.pipeline(
         "a person", num_inference_steps=2, guidance_scale=3.0, generator=torch.Generator().manual_seed(0)
     )
-    assert np.array_equal(np.asarray(floor[0]), np.asarray(bare.images[0]))
+    assert (
+        np.abs(np.asarray(floor[0]).astype(int) - np.asarray(bare.images[0])).max() <= 1
+    )  # torch 2.6 rounds a few pixels otherwise
     assert not np.array_equal(np.asarray(made[0]), np.asarray(floor[0]))
+
+
+def test_a_transformer_is_measured_with_its_adapter(tmp_path):
+    torch.manual_seed(0)
+    load_pipeline(STARTER, STARTER / "transformer").save_pretrained(tmp_path / "base")
+    module = ControlNeXtModel.from_variant("sd3-small").eval()
+    ControlNeXtAdapter(module, variant="sd3-small", gamma=0.5).save_pretrained(tmp_path / "adapter")
+    values = {"num_inference_steps": 2, "guidance_scale": 3.0}
+    model = TransformerModel(tmp_path / "base", tmp_path / "adapter", "canny", values, None)
+    assert (model.size, model.kinds, model.backend) == ((256, 256), ("canny",), "starter")
+    condition = controlbench.Asked(Image.fromarray(np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8)))
+    one, two = (np.asarray(picture) for picture in model.draw("canny", "a person", condition, [0, 1]))
+    floor = np.asarray(model.draw("canny", "a person", condition, [0], controlled=False)[0])
+    assert one.shape == two.shape == (256, 256, 3)
+    assert not np.array_equal(one, two)
+    assert not np.array_equal(one, floor)
+    assert model.through(Image.fromarray(floor)).size == (256, 256)
+    with pytest.raises(BenchError, match="nowhere"):
+        TransformerModel(tmp_path / "base", tmp_path / "nowhere", "canny", {}, None)
+    with pytest.raises(BenchError, match="cannot be loaded"):
+        TransformerModel(tmp_path / "adapter", tmp_path / "adapter", "canny", {}, None)
 
 
 def test_wrong_requests_are_sentences(data, tmp_path):
@@ -89,6 +115,8 @@ def test_wrong_requests_are_sentences(data, tmp_path):
         run("--size", "1024")
     with pytest.raises(BenchError, match="name it by --kinds"):
         run("--controlnet", "nowhere", "--size", "256")
+    with pytest.raises(BenchError, match="name it by --kinds"):
+        run("--transformer", "nowhere", "nowhere", "--size", "256")
     with pytest.raises(BenchError, match="no ControlNetModel"):
         DiffusersModel("starter", tmp_path, adapter=False, kind="canny", values={}, size=256)
     with pytest.raises(BenchError, match="no annotator for hed"):

@@ -18,6 +18,12 @@ def test_pictures_are_a_folder_to_train_from(tmp_path, capsys):
     assert not np.array_equal(np.asarray(Image.open(rows[0].picture)), np.asarray(Image.open(rows[1].picture)))
 
 
+def test_another_first_number_gives_other_pictures(tmp_path):
+    write_pictures(tmp_path / "a", 2)
+    write_pictures(tmp_path / "b", 1, first=1)
+    assert (tmp_path / "a" / "0001.png").read_bytes() == (tmp_path / "b" / "0001.png").read_bytes()
+
+
 def test_conditions_are_those_of_the_world(tmp_path):
     write_pictures(tmp_path, 1, "segmentation")
     colours = np.asarray(Image.open(tmp_path / "segmentation" / "0000.png")).reshape(-1, 3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from PIL import Image
@@ -18,6 +18,8 @@ from controlnext.models.catalogue import Catalogue
 from controlnext.recipes.inputs import Inputs
 
 if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
     from controlnext.recipes.inputs import Annotated
 
 OTHERS = {
@@ -28,14 +30,45 @@ OTHERS = {
 """Family -> diffusers' pipelines for a ControlNet and for a T2I-Adapter."""
 
 
-class PageModel:
-    """A model of the page with its ControlNeXt adapters.
+class Drawing(Protocol):
+    """What is measured.
 
     Attributes:
         title: for tables.
         kinds: conditions it can follow.
         size: width and height that it draws.
+        backend: annotator backend that reads its pictures.
     """
+
+    title: str
+    size: tuple[int, int]
+    backend: str
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Conditions it can follow."""
+
+    def draw(
+        self, kind: str, prompt: str, condition: Annotated, seeds: Sequence[int], *, controlled: bool = True
+    ) -> list[Image.Image]:
+        """Draw a picture a seed, with control or without."""
+
+    def through(self, picture: Image.Image) -> Image.Image:
+        """Encode and decode a picture."""
+
+
+@torch.no_grad()
+def passed_through(pipeline: DiffusionPipeline, picture: Image.Image) -> Image.Image:
+    """Encode and decode a picture by a pipeline's autoencoder."""
+    vae = pipeline.vae
+    pixels = pipeline.image_processor.preprocess(picture).to(vae.device, vae.dtype)
+    made = vae.decode(vae.encode(pixels).latent_dist.mode()).sample
+    read: Image.Image = pipeline.image_processor.postprocess(made, output_type="pil")[0]
+    return read
+
+
+class PageModel:
+    """A model of the page with its ControlNeXt adapters; see `Drawing`."""
 
     def __init__(
         self, name: str, values: dict[str, Any], size: int | None, catalogue: Catalogue | None = None
@@ -61,7 +94,7 @@ class PageModel:
                 f"{self.preset.title} draws sides from {sizes.minimum} to {sizes.maximum} pixels, not {size}: give --own, which "
                 "takes its own size, steps and guidance."
             )
-        self._values = values
+        self._values, self.backend = values, self.preset.adherence_backend
         self.engine = Engine.load(self.preset, choose_device(None), ControlCache())
         self.title = f"{self.preset.title}, ControlNeXt"
 
@@ -82,14 +115,9 @@ class PageModel:
         with torch.inference_mode():
             return self.engine.run(recipe, seeds, Inputs.of(condition.image), None)
 
-    @torch.no_grad()
     def through(self, picture: Image.Image) -> Image.Image:
         """Encode and decode a picture: what the autoencoder alone loses of it."""
-        pipeline = self.engine.pipeline
-        vae = pipeline.vae
-        pixels = pipeline.image_processor.preprocess(picture).to(vae.device, vae.dtype)
-        made = vae.decode(vae.encode(pixels).latent_dist.mode()).sample
-        return pipeline.image_processor.postprocess(made, output_type="pil")[0]
+        return passed_through(self.engine.pipeline, picture)
 
 
 class DiffusersModel(PageModel):

@@ -5,7 +5,8 @@ of lines, RMSE of depth from 0 to 255, mean IoU, and OKS and PCK of poses. Besid
 same pictures without control) and the ceiling (the originals through the autoencoder, annotated again). Intervals are percentiles of
 a bootstrap over conditions. FOLDER holds pictures as a training reads them, with captions and with conditions or without.
 
-With `--controlnet` or `--t2i-adapter`, a network of diffusers steers the model's base instead of its adapters. With `--video`, FOLDER holds clips.
+With `--controlnet` or `--t2i-adapter`, a network of diffusers steers the model's base instead of its adapters. `--transformer` measures a
+base of Stable Diffusion 3's class, which the page does not run. With `--video`, FOLDER holds clips.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from controlnext.training.config import DataConfig
 from controlnext.training.data.rows import Row, read_rows
 
 if TYPE_CHECKING:
-    from controlnext.bench.quality.control_models import PageModel
+    from controlnext.bench.quality.control_models import Drawing
 
 logger = logging.getLogger(__name__)
 SIZE, PICTURES, GUIDANCE, STEPS = 512, 4, 7.5, 20
@@ -89,7 +90,7 @@ def asked_for(kind: str, row: Row, size: tuple[int, int], read: Read) -> tuple[I
     return picture, fitted(found, kind, size)
 
 
-def score_kind(model: PageModel, kind: str, rows: Sequence[Row], pictures: int, read: Read) -> KindScores:
+def score_kind(model: Drawing, kind: str, rows: Sequence[Row], pictures: int, read: Read) -> KindScores:
     """Draw and measure all rows of one kind.
 
     Args:
@@ -187,6 +188,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--controlnet", type=Path, help="a ControlNet of diffusers on the model's base; needs one of --kinds"
     )
     other.add_argument("--t2i-adapter", type=Path, help="a T2I-Adapter of diffusers on it; needs one of --kinds")
+    other.add_argument(
+        "--transformer", type=Path, nargs=2, metavar=("BASE", "ADAPTER"),
+        help="a pipeline of Stable Diffusion 3's class and an adapter for it instead; needs one of --kinds",
+    )  # fmt: skip
     other.add_argument("--video", action="store_true", help="FOLDER holds clips: PCK of each frame, limbs and flicker")
     parser.add_argument("--out", type=Path, default=Path("runs/controlbench"), help="folder of the report")
     options = parser.parse_args(arguments)
@@ -202,13 +207,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     known = set(annotators.ANNOTATORS)
     if missing := [kind for kind in kinds if kind not in known]:
         raise BenchError(f"There is no annotator for {missing[0]} here, so nothing can be compared; leave it out.")
-    read = reader_of(model.preset.adherence_backend)
+    read = reader_of(model.backend)
     scores = {kind: score_kind(model, kind, rows, options.pictures, read) for kind in kinds}
     results = {kind: bars(one, METRICS[kind]) for kind, one in scores.items()}
     return finish(options, model.title, facts_of(options, model, len(rows)), results, scores)
 
 
-def facts_of(options: Namespace, model: PageModel, count: int) -> str:
+def facts_of(options: Namespace, model: Drawing, count: int) -> str:
     """Say in a sentence how it was drawn."""
     how = (
         "the model's own steps and guidance"
@@ -218,7 +223,7 @@ def facts_of(options: Namespace, model: PageModel, count: int) -> str:
     return f"{count} pictures of {options.data.name}, {options.pictures} drawn for each, {model.size[0]} x {model.size[1]}, {how}."
 
 
-def load_model(options: Namespace) -> PageModel:
+def load_model(options: Namespace) -> Drawing:
     """Load what is to be measured.
 
     Raises:
@@ -229,10 +234,14 @@ def load_model(options: Namespace) -> PageModel:
     values = {} if options.own else {"num_inference_steps": options.steps, "guidance_scale": options.guidance}
     size = None if options.own else options.size
     net = options.controlnet or options.t2i_adapter
-    if net is None:
+    if net is None and options.transformer is None:
         return PageModel(options.model, values, size)
     if not options.kinds or len(options.kinds) != 1:
-        raise BenchError("A network of diffusers reads one kind of condition: name it by --kinds.")
+        raise BenchError("A network of diffusers or an adapter reads one kind of condition: name it by --kinds.")
+    if options.transformer is not None:
+        from controlnext.bench.quality.control_transformer import TransformerModel
+
+        return TransformerModel(*options.transformer, options.kinds[0], values, size)
     return DiffusersModel(
         options.model, net, adapter=options.t2i_adapter is not None, kind=options.kinds[0], values=values, size=size
     )
