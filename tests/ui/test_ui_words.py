@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import controlnext
+from annotators.poses.skeleton import KEYPOINTS
 from controlnext.adherence.map_kind import MapKind
 from controlnext.ui import build_ui, launch_options
 from controlnext.ui.image.doctor_events import sentence, taken
@@ -186,3 +187,10 @@ def test_the_sentences_of_the_upload_doctor_are_in_the_table(name):
         said = [sentence(found, [name]), sentence(found, []), sentence(found, [name], True), sentence(MapKind(""), [])]
         said += [taken(found)] if name != "normal" else []
         assert list(untranslated((piece for text in said for piece in pieces(text, known)), known)) == []
+
+
+def test_the_joints_of_the_pose_editor_are_in_the_table():
+    words = table("de")
+    for joint in KEYPOINTS:
+        name = joint.replace("_", " ")
+        assert words[f"{name}: {{}}"] == f"{words[name]}: {{}}"
