@@ -4,13 +4,19 @@ import numpy as np
 import pytest
 import torch
 from diffusers import SD3Transformer2DModel
+from PIL import Image
 
 from controlnext import ControlNeXtAdapter, ControlNeXtModel, StableDiffusion3ControlNeXtPipeline
+from controlnext.adherence.measure import fitted
 from controlnext.assets import STARTER
+from controlnext.bench.quality.control_metrics import METRICS
+from controlnext.bench.quality.control_reading import reader_of
+from controlnext.bench.quality.control_transformer import TransformerModel
 from controlnext.engine import loading
 from controlnext.method.pipelines import PipelineError
 from controlnext.models.presets import load_presets
 from controlnext.starter.train import dit
+from controlnext.starter.train.dataset import FIRST_TRAINING_SEED, make_samples
 from controlnext.starter.train.networks import make_scheduler
 
 
@@ -101,3 +107,20 @@ def test_the_bundled_transformer_draws_shirts_in_the_colours_asked_for():
     strong = (lead > 120).mean((2, 3))
     assert (strong.argmax(1) == np.arange(3)).all()
     assert (np.diag(strong) > 0.02).all()
+
+
+@pytest.mark.parametrize(("kind", "followed"), [("pose", 0.4), ("canny", 0.35)])
+def test_the_transformers_bundled_adapters_follow(kind, followed, tmp_path):
+    load = dit.load_pipeline(STARTER, STARTER / "transformer")
+    load.save_pretrained(tmp_path)
+    values = {"num_inference_steps": 8, "guidance_scale": 3.0}
+    model = TransformerModel(tmp_path, STARTER / "transformer" / "adapters" / kind, kind, values, None)
+    read, metric, scores = reader_of("starter"), METRICS[kind][-1], []
+    for seed in range(6):
+        sample = make_samples(FIRST_TRAINING_SEED // 2 + seed, 1)[0]
+        asked = fitted(read(kind, Image.fromarray(sample.picture.rgb)), kind, model.size)
+        prompt = sample.caption(np.random.default_rng(seed))
+        drawn = [model.draw(kind, prompt, asked, [seed], controlled=on)[0] for on in (True, False)]
+        scores.append([metric.measure(asked, read(kind, picture)) for picture in drawn])
+    controlled, floor = np.nanmean(scores, axis=0)
+    assert controlled > followed > 2 * floor
