@@ -1,6 +1,7 @@
 """ControlBench on the bundled model, with its adapters and with networks of diffusers."""
 
 import json
+from argparse import Namespace
 
 import numpy as np
 import pytest
@@ -100,6 +101,12 @@ def test_a_transformer_is_measured_with_its_adapter(tmp_path):
     assert one.shape == two.shape == (256, 256, 3)
     assert not np.array_equal(one, two)
     assert not np.array_equal(one, floor)
+    options = Namespace(
+        own=False, steps=2, guidance=3.0, gamma=0.0, size=256, kinds=["canny"], controlnet=None, t2i_adapter=None,
+        transformer=[tmp_path / "base", tmp_path / "adapter"],
+    )  # fmt: skip
+    off = controlbench.load_model(options)
+    assert np.array_equal(np.asarray(off.draw("canny", "a person", condition, [0])[0]), floor)
     assert model.through(Image.fromarray(floor)).size == (256, 256)
     with pytest.raises(BenchError, match="nowhere"):
         TransformerModel(tmp_path / "base", tmp_path / "nowhere", "canny", {}, None)

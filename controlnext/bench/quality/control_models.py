@@ -109,7 +109,7 @@ class PageModel:
         """Draw a picture a seed; without control the adapter's weights stay, and gamma is 0."""
         recipe = self._catalogue.resolve(
             self.preset.name, adapter=kind, prompt=prompt, num_images=len(seeds), seed=seeds[0], width=self.size[0],
-            height=self.size[1], loras=[], **self._values, **({} if controlled else {"gamma": 0.0}),
+            height=self.size[1], loras=[], **(self._values if controlled else {**self._values, "gamma": 0.0}),
         )  # fmt: skip
         self.engine.prepare(recipe, [])
         with torch.inference_mode():
@@ -180,5 +180,5 @@ class DiffusersModel(PageModel):
                 prompt, image=condition.image, num_images_per_prompt=len(seeds), width=self.size[0], height=self.size[1],
                 num_inference_steps=recipe.num_inference_steps, guidance_scale=recipe.guidance_scale,
                 generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-                **{scale: 1.0 if controlled else 0.0},
+                **{scale: (self._values.get("gamma", 1.0) if controlled else 0.0)},
             ).images  # fmt: skip

@@ -41,7 +41,7 @@ class TransformerModel:
             base: folder of a pipeline.
             adapter: folder of the adapter.
             kind: of condition that it reads.
-            values: steps and guidance as the pipeline names them; those left out are its own.
+            values: steps, guidance and gamma as the pipeline names them; those left out are its own, or the adapter's.
             size: side in pixels; None takes the base's own.
 
         Raises:
@@ -71,7 +71,8 @@ class TransformerModel:
         """Draw a picture a seed; without control the adapter's weights stay, and gamma is 0."""
         made: list[Image.Image] = self._pipeline(
             prompt, control_image=condition.image, num_images_per_prompt=len(seeds), width=self.size[0], height=self.size[1],
-            generator=[torch.Generator().manual_seed(seed) for seed in seeds], **self._values, **({} if controlled else {"gamma": 0.0}),
+            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+            **(self._values if controlled else {**self._values, "gamma": 0.0}),
         ).images  # fmt: skip
         return made
 

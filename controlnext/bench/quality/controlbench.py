@@ -181,6 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--size", type=whole(64, 8), default=SIZE, help="side in pixels")
     parser.add_argument("--steps", type=whole(), default=STEPS, help="denoising steps")
     parser.add_argument("--guidance", type=float, default=GUIDANCE, help="guidance scale")
+    parser.add_argument("--gamma", type=float, help="control strength (default: the adapter's own)")
     parser.add_argument("--own", action="store_true", help="the model's own size, steps and guidance instead")
     parser.add_argument("--caption", default="", help="of pictures that have none")
     other = parser.add_mutually_exclusive_group()
@@ -220,7 +221,9 @@ def facts_of(options: Namespace, model: Drawing, count: int) -> str:
         if options.own
         else f"{options.steps} steps, guidance {options.guidance:g}"
     )
-    return f"{count} pictures of {options.data.name}, {options.pictures} drawn for each, {model.size[0]} x {model.size[1]}, {how}."
+    strength = "" if options.gamma is None else f", gamma {options.gamma:g}"
+    size = f"{model.size[0]} x {model.size[1]}"
+    return f"{count} pictures of {options.data.name}, {options.pictures} drawn for each, {size}, {how}{strength}."
 
 
 def load_model(options: Namespace) -> Drawing:
@@ -232,6 +235,8 @@ def load_model(options: Namespace) -> Drawing:
     from controlnext.bench.quality.control_models import DiffusersModel, PageModel
 
     values = {} if options.own else {"num_inference_steps": options.steps, "guidance_scale": options.guidance}
+    if options.gamma is not None:
+        values["gamma"] = options.gamma
     size = None if options.own else options.size
     net = options.controlnet or options.t2i_adapter
     if net is None and options.transformer is None:
