@@ -298,7 +298,7 @@ class Downloading(threading.Thread):
 def test_two_that_want_one_file_download_it_once(fake, preset):
     gate = fake.held[WEIGHTS] = threading.Event()
     first = Downloading(preset)
-    until(lambda: fake.bytes)
+    until(lambda: any(path.endswith(WEIGHTS) for path, _ in fake.requests))
     second, third = Downloading(preset), Downloading(preset)
     until(lambda: second.waits() and third.waits())
     third.cancel.set()
