@@ -30,7 +30,7 @@ OTHERS = {
 """Family -> diffusers' pipelines for a ControlNet and for a T2I-Adapter."""
 
 
-class Drawing(Protocol):
+class MeasuredModel(Protocol):
     """What is measured.
 
     Attributes:
@@ -68,7 +68,7 @@ def passed_through(pipeline: DiffusionPipeline, picture: Image.Image) -> Image.I
 
 
 class PageModel:
-    """A model of the page with its ControlNeXt adapters; see `Drawing`."""
+    """A model of the page with its ControlNeXt adapters; see `MeasuredModel`."""
 
     def __init__(
         self, name: str, values: dict[str, Any], size: int | None, catalogue: Catalogue | None = None

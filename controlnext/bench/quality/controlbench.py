@@ -33,7 +33,7 @@ from controlnext.training.config import DataConfig
 from controlnext.training.data.rows import Row, read_rows
 
 if TYPE_CHECKING:
-    from controlnext.bench.quality.control_models import Drawing
+    from controlnext.bench.quality.control_models import MeasuredModel
 
 logger = logging.getLogger(__name__)
 SIZE, PICTURES, GUIDANCE, STEPS = 512, 4, 7.5, 20
@@ -90,7 +90,7 @@ def asked_for(kind: str, row: Row, size: tuple[int, int], read: Read) -> tuple[I
     return picture, fitted(found, kind, size)
 
 
-def score_kind(model: Drawing, kind: str, rows: Sequence[Row], pictures: int, read: Read) -> KindScores:
+def score_kind(model: MeasuredModel, kind: str, rows: Sequence[Row], pictures: int, read: Read) -> KindScores:
     """Draw and measure all rows of one kind.
 
     Args:
@@ -214,7 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return finish(options, model.title, facts_of(options, model, len(rows)), results, scores)
 
 
-def facts_of(options: Namespace, model: Drawing, count: int) -> str:
+def facts_of(options: Namespace, model: MeasuredModel, count: int) -> str:
     """Say in a sentence how it was drawn."""
     how = (
         "the model's own steps and guidance"
@@ -226,7 +226,7 @@ def facts_of(options: Namespace, model: Drawing, count: int) -> str:
     return f"{count} pictures of {options.data.name}, {options.pictures} drawn for each, {size}, {how}{strength}."
 
 
-def load_model(options: Namespace) -> Drawing:
+def load_model(options: Namespace) -> MeasuredModel:
     """Load what is to be measured.
 
     Raises:
