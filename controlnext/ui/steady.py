@@ -2,8 +2,8 @@
 
 Gradio 6 sends a report as changes of single properties. A page that has not shown one yet when the next arrives may take the older value
 back wherever the next does not name it: a button keeps its old label, a gallery its first picture. So what was just said of buttons and
-texts is said again with the next reports, and the last report also names the pictures and states that it left out. Fields that a visitor
-fills in are never said again, since they may have been changed meanwhile.
+texts is said again with the next reports, and the last report also names the pictures that it left out. Fields that a visitor fills in and
+states, which the server keeps, are never said again, since they may have been changed meanwhile.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FRESH_SECONDS = 2.0
 """So long after it was said something is said again: the slowest page has shown it by then, and a visitor may have pressed Stop."""
 
 _TEXTS = (gr.Button, gr.HTML, gr.Markdown)
-_SHOWN = (*_TEXTS, gr.DownloadButton, gr.Gallery, gr.JSON, gr.Plot, gr.State)
+_SHOWN = (*_TEXTS, gr.DownloadButton, gr.Gallery, gr.JSON, gr.Plot)
 
 Handler = Callable[..., Generator[Any, None, None]]
 """A generator function that yields updates by component, or lists."""
