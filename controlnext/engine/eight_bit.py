@@ -1,4 +1,4 @@
-"""Convolutions in 8-bit integers on the CPU: a decoder that takes half of the time, for pictures that are looked at and not kept."""
+"""Convolutions in 8-bit integers on the CPU: parts that take half of the time, for pictures that are looked at and not kept."""
 
 from __future__ import annotations
 
@@ -67,15 +67,16 @@ class EightBitConv(nn.Module):
         return made
 
 
-def in_eight_bits(module: nn.Module) -> nn.Module:
-    """Return a copy of a module in float32 whose convolutions work in 8 bits and whose SiLUs write over their input.
+def in_eight_bits(module: nn.Module, *, overwrite: bool = False) -> nn.Module:
+    """Return a copy of a module in float32 whose convolutions work in 8 bits.
 
     Args:
         module: layers that nothing but the module itself calls, such as a decoder.
+        overwrite: whether SiLUs write over their input, which is right where each has an input of its own.
     """
     changed = copy.deepcopy(module).float().to(memory_format=torch.channels_last)
     for part in list(changed.modules()):
-        if isinstance(part, nn.SiLU):
+        if isinstance(part, nn.SiLU) and overwrite:
             part.inplace = True
         for name, child in part.named_children():
             if isinstance(child, nn.Conv2d) and min(child.in_channels, child.out_channels) >= FEWEST_CHANNELS:
@@ -83,33 +84,34 @@ def in_eight_bits(module: nn.Module) -> nn.Module:
     return changed
 
 
-def faster_decoder(decoder: nn.Module, latents: Tensor) -> nn.Module:
-    """Measure a decoder against its copy in 8 bits, and return the faster one.
+def faster(module: nn.Module, *inputs: Tensor, overwrite: bool = False) -> nn.Module:
+    """Measure a module against its copy in 8 bits, and return the faster one.
 
     Args:
-        decoder: of an autoencoder, on the CPU.
-        latents: (1, C, h, w) as it takes them, to be measured with.
+        module: such as a decoder, on the CPU.
+        *inputs: as it takes them, to be measured with.
+        overwrite: see `in_eight_bits`.
 
     Returns:
-        The decoder itself where the copy is not faster, or where this build of torch cannot run it.
+        The module itself where the copy is not faster, or where this build of torch cannot run it.
     """
     try:
-        other = in_eight_bits(decoder)
+        other = in_eight_bits(module, overwrite=overwrite)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch says once that a later release may lack these tensors: see below
-            seconds = [_seconds(part, latents) for part in (decoder, other)]
+            seconds = [_seconds(part, inputs) for part in (module, other)]
     except (RuntimeError, AttributeError, NotImplementedError):  # no oneDNN, or another processor
-        return decoder
-    return other if seconds[1] < seconds[0] else decoder
+        return module
+    return other if seconds[1] < seconds[0] else module
 
 
 @torch.inference_mode()
-def _seconds(decoder: nn.Module, latents: Tensor) -> float:
+def _seconds(module: nn.Module, inputs: tuple[Tensor, ...]) -> float:
     """CPU seconds of this thread for one call, the least of a few."""
-    decoder(latents)
+    module(*inputs)
     times = []
     for _ in range(_TRIALS):
         begun = time.process_time()
-        decoder(latents)
+        module(*inputs)
         times.append(time.process_time() - begun)
     return min(times)

@@ -177,7 +177,12 @@ class Engine:
             apply_saving(self.pipeline, waiting, self._device.name)
 
     def run(
-        self, recipe: Recipe, seeds: Sequence[int], inputs: Inputs, on_step: StepCallback | None
+        self,
+        recipe: Recipe,
+        seeds: Sequence[int],
+        inputs: Inputs,
+        on_step: StepCallback | None,
+        stop: Callable[[], None] = lambda: None,
     ) -> list[Image.Image]:
         """Make pictures of one batch; the control is computed once for all of them.
 
@@ -186,6 +191,7 @@ class Engine:
             seeds: one for each picture.
             inputs: pictures of the recipe's size: one condition a control, and a start picture and mask where wanted.
             on_step: called after each step with a preview; may raise to stop. None makes no previews.
+            stop: called after each step; may raise to stop.
 
         Returns:
             Pictures.
@@ -201,6 +207,7 @@ class Engine:
             nonlocal estimate
             estimate = estimate or CleanEstimate(pipeline.scheduler, pipeline.num_timesteps)
             latents = tensors["latents"]
+            stop()
             if on_step is not None:
                 on_step(self._look(estimate(step, latents), recipe))
             if step + 1 == recipe.steps_to_run and not torch.isfinite(latents).all():

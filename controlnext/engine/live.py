@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from controlnext.device import Device
-from controlnext.engine.eight_bit import EightBitConv, faster_decoder
+from controlnext.engine.eight_bit import EightBitConv, faster
 from controlnext.engine.engine import Engine
 from controlnext.engine.fused_loras import is_small
 from controlnext.engine.small_decoder import small_decoder
 from controlnext.method.control_cache import ControlCache
+from controlnext.method.model import IMAGE_CHANNELS
 from controlnext.models.defaults import FEW_STEP_VALUES, FEW_STEPS
 
 if TYPE_CHECKING:
+    from controlnext.method.adapter import ControlNeXtAdapter
     from controlnext.models.presets import Preset
     from controlnext.recipes.recipe import Recipe
 
@@ -114,8 +116,17 @@ class LiveCopy(Engine):
         side = unet.config.sample_size
         latents = torch.randn(1, unet.config.in_channels, side, side, dtype=dtype)
         decoder = small_decoder(preset, vae) or vae.decoder
-        vae.decoder = faster_decoder(decoder.to(memory_format=torch.channels_last), latents)
+        vae.decoder = faster(decoder.to(memory_format=torch.channels_last), latents, overwrite=True)
         return made
+
+    def _adapter(self, kind: str) -> ControlNeXtAdapter:
+        known = kind in self._adapters
+        adapter = super()._adapter(kind)
+        if not known:  # its weights are not merged with others, as those of the UNet are with LoRAs
+            side = self.pipeline.unet.config.sample_size * self.pipeline.vae_scale_factor
+            picture = torch.rand(1, IMAGE_CHANNELS, side, side, dtype=self.pipeline.unet.dtype)
+            adapter.module = faster(adapter.module, picture, torch.tensor(0.0))
+        return adapter
 
     def _words(self, recipe: Recipe) -> dict[str, Any]:
         given = super()._words(recipe)
@@ -164,6 +175,6 @@ def precision_of(engine: Engine) -> str:
     return str(engine.pipeline.unet.dtype).removeprefix("torch.")
 
 
-def decodes_in_eight_bits(engine: Engine) -> bool:
-    """Whether an engine draws its pictures of latents with a decoder in 8-bit integers."""
+def draws_in_eight_bits(engine: Engine) -> bool:
+    """Whether an engine's decoder convolves in 8-bit integers."""
     return any(isinstance(part, EightBitConv) for part in engine.pipeline.vae.modules())

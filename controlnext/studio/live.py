@@ -27,7 +27,7 @@ class LivePicture:
         asked: the conditions in the size of the picture.
         seconds: time it took, without waiting for others.
         lora: the LoRA for few steps that it used; empty if none.
-        eight_bits: whether its decoder worked in 8-bit integers.
+        eight_bits: whether parts of the model worked in 8-bit integers.
         notes: a sentence for each control that cannot act.
     """
 

@@ -250,38 +250,38 @@ class Studio:
             cache=cache,
         )
 
-    def draw_live(self, recipe: Recipe, condition: Image.Image | Annotated | Inputs | None) -> LivePicture:
+    def draw_live(
+        self, recipe: Recipe, condition: Image.Image | Annotated | Inputs | None, cancel: threading.Event | None = None
+    ) -> LivePicture:
         """Draw a recipe in few steps, for a page that shows each change at once; nothing is saved.
 
         Args:
             recipe: as the page shows it; the seed's noise is the same at each call.
             condition: as `generate` takes it.
+            cancel: set it to stop, at the latest after the step that is being taken.
 
         Raises:
             ControlNeXtError: as `generate`.
         """
-        from controlnext.engine.live import decodes_in_eight_bits, live_recipe, precision_of
+        from controlnext.engine.live import draws_in_eight_bits, live_recipe, precision_of
 
         preset = self.catalogue.preset(recipe.model)
         recipe, lora = live_recipe(recipe, preset.live_steps, self.catalogue.loras(recipe.model))
-        condition = replace(Inputs.of(condition), reference=None)
         self.catalogue.check(recipe, preset)
-        recipe, asked, inputs = prepared(recipe, Inputs.of(condition), preset)
+        recipe, asked, inputs = prepared(recipe, replace(Inputs.of(condition), reference=None), preset)
         words = Wording.of(recipe, preset, self.catalogue, self.wildcards)
-        recipe = words.recipes[0]
-        with self.turn(lambda progress: None, threading.Event()):
+        recipe, cancel = words.recipes[0], cancel or threading.Event()
+        with self.turn(lambda progress: None, cancel):
             loaded = self.load(preset, [control.condition_kind for control in recipe.all_controls])
             with enough_memory("for live pictures; switch them off, or close other programs"):
                 engine = self._live.of(loaded)
                 engine.embeddings = self._words.vectors()
                 begun = time.perf_counter()
                 engine.prepare(recipe, words.all_loras)
-                (image,) = engine.run(recipe, [recipe.seed], inputs, None)
+                (image,) = engine.run(recipe, [recipe.seed], inputs, None, lambda: stop_if(cancel))
         seconds = time.perf_counter() - begun
         made_by = recipe.replace(precision=precision_of(engine))
-        return LivePicture(
-            image, made_by, asked, seconds, lora, decodes_in_eight_bits(engine), no_effect(recipe, asked)
-        )
+        return LivePicture(image, made_by, asked, seconds, lora, draws_in_eight_bits(engine), no_effect(recipe, asked))
 
     def follow_live(self, picture: LivePicture) -> Followed:
         """Measure how well a live picture follows its first condition."""

@@ -267,7 +267,9 @@ def test_live_redraws_during_the_drag_and_ends_on_the_last_change(page, studio):
     page.mouse.move(x, y)
     page.mouse.down()
     before, calls = len(studio.live), []
-    page.on("request", lambda request: calls.append(request.url) if "component_server" in request.url else None)
+    page.on(
+        "request", lambda request: calls.append(request.post_data_json) if "component_server" in request.url else None
+    )
     for step in range(1, 30):
         page.mouse.move(x - step * scale / 2, y - 1.5 * step * scale)
         page.wait_for_timeout(40)
@@ -280,6 +282,7 @@ def test_live_redraws_during_the_drag_and_ends_on_the_last_change(page, studio):
         f"#cnx-pose-editor [data-joint='{RIGHT_WRIST}'][stroke='#ff2d2d']"
     )  # the joint that is off glows
     assert studio.live[-1].pose == text
+    assert [call["data"]["final"] for call in calls] == [False] * (len(calls) - 1) + [True]
     assert len(calls) >= 3  # not by events of Gradio's, which hold the page up
     assert len({recipe.seed for recipe in studio.live}) == 1
     assert (studio.live[-1].num_inference_steps, studio.live[-1].guidance_scale) == (4, 1.0)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from controlnext.engine.eight_bit import EightBitConv, faster_decoder, in_eight_bits
+from controlnext.engine.eight_bit import EightBitConv, faster, in_eight_bits
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,7 @@ def test_a_convolution_is_within_two_hundredths_whatever_range_and_size_its_inpu
 
 def test_layers_of_few_channels_and_the_module_itself_stay_as_they_are():
     module = nn.Sequential(nn.Conv2d(4, 16, 1), nn.SiLU(), nn.Conv2d(16, 16, 1), nn.Conv2d(16, 3, 1))
-    changed = in_eight_bits(module)
+    changed = in_eight_bits(module, overwrite=True)
     assert [type(part) for part in changed] == [nn.Conv2d, nn.SiLU, EightBitConv, nn.Conv2d]
     assert [type(part) for part in module] == [nn.Conv2d, nn.SiLU, nn.Conv2d, nn.Conv2d]
     assert (changed[1].inplace, module[1].inplace) == (True, False)
@@ -44,4 +44,4 @@ def test_a_decoder_that_cannot_be_copied_stays(monkeypatch):
 
     monkeypatch.setattr(torch, "quantize_per_tensor", missing)
     decoder = nn.Sequential(nn.Conv2d(16, 16, 1))
-    assert faster_decoder(decoder, torch.randn(1, 16, 4, 4)) is decoder
+    assert faster(decoder, torch.randn(1, 16, 4, 4)) is decoder

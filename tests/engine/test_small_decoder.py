@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from controlnext.assets import PRESETS, STARTER
+from controlnext.assets import EXAMPLES, PRESETS, STARTER
 from controlnext.device import Device
 from controlnext.engine.eight_bit import EightBitConv
 from controlnext.engine.engine import Engine
@@ -17,6 +18,7 @@ from controlnext.engine.small_decoder import DecoderTail, SmallDecoder, small_de
 from controlnext.loras.file import inspect_lora
 from controlnext.method.control_cache import ControlCache
 from controlnext.models.presets import load_preset
+from controlnext.progress import Cancelled
 from controlnext.recipes.inputs import Inputs
 from controlnext.recipes.recipe import Recipe
 from controlnext.starter.train.small_decoder import HeldOut
@@ -81,6 +83,31 @@ def test_live_pictures_are_decoded_by_the_small_one(copied):
     decoder = copied.pipeline.vae.decoder
     assert isinstance(decoder, SmallDecoder)
     assert isinstance(decoder.tail.enter, torch.nn.Conv2d | EightBitConv)
+
+
+def test_live_controls_in_eight_bits_are_close_to_those_in_full(engine, copied):
+    pose = Image.open(EXAMPLES / "arms-out.png").convert("RGB").resize((256, 256))
+    picture = torch.from_numpy(np.asarray(pose).copy()).permute(2, 0, 1)[None] / 255
+    for kind in ("pose", "canny"):
+        whole, eight = (one._adapter(kind).module for one in (engine, copied))
+        assert copied._adapter(kind).module is eight  # measured once
+        assert not any(isinstance(part, EightBitConv) for part in whole.modules())
+        with torch.inference_mode():
+            wanted, made = (module(picture, 500) for module in (whole, eight))
+        assert float((made - wanted).std() / wanted.std()) < 0.05
+
+
+def test_a_run_can_be_stopped_after_a_step(engine):
+    recipe, steps = Recipe(prompt="a person", num_inference_steps=STEPS, seed=3, width=64, height=64), []
+
+    def stop() -> None:
+        steps.append(1)
+        raise Cancelled("Stopped.")
+
+    engine.prepare(recipe, ())
+    with pytest.raises(Cancelled):
+        engine.run(recipe, [3], Inputs(), None, stop)
+    assert len(steps) == 1
 
 
 def test_live_loras_are_added_to_the_weights_and_taken_back_to_the_bit(engine, copied):

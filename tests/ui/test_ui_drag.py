@@ -139,6 +139,32 @@ def test_the_event_after_a_slow_drag_waits_for_its_picture_and_draws_none_again(
     assert len(studio.live) == 2
 
 
+def test_the_end_of_a_drag_stops_what_is_being_drawn_of_it(live, studio, pose):
+    _, channel = opened(live, pose)
+    call = live.tab.pose.drags.server_function()
+    studio.step_seconds = 0.2
+    with ThreadPoolExecutor() as pool:
+        dragged = pool.submit(call, {"channel": channel, "pose": moved(pose, 9), "final": False})
+        while not studio.lock.locked():
+            assert not dragged.done()
+        lifted = pool.submit(call, {"channel": channel, "pose": moved(pose, 12), "final": True})
+        assert dragged.result(20) == {}
+        assert lifted.result(20)["picture"]
+    assert [recipe.pose for recipe in studio.live[1:]] == [check_pose(moved(pose, 12))]
+    assert live._passing == {}
+
+
+def test_a_final_pose_is_not_stopped_by_the_next_one(live, studio, pose):
+    _, channel = opened(live, pose)
+    studio.step_seconds = 0.05
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(live.drag, channel, moved(pose, 9), True)
+        while not studio.lock.locked():
+            assert not first.done()
+        second = pool.submit(live.drag, channel, moved(pose, 12), True)
+        assert [bool(one.result(20)) for one in (first, second)] == [True, True]
+
+
 def test_pictures_have_growing_numbers_whichever_way_they_are_asked_for(live, pose):
     data, channel = opened(live, pose)
     numbers = []

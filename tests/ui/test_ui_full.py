@@ -63,7 +63,7 @@ def test_a_live_picture_that_was_begun_before_generate_is_not_shown_after_it(eve
     data = live_data(events, prompt="a person", new_seed=False, seed=7)
     draw = events.studio.draw_live
 
-    def generate_meanwhile(recipe, inputs):
+    def generate_meanwhile(recipe, inputs, cancel=None):
         list(events.run(data, PAGE))
         return draw(recipe, inputs)
 

@@ -23,7 +23,7 @@ from controlnext.animation.clip_reader import ClipReader
 from controlnext.animation.video_run import VideoResult
 from controlnext.loras.conflicts import Conflict, LayerConflict
 from controlnext.models.upscalers import UpscalerFolders
-from controlnext.progress import Cancelled, Progress
+from controlnext.progress import Cancelled, Progress, stop_if
 from controlnext.recipes.inputs import Inputs, fitted_start
 from controlnext.recipes.kinds import AUTO
 from controlnext.recipes.pictures import fit_condition
@@ -288,11 +288,16 @@ class FakeStudio:
         with self.lock:
             return self._generate(recipe, condition, on_progress, cancel)
 
-    def draw_live(self, recipe: Recipe, condition: Image.Image | Inputs | None) -> LivePicture:
+    def draw_live(
+        self, recipe: Recipe, condition: Image.Image | Inputs | None, cancel: threading.Event | None = None
+    ) -> LivePicture:
         given = Inputs.of(condition)
         size = (recipe.width, recipe.height)
+        cancel = cancel or threading.Event()
         with self.lock:
-            time.sleep(4 * self.step_seconds)
+            for _ in range(4):
+                time.sleep(self.step_seconds)
+                stop_if(cancel)
         asked = tuple(fitted(one, recipe.condition_kind, size) for one in given.conditions)
         base = asked[0].image if asked else Image.new("RGB", size, "grey")
         tint = Image.new("RGB", size, ((37 * recipe.seed) % 256, 90, 60))

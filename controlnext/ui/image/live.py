@@ -80,6 +80,7 @@ class LiveEvents:
         self._pages: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
         self._locks = threading.Lock()
         self._places = threading.BoundedSemaphore(DRAWN_AT_ONCE)
+        self._passing: dict[str, threading.Event] = {}
         self.tab.pose.drags.answer = self.drag
 
     def wire(self) -> None:
@@ -144,12 +145,13 @@ class LiveEvents:
             tab.preview: gr.update(visible=False),
         }
 
-    def drag(self, channel: object, pose: object) -> dict[str, str | int]:
+    def drag(self, channel: object, pose: object, final: object = False) -> dict[str, str | int]:
         """Draw the pose of a drag with the other values of the page's last live picture.
 
         Args:
             channel: of the page, as a client sent it.
             pose: JSON, as a client sent it.
+            final: whether the drag has ended there; what is being drawn of the drag is then stopped, as nobody waits for it.
 
         Returns:
             `picture`, an address for an `img`, and its `number`, see `LiveDrawn`; nothing where the page shows no live picture, too many draw, or the pose cannot be
@@ -158,14 +160,22 @@ class LiveEvents:
         session = next((page for page, drawn in self.last.items() if drawn.channel == channel), None)
         if session is None or self.image.full.shows(session) or not pose or not self._places.acquire(blocking=False):
             return {}
+        cancel = threading.Event()
+        if not final:
+            self._passing[session] = cancel
+        elif passing := self._passing.pop(session, None):
+            passing.set()
         try:
             with self._page(session):
                 asked = {**self.last[session].asked, self.tab.pose.editor: check_pose(pose)}
-                drawn = self.last[session] if self._shows(session, asked) else self._draw(session, asked, told=False)
+                shown = self._shows(session, asked)
+                drawn = self.last[session] if shown else self._draw(session, asked, cancel, told=False)
         except (ControlNeXtError, gr.Error, KeyError):  # KeyError: switched off meanwhile
             return {}
         finally:
             self._places.release()
+            if self._passing.get(session) is cancel:
+                del self._passing[session]
         return {} if drawn is None else {"picture": picture_address(drawn.picture.image), "number": drawn.number}
 
     def _page(self, session: str) -> threading.Lock:
@@ -173,14 +183,16 @@ class LiveEvents:
         with self._locks:
             return self._pages.setdefault(session, threading.Lock())
 
-    def _draw(self, session: str, asked: Mapping[Any, Any], *, told: bool) -> LiveDrawn | None:
+    def _draw(
+        self, session: str, asked: Mapping[Any, Any], cancel: threading.Event | None = None, *, told: bool
+    ) -> LiveDrawn | None:
         """Draw and keep a picture; None where the page has generated the same in full meanwhile."""
         tab, full = self.tab, self.image.full
         full.forget(session)
         data = {**asked, tab.new_seed: False, tab.count: 1}
         recipe = self.image.recipe(data)
         begun = time.perf_counter()
-        picture = self.image.studio.draw_live(recipe, self.image.inputs(data))
+        picture = self.image.studio.draw_live(recipe, self.image.inputs(data), cancel)
         seconds = time.perf_counter() - begun
         if full.shows(session):
             return None
@@ -247,7 +259,7 @@ def said(picture: LivePicture, seconds: float) -> str:
     with_lora = f" with {picture.lora}" if picture.lora else ""
     when = " Drawn after each drag, as it takes over a second here." if picture.seconds > SLOW_SECONDS else ""
     steps = picture.recipe.num_inference_steps
-    precision = f"{picture.recipe.precision}, 8-bit decoder" if picture.eight_bits else picture.recipe.precision
+    precision = f"{picture.recipe.precision}, partly in 8 bits" if picture.eight_bits else picture.recipe.precision
     return f"Live: {steps} steps{with_lora}, {precision}, {seconds:.2f} s.{when} Generate makes the full picture."
 
 

@@ -71,20 +71,21 @@ class Drags:
     """What answers an editor during a drag, past Gradio's events: each of those holds a large page up for too long.
 
     Attributes:
-        answer: gets the editor's `channel` and the JSON of a pose, as a client sent them; returns `picture`, the address of what
-            is to be shown now, and its `number`, which grows from picture to picture; nothing where the change is to go the usual way.
+        answer: gets the editor's `channel`, the JSON of a pose and whether it is final, as a client sent them; returns `picture`, the
+            address of what is to be shown now, and its `number`, which grows from picture to picture; nothing where the change is to go
+            the usual way.
     """
 
     def __init__(self) -> None:
         """Answer nothing until `answer` is set."""
-        self.answer: Callable[[object, object], dict[str, str | int]] = lambda channel, pose: {}
+        self.answer: Callable[[object, object, object], dict[str, str | int]] = lambda channel, pose, final: {}
 
     def server_function(self) -> Callable[[Any], dict[str, str | int]]:
         """Return what the editor's script calls as `server.drag`."""
 
         def drag(message: Any) -> dict[str, str | int]:  # noqa: ANN401 - whatever a client sent
             sent = message if isinstance(message, Mapping) else {}
-            return self.answer(sent.get("channel"), sent.get("pose"))
+            return self.answer(sent.get("channel"), sent.get("pose"), sent.get("final"))
 
         return drag
 

@@ -68,26 +68,30 @@ const record = () => {
 };
 
 let waiting = null;
+let asked = null;
 let streaming = null;
+let streams = 0;
 
-const answered = async () => {
+const answered = async (own) => {
   let shown = true;
   try {
     while (shown && waiting !== null) {
-      const pose = waiting;
+      asked = waiting;
       waiting = null;
-      const { picture, number } = await server.drag({ channel: props.channel, pose });
+      const { picture, number } = await server.drag({ channel: props.channel, ...asked });
       shown = Boolean(picture && target());
-      if (shown) { newest = { picture, number }; keepNewest(); }
+      if (shown && number > newest.number) { newest = { picture, number }; keepNewest(); }
     }
   } catch { shown = false; }
+  if (own !== streams) return;
   streaming = null;
   if (!shown && drag && props.live && performance.now() - sent > LIVE_MS) send(false);
 };
 
-const stream = (pose) => {
-  waiting = pose;
-  streaming = streaming || answered();
+// Where a drag ends its last pose does not wait for the one that is being drawn, which the server then stops.
+const stream = (pose, final = false) => {
+  waiting = { pose, final };
+  if (!streaming || (final && !asked.final)) streaming = answered(++streams);
   return streaming;
 };
 
@@ -99,7 +103,7 @@ const send = async (final) => {
   keepMoment(props.value);
   if (final && props.channel) {
     const commit = ++commits;
-    await Promise.race([stream(props.value), new Promise((go) => setTimeout(go, LATE_MS))]);
+    await Promise.race([stream(props.value, true), new Promise((go) => setTimeout(go, LATE_MS))]);
     if (commit !== commits) return; // a newer one tells
   }
   trigger("input", {});
