@@ -214,6 +214,107 @@ def test_a_finger_drags_from_24_pixels_around_a_joint(chromium, served, studio):
     page.context.close()
 
 
+PLACE = """([x, y]) => {
+  const svg = document.querySelector('#cnx-pose-editor svg');
+  const place = new DOMPoint(x, y).matrixTransform(svg.getScreenCTM().inverse());
+  return [place.x, place.y];
+}"""
+"""Where a point of the screen lies in the picture."""
+
+
+CIRCLES = "document.querySelectorAll('#cnx-pose-editor svg circle').length"
+
+
+def view(page) -> list[float]:
+    return [float(part) for part in page.get_attribute("#cnx-pose-editor svg", "viewBox").split()]
+
+
+def test_the_wheel_zooms_where_the_pointer_is_and_the_background_pans(page):
+    text = opened(page)
+    whole, (x, y) = view(page), middle(page, LEFT_WRIST)
+    wrist = page.evaluate(PLACE, [x, y])
+    page.mouse.move(x, y)
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, -500)
+    page.keyboard.up("Control")
+    page.wait_for_function(
+        "width => document.querySelector('#cnx-pose-editor svg').viewBox.baseVal.width < width", arg=whole[2] / 2
+    )
+    assert page.evaluate(PLACE, [x, y]) == pytest.approx(wrist, abs=0.5)
+    drag(page, LEFT_WRIST, -6, -9)  # as far as in the whole picture, to a fraction of a pixel
+    moved = points(page.evaluate(SAVED))[LEFT_WRIST] - points(text)[LEFT_WRIST]
+    assert moved[:2] == pytest.approx([-6, -9], abs=0.3)
+    page.click("#cnx-pose-editor [data-do=undo]")
+    page.click("#cnx-pose-editor [data-do=fit]")
+    assert view(page) == whole
+
+    page.click("#cnx-pose-editor [data-do=in]")
+    box = page.locator("#cnx-pose-editor svg").bounding_box()
+    before, scale = view(page), unit(page)
+    page.mouse.move(box["x"] + 0.95 * box["width"], box["y"] + 0.9 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.95 * box["width"] - 40, box["y"] + 0.9 * box["height"] - 25, steps=4)
+    page.mouse.up()
+    after = view(page)
+    assert after[2:] == before[2:]
+    assert (before[0] - after[0], before[1] - after[1]) == pytest.approx((-40 / scale, -25 / scale), abs=0.5)
+    assert page.evaluate(SAVED) == text
+
+
+def test_two_fingers_zoom_and_change_no_pose(chromium, served, studio):
+    page = opened_on_a_phone(chromium, served[0], 420, 900)
+    page.locator("#cnx-pose-editor svg").scroll_into_view_if_needed()
+    text, whole, (x, y) = page.evaluate(SAVED), view(page), middle(page, LEFT_WRIST)
+    client = page.context.new_cdp_session(page)
+    touch = lambda kind, *places: client.send(  # noqa: E731
+        "Input.dispatchTouchEvent",
+        {"type": kind, "touchPoints": [{"x": a, "y": b, "id": number} for number, (a, b) in enumerate(places)]},
+    )
+    touch("touchStart", (x, y))
+    touch("touchStart", (x, y), (x - 40, y))
+    for span in (60, 90, 120):
+        touch("touchMove", (x, y), (x - span, y))
+    touch("touchEnd", (x, y))
+    touch("touchMove", (x + 30, y + 30))  # one finger is still there
+    touch("touchEnd")
+    assert view(page)[2] == pytest.approx(whole[2] / 3, rel=0.05)
+    assert page.evaluate(SAVED) == text
+    page.context.close()
+
+
+def test_a_point_of_a_hand_moves_alone_once_it_is_near(page, tmp_path):
+    record = json.loads(opened(page))
+    person = record["people"][0]
+    wrist = points(json.dumps(record))[LEFT_WRIST, :2]
+    hand = np.stack([[wrist[0] + number - 10, wrist[1] - 8 - number % 5, 1] for number in range(21)])
+    person["hand_left_keypoints_2d"] = hand.ravel().tolist()
+    file = tmp_path / "hand.json"
+    file.write_text(json.dumps(record))
+    circles = page.evaluate(CIRCLES)
+    with page.expect_file_chooser() as chooser:
+        page.click("#cnx-pose-load")
+    chooser.value.set_files(file)
+    page.wait_for_function(f"count => {CIRCLES} >= count + 21", arg=circles)
+    (x, y), tip = middle(page, LEFT_WRIST), 20
+    before = json.loads(page.evaluate(SAVED))["people"][0]
+    page.mouse.move(x, y)
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, -700)
+    page.keyboard.up("Control")
+    page.wait_for_function("() => document.querySelector('#cnx-pose-editor svg').viewBox.baseVal.width < 100")
+    scale = unit(page)
+    x, y = x + 10 * scale, y - 8 * scale
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 4 * scale, y - 5 * scale, steps=4)
+    page.mouse.up()
+    after = json.loads(page.evaluate(SAVED))["people"][0]
+    assert after["pose_keypoints_2d"] == before["pose_keypoints_2d"]
+    moved = np.subtract(after["hand_left_keypoints_2d"], before["hand_left_keypoints_2d"]).reshape(-1, 3)
+    assert moved[tip, :2] == pytest.approx([4, -5], abs=0.4)
+    assert not moved[:tip].any()
+
+
 def test_two_pages_edit_poses_of_their_own(page, chromium, served, studio):
     other = chromium.new_page()
     other.add_init_script(TOURED)
