@@ -217,6 +217,8 @@ class Engine:
                 )
             return tensors
 
+        if isinstance(self._preview, DecodedPreview):
+            self._preview.begin()
         pipeline, start = start_of(self.pipeline, self.preset.family, recipe, inputs)
         words = self._words(recipe)
         areas = [

@@ -86,7 +86,11 @@ class DecodedPreview:
     def __init__(self, vae: AutoencoderKL, decoder: SmallDecoder) -> None:
         """Take the autoencoder and the decoder that shares its first half."""
         self._vae, self._decoder = vae, decoder
-        self._next = 0.0
+        self._next = self._pause = 0.0
+
+    def begin(self) -> None:
+        """Begin a run: it has its first preview once that takes no more than its share of the time; the very first run at once."""
+        self._next = time.perf_counter() + self._pause
 
     @torch.no_grad()
     def draw(self, latents: torch.Tensor, width: int, height: int) -> Image.Image | None:
@@ -97,7 +101,8 @@ class DecodedPreview:
         scaled = latents[:_MOST_PICTURES].to(self._vae.dtype) / self._vae.config.scaling_factor
         picture = _strip(self._decoder(self._vae.post_quant_conv(scaled)), width, height)
         done = time.perf_counter()
-        self._next = done + (done - begun) / _SHARE
+        self._pause = (done - begun) / _SHARE
+        self._next = done + self._pause
         return picture
 
 

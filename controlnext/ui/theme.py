@@ -177,12 +177,18 @@ def keys() -> str:
     return (PAGE / "keys.js").read_text(encoding="utf-8")
 
 
+@cache
+def quick_status() -> str:
+    """Return the script that spares the page the loading status of its components, which no event of it shows."""
+    return (PAGE / "status.js").read_text(encoding="utf-8")
+
+
 def launch_options() -> dict[str, Any]:
     """Return what the page adds to `Blocks.launch()`: theme, css, keys, words, icon, a short footer, and no analytics or run history."""
     return {
         "theme": studio_theme(),
         "css": style(),
-        "js": f"() => {{ ({keys().strip()})(); ({script().strip()})(); }}",
+        "js": f"() => {{ {' '.join(f'({one.strip()})();' for one in (quick_status(), keys(), script()))} }}",
         "i18n": translations(),
         "favicon_path": PAGE / "icon.png",
         "footer_links": ["api", "settings"],

@@ -89,6 +89,10 @@ def test_generate_shows_steps_then_saved_pictures_with_their_adherence(page, pic
     assert page.input_value("#cnx-seed input") == str(studio.recipes[-1].seed)
 
 
+def test_the_page_passes_no_loading_status_on_at_each_message(page):
+    page.wait_for_function("() => window.cnxQuickStatus")
+
+
 def test_save_picture_downloads_the_png_with_its_recipe(page, picture, studio):
     upload(page, picture)
     page.wait_for_selector(CONDITION)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -77,6 +79,10 @@ def test_previews_take_a_tenth_of_the_time(engine):
     assert preview.draw(latents, 64, 48) is None  # not yet
     preview._next = 0.0
     assert preview.draw(torch.full((1, 4, 16, 16), torch.nan), 64, 48) is None
+    preview.begin()
+    assert preview.draw(latents, 64, 48) is None  # a run that is over sooner has none
+    time.sleep(preview._pause)
+    assert preview.draw(latents, 64, 48).size == (256, 48)
 
 
 def test_live_pictures_are_decoded_by_the_small_one(copied):

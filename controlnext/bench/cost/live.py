@@ -52,6 +52,23 @@ WATCH = """() => {
 """Notes when each new picture is decoded, and when the pointer was lifted, in milliseconds of the page."""
 
 
+CLICKS, CLICK_BAR = 7, 0.35
+
+WATCH_FULL = """() => {
+  const first = () => document.querySelector('#cnx-gallery img'), old = first()?.src;
+  window.full = 0;
+  const watcher = new MutationObserver(() => {
+    const image = first();
+    if (!image || image.src === old) return;
+    watcher.disconnect();
+    image.decode().then(() => { window.full = performance.now(); }).catch(() => {});
+  });
+  watcher.observe(document.body, { subtree: true, attributes: true, childList: true, attributeFilter: ['src'] });
+  document.querySelector('#cnx-generate').addEventListener('click', () => { window.clicked = performance.now(); }, { capture: true, once: true });
+}"""
+"""Notes when Generate was clicked, and when the first picture of the gallery is another one and decoded."""
+
+
 @dataclass(frozen=True)
 class LiveFigure:
     """One measured value; times in seconds, `bar` None where none is set."""
@@ -157,11 +174,13 @@ def _figures(page: Page, url: str, options: argparse.Namespace) -> list[LiveFigu
     median_bar, late_bar, rate_bar = BARS[precision]
     median, late = statistics.median(lifts), sorted(lifts)[min(len(lifts) - 1, round(0.95 * len(lifts)))]
     last = _last_wins(page, options.changes)
+    click = statistics.median(_click(page) for _ in range(CLICKS))
     return [
         LiveFigure(f"pointer-up to new picture, median, {precision}", median, median_bar, median <= median_bar),
         LiveFigure(f"pointer-up to new picture, 95th percentile, {precision}", late, late_bar, late <= late_bar),
         LiveFigure(f"pictures a second during a drag of {options.seconds:g} s", rate, rate_bar, rate >= rate_bar),
         LiveFigure(f"{options.changes} changes: the last one is shown last", float(last), 1.0, last),
+        LiveFigure("click on Generate to the full picture, median", click, CLICK_BAR, click <= CLICK_BAR),
     ]
 
 
@@ -226,6 +245,16 @@ def _last_wins(page: Page, changes: int) -> bool:
     page.press("#cnx-gamma input[type=number]", "Tab")
     _settled(page)
     return page.get_attribute(PICTURE, "src") == at_rest
+
+
+def _click(page: Page) -> float:
+    """Seconds from a click on Generate to the full picture."""
+    page.uncheck("#cnx-live input")
+    page.evaluate(WATCH_FULL)
+    page.click("#cnx-generate")
+    page.wait_for_function("() => window.full", timeout=60_000)
+    page.wait_for_timeout(1000 * QUIET)
+    return page.evaluate("() => (window.full - window.clicked) / 1000")
 
 
 def _wait_for(url: str, deadline: float, app: subprocess.Popen[bytes]) -> None:

@@ -1,13 +1,15 @@
 """`python -m controlnext bench live --parts`: what a live picture's time goes into, and what its shortcuts cost.
 
 Draws live pictures of a moving pose with the bundled starter, without a page, and counts the CPU seconds of this process, which
-other programs on the machine change less than the seconds of a clock. Then draws held-out scenes live and in full, and reads both.
+other programs on the machine change less than the seconds of a clock. Then turns a forearm, looks what changes outside of it, and draws
+held-out scenes live and in full, and reads both.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import tempfile
 import time
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import numpy as np
+from PIL import Image, ImageDraw
 
 from controlnext.assets import STARTER
 from controlnext.bench.command import publish
@@ -30,16 +33,24 @@ from controlnext.studio.studio import Studio
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from PIL import Image
     from torch import nn
 
     from controlnext.engine.engine import Engine
     from controlnext.starter.train.dataset import SceneSample
+    from controlnext.studio.live import LivePicture
 
 PICTURES = 8
 PROMPT = "a person in a red shirt and blue trousers on green grass"
-WRIST = 4
+ELBOW, WRIST = 3, 4
 SIDE = 256
+DRAG, TURN = 24, 5.0
+"""Pictures of a drag, and the degrees by which the forearm turns from one to the next."""
+
+LIMB = 48
+"""Width in pixels of what counts as the forearm and its surroundings."""
+
+MOST_CHANGE = 0.55
+"""Percent of white: what changes in the background between frames of the video starter, see `bench starter-video`."""
 
 
 class CpuTimes:
@@ -80,36 +91,36 @@ def parts(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="controlnext-live-") as folder:
         studio = Studio(output_dir=folder, annotators=annotators, device="cpu")
         rows, steps = _seconds(studio)
+        change = _change(studio)
         judged = _judged(studio, options.scenes) if options.scenes else {}
     total = sum(milliseconds for _, milliseconds in rows)
     cells = [(name, f"{value:.0f}", f"{100 * value / total:.0f} %") for name, value in rows]
     text = markdown(["part of a live picture", "CPU ms", "share"], [*cells, ("all", f"{total:.0f}", "")])
+    row = f"{change:.2f}", f"{MOST_CHANGE:g}", "yes" if change <= MOST_CHANGE else "no"
+    text += "\n" + markdown(
+        ["a drag", "measured", "bar", "met"], [("change outside of the moved forearm, % of white", *row)]
+    )
     if judged:
         text += "\n" + markdown(
             [f"{options.scenes} held-out scenes", "PCK@0.1", "shirt", "trousers"],
             [(how, *(f"{found[name]:.3f}" for name in (POSE, "shirt", "trousers"))) for how, found in judged.items()],
         )
-    return publish(options, {"milliseconds": dict(rows), "steps": steps, "judged": judged}, text)
+    return publish(
+        options,
+        {"milliseconds": dict(rows), "steps": steps, "change": change, "judged": judged},
+        text,
+        passed=change <= MOST_CHANGE,
+    )
 
 
 def _seconds(studio: Studio) -> tuple[list[tuple[str, float]], int]:
     """Return the median CPU milliseconds of each part of a picture, and the count of steps."""
-    from controlnext.ui.pose_editor.poses import standing_pose
-
-    annotators = studio.annotators
-    base = json.loads(standing_pose(annotators, SIDE, SIDE))
-
-    def moved(by: int) -> str:
-        base["people"][0]["pose_keypoints_2d"][3 * WRIST] += by
-        return json.dumps(base)
+    base, joints = _standing(studio)
 
     def draw(times: CpuTimes) -> int:
-        pose = moved(1)
+        joints[3 * WRIST] += 1
         with times.part("everything else"):
-            with times.part("condition"):
-                condition = drawn_pose(annotators, pose).annotation
-            recipe = studio.catalogue.resolve(DEFAULT_MODEL, POSE, prompt=PROMPT, seed=3, pose=pose)
-            return studio.draw_live(recipe, condition).recipe.num_inference_steps
+            return _drawn(studio, json.dumps(base), times).recipe.num_inference_steps
 
     steps = draw(CpuTimes())
     engine = studio._live.of(studio.load(studio.catalogue.preset(DEFAULT_MODEL)))
@@ -124,6 +135,40 @@ def _seconds(studio: Studio) -> tuple[list[tuple[str, float]], int]:
     names = sorted(taken[0], key=lambda name: -taken[0][name])
     rows = [(name, 1000 * statistics.median(one[name] for one in taken)) for name in names]
     return [(f"UNet, {steps} steps" if name == "UNet" else name, value) for name, value in rows], steps
+
+
+def _standing(studio: Studio) -> tuple[dict[str, Any], list[float]]:
+    """Return a pose, and the numbers of its body in it: x, y and confidence a joint."""
+    from controlnext.ui.pose_editor.poses import standing_pose
+
+    pose = json.loads(standing_pose(studio.annotators, SIDE, SIDE))
+    return pose, pose["people"][0]["pose_keypoints_2d"]
+
+
+def _drawn(studio: Studio, pose: str, times: CpuTimes) -> LivePicture:
+    with times.part("condition"):
+        condition = drawn_pose(studio.annotators, pose).annotation
+    return studio.draw_live(studio.catalogue.resolve(DEFAULT_MODEL, POSE, prompt=PROMPT, seed=3, pose=pose), condition)
+
+
+def _change(studio: Studio) -> float:
+    """Return the mean difference between pictures of a drag outside of the limb that moves, in percent of white."""
+    pose, joints = _standing(studio)
+    elbow, wrist = (np.array(joints[3 * joint : 3 * joint + 2]) for joint in (ELBOW, WRIST))
+    reach, changes = math.hypot(*(wrist - elbow)), []
+    before: tuple[np.ndarray, np.ndarray] | None = None
+    for number in range(DRAG):
+        angle = math.radians(TURN * number)
+        wrist = elbow + reach * np.array([-math.sin(angle), math.cos(angle)])
+        joints[3 * WRIST : 3 * WRIST + 2] = wrist.tolist()
+        picture = np.asarray(_drawn(studio, json.dumps(pose), CpuTimes()).image, np.float32) / 255
+        still = Image.new("1", (SIDE, SIDE), 1)
+        ImageDraw.Draw(still).line([*elbow, *wrist], fill=0, width=LIMB)
+        now = picture, np.asarray(still)
+        if before is not None:
+            changes.append(float(np.abs(now[0] - before[0])[now[1] & before[1]].mean()))
+        before = now
+    return 100 * float(np.mean(changes))
 
 
 def _modules(engine: Engine) -> dict[str, nn.Module]:
@@ -144,8 +189,6 @@ def _judged(studio: Studio, count: int) -> dict[str, dict[str, float]]:
 
 
 def _live(studio: Studio, sample: SceneSample, seed: int) -> Image.Image:
-    from PIL import Image
-
     from controlnext.starter.world.conditions import condition
 
     recipe = studio.catalogue.resolve(DEFAULT_MODEL, POSE, prompt=sample.caption(), seed=seed, width=SIDE, height=SIDE)

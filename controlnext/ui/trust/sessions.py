@@ -33,6 +33,8 @@ class LightSession(SessionState):
     def __init__(self, page: gr.Blocks) -> None:
         """Begin with what every visitor sees."""
         super().__init__(SimpleNamespace(default_config=page.default_config, blocks={}))
+        # Gradio would write the configuration of each updated component twice: 0.1 s of a picture.
+        self.blocks_config.config_for_block = lambda *_: {}
 
 
 class LightSessions(StateHolder):
