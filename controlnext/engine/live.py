@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-import time
 from collections.abc import Iterable, Mapping
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from controlnext.device import Device
+from controlnext.device import Device, bfloat16_is_faster
 from controlnext.engine.eight_bit import EightBitConv, faster
 from controlnext.engine.engine import Engine
 from controlnext.engine.fused_loras import is_small
@@ -37,7 +35,6 @@ MOST_PROMPTS = 16
 """Prompts that are kept as numbers."""
 
 _NAMED = re.compile(r"\b(lcm|lightning|turbo|hyper|dmd2?)\b")
-_TRIALS = 5
 
 
 def live_recipe(recipe: Recipe, own_steps: int | None, loras: Iterable[Mapping[str, Any]]) -> tuple[Recipe, str]:
@@ -74,24 +71,6 @@ def live_recipe(recipe: Recipe, own_steps: int | None, loras: Iterable[Mapping[s
 def _says_few_steps(name: str) -> bool:
     """Whether the name of a LoRA is one of those for few steps."""
     return bool(_NAMED.search(re.sub(r"[_.\-]+", " ", name.lower())))
-
-
-@cache
-def bfloat16_is_faster() -> bool:
-    """Measure once whether this processor convolves bfloat16 in channels-last order faster than float32."""
-    seconds = {}
-    with torch.inference_mode():
-        for dtype, order in ((torch.float32, torch.contiguous_format), (torch.bfloat16, torch.channels_last)):
-            layer = torch.nn.Conv2d(96, 96, 3, padding=1).to(dtype).to(memory_format=order)
-            picture = torch.randn(1, 96, 32, 32).to(dtype).contiguous(memory_format=order)
-            layer(picture)
-            times = []
-            for _ in range(_TRIALS):
-                begun = time.perf_counter()
-                layer(picture)
-                times.append(time.perf_counter() - begun)
-            seconds[dtype] = min(times)
-    return seconds[torch.bfloat16] < seconds[torch.float32]
 
 
 class LiveCopy(Engine):

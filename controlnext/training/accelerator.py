@@ -11,7 +11,7 @@ import torch
 from accelerate import InitProcessGroupKwargs
 from accelerate.state import AcceleratorState
 
-from controlnext.device import choose_device
+from controlnext.device import bfloat16_is_faster, choose_device
 from controlnext.training.config import TrainConfig, TrainingError
 
 _PATIENCE = timedelta(hours=12)  # how long processes wait for the one that prepares or draws
@@ -55,4 +55,4 @@ def mixed_dtype(accelerator: accelerate.Accelerator) -> torch.dtype | None:
 def _good_at_bfloat16(on_cpu: bool) -> bool:
     if not on_cpu:
         return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    return any(getattr(torch.cpu, name, bool)() for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
+    return bfloat16_is_faster()

@@ -154,7 +154,7 @@ class LearningConfig(Section):
     batch: Steps = _of(4, "samples at once in one process")
     accumulation: Steps = _of(1, "batches summed up before the weights move")
     mixed_precision: Literal["auto", "no", "bf16", "fp16"] = _of(
-        "auto", "auto: bf16 where the device is good at it; trained weights stay float32"
+        "auto", "auto: bf16 where the device is faster in it; trained weights stay float32"
     )
     gradient_checkpointing: bool = _of(False, "less memory for a third more time")
     gamma: Annotated[float, Field(gt=0, le=4)] | None = _of(

@@ -2,7 +2,8 @@
 
 import pytest
 
-from controlnext.engine.live import bfloat16_is_faster, live_recipe
+from controlnext.device import bfloat16_is_faster
+from controlnext.engine.live import live_recipe
 from controlnext.recipes.recipe import Recipe
 
 RECIPE = Recipe(num_images=3, num_inference_steps=20, guidance_scale=5.0, scheduler="unipc", seed=9)

@@ -20,7 +20,7 @@ from controlnext.starter.train.dataset import SceneSample, Shards
 from controlnext.training.data.samples import Dropping, Loader, Order
 from controlnext.training.losses import DiscreteProcess, weighted_error
 from controlnext.training.methods import call_unet
-from controlnext.training.quick import quicken
+from controlnext.training.quick import cpu_autocast, quicken
 
 logger = logging.getLogger(__name__)
 _WARM, _SHADOW = np.array([0.80, 0.66, 0.50], np.float32), np.array([0.19, 0.14, 0.12], np.float32)
@@ -91,7 +91,7 @@ def fine_tune(assets: Path, data: Path, out: Path, plan: FineTune) -> Path:
             group["lr"] = plan.rate * min(1.0, (step + 1) / plan.warm_up)
         row = batch.to(torch.device("cpu"))
         noised = process.noised(row.latents, row.noise, row.share)
-        with torch.autocast("cpu", torch.bfloat16):
+        with cpu_autocast():
             predicted = call_unet(unet, noised.sample, noised.timestep, row.states)
         loss = weighted_error(predicted, noised, row.weight)
         loss.backward()

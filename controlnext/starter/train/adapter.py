@@ -17,7 +17,7 @@ from controlnext.starter.train.dataset import make_samples
 from controlnext.starter.train.loop import Loop, Plan
 from controlnext.starter.world.conditions import condition
 from controlnext.starter.world.sheets import save_sheet
-from controlnext.training.quick import quicken
+from controlnext.training.quick import cpu_autocast, quicken
 
 logger = logging.getLogger(__name__)
 # The UNet weights that learn with the module: where features are mixed again after attention, and the encoder's convolutions.
@@ -115,7 +115,7 @@ def train(
         conditions = as_conditions([condition(name, s.picture, batches.rng) for s in samples])
         kept = torch.rand(batch) >= NOTHING
         tokens = torch.where(kept[:, None], batches.tokens(samples), nothing)
-        with torch.autocast("cpu", torch.bfloat16):
+        with cpu_autocast():
             with torch.no_grad():
                 states = text(tokens).last_hidden_state
             injection.set(conditions, kept.float())

@@ -15,7 +15,7 @@ from controlnext.starter.train.loop import Loop, Plan, rank
 from controlnext.starter.train.networks import make_scheduler, make_text_encoder, make_unet
 from controlnext.starter.world.captions import MAX_TOKENS, write_tokenizer
 from controlnext.starter.world.sheets import save_sheet
-from controlnext.training.quick import quicken
+from controlnext.training.quick import cpu_autocast, quicken
 
 logger = logging.getLogger(__name__)
 # Share of empty prompts, which teaches the unconditional half of classifier-free guidance.
@@ -169,7 +169,7 @@ def train(
             batches.shards.refresh()
         samples = batches.samples()
         noisy, t, target = diffusion.noised(batches.latents(samples))
-        with torch.autocast("cpu", torch.bfloat16):
+        with cpu_autocast():
             states = text(batches.tokens(samples)).last_hidden_state
             predicted = unet(noisy, t, states).sample
         error = functional.mse_loss(predicted.float(), target, reduction="none")

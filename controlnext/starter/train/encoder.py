@@ -20,7 +20,7 @@ from controlnext.starter.train.loop import Loop, Plan
 from controlnext.starter.train.video_networks import as_vision_input, make_image_encoder
 from controlnext.starter.world.motion import render_clip, sample_clip
 from controlnext.starter.world.world import GROUNDS, HAIR, PARTS, SHIRTS, SKIES, SKIN, TROUSERS, Look
-from controlnext.training.quick import quicken
+from controlnext.training.quick import cpu_autocast, quicken
 
 logger = logging.getLogger(__name__)
 _NAMES = {
@@ -125,7 +125,7 @@ def train(
             moving.refresh()
         drawn = _draw(rng, shards, moving, batch)
         gain = torch.empty(batch, 3, 1, 1).uniform_(0.93, 1.07)
-        with torch.autocast("cpu", torch.bfloat16):
+        with cpu_autocast():
             read = encoder((drawn.pictures * gain).clamp(-1, 1))
             scores = questions(read.image_embeds)
             patches = questions.parts_error(read.last_hidden_state[: len(drawn.parts)], drawn.parts)

@@ -13,7 +13,7 @@ from controlnext.method.weights import write_tensors
 from controlnext.starter.train.dataset import Shards, make_samples, to_tensor
 from controlnext.starter.train.loop import Loop, Plan
 from controlnext.starter.world.world import SIZE, Picture, mirrored
-from controlnext.training.quick import quicken
+from controlnext.training.quick import cpu_autocast, quicken
 
 logger = logging.getLogger(__name__)
 _SIGMA = 1.6  # of a heatmap's blob, in its own pixels
@@ -80,7 +80,7 @@ def train(data: Path, out: Path, plan: Plan, *, rate: float = 2e-3, batch: int =
         parts_true = torch.from_numpy(np.stack([p.parts[::2, ::2] for p in pictures]).astype(np.int64))
         depth_true = torch.from_numpy(np.stack([p.depth[::2, ::2] for p in pictures]))[:, None]
         heat_true = torch.from_numpy(heatmaps(np.stack([p.people[0] for p in pictures])))
-        with torch.autocast("cpu", torch.bfloat16):
+        with cpu_autocast():
             parts, depth, heat = network(x)
         heat = heat.float()
         # Blobs are a few pixels of 4096: give them more weight, and the rest enough that an unseen joint stays unseen.

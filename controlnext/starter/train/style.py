@@ -16,7 +16,7 @@ from controlnext.starter.train.base import Diffusion, sample_sheet, tokenize
 from controlnext.starter.train.dataset import Shards, encode
 from controlnext.starter.train.loop import Loop, Plan
 from controlnext.starter.world.styles import restyle
-from controlnext.training.quick import quicken
+from controlnext.training.quick import cpu_autocast, quicken
 
 logger = logging.getLogger(__name__)
 RANK = 8
@@ -58,7 +58,7 @@ def train(
         chosen = rng.integers(0, pictures, batch)
         captions = ["" if rng.random() < 0.1 else samples[i].caption(rng) for i in chosen]
         noisy, t, target = diffusion.noised(latents[chosen])
-        with torch.autocast("cpu", torch.bfloat16):
+        with cpu_autocast():
             predicted = unet(noisy, t, text(tokenize(pipeline.tokenizer, captions)).last_hidden_state).sample
         return functional.mse_loss(predicted.float(), target)
 

@@ -13,7 +13,7 @@ from controlnext.starter.train.loop import Loop, Plan
 from controlnext.starter.train.networks import make_vae
 from controlnext.starter.world.sheets import save_sheet
 from controlnext.starter.world.world import PARTS, SIZE
-from controlnext.training.quick import quicken
+from controlnext.training.quick import cpu_autocast, quicken
 
 logger = logging.getLogger(__name__)
 CROP = 128
@@ -100,7 +100,7 @@ def train(
         if step % 200 == 199:
             shards.refresh()
         target, weight = _batch(rng, shards, batch)
-        with torch.autocast("cpu", torch.bfloat16):
+        with cpu_autocast():
             with torch.set_grad_enabled(not decoder_only):
                 posterior = vae.encode(target).latent_dist
                 # A little noise makes the decoder forgiving of latents that were sampled rather than encoded.

@@ -40,7 +40,7 @@ from controlnext.starter.train.video_networks import (
 )
 from controlnext.starter.world.motion import FPS, render_clip, sample_clip
 from controlnext.starter.world.sheets import save_sheet
-from controlnext.training.quick import quicken
+from controlnext.training.quick import cpu_autocast, quicken
 
 logger = logging.getLogger(__name__)
 VARIANT = "starter-video"
@@ -329,7 +329,7 @@ def train(runs: Path, out: Path, plan: Plan, course: Course) -> None:
         noisy, t, target = diffusion.noised_clips(drawn.latents)
         luck = torch.rand(course.batch)
         kept, controlled = luck >= NOTHING, luck >= NOTHING + UNCONTROLLED
-        with torch.autocast("cpu", torch.bfloat16):
+        with cpu_autocast():
             predicted = stage.predict(noisy, t, drawn, kept.float(), controlled.float())
         error = functional.mse_loss(predicted.float(), target, reduction="none")
         return (error * drawn.weight).mean()

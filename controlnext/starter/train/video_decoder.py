@@ -22,7 +22,7 @@ from controlnext.starter.train.video_networks import CLIP_SIZE
 from controlnext.starter.train.video_vae import held_out, psnr
 from controlnext.starter.world.sheets import save_sheet
 from controlnext.starter.world.world import PARTS
-from controlnext.training.quick import quicken
+from controlnext.training.quick import cpu_autocast, quicken
 
 logger = logging.getLogger(__name__)
 PICTURES = 1500  # shards read by each process
@@ -149,7 +149,7 @@ def train(
     def loss(step: int) -> Tensor:
         drawn = cut(known, batch, rng)
         noisy = drawn.latents + NOISE * torch.randn_like(drawn.latents)
-        with torch.autocast("cpu", torch.bfloat16):
+        with cpu_autocast():
             result = vae.decode(noisy, num_frames=1).sample
         pixels = reconstruction_loss(result, drawn.target, weights[drawn.parts.long()][:, None])
         return pixels + PART_COLOURS * part_colour_loss(result, drawn.target, drawn.parts)
