@@ -75,7 +75,7 @@ let streams = 0;
 const answered = async (own) => {
   let shown = true;
   try {
-    while (shown && waiting !== null) {
+    while (shown && own === streams && waiting !== null) {
       asked = waiting;
       waiting = null;
       const { picture, number } = await server.drag({ channel: props.channel, ...asked });
