@@ -32,7 +32,9 @@ def test_what_the_page_made_is_shown_compared_restored_and_deleted(page, picture
     page.set_viewport_size({"width": 375, "height": 800})
     beyond = "() => Math.max(...[...document.querySelectorAll('#cnx-board-wall button')].map(one => one.getBoundingClientRect().right))"
     assert page.evaluate(beyond) <= 375
+    assert wall.first.bounding_box()["width"] < 375 / 3
     page.set_viewport_size({"width": 1440, "height": 900})
+    assert wall.first.bounding_box()["width"] < 1440 / 6  # few results are as small as many
     wall.first.click()
     expect(page.locator("#cnx-board-about")).to_contain_text("a green hat")
     page.check("#cnx-board-compare input")
