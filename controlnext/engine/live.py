@@ -155,5 +155,8 @@ def precision_of(engine: Engine) -> str:
 
 
 def draws_in_eight_bits(engine: Engine) -> bool:
-    """Whether an engine's decoder convolves in 8-bit integers."""
-    return any(isinstance(part, EightBitConv) for part in engine.pipeline.vae.modules())
+    """Whether an engine's decoder or a control module in use convolves in 8-bit integers."""
+    controls = (control.adapter.module for control in engine.pipeline.controlnexts.values())
+    return any(
+        isinstance(part, EightBitConv) for whole in (engine.pipeline.vae, *controls) for part in whole.modules()
+    )

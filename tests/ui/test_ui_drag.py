@@ -154,6 +154,19 @@ def test_the_end_of_a_drag_stops_what_is_being_drawn_of_it(live, studio, pose):
     assert live._passing == {}
 
 
+def test_the_end_of_a_drag_takes_the_place_of_what_it_stops(live, studio, pose):
+    pages = [SimpleNamespace(session_hash=f"page {number}") for number in range(DRAWN_AT_ONCE)]
+    channels = [opened(live, pose, page=page)[1] for page in pages]
+    studio.step_seconds = 0.1
+    with ThreadPoolExecutor() as pool:
+        dragged = [pool.submit(live.drag, channel, moved(pose, 9)) for channel in channels]
+        while len(live._passing) < len(channels):
+            assert not any(one.done() for one in dragged)
+        assert live.drag(channels[0], moved(pose, 12), True)["picture"]
+        assert dragged[0].result(20) == {}
+        assert dragged[1].result(20)["picture"]
+
+
 def test_a_final_pose_is_not_stopped_by_the_next_one(live, studio, pose):
     _, channel = opened(live, pose)
     studio.step_seconds = 0.05

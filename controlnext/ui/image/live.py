@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 DRAWN_AT_ONCE = 2
 """Live pictures that are drawn or wait for a turn by one way: more would take the threads that serve the page."""
 
+STOP_SECONDS = 1.0
+"""How long the end of a drag waits for the place of the picture that it stops: more than a step takes where drags are drawn."""
+
 DRAW = {"concurrency_id": "draw-live", "concurrency_limit": DRAWN_AT_ONCE}
 READ = {"concurrency_id": "read-live", "concurrency_limit": 2}
 
@@ -158,13 +161,16 @@ class LiveEvents:
             drawn, which the usual way then says.
         """
         session = next((page for page, drawn in self.last.items() if drawn.channel == channel), None)
-        if session is None or self.image.full.shows(session) or not pose or not self._places.acquire(blocking=False):
+        if session is None or self.image.full.shows(session) or not pose:
+            return {}
+        passing = self._passing.pop(session, None) if final else None
+        if passing:
+            passing.set()
+        if not self._places.acquire(timeout=STOP_SECONDS if passing else 0):  # the one that stops gives its place back
             return {}
         cancel = threading.Event()
         if not final:
             self._passing[session] = cancel
-        elif passing := self._passing.pop(session, None):
-            passing.set()
         try:
             with self._page(session):
                 asked = {**self.last[session].asked, self.tab.pose.editor: check_pose(pose)}
