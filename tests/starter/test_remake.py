@@ -11,7 +11,7 @@ from controlnext.assets import STARTER
 from controlnext.method.model import ControlNeXtModel
 from controlnext.starter.remake import __main__ as supervisor
 from controlnext.starter.remake import adapters, autoencoder, base, gpu, latents, packing, reader
-from controlnext.starter.remake.networks import borrow, borrow_vae, make_reader, make_unet, make_vae
+from controlnext.starter.remake.networks import TEXT_WIDTH, borrow, borrow_vae, make_reader, make_unet, make_vae
 from controlnext.starter.scenes import shards
 from controlnext.starter.scenes.palette import PARTS
 from controlnext.starter.scenes.shards import Archive, make_example, write_shard
@@ -124,6 +124,35 @@ def test_importance_is_one_on_average_and_largest_on_heads():
         sky = np.isin(example.view.parts[4::8, 4::8], [PARTS.index(n) for n in ("sky", "ground", "wall")])
         if face.any() and sky.any():
             assert map_[0].numpy()[face].mean() > 1.5 * map_[0].numpy()[sky].mean()
+
+
+def test_shares_of_parts_are_what_the_cells_of_the_latents_show():
+    example = make_example(0)
+    shares = base.shares_of_parts([example])
+    height, width = example.view.parts.shape
+    assert shares.shape == (1, len(PARTS), height // 8, width // 8)
+    cell = example.view.parts[64:72, 80:88]
+    for part in np.unique(cell):
+        assert shares[0, part, 8, 10] == pytest.approx((cell == part).mean())
+
+
+def test_features_learn_to_tell_parts():
+    """The loss falls by what it sends back into the UNet: the reader's own layer stays as it is here."""
+    torch.manual_seed(0)
+    unet = make_unet()
+    told = base.PartsReader(unet)
+    shares = base.shares_of_parts([make_example(0)])
+    latents, states = torch.randn(1, 4, 32, 32), torch.zeros(1, 4, TEXT_WIDTH)
+    optimizer, losses = torch.optim.Adam(unet.parameters(), 2e-3), []
+    for _ in range(12):
+        unet(latents, torch.tensor(500), states)
+        loss = told(shares)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.8 * losses[0]
+    assert not [name for name in unet.state_dict() if "reader" in name]
 
 
 def test_heatmaps_peak_at_joints():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from itertools import pairwise
 from pathlib import Path
@@ -41,6 +42,12 @@ _WEIGHT = {
     "animal": 3,
     "thing": 2,
 }
+STAY = 0.1
+"""Weight of the squared distance of latents, in their standard deviations, from the older encoder's.
+
+What was trained on the older latents, the bundled UNet and adapters, is then a start for the new ones.
+"""
+
 PART_WEIGHTS = np.array([_WEIGHT.get(name, 1) for name in PARTS], np.float32)
 """Sky and ground fill most of a picture, but faces and hands are what a person looks at."""
 
@@ -142,6 +149,7 @@ def train(
     vae = make_vae(channels)
     if start:
         borrow_vae(vae, start)
+    older = compute.prepare(copy.deepcopy(vae)).eval().requires_grad_(False) if start else None
     vae = compute.prepare(vae).train()
     archive = Archive(data)
     loop = Loop(out, {"vae": vae}, [(list(vae.parameters()), rate)], plan)
@@ -155,7 +163,9 @@ def train(
         with compute.autocast():
             posterior = vae.encode(target).latent_dist
             result = vae.decode(posterior.sample()).sample
+            known = older.encode(target).latent_dist.mean if older else posterior.mean
         value = reconstruction_loss(result, target, weight)
+        value = value + STAY * functional.mse_loss(posterior.mean.float(), known.float()) / known.float().var().detach()
         return value + 1e-5 * posterior.kl().float().mean() / channels
 
     def report() -> None:

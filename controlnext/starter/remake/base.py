@@ -9,14 +9,14 @@ from typing import Literal
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from controlnext.starter.remake.compute import CPU, Compute
 from controlnext.starter.remake.networks import borrow, make_text_encoder, make_unet
 from controlnext.starter.scenes.captions import MAX_TOKENS, vocabulary
-from controlnext.starter.scenes.palette import FIGURE_PARTS, PART
+from controlnext.starter.scenes.palette import FIGURE_PARTS, PART, PARTS
 from controlnext.starter.scenes.shards import Archive, Example, make_example
 from controlnext.starter.train.base import Diffusion, make_pipeline, save_pipeline
 from controlnext.starter.train.loop import Loop, Plan, rank
@@ -39,7 +39,42 @@ RATE = 6e-4
 SNR_CAP = 5.0
 """Cap of min-SNR weights (Hang et al., arXiv 2303.09556)."""
 
+PARTS_WEIGHT = 0.1
+"""Weight of the cross entropy of the parts of a picture, which a layer reads out of the UNet's first decoder block.
+
+Features that tell parts early learn to draw them early: Yu et al., arXiv 2410.06940, align with those of another
+network; a renderer knows the parts themselves.
+"""
+
 Weighting = Literal["v", "min-snr"]
+
+
+class PartsReader(nn.Module):
+    """Reads parts out of the features of the UNet's first decoder block, while it trains; it is no part of the result."""
+
+    def __init__(self, unet: UNet2DConditionModel) -> None:
+        """Listen to the block."""
+        super().__init__()
+        self.layer = nn.Conv2d(unet.config.block_out_channels[-1], len(PARTS), 1)
+        self._features: Tensor | None = None
+        unet.up_blocks[0].register_forward_hook(self._keep)
+
+    def _keep(self, module: nn.Module, arguments: object, features: Tensor) -> None:
+        self._features = features
+
+    def forward(self, shares: Tensor) -> Tensor:
+        """Return the cross entropy of the last run's features and (B, parts, h, w) shares of parts, h and w as the latents'."""
+        features, self._features = self._features, None  # else copies of the UNet would hold the graph
+        assert features is not None
+        told = self.layer(features.float())
+        wanted = functional.adaptive_avg_pool2d(shares, told.shape[-2:])
+        return -(wanted * functional.log_softmax(told, 1)).sum(1).mean()
+
+
+def shares_of_parts(examples: list[Example]) -> Tensor:
+    """Return (B, parts, h, w) shares of each part in the cells of the latents, float32."""
+    parts = torch.from_numpy(np.stack([e.view.parts for e in examples])).long()
+    return functional.avg_pool2d(functional.one_hot(parts, len(PARTS)).permute(0, 3, 1, 2).float(), 8)
 
 
 class Lessons:
@@ -58,9 +93,9 @@ class Lessons:
         return tokenize(self.tokenizer, ["" if rng.random() < self.empty else e.caption(rng) for e in examples])
 
     def make(self, rng: np.random.Generator) -> tuple[Tensor, ...]:
-        """Return latents, token ids and weights of a batch."""
+        """Return latents, token ids, weights and shares of parts of a batch."""
         examples = self.examples(rng)
-        return latents_of(examples), self.tokens(examples, rng), importance(examples)
+        return latents_of(examples), self.tokens(examples, rng), importance(examples), shares_of_parts(examples)
 
 
 def tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
@@ -123,6 +158,7 @@ def train(
     start: Path | None = None,
     batch: int = 16,
     weighting: Weighting = "v",
+    parts_weight: float = PARTS_WEIGHT,
     compute: Compute = CPU,
 ) -> dict[str, float]:
     """Train UNet and text encoder; write a diffusers folder to `out / "pipeline"` at each checkpoint.
@@ -135,6 +171,7 @@ def train(
         start: Older base to start from.
         batch: Pictures a step and process.
         weighting: How timesteps count: as velocities do, or min-SNR.
+        parts_weight: How much the parts that features tell count.
         compute: Where.
 
     Returns:
@@ -152,7 +189,9 @@ def train(
     if start:
         start_from(start, unet, text, tokenizer)
     unet, text = compute.prepare(unet).train(), text.to(compute.device).train()
-    loop = Loop(out, {"unet": unet, "text": text}, [([*unet.parameters(), *text.parameters()], RATE)], plan)
+    reader = PartsReader(unet).to(compute.device)
+    trained = [*unet.parameters(), *text.parameters(), *reader.parameters()]
+    loop = Loop(out, {"unet": unet, "text": text}, [(trained, RATE)], plan)
     archive = Archive(data, latents=f"latents-{channels}")
     lessons, diffusion, figures = Lessons(archive, tokenizer, batch * compute.batches), Diffusion(), {}
     drawn = compute.stream(lessons.make, rank(), loop.step, 4)
@@ -164,7 +203,7 @@ def train(
     def loss(step: int) -> Tensor:
         if step % 250 == 249:
             archive.refresh()
-        latents, tokens, weight = next(drawn)
+        latents, tokens, weight, shares = next(drawn)
         noisy, t, target = diffusion.noised(latents)
         with compute.autocast():
             predicted = unet(noisy, t, text(tokens).last_hidden_state).sample
@@ -172,7 +211,7 @@ def train(
         if weighting == "min-snr":
             factor = (snr.clamp_max(SNR_CAP) / (snr + 1))[t.cpu()] + 0.05
             error = error * compute.put(factor).view(-1, 1, 1, 1)
-        return error.mean()
+        return error.mean() + parts_weight * reader(shares)
 
     def report() -> None:
         averaged = {name: module.cpu() for name, module in loop.averaged().items()}
