@@ -165,7 +165,9 @@ def train(
             result = vae.decode(posterior.sample()).sample
             known = older.encode(target).latent_dist.mean if older else posterior.mean
         value = reconstruction_loss(result, target, weight)
-        value = value + STAY * functional.mse_loss(posterior.mean.float(), known.float()) / known.float().var().detach()
+        value = (
+            value + STAY * functional.mse_loss(posterior.mean.float(), known.float()) / known.float().var().detach()
+        )
         return value + 1e-5 * posterior.kl().float().mean() / channels
 
     def report() -> None:

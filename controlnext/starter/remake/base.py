@@ -158,7 +158,6 @@ def train(
     start: Path | None = None,
     batch: int = 16,
     weighting: Weighting = "v",
-    parts_weight: float = PARTS_WEIGHT,
     compute: Compute = CPU,
 ) -> dict[str, float]:
     """Train UNet and text encoder; write a diffusers folder to `out / "pipeline"` at each checkpoint.
@@ -171,7 +170,6 @@ def train(
         start: Older base to start from.
         batch: Pictures a step and process.
         weighting: How timesteps count: as velocities do, or min-SNR.
-        parts_weight: How much the parts that features tell count.
         compute: Where.
 
     Returns:
@@ -211,7 +209,7 @@ def train(
         if weighting == "min-snr":
             factor = (snr.clamp_max(SNR_CAP) / (snr + 1))[t.cpu()] + 0.05
             error = error * compute.put(factor).view(-1, 1, 1, 1)
-        return error.mean() + parts_weight * reader(shares)
+        return error.mean() + PARTS_WEIGHT * reader(shares)
 
     def report() -> None:
         averaged = {name: module.cpu() for name, module in loop.averaged().items()}
