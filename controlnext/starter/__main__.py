@@ -122,13 +122,13 @@ def _run(options: argparse.Namespace) -> None:
 
         train_video_vae.train(data, runs / "autoencoder", runs / "video-vae", runs / stage, plan)
     elif stage == "clips":
-        import torch
         from diffusers import AutoencoderKL
 
         from controlnext.starter.train.clips import CLIPS_PER_SHARD, write_clips
         from controlnext.starter.train.dataset import FIRST_TRAINING_SEED
+        from controlnext.training.quick import quick_dtype
 
-        vae = AutoencoderKL.from_pretrained(runs / "autoencoder", dtype=torch.bfloat16).eval()
+        vae = AutoencoderKL.from_pretrained(runs / "autoencoder", dtype=quick_dtype()).eval()
         (runs / "clips").mkdir(parents=True, exist_ok=True)
         for index in range(part, options.shards, parts):
             path, first = runs / "clips" / f"clips-{index:05d}", FIRST_TRAINING_SEED + index * CLIPS_PER_SHARD
@@ -145,12 +145,12 @@ def _run(options: argparse.Namespace) -> None:
 
         small_decoder.train(data, runs / "autoencoder", runs / stage, plan, start=options.start)
     elif stage == "encode":
-        import torch
         from diffusers import AutoencoderKL
 
         from controlnext.starter.train.dataset import encode_shard
+        from controlnext.training.quick import quick_dtype
 
-        vae = AutoencoderKL.from_pretrained(runs / "autoencoder", dtype=torch.bfloat16).eval()
+        vae = AutoencoderKL.from_pretrained(runs / "autoencoder", dtype=quick_dtype()).eval()
         for shard in sorted(data.glob("shard-?????"))[part::parts]:
             encode_shard(shard, vae)
     elif stage == "base":

@@ -12,6 +12,7 @@ from diffusers import AutoencoderKL
 from controlnext.starter.remake.compute import CPU, Compute
 from controlnext.starter.train.dataset import to_tensor
 from controlnext.starter.train.loop import processes, rank
+from controlnext.training.quick import quick_dtype
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,8 @@ def encode_shards(data: Path, folder: Path, compute: Compute = CPU) -> int:
 
     Processes that run together share the shards.
     """
-    vae = AutoencoderKL.from_pretrained(folder, dtype=torch.bfloat16).eval().to(compute.device)
+    dtype = quick_dtype() if compute.device == "cpu" else torch.bfloat16
+    vae = AutoencoderKL.from_pretrained(folder, dtype=dtype).eval().to(compute.device)
     name, count, size = latents_name(vae), 0, 8 * compute.batches
     for path in sorted(data.glob("shard-?????"))[rank() :: processes()]:
         target = path / f"{name}.npy"

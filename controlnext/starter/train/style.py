@@ -16,7 +16,7 @@ from controlnext.starter.train.base import Diffusion, sample_sheet, tokenize
 from controlnext.starter.train.dataset import Shards, encode
 from controlnext.starter.train.loop import Loop, Plan
 from controlnext.starter.world.styles import restyle
-from controlnext.training.quick import cpu_autocast, quicken
+from controlnext.training.quick import cpu_autocast, quick_dtype, quicken
 
 logger = logging.getLogger(__name__)
 RANK = 8
@@ -40,7 +40,7 @@ def train(
     rng = np.random.default_rng(7)
     pictures = min(pictures, len(shards))
     samples = [shards[i] for i in rng.choice(len(shards), pictures, replace=False)]
-    vae = pipeline.vae.bfloat16().eval()
+    vae = pipeline.vae.to(quick_dtype()).eval()
     styled = [restyle(name, np.array(s.picture.rgb)) for s in samples]
     latents = np.concatenate([encode(vae, np.stack(styled[i : i + 8])) for i in range(0, pictures, 8)])
     latents = torch.from_numpy(latents).float()
