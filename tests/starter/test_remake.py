@@ -8,9 +8,10 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline
 from safetensors.torch import load_file
 
 from controlnext.assets import STARTER
+from controlnext.method.adapter import ControlNeXtAdapter
 from controlnext.method.model import ControlNeXtModel
 from controlnext.starter.remake import __main__ as supervisor
-from controlnext.starter.remake import adapters, autoencoder, base, gpu, latents, packing, reader
+from controlnext.starter.remake import adapters, autoencoder, base, gpu, latents, packing, reader, together
 from controlnext.starter.remake.networks import TEXT_WIDTH, borrow, borrow_vae, make_reader, make_unet, make_vae
 from controlnext.starter.scenes import shards
 from controlnext.starter.scenes.palette import PARTS
@@ -32,7 +33,7 @@ def patches():
 def runs(tmp_path_factory, patches):
     """A run of every stage, a few steps each, on four pictures."""
     folder = tmp_path_factory.mktemp("runs")
-    for module in (autoencoder, base, adapters, reader):
+    for module in (autoencoder, base, adapters, reader, together):
         for name in ("HELD_OUT", "SHEET"):
             if hasattr(module, name):
                 patches.setattr(module, name, 1)
@@ -93,7 +94,6 @@ def test_the_packed_starter_draws_under_control(runs):
     assert sizes["largest"] < 10
     pipeline = StableDiffusionPipeline.from_pretrained(runs / "starter" / "base", safety_checker=None)
     pipeline.set_progress_bar_config(disable=True)
-    from controlnext import ControlNeXtAdapter
     from controlnext.starter.train.adapter import as_conditions, controlled
 
     packed = ControlNeXtAdapter.from_pretrained(runs / "starter" / "adapters" / "pose", variant="starter")
@@ -108,6 +108,23 @@ def test_training_resumes_where_it_stopped(runs):
     figures = base.train(runs / "data", runs / "autoencoder", runs / "base", plan, batch=2)
     assert figures["step"] > before["step"]
     assert 0 < figures["held_out"] < 10
+
+
+def test_a_base_learns_under_a_module_that_stays(runs, tmp_path):
+    figures = together.train(runs / "data", runs / "autoencoder", tmp_path / "together", BRIEF, start=STARTER, batch=2)
+    assert figures["step"] >= 1
+    assert 0 < figures["held_out"] < 10
+    packing.pack(tmp_path, tmp_path / "starter")
+    packed, known = (
+        ControlNeXtAdapter.from_pretrained(folder / "adapters" / "pose", variant="starter")
+        for folder in (tmp_path / "starter", STARTER)
+    )
+    assert packed.unet_weights is None
+    for name, value in known.module.state_dict().items():
+        torch.testing.assert_close(packed.module.state_dict()[name], value, atol=2e-3, rtol=1e-3)
+    changed = load_file(next((tmp_path / "starter" / "base" / "unet").glob("*.safetensors")))
+    first = load_file(next((STARTER / "base" / "unet").glob("*.safetensors")))
+    assert any(not torch.equal(changed[name], first[name]) for name in changed.keys() & first.keys())
 
 
 def test_min_snr_weights_train_too(runs, tmp_path):

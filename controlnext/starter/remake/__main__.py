@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from controlnext.assets import STARTER
+
 logger = logging.getLogger(__name__)
 
 
@@ -49,10 +51,9 @@ STEPS = (
     Step("scenes", 12),
     Step("autoencoder", 40),
     Step("latents"),
-    Step("base", 60, final=False),
     Step("scenes", 64),
     Step("latents"),
-    Step("adapter", 20, "pose", final=False),
+    Step("together", 120),
     Step("reader", 30),
     Step("decoder", 45),
     Step("base", 240, final=False),
@@ -68,14 +69,13 @@ STEPS = (
     Step("decoder", 120),
     Step("pack"),
 )
-"""The steps in their order. About 26 hours of one core."""
+"""The steps in their order. About 27 hours of one core."""
 
 STAGES = tuple(dict.fromkeys(step.stage for step in STEPS))
 
 
-def run_stage(step: Step, runs: Path) -> dict[str, float]:
-    """Run one stage in this process; return its figures."""
-    from controlnext.assets import STARTER
+def run_stage(step: Step, runs: Path, starter: Path = STARTER) -> dict[str, float]:
+    """Run one stage in this process, at first from the weights of an older starter's folder; return its figures."""
     from controlnext.starter.train.loop import Plan, processes, rank, start_processes
 
     start_processes()
@@ -89,7 +89,7 @@ def run_stage(step: Step, runs: Path) -> dict[str, float]:
     if step.stage == "reader":
         from controlnext.starter.remake import reader
 
-        return reader.train(data, runs / "reader", plan, start=STARTER / "annotator")
+        return reader.train(data, runs / "reader", plan, start=starter / "annotator")
     if step.stage == "autoencoder":
         from controlnext.starter.remake import autoencoder
         from controlnext.starter.remake.networks import LATENT_CHANNELS
@@ -98,7 +98,7 @@ def run_stage(step: Step, runs: Path) -> dict[str, float]:
         if compared.exists() and not (out / "checkpoint.pt").exists():  # the comparison has trained the first minutes
             out.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(compared, out / "checkpoint.pt")
-        return autoencoder.train(data, out, plan, start=STARTER / "base" / "vae")
+        return autoencoder.train(data, out, plan, start=starter / "base" / "vae")
     if step.stage == "decoder":
         from controlnext.starter.remake import autoencoder
 
@@ -110,16 +110,20 @@ def run_stage(step: Step, runs: Path) -> dict[str, float]:
     if step.stage == "base":
         from controlnext.starter.remake import base
 
-        return base.train(data, runs / "autoencoder", runs / "base", plan, start=STARTER / "base")
+        posed = runs / "together" / "pipeline"
+        start = posed if posed.exists() else starter / "base"
+        return base.train(data, runs / "autoencoder", runs / "base", plan, start=start)
+    if step.stage == "together":
+        from controlnext.starter.remake import together
+
+        return together.train(data, runs / "autoencoder", runs / "together", plan, start=starter)
     if step.stage == "adapter":
         from controlnext.starter.remake import adapters
 
-        first = runs / "adapters" / "pose" / "adapter"
-        start = STARTER / "adapters" / "pose" if step.kind == "pose" else first
+        learned = runs / "adapters" / "pose" / "adapter", runs / "together" / "adapter", starter / "adapters" / "pose"
+        start = next(path for path in learned[step.kind == "pose" :] if path.exists())
         out = runs / "adapters" / step.kind
-        return adapters.train(
-            data, runs / "base" / "pipeline", out, plan, kind=step.kind, start=start if start.exists() else None
-        )
+        return adapters.train(data, runs / "base" / "pipeline", out, plan, kind=step.kind, start=start)
     from controlnext.starter.remake.packing import pack
 
     return pack(runs, runs / "starter")
@@ -148,7 +152,14 @@ def _run_processes(command: list[str], count: int) -> int:
     return status
 
 
-def supervise(runs: Path, steps: Sequence[Step] = STEPS, count: int = 1) -> int:
+def _command(step: Step, runs: Path, starter: Path) -> list[str]:
+    """Return the command line that runs one stage in one process."""
+    command = [sys.executable, "-m", "controlnext.starter.remake", step.stage, "--runs", str(runs)]
+    command += ["--amount", str(step.amount), "--start", str(starter)]
+    return command + (["--kind", step.kind] if step.kind else []) + ([] if step.final else ["--not-final"])
+
+
+def supervise(runs: Path, steps: Sequence[Step] = STEPS, count: int = 1, starter: Path = STARTER) -> int:
     """Run the steps that are not done, each in `count` processes; return the first exit code that is not 0."""
     runs.mkdir(parents=True, exist_ok=True)
     done_file = runs / "done.json"
@@ -158,11 +169,8 @@ def supervise(runs: Path, steps: Sequence[Step] = STEPS, count: int = 1) -> int:
         if key in done:
             continue
         logger.info("step %d of %d: %s", number + 1, len(steps), step.name)
-        command = [sys.executable, "-m", "controlnext.starter.remake", step.stage, "--runs", str(runs)]
-        command += ["--amount", str(step.amount)] + (["--kind", step.kind] if step.kind else [])
-        command += [] if step.final else ["--not-final"]
         started = time.time()
-        status = _run_processes(command, 1 if step.stage == "pack" else count)
+        status = _run_processes(_command(step, runs, starter), 1 if step.stage == "pack" else count)
         if status:
             logger.error("%s ended with %d; the same command resumes it", step.name, status)
             return status
@@ -181,6 +189,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--amount", type=float, default=0.0, help="CPU minutes in total, or shards in total for scenes"
     )
     parser.add_argument("--kind", default="", help="which adapter")
+    parser.add_argument(
+        "--start", type=Path, default=STARTER, help="folder of the starter to begin from (default: the bundled one)"
+    )
     parser.add_argument("--processes", type=int, default=1, help="processes that train together, one core each")
     parser.add_argument(
         "--not-final", action="store_true", help="keep the learning rate constant: the stage will be continued"
@@ -189,9 +200,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     os.nice(max(0, 19 - os.nice(0)))
     if options.stage == "all":
-        return supervise(options.runs, count=options.processes)
+        return supervise(options.runs, count=options.processes, starter=options.start)
     step = Step(options.stage, options.amount, options.kind, final=not options.not_final)
-    figures = run_stage(step, options.runs)
+    if options.processes > 1:
+        return _run_processes(_command(step, options.runs, options.start), options.processes)
+    figures = run_stage(step, options.runs, options.start)
     if int(os.environ.get("RANK", "0")):
         return 0
     _append(options.runs, {"stage": step.name, "time": time.strftime("%Y-%m-%d %H:%M"), **figures})

@@ -21,24 +21,27 @@ LIMIT = 10_000_000
 def pack(runs: Path, target: Path) -> dict[str, float]:
     """Copy pipeline, adapters and reader from `runs` to `target`; the sharpened decoder replaces the first one.
 
+    What was trained together stands for a base and a pose adapter that were not trained on yet.
+
     Returns:
         The size of all files and of the largest one, in megabytes.
 
     Raises:
         ValueError: A file is larger than `LIMIT`.
     """
-    pipeline = StableDiffusionPipeline.from_pretrained(
-        runs / "base" / "pipeline", dtype=torch.float32, safety_checker=None
-    )
+    made = runs / ("base" if (runs / "base" / "pipeline").exists() else "together") / "pipeline"
+    pipeline = StableDiffusionPipeline.from_pretrained(made, dtype=torch.float32, safety_checker=None)
     if (runs / "decoder" / "config.json").exists():
         pipeline.vae = AutoencoderKL.from_pretrained(runs / "decoder")
-    with tempfile.TemporaryDirectory() as made:
-        save_pipeline(pipeline, Path(made) / "base")
-        make_portable(Path(made) / "base")
+    with tempfile.TemporaryDirectory() as folder:
+        save_pipeline(pipeline, Path(folder) / "base")
+        make_portable(Path(folder) / "base")
         shutil.rmtree(target / "base", ignore_errors=True)
-        copy_tree(Path(made) / "base", target / "base")
+        copy_tree(Path(folder) / "base", target / "base")
     for kind in CONDITIONS:
         source = runs / "adapters" / kind / "adapter"
+        if kind == "pose" and not source.exists():
+            source = runs / "together" / "adapter"
         if source.exists():
             copy_tree(source, target / "adapters" / kind)
     if (runs / "reader" / WEIGHTS).exists():
