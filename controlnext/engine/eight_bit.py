@@ -5,12 +5,15 @@ from __future__ import annotations
 import copy
 import time
 import warnings
+from functools import cache
 
 import torch
 from torch import Tensor, nn
 
 LEVELS = 255
-WEIGHT_LEVELS = 127
+WEIGHT_LEVELS, NARROW_LEVELS = 127, 63
+"""Largest weights; the narrow ones keep the sum of two products within 16 bits, see `weight_levels`."""
+
 FEWEST_CHANNELS = 8
 """A convolution with fewer channels on one side stays as it is: there is little to gain, and it faces latents or pixels."""
 
@@ -24,15 +27,17 @@ class EightBitConv(nn.Module):
     largest value. oneDNN does the work, as in torch's own quantised models.
     """
 
-    def __init__(self, layer: nn.Conv2d) -> None:
+    def __init__(self, layer: nn.Conv2d, levels: int | None = None) -> None:
         """Take the weights of a layer; it stays as it is.
 
         Args:
             layer: floating point, zero padding, on the CPU.
+            levels: the largest weight as an integer; None takes what this processor can sum.
         """
         super().__init__()
+        levels = levels or weight_levels()
         weight = layer.weight.detach().float()
-        self._scales = weight.abs().amax((1, 2, 3)).clamp_min(torch.finfo(torch.float32).tiny) / WEIGHT_LEVELS
+        self._scales = weight.abs().amax((1, 2, 3)).clamp_min(torch.finfo(torch.float32).tiny) / levels
         self._zeros = torch.zeros(len(weight), dtype=torch.long)
         self._weight = (weight / self._scales[:, None, None, None]).round().to(torch.int8)
         self._bias = None if layer.bias is None else layer.bias.detach().float()
@@ -65,6 +70,19 @@ class EightBitConv(nn.Module):
             1.0, 0, torch.float32, "none", [], "",
         )  # fmt: skip
         return made
+
+
+@cache
+def weight_levels() -> int:
+    """Return how large 8-bit weights may be here.
+
+    A processor without VNNI adds two products of 8 bits in 16, which overflow unless the weights take seven bits.
+    """
+    layer = nn.Conv2d(32, 32, 3, bias=False)
+    with torch.no_grad():
+        layer.weight.fill_(1.0)
+        largest = EightBitConv(layer, WEIGHT_LEVELS)(torch.ones(1, 32, 8, 8))
+    return WEIGHT_LEVELS if largest.min() > 0.99 * layer.weight[0].numel() else NARROW_LEVELS
 
 
 def in_eight_bits(module: nn.Module, *, overwrite: bool = False) -> nn.Module:

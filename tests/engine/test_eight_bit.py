@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from controlnext.engine.eight_bit import EightBitConv, faster, in_eight_bits
+from controlnext.engine.eight_bit import NARROW_LEVELS, EightBitConv, faster, in_eight_bits, weight_levels
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +28,18 @@ def test_a_convolution_is_within_two_hundredths_whatever_range_and_size_its_inpu
             assert error(whole(sample), layer(sample)) < 0.02
         assert torch.equal(whole(sample), whole(sample.clone()))
         assert torch.allclose(whole(torch.zeros(1, 16, 8, 8)), layer(torch.zeros(1, 16, 8, 8)), atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+@pytest.mark.parametrize("levels", [NARROW_LEVELS, None])
+def test_the_largest_weights_and_inputs_do_not_overflow(levels):
+    """Older processors add two products in 16 bits, where the largest ones of eight bits would overflow."""
+    layer = nn.Conv2d(32, 32, 3)
+    with torch.inference_mode():
+        layer.weight.fill_(1.0)
+        largest = torch.ones(1, 32, 8, 8)
+        assert torch.allclose(EightBitConv(layer, levels)(largest), layer(largest), rtol=0.002)
+    assert weight_levels() == weight_levels.__wrapped__()
 
 
 def test_layers_of_few_channels_and_the_module_itself_stay_as_they_are():

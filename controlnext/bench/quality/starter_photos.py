@@ -103,7 +103,7 @@ def run(options: argparse.Namespace) -> tuple[list[PhotoTrial], list[list[np.nda
                     PROMPT,
                     control_image=condition,
                     num_inference_steps=STEPS,
-                    guidance_scale=GUIDANCE,
+                    guidance_scale=options.guidance,
                     generator=torch.Generator().manual_seed(seed),
                     output_type="np",
                 ).images[0]
@@ -169,6 +169,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = bench_parser("starter-photos", __doc__, assets=STARTER, sheets=None)
     parser.add_argument("folder", type=Path, help="folder of the folders head, bust, half and whole")
     parser.add_argument("--seeds", type=whole(), default=2, help="pictures a photograph")
+    parser.add_argument(
+        "--guidance", type=float, default=GUIDANCE, help="guidance (default: %(default)s, the starter's)"
+    )
     options = parser.parse_args(argv)
     log_progress()
     prepare_worker()
