@@ -141,6 +141,30 @@ def start_from(folder: Path, unet: UNet2DConditionModel, text: CLIPTextModel, to
     text.get_parameter(name).copy_(table)
 
 
+def make_networks(
+    out: Path, channels: int, start: Path | None, compute: Compute
+) -> tuple[CLIPTokenizer, UNet2DConditionModel, CLIPTextModel, PartsReader]:
+    """Write the tokenizer to `out`, and return it with a UNet, a text encoder and a reader of parts that are ready to train.
+
+    Args:
+        out: Folder of the training.
+        channels: Of the latents.
+        start: Older base to start from.
+        compute: Where they train.
+    """
+    if rank() == 0:
+        write_tokenizer(out / "tokenizer", vocabulary(), MAX_TOKENS)
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+    tokenizer = CLIPTokenizer.from_pretrained(out / "tokenizer")
+    torch.manual_seed(0)
+    unet, text = make_unet(channels), make_text_encoder(tokenizer)
+    if start:
+        start_from(start, unet, text, tokenizer)
+    unet, text = compute.prepare(unet).train(), text.to(compute.device).train()
+    return tokenizer, unet, text, PartsReader(unet).to(compute.device)
+
+
 def sample_sheet(pipeline: StableDiffusionPipeline, path: Path, count: int) -> None:
     """Generate pictures for held-out captions and write them above the renders they describe."""
     examples = [make_example(seed) for seed in range(count)]
@@ -181,17 +205,7 @@ def train(
     """
     vae = AutoencoderKL.from_pretrained(vae_folder)
     channels = vae.config.latent_channels
-    if rank() == 0:
-        write_tokenizer(out / "tokenizer", vocabulary(), MAX_TOKENS)
-    if torch.distributed.is_initialized():
-        torch.distributed.barrier()
-    tokenizer = CLIPTokenizer.from_pretrained(out / "tokenizer")
-    torch.manual_seed(0)
-    unet, text = make_unet(channels), make_text_encoder(tokenizer)
-    if start:
-        start_from(start, unet, text, tokenizer)
-    unet, text = compute.prepare(unet).train(), text.to(compute.device).train()
-    reader = PartsReader(unet).to(compute.device)
+    tokenizer, unet, text, reader = make_networks(out, channels, start, compute)
     trained = [*unet.parameters(), *text.parameters(), *reader.parameters()]
     loop = Loop(out, {"unet": unet, "text": text}, [(trained, RATE)], plan)
     archive = Archive(data, latents=f"latents-{channels}")

@@ -15,7 +15,6 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 from torch.nn import functional
-from transformers import CLIPTokenizer
 
 from controlnext.method.adapter import ControlNeXtAdapter
 from controlnext.method.injection import attach
@@ -26,23 +25,19 @@ from controlnext.starter.remake.base import (
     RATE,
     SHEET,
     Lessons,
-    PartsReader,
     held_out_loss,
     importance,
     latents_of,
+    make_networks,
     shares_of_parts,
-    start_from,
     tokenize,
 )
 from controlnext.starter.remake.compute import CPU, Compute
-from controlnext.starter.remake.networks import make_text_encoder, make_unet
-from controlnext.starter.scenes.captions import MAX_TOKENS, vocabulary
 from controlnext.starter.scenes.conditions import condition_of
 from controlnext.starter.scenes.shards import Archive, make_example
 from controlnext.starter.train.adapter import NOTHING, as_conditions, controlled
 from controlnext.starter.train.base import Diffusion, make_pipeline, save_pipeline
 from controlnext.starter.train.loop import Loop, Plan, rank
-from controlnext.starter.world.captions import write_tokenizer
 from controlnext.starter.world.sheets import save_sheet
 
 logger = logging.getLogger(__name__)
@@ -76,22 +71,14 @@ def train(
         Steps, CPU minutes and the mean loss without control on pictures that no training sees.
     """
     vae = AutoencoderKL.from_pretrained(vae_folder)
-    if rank() == 0:
-        write_tokenizer(out / "tokenizer", vocabulary(), MAX_TOKENS)
-    if torch.distributed.is_initialized():
-        torch.distributed.barrier()
-    tokenizer = CLIPTokenizer.from_pretrained(out / "tokenizer")
-    torch.manual_seed(0)
-    unet, text = make_unet(vae.config.latent_channels), make_text_encoder(tokenizer)
-    start_from(start / "base", unet, text, tokenizer)
+    channels = vae.config.latent_channels
+    tokenizer, unet, text, reader = make_networks(out, channels, start / "base", compute)
     module = ControlNeXtModel.from_variant("starter")
     module.load_state_dict(ControlNeXtAdapter.from_pretrained(start / "adapters" / KIND).module.state_dict())
-    unet, module = compute.prepare(unet).train(), compute.prepare(module).eval().requires_grad_(False)
-    text = text.to(compute.device).train()
-    reader = PartsReader(unet).to(compute.device)
+    module = compute.prepare(module).eval().requires_grad_(False)
     trained = [*unet.parameters(), *text.parameters(), *reader.parameters()]
     loop = Loop(out, {"unet": unet, "text": text}, [(trained, RATE)], plan)
-    archive = Archive(data, latents=f"latents-{vae.config.latent_channels}")
+    archive = Archive(data, latents=f"latents-{channels}")
     lessons = Lessons(archive, tokenizer, batch * compute.batches, empty=0.05)
     nothing, figures = tokenize(tokenizer, [""]), {}
 
