@@ -113,6 +113,13 @@ def bfloat16_is_faster() -> bool:
     return seconds[torch.bfloat16] < seconds[torch.float32]
 
 
+def quick_dtype() -> torch.dtype:
+    """Return the type in which a network runs fastest on this CPU: bfloat16 where it convolves that faster, else float32."""
+    import torch
+
+    return torch.bfloat16 if bfloat16_is_faster() else torch.float32
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that the machine or the card has not enough memory."""
     import torch

@@ -114,9 +114,9 @@ def faster(module: nn.Module, *inputs: Tensor, overwrite: bool = False) -> nn.Mo
         The module itself where the copy is not faster, or where this build of torch cannot run it.
     """
     try:
-        other = in_eight_bits(module, overwrite=overwrite)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch says once that a later release may lack these tensors: see below
+            other = in_eight_bits(module, overwrite=overwrite)
             seconds = [_seconds(part, inputs) for part in (module, other)]
     except (RuntimeError, AttributeError, NotImplementedError):  # no oneDNN, or another processor
         return module

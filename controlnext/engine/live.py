@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from controlnext.device import Device, bfloat16_is_faster
+from controlnext.device import Device, quick_dtype
 from controlnext.engine.eight_bit import EightBitConv, faster
 from controlnext.engine.engine import Engine
 from controlnext.engine.fused_loras import is_small
@@ -85,7 +85,7 @@ class LiveCopy(Engine):
         Args:
             engine: the loaded model.
         """
-        dtype = torch.bfloat16 if bfloat16_is_faster() else torch.float32
+        dtype = quick_dtype()
         preset = engine.preset.model_copy(update={"precision": str(dtype).removeprefix("torch.")})
         made = cls.load(preset, Device("cpu", dtype), ControlCache())
         made._kept = {}

@@ -124,9 +124,9 @@ def _run(options: argparse.Namespace) -> None:
     elif stage == "clips":
         from diffusers import AutoencoderKL
 
+        from controlnext.device import quick_dtype
         from controlnext.starter.train.clips import CLIPS_PER_SHARD, write_clips
         from controlnext.starter.train.dataset import FIRST_TRAINING_SEED
-        from controlnext.training.quick import quick_dtype
 
         vae = AutoencoderKL.from_pretrained(runs / "autoencoder", dtype=quick_dtype()).eval()
         (runs / "clips").mkdir(parents=True, exist_ok=True)
@@ -147,8 +147,8 @@ def _run(options: argparse.Namespace) -> None:
     elif stage == "encode":
         from diffusers import AutoencoderKL
 
+        from controlnext.device import quick_dtype
         from controlnext.starter.train.dataset import encode_shard
-        from controlnext.training.quick import quick_dtype
 
         vae = AutoencoderKL.from_pretrained(runs / "autoencoder", dtype=quick_dtype()).eval()
         for shard in sorted(data.glob("shard-?????"))[part::parts]:

@@ -61,11 +61,6 @@ def cpu_autocast() -> torch.autocast:
     return torch.autocast("cpu", torch.bfloat16, enabled=bfloat16_is_faster())
 
 
-def quick_dtype() -> torch.dtype:
-    """Return the type in which a network runs fastest on this CPU: bfloat16 where it convolves that faster, else float32."""
-    return torch.bfloat16 if bfloat16_is_faster() else torch.float32
-
-
 def quicken(model: nn.Module) -> nn.Module:
     """Replace group norm and attention by forms whose backward is quicker on a CPU in bfloat16; the results stay the same.
 

@@ -4,7 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from controlnext.engine.eight_bit import NARROW_LEVELS, EightBitConv, faster, in_eight_bits, weight_levels
+from controlnext.engine import eight_bit
+from controlnext.engine.eight_bit import (
+    NARROW_LEVELS,
+    WEIGHT_LEVELS,
+    EightBitConv,
+    faster,
+    in_eight_bits,
+    weight_levels,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +47,12 @@ def test_the_largest_weights_and_inputs_do_not_overflow(levels):
         layer.weight.fill_(1.0)
         largest = torch.ones(1, 32, 8, 8)
         assert torch.allclose(EightBitConv(layer, levels)(largest), layer(largest), rtol=0.002)
-    assert weight_levels() == weight_levels.__wrapped__()
+
+
+@pytest.mark.parametrize(("share", "levels"), [(1.0, WEIGHT_LEVELS), (0.51, NARROW_LEVELS)])
+def test_weights_take_seven_bits_where_sums_overflow(monkeypatch, share, levels):
+    monkeypatch.setattr(eight_bit, "EightBitConv", lambda layer, _: lambda sample: share * layer(sample))
+    assert weight_levels.__wrapped__() == levels
 
 
 def test_layers_of_few_channels_and_the_module_itself_stay_as_they_are():

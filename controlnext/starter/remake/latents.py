@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 
+from controlnext.device import quick_dtype
 from controlnext.starter.remake.compute import CPU, Compute
 from controlnext.starter.train.dataset import to_tensor
 from controlnext.starter.train.loop import processes, rank
-from controlnext.training.quick import quick_dtype
 
 logger = logging.getLogger(__name__)
 

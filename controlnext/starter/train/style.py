@@ -11,12 +11,13 @@ from peft.utils import get_peft_model_state_dict
 from torch import Tensor
 from torch.nn import functional
 
+from controlnext.device import quick_dtype
 from controlnext.method.weights import write_tensors
 from controlnext.starter.train.base import Diffusion, sample_sheet, tokenize
 from controlnext.starter.train.dataset import Shards, encode
 from controlnext.starter.train.loop import Loop, Plan
 from controlnext.starter.world.styles import restyle
-from controlnext.training.quick import cpu_autocast, quick_dtype, quicken
+from controlnext.training.quick import cpu_autocast, quicken
 
 logger = logging.getLogger(__name__)
 RANK = 8
