@@ -12,7 +12,9 @@ from controlnext.method.adapter import ControlNeXtAdapter
 from controlnext.method.model import ControlNeXtModel
 from controlnext.starter.remake import __main__ as supervisor
 from controlnext.starter.remake import adapters, autoencoder, base, gpu, latents, packing, reader, together
+from controlnext.starter.remake.compute import CPU
 from controlnext.starter.remake.networks import TEXT_WIDTH, borrow, borrow_vae, make_reader, make_unet, make_vae
+from controlnext.starter.remake.redrawn import Redrawn
 from controlnext.starter.scenes import shards
 from controlnext.starter.scenes.palette import PARTS
 from controlnext.starter.scenes.shards import Archive, make_example, write_shard
@@ -53,8 +55,23 @@ def runs(tmp_path_factory, patches):
         batch=2,
     )
     reader.train(folder / "data", folder / "reader", BRIEF, batch=2, start=STARTER / "annotator")
-    autoencoder.sharpen(folder / "data", folder / "autoencoder", folder / "reader", folder / "decoder", BRIEF, batch=2)
+    drawing = folder / "base" / "pipeline"
+    autoencoder.sharpen(
+        folder / "data", folder / "autoencoder", folder / "reader", folder / "decoder", BRIEF, base=drawing, batch=2
+    )
     return folder
+
+
+def test_a_base_draws_half_of_the_latents_again_and_keeps_what_they_show():
+    vae = AutoencoderKL.from_pretrained(STARTER / "base" / "vae", dtype=torch.float32)
+    redrawn, x = Redrawn(STARTER / "base", vae, CPU), to_tensor(np.stack([make_example(s).view.rgb for s in range(4)]))
+    with torch.no_grad():
+        latents = vae.encode(x).latent_dist.mean
+    torch.manual_seed(0)
+    made = redrawn(latents)
+    assert torch.equal(made[2:], latents[2:])
+    apart = (made[:2] - latents[:2]).square().mean() / latents.var()
+    assert 1e-4 < apart < 0.3
 
 
 def test_more_latent_channels_start_from_the_older_autoencoder():

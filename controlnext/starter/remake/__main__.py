@@ -74,6 +74,12 @@ STEPS = (
 STAGES = tuple(dict.fromkeys(step.stage for step in STEPS))
 
 
+def latest_pipeline(runs: Path) -> Path | None:
+    """Return the diffusers folder of the base as far as it has been trained, or None where it was not yet."""
+    made = (runs / stage / "pipeline" for stage in ("base", "together"))
+    return next((folder for folder in made if folder.exists()), None)
+
+
 def run_stage(step: Step, runs: Path, starter: Path = STARTER) -> dict[str, float]:
     """Run one stage in this process, at first from the weights of an older starter's folder; return its figures."""
     from controlnext.starter.train.loop import Plan, processes, rank, start_processes
@@ -102,7 +108,8 @@ def run_stage(step: Step, runs: Path, starter: Path = STARTER) -> dict[str, floa
     if step.stage == "decoder":
         from controlnext.starter.remake import autoencoder
 
-        return autoencoder.sharpen(data, runs / "autoencoder", runs / "reader", runs / "decoder", plan)
+        encoder, drawing = runs / "autoencoder", latest_pipeline(runs)
+        return autoencoder.sharpen(data, encoder, runs / "reader", runs / "decoder", plan, base=drawing)
     if step.stage == "latents":
         from controlnext.starter.remake.latents import encode_shards
 

@@ -16,6 +16,7 @@ from torch.nn import functional
 from controlnext.starter.remake.compute import CPU, Compute
 from controlnext.starter.remake.networks import LATENT_CHANNELS, borrow_vae, make_vae
 from controlnext.starter.remake.reader import features, load_reader
+from controlnext.starter.remake.redrawn import Redrawn
 from controlnext.starter.scenes.palette import FIGURE_PARTS, PART, PARTS
 from controlnext.starter.scenes.shards import Archive, Example, make_example
 from controlnext.starter.train.dataset import to_tensor
@@ -42,6 +43,9 @@ _WEIGHT = {
     "animal": 3,
     "thing": 2,
 }
+DECODER_RATE = 2e-4
+"""Peak learning rate of the decoder alone."""
+
 STAY = 0.1
 """Weight of the squared distance of latents, in their standard deviations, from the older encoder's.
 
@@ -234,7 +238,7 @@ def sharpen(
     out: Path,
     plan: Plan,
     *,
-    rate: float = 2e-4,
+    base: Path | None = None,
     batch: int = 4,
     compute: Compute = CPU,
 ) -> dict[str, float]:
@@ -246,7 +250,7 @@ def sharpen(
         reader: The reader's weights.
         out: Folder of the result and the checkpoints.
         plan: Time budget.
-        rate: Peak learning rate.
+        base: Diffusers folder of a base that draws half of the latents again; None takes all as they were encoded.
         batch: Crops a step and process.
         compute: Where.
 
@@ -257,8 +261,8 @@ def sharpen(
     vae.encoder.requires_grad_(False)
     vae.quant_conv.requires_grad_(False)
     archive, eye = Archive(data), compute.prepare(load_reader(reader))
-    loop = Loop(out, {"vae": vae}, [([p for p in vae.parameters() if p.requires_grad], rate)], plan)
-    adversary = _Adversary(out, compute)
+    loop = Loop(out, {"vae": vae}, [([p for p in vae.parameters() if p.requires_grad], DECODER_RATE)], plan)
+    adversary, redrawn = _Adversary(out, compute), Redrawn(base, vae, compute) if base else None
     drawn = compute.stream(lambda rng: draw_crops(rng, archive, batch * compute.batches), rank(), loop.step, 2)
     examples, figures = held_out(HELD_OUT), {}
 
@@ -268,6 +272,7 @@ def sharpen(
             with torch.no_grad():
                 latent = vae.encode(target).latent_dist.mean
                 known = features(eye, target)
+            latent = redrawn(latent) if redrawn else latent
             # A little noise makes the decoder forgiving of latents that were sampled rather than encoded.
             result = vae.decode(latent + 0.04 * torch.randn_like(latent)).sample
         result = result.float().contiguous(memory_format=torch.channels_last)

@@ -117,7 +117,7 @@ def train_all(runs: Path, out: Path, minutes: float, compute: Compute, assets: P
         before = first if kind != CONDITIONS[0] else assets / "adapters" / "pose"
         done(stage, adapters.train(data, pipeline, runs / stage, plan(stage), kind=kind, start=before, **at))
     sharpened = autoencoder.sharpen(
-        data, runs / "autoencoder", runs / "reader", runs / "decoder", plan("decoder"), **at
+        data, runs / "autoencoder", runs / "reader", runs / "decoder", plan("decoder"), base=pipeline, **at
     )
     done("decoder", sharpened)
     return figures

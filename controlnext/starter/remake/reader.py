@@ -14,6 +14,7 @@ from torch.nn import functional
 from annotators.starter.net import HEATMAP_SIZE, KEYPOINTS
 from controlnext.starter.remake.compute import CPU, Compute
 from controlnext.starter.remake.networks import borrow, make_reader
+from controlnext.starter.scenes.conditions import worn
 from controlnext.starter.scenes.palette import PARTS
 from controlnext.starter.scenes.shards import Archive, make_example
 from controlnext.starter.train.dataset import to_tensor
@@ -99,9 +100,9 @@ def train(
 
     def make(rng: np.random.Generator) -> tuple[Tensor, ...]:
         chosen = archive.draw(rng, batch * compute.batches)
-        rgb = np.stack([archive.array("rgb", i) for i in chosen])
-        noise = rng.normal(0, 0.05 * rng.random(), (len(rgb), 3, *rgb.shape[1:3])).astype(np.float32)
-        x = to_tensor(rgb) + torch.from_numpy(noise)
+        rgb = [archive.array("rgb", i) for i in chosen]  # half of them as soft or rough as what a model draws
+        rgb = np.stack([worn(picture, rng) if rng.random() < 0.5 else picture for picture in rgb])
+        x = to_tensor(rgb)
         parts = torch.from_numpy(np.stack([archive.array("parts", i)[::2, ::2] for i in chosen])).long()
         depth = np.stack([archive.array("depth", i)[::2, ::2] for i in chosen]).astype(np.float32) / 65535
         heat = np.stack([heatmaps(archive.array("people", i), *rgb.shape[1:3]) for i in chosen])
