@@ -3,10 +3,12 @@ import pytest
 from PIL import Image
 
 from annotators.starter import net
+from controlnext.assets import STARTER
 from controlnext.bench import BENCHES
 from controlnext.bench.command import BenchError
 from controlnext.bench.quality import starter_photos, starter_scenes
 from controlnext.bench.quality.people import count_heads, each_followed, same_colour, shown
+from controlnext.starter.remake.autoencoder import decibels, head_box
 from controlnext.starter.scenes.palette import PARTS
 from controlnext.starter.scenes.shards import make_example
 from controlnext.starter.scenes.shot import sample_shot
@@ -122,6 +124,28 @@ def test_another_scenes_picture_is_judged_wrong(examples):
     assert figures["segmentation"] < 0.4
     assert figures["canny"] < 0.5
     assert figures["depth"] < 0.9
+
+
+def test_the_autoencoder_is_a_ceiling_between_renders_and_nothing(examples):
+    reader = starter_scenes.PersonReader.of(STARTER)
+    renders, restored = starter_scenes.ceilings(STARTER, examples[:4], reader, ("pose", "canny"))
+    exact, blurred = renders.figures(), restored.figures()
+    assert exact["canny"] == 1
+    assert 0.2 < blurred["canny"] < 0.95
+    assert 20 < blurred["PSNR, dB"] < 40
+    text = starter_scenes.table({"made": starter_scenes.PeopleTally(), "autoencoder": restored, "renders": renders})
+    assert f"{blurred['canny']:.3f}" in text
+    assert "PSNR" in text
+
+
+def test_decibels_are_those_of_the_head_and_of_all():
+    example = next(e for e in map(make_example, range(40)) if head_box(e))
+    rgb = example.view.rgb.astype(int)
+    rgb[head_box(example)] += np.where(rgb[head_box(example)] < 128, 10, -10)
+    whole, head = decibels(example, rgb.astype(np.uint8))
+    assert head == pytest.approx(20 * np.log10(25.5), abs=1e-6)
+    assert whole > head
+    assert decibels(example, example.view.rgb)[0] == 100
 
 
 def test_both_benches_are_listed():

@@ -13,7 +13,16 @@ from controlnext.method.model import ControlNeXtModel
 from controlnext.starter.remake import __main__ as supervisor
 from controlnext.starter.remake import adapters, autoencoder, base, gpu, latents, packing, reader, together
 from controlnext.starter.remake.compute import CPU
-from controlnext.starter.remake.networks import TEXT_WIDTH, borrow, borrow_vae, make_reader, make_unet, make_vae
+from controlnext.starter.remake.networks import (
+    LATENT_CHANNELS,
+    TEXT_WIDTH,
+    borrow,
+    borrow_vae,
+    level,
+    make_reader,
+    make_unet,
+    make_vae,
+)
 from controlnext.starter.remake.redrawn import Redrawn
 from controlnext.starter.scenes import shards
 from controlnext.starter.scenes.palette import PARTS
@@ -74,24 +83,41 @@ def test_a_base_draws_half_of_the_latents_again_and_keeps_what_they_show():
     assert 1e-4 < apart < 0.3
 
 
+def latents_of_scenes(vae):
+    x = to_tensor(np.stack([make_example(seed).view.rgb for seed in range(3)]))
+    with torch.no_grad():
+        return x, vae.encode(x).latent_dist.mean
+
+
 def test_more_latent_channels_start_from_the_older_autoencoder():
-    example = make_example(0)
-    x = to_tensor(example.view.rgb[None])
-    errors = {}
-    for name in ("older", "borrowed", "fresh"):
-        torch.manual_seed(0)
-        vae = (
-            AutoencoderKL.from_pretrained(STARTER / "base" / "vae", dtype=torch.float32)
-            if name == "older"
-            else make_vae(8)
-        )
-        if name == "borrowed":
-            borrow_vae(vae, STARTER / "base" / "vae")
-        with torch.no_grad():
-            made = vae.eval().decode(vae.encode(x).latent_dist.mean).sample
-        errors[name] = float((made - x).square().mean())
-    assert errors["borrowed"] < 4 * errors["older"]
-    assert errors["borrowed"] < 0.2 * errors["fresh"]
+    older = AutoencoderKL.from_pretrained(STARTER / "base" / "vae", dtype=torch.float32)
+    torch.manual_seed(0)
+    vae = make_vae(8)
+    assert borrow_vae(vae, STARTER / "base" / "vae") == 4
+    (x, latents), (_, known) = latents_of_scenes(vae), latents_of_scenes(older)
+    torch.testing.assert_close(latents[:, :4], known, rtol=0, atol=1e-4)
+    with torch.no_grad():
+        assert vae.encode(x).latent_dist.logvar[:, 4:].max() < -5
+        errors = [float((v.decode(z).sample - x).square().mean()) for v, z in ((vae, latents), (older, known))]
+    assert errors[0] < 1.2 * errors[1]
+
+
+def test_channels_are_levelled_without_changing_pictures():
+    torch.manual_seed(0)
+    vae = make_vae(8)
+    borrow_vae(vae, STARTER / "base" / "vae")
+    x, before = latents_of_scenes(vae)
+    with torch.no_grad():
+        picture, noise = vae.decode(before).sample, vae.encode(x).latent_dist.logvar
+        level(vae, before, 4)
+        _, after = latents_of_scenes(vae)
+        torch.testing.assert_close(vae.decode(after).sample, picture, rtol=0, atol=1e-4)
+        louder = vae.encode(x).latent_dist.logvar - noise
+    assert torch.equal(after[:, :4], before[:, :4])
+    wanted = float(after[:, :4].std())
+    assert after[:, 4:].std((0, 2, 3)).tolist() == pytest.approx([wanted] * 4, rel=0.01)
+    factor = after[:, 4:].std((0, 2, 3)) / before[:, 4:].std((0, 2, 3))
+    torch.testing.assert_close(louder[:, 4:].mean((0, 2, 3)), 2 * factor.log(), rtol=0, atol=0.01)
 
 
 def test_every_stage_writes_what_the_next_one_needs(runs):
@@ -176,7 +202,7 @@ def test_features_learn_to_tell_parts():
     unet = make_unet()
     told = base.PartsReader(unet)
     shares = base.shares_of_parts([make_example(0)])
-    latents, states = torch.randn(1, 4, 32, 32), torch.zeros(1, 4, TEXT_WIDTH)
+    latents, states = torch.randn(1, LATENT_CHANNELS, 32, 32), torch.zeros(1, 4, TEXT_WIDTH)
     optimizer, losses = torch.optim.Adam(unet.parameters(), 2e-3), []
     for _ in range(12):
         unet(latents, torch.tensor(500), states)

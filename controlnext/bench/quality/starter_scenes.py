@@ -2,7 +2,7 @@
 
 Pictures are generated under the conditions of scenes that no training saw, with their captions. MediaPipe, which knows people and
 drawings alike, reads the joints; the starter's own reader reads parts and depth. Framings and pictures of two people are measured
-separately. The same reading of the renders is the ceiling.
+separately. The same reading of the renders is the ceiling, and that of what the autoencoder makes of them the ceiling of the model.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from controlnext.starter.scenes.palette import PARTS
 from controlnext.starter.scenes.shot import FRAMINGS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from controlnext.starter.scenes.shards import Example
 
 logger = logging.getLogger(__name__)
@@ -46,6 +48,7 @@ _BARS = {
     "segmentation": ">= 0.85",
     **{f"{part} colour": ">= 0.97" for part in COLOURED},
 }
+_FIDELITY = {"PSNR, dB": ">= 33", "PSNR of heads, dB": ">= 29"}
 _MEASURES = {"canny": "canny, F1", "depth": "depth, rank correlation", "segmentation": "segmentation, mean IoU"}
 
 
@@ -121,8 +124,28 @@ def batches(examples: Sequence[Example]) -> Iterator[tuple[int, Sequence[Example
         yield first, examples[first : first + BATCH]
 
 
+def ceilings(
+    assets: Path, examples: Sequence[Example], reader: PersonReader, kinds: Sequence[str]
+) -> tuple[PeopleTally, PeopleTally]:
+    """Judge renders, and what the autoencoder of the starter in `assets` makes of them."""
+    import torch
+    from diffusers import AutoencoderKL
+
+    from controlnext.starter.remake.autoencoder import decibels, reconstruct
+
+    vae = AutoencoderKL.from_pretrained(assets / "base" / "vae", dtype=torch.float32)
+    renders, restored = PeopleTally(), PeopleTally()
+    for example in examples:
+        judge(renders, example, example.view.rgb, reader, kinds)
+        rgb = reconstruct(vae, example.view.rgb)
+        judge(restored, example, rgb, reader, kinds)
+        for name, value in zip(_FIDELITY, decibels(example, rgb), strict=True):
+            restored.values[name] += [] if value is None else [value]
+    return renders, restored
+
+
 def run(options: argparse.Namespace) -> dict[str, PeopleTally]:
-    """Generate, read and judge; return the tallies of the pictures made and of the renders."""
+    """Generate, read and judge; return the tallies of the pictures made, of those only encoded and decoded, and of the renders."""
     import torch
     from PIL import Image
 
@@ -132,10 +155,9 @@ def run(options: argparse.Namespace) -> dict[str, PeopleTally]:
 
     reader, rows, seconds = PersonReader.of(options.assets), [], []
     examples = [make_example(seed) for seed in range(options.scenes)]
-    made, renders = PeopleTally(), PeopleTally()
-    for example in examples:
-        judge(renders, example, example.view.rgb, reader, options.only)
-    for kind in options.only:
+    made = PeopleTally()
+    renders, restored = ceilings(options.assets, examples, reader, options.only)
+    for kind in () if options.ceilings else options.only:
         pipeline = load_pipeline(options.assets, kind)
         for first, batch in batches(examples):
             conditions, started = [condition_of(kind, e.view) for e in batch], time.process_time()
@@ -154,38 +176,42 @@ def run(options: argparse.Namespace) -> dict[str, PeopleTally]:
                 judge(made, example, rgb, reader, (kind,))
             rows += [conditions, pictures, [e.view.rgb for e in batch]] if first < 4 * BATCH else []
             logger.info("%s: %d of %d", kind, first + len(batch), len(examples))
-    made.values["seconds"] = [float(np.median(seconds))]
-    if options.sheets:
+    made.values["seconds"] = [float(np.median(seconds))] if seconds else []
+    if options.sheets and rows:
         from controlnext.starter.world.sheets import save_sheet
 
         save_sheet(options.sheets / "scenes.png", rows)
-    return {"made": made, "renders": renders}
+    return {"made": made, "autoencoder": restored, "renders": renders}
 
 
 def table(tallies: dict[str, PeopleTally]) -> str:
     """Format the means as Markdown."""
     names = ["pose", *(f"pose, {framing}" for framing in FRAMINGS), "one head", "two followed", *KINDS[1:]]
-    names += [f"{name} colour" for name in COLOURED]
-    made, renders = (tallies[column].figures() for column in ("made", "renders"))
-    counts = {name: len(values) for name, values in tallies["made"].values.items()}
+    names += [*(f"{name} colour" for name in COLOURED), *_FIDELITY]
+    columns = [tally.figures() for tally in tallies.values()]
+    counts = {name: len(values) for tally in tallies.values() for name, values in tally.values.items()}
+    bars = _BARS | _FIDELITY
     rows = [
         (
             _MEASURES.get(name, name),
-            _BARS.get(name, ""),
-            number(made.get(name)),
-            number(renders.get(name)),
+            bars.get(name, ""),
+            *(number(column.get(name)) for column in columns),
             counts.get(name),
         )
         for name in names
     ]
-    rows.append((f"CPU seconds a picture, {STEPS} steps", "", number(made.get("seconds")), None, None))
-    return markdown(("measure", "bar", "made", "renders", "pictures"), rows)
+    seconds = [number(column.get("seconds")) for column in columns]
+    rows.append((f"CPU seconds a picture, {STEPS} steps", "", *seconds, None))
+    return markdown(("measure", "bar", *tallies, "pictures"), rows)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print the table; return the exit code."""
     parser = bench_parser("starter-scenes", __doc__, scenes=200, assets=STARTER, sheets=None)
     parser.add_argument("--only", choices=KINDS, nargs="*", default=list(KINDS), help="these conditions")
+    parser.add_argument(
+        "--ceilings", action="store_true", help="generate nothing, read renders and the autoencoder's alone"
+    )
     options = parser.parse_args(argv)
     log_progress()
     prepare_worker()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from controlnext.starter.remake.compute import CPU, Compute
-from controlnext.starter.remake.networks import LATENT_CHANNELS, borrow_vae, make_vae
+from controlnext.starter.remake.networks import LATENT_CHANNELS, borrow_vae, level, make_vae
 from controlnext.starter.remake.reader import features, load_reader
 from controlnext.starter.remake.redrawn import Redrawn
 from controlnext.starter.scenes.palette import FIGURE_PARTS, PART, PARTS
@@ -98,29 +98,36 @@ def head_box(example: Example) -> tuple[slice, slice] | None:
 
 
 @torch.no_grad()
+def reconstruct(vae: AutoencoderKL, rgb: np.ndarray) -> np.ndarray:
+    """Encode and decode a picture (H, W, 3) uint8."""
+    with cpu_autocast():  # its rounding is 20 dB below what is measured
+        result = vae.decode(vae.encode(to_tensor(rgb[None])).latent_dist.mean).sample
+    pixels = (result[0].float().clamp(-1, 1) + 1) * 127.5
+    return (pixels + 0.5).permute(1, 2, 0).numpy().astype(np.uint8)
+
+
+def decibels(example: Example, rgb: np.ndarray) -> tuple[float, float | None]:
+    """Return the PSNR in dB of a picture (H, W, 3) uint8 of a view, and of its largest head, if there is one."""
+    error = np.square((rgb.astype(np.float64) - example.view.rgb) / 255).mean(2)
+    box = head_box(example)
+    whole, head = (-10 * float(np.log10(max(part.mean(), 1e-10))) for part in (error, error[box or slice(None)]))
+    return whole, head if box else None
+
+
 def fidelity(vae: AutoencoderKL, examples: list[Example]) -> tuple[dict[str, float], list[list[np.ndarray]]]:
     """Measure an autoencoder: PSNR in dB over whole pictures and over heads, and rows of pictures for a contact sheet."""
-    whole, heads, rows = [], [], []
-    for example in examples:
-        x = to_tensor(example.view.rgb[None])
-        with cpu_autocast():  # its rounding is 20 dB below what is measured
-            result = vae.decode(vae.encode(x).latent_dist.mean).sample
-        result = result.float().clamp(-1, 1)
-        error = ((result - x) / 2)[0].square().mean(0)
-        whole.append(-10 * float(torch.log10(error.mean())))
-        box = head_box(example)
-        if box:
-            heads.append(-10 * float(torch.log10(error[box].mean())))
-        if len(rows) < 4:
-            rows.append([example.view.rgb, ((result[0] + 1) * 127.5).permute(1, 2, 0).numpy().astype(np.uint8)])
+    pictures = [reconstruct(vae, e.view.rgb) for e in examples]
+    whole, found = zip(*(decibels(e, rgb) for e, rgb in zip(examples, pictures, strict=True)), strict=True)
+    heads = [value for value in found if value is not None]
+    rows = [[e.view.rgb, rgb] for e, rgb in zip(examples[:4], pictures, strict=False)]
     return {"psnr": float(np.mean(whole)), "heads": float(np.mean(heads)) if heads else float("nan")}, rows
 
 
-def _scale(vae: AutoencoderKL, examples: list[Example]) -> float:
-    """Return one over the standard deviation of latents: the pipeline's scaling factor."""
-    with torch.no_grad(), cpu_autocast():
-        latents = [vae.encode(to_tensor(e.view.rgb[None])).latent_dist.mean for e in examples]
-    return round(float(1 / torch.cat(latents).float().std()), 4)
+@torch.no_grad()
+def _latents(vae: AutoencoderKL, examples: list[Example]) -> Tensor:
+    """Return the latents of examples, float32."""
+    with cpu_autocast():
+        return torch.cat([vae.encode(to_tensor(e.view.rgb[None])).latent_dist.mean for e in examples]).float()
 
 
 def train(
@@ -150,9 +157,9 @@ def train(
         PSNR in dB of whole held-out pictures and of heads.
     """
     torch.manual_seed(0)
-    vae = make_vae(channels)
+    vae, few = make_vae(channels), channels
     if start:
-        borrow_vae(vae, start)
+        few = borrow_vae(vae, start)
     older = compute.prepare(copy.deepcopy(vae)).eval().requires_grad_(False) if start else None
     vae = compute.prepare(vae).train()
     archive = Archive(data)
@@ -167,11 +174,9 @@ def train(
         with compute.autocast():
             posterior = vae.encode(target).latent_dist
             result = vae.decode(posterior.sample()).sample
-            known = older.encode(target).latent_dist.mean if older else posterior.mean
-        value = reconstruction_loss(result, target, weight)
-        value = (
-            value + STAY * functional.mse_loss(posterior.mean.float(), known.float()) / known.float().var().detach()
-        )
+            made = posterior.mean[:, :few].float()
+            known = older.encode(target).latent_dist.mean[:, :few].float() if older else made.detach()
+        value = reconstruction_loss(result, target, weight) + STAY * functional.mse_loss(made, known) / known.var()
         return value + 1e-5 * posterior.kl().float().mean() / channels
 
     def report() -> None:
@@ -181,7 +186,8 @@ def train(
         logger.info(
             "autoencoder of %d channels: held-out PSNR %.2f dB, heads %.2f dB", channels, found["psnr"], found["heads"]
         )
-        averaged.register_to_config(scaling_factor=_scale(averaged, examples[:8]))
+        level(averaged, _latents(averaged, examples[:8]), few)
+        averaged.register_to_config(scaling_factor=round(float(1 / _latents(averaged, examples[:8]).std()), 4))
         averaged.save_pretrained(out)
         save_sheet(out / "sheet.png", rows)
 

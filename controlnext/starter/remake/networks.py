@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
@@ -17,6 +18,8 @@ TEXT_WIDTH = 128
 LATENT_SIZE = 32
 LATENT_CHANNELS = 4
 """Channels of the latents: as many as the older weights have, so that autoencoder, UNet and adapters start from them."""
+
+_LITTLE_NOISE = -6.0  # logarithm of a variance
 
 
 def make_vae(channels: int = LATENT_CHANNELS) -> AutoencoderKL:
@@ -98,17 +101,42 @@ def borrow(network: nn.Module, known: dict[str, torch.Tensor]) -> int:
 
 
 @torch.no_grad()
+def level(vae: AutoencoderKL, latents: torch.Tensor, few: int) -> None:
+    """Scale all channels but the first `few` so that each deviates as much as those do together; pictures stay the same.
+
+    Pipelines know one factor for all channels, and noise would drown one that hardly deviates.
+
+    Args:
+        vae: Changed in place: the last layer before the latents, and the first one after them.
+        latents: (B, C, h, w) means of pictures.
+        few: Channels that stay as they are.
+    """
+    deviations, channels = latents.float().std((0, 2, 3)), latents.shape[1]
+    for channel in range(few, channels):
+        factor = float(latents[:, :few].float().std() / deviations[channel].clamp_min(1e-6))
+        vae.quant_conv.weight[channel] *= factor
+        vae.quant_conv.bias[channel] *= factor
+        vae.quant_conv.bias[channels + channel] += 2 * math.log(factor)
+        vae.post_quant_conv.weight[:, channel] /= factor
+
+
+@torch.no_grad()
 def borrow_vae(network: AutoencoderKL, folder: Path) -> int:
-    """Start an autoencoder from an older one with fewer latent channels: means and variances each keep their halves."""
+    """Start an autoencoder from an older one with as many or fewer latent channels, which stay as they were; return how many.
+
+    The new ones begin as what the untrained last layer of the encoder makes, hardly noised.
+    """
     older = AutoencoderKL.from_pretrained(folder, dtype=torch.float32)
     few, many = older.config.latent_channels, network.config.latent_channels
-    known = older.state_dict()
-    for name in ("encoder.conv_out.weight", "encoder.conv_out.bias", "quant_conv.weight", "quant_conv.bias"):
-        old, new = known[name], network.state_dict()[name].clone() * 0.3
-        rows = [*range(few), *range(many, many + few)]
-        if name == "quant_conv.weight":
-            new[torch.tensor(rows)[:, None], torch.tensor(rows)[None]] = old
-        else:
-            new[rows] = old
-        known[name] = new
-    return borrow(network, known)
+    known, own = older.state_dict(), network.state_dict()
+    rows = torch.tensor([*range(few), *range(many, many + few)])  # means, then variances
+    for name in ("encoder.conv_out.weight", "encoder.conv_out.bias"):
+        own[name][rows] = known[name]
+        known[name] = own[name]
+    weight, bias = torch.eye(2 * many)[:, :, None, None], torch.zeros(2 * many)
+    weight[many:], bias[many:] = 0, _LITTLE_NOISE
+    weight[rows] = 0
+    weight[rows[:, None], rows[None]], bias[rows] = known["quant_conv.weight"], known["quant_conv.bias"]
+    known["quant_conv.weight"], known["quant_conv.bias"] = weight, bias
+    borrow(network, known)
+    return few
