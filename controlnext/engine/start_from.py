@@ -16,18 +16,19 @@ from controlnext.quiet import quiet_loading
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
+    from controlnext.models.presets import Preset
     from controlnext.recipes.inputs import Inputs
     from controlnext.recipes.recipe import Recipe
 
 
 def start_of(
-    pipeline: DiffusionPipeline, family: str, recipe: Recipe, inputs: Inputs
+    pipeline: DiffusionPipeline, preset: Preset, recipe: Recipe, inputs: Inputs
 ) -> tuple[DiffusionPipeline, dict[str, Any]]:
     """Choose the pipeline for what a run starts from.
 
     Args:
         pipeline: the loaded text-to-image pipeline.
-        family: of the base model.
+        preset: of the model; its `guidance_rescale` is for pictures that start from noise, as in diffusers.
         recipe: gives the size, and the strength where there is a start picture.
         inputs: start picture and mask in the recipe's size, where there are any.
 
@@ -36,8 +37,9 @@ def start_of(
     """
     size = {"width": recipe.width, "height": recipe.height}
     if inputs.init_image is None:
-        return pipeline, size
-    row = FAMILIES[family]
+        rescale = preset.guidance_rescale if recipe.guidance_scale > 1 else 0.0
+        return pipeline, size | ({"guidance_rescale": rescale} if rescale else {})
+    row = FAMILIES[preset.family]
     start = {"image": inputs.init_image, "strength": recipe.strength}
     if inputs.mask is not None:
         name, start = row.under_mask, start | size | {"mask_image": inputs.mask}
