@@ -219,7 +219,7 @@ class Engine:
 
         if isinstance(self._preview, DecodedPreview):
             self._preview.begin()
-        pipeline, start = start_of(self.pipeline, self.preset, recipe, inputs)
+        pipeline, start = start_of(self.pipeline, self.preset.family, recipe, inputs)
         words = self._words(recipe)
         areas = [
             WordArea(mask, encoded_words(self.pipeline, person.prompt, self.embeddings))

@@ -16,19 +16,18 @@ from controlnext.quiet import quiet_loading
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
-    from controlnext.models.presets import Preset
     from controlnext.recipes.inputs import Inputs
     from controlnext.recipes.recipe import Recipe
 
 
 def start_of(
-    pipeline: DiffusionPipeline, preset: Preset, recipe: Recipe, inputs: Inputs
+    pipeline: DiffusionPipeline, family: str, recipe: Recipe, inputs: Inputs
 ) -> tuple[DiffusionPipeline, dict[str, Any]]:
     """Choose the pipeline for what a run starts from.
 
     Args:
         pipeline: the loaded text-to-image pipeline.
-        preset: of the model; its `guidance_rescale` is for pictures that start from noise, as in diffusers.
+        family: of the base model.
         recipe: gives the size, and the strength where there is a start picture.
         inputs: start picture and mask in the recipe's size, where there are any.
 
@@ -37,9 +36,8 @@ def start_of(
     """
     size = {"width": recipe.width, "height": recipe.height}
     if inputs.init_image is None:
-        rescale = preset.guidance_rescale if recipe.guidance_scale > 1 else 0.0
-        return pipeline, size | ({"guidance_rescale": rescale} if rescale else {})
-    row = FAMILIES[preset.family]
+        return pipeline, size
+    row = FAMILIES[family]
     start = {"image": inputs.init_image, "strength": recipe.strength}
     if inputs.mask is not None:
         name, start = row.under_mask, start | size | {"mask_image": inputs.mask}

@@ -194,8 +194,6 @@ class Preset(_Row):
         adapters: kind of condition -> adapter.
         loras: folders of LoRAs that belong to this model, relative to the preset file.
         adherence_backend: annotator backend that can read this model's pictures.
-        guidance_rescale: how far guidance is kept from raising the contrast of pictures that start from noise, 0 to 1 (Lin et al.,
-            arXiv 2305.08891); for models whose noise schedule ends at zero signal.
         batch: pictures denoised at once; more are made in several batches.
         precision: `auto` lets the device decide, `float32` for models that need it, `bfloat16` for large models on a CPU
             with little memory.
@@ -217,7 +215,6 @@ class Preset(_Row):
     adapters: dict[str, AdapterRow] = Field(default_factory=dict)
     loras: tuple[str, ...] = ()
     adherence_backend: str = "auto"
-    guidance_rescale: float = Field(default=0.0, ge=0, le=1)
     batch: int = Field(default=4, ge=1, le=16)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     small_decoder: str | None = None

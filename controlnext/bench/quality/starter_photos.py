@@ -104,7 +104,6 @@ def run(options: argparse.Namespace) -> tuple[list[PhotoTrial], list[list[np.nda
                     control_image=condition,
                     num_inference_steps=STEPS,
                     guidance_scale=options.guidance,
-                    guidance_rescale=options.rescale,
                     generator=torch.Generator().manual_seed(seed),
                     output_type="np",
                 ).images[0]
@@ -173,7 +172,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--guidance", type=float, default=GUIDANCE, help="guidance (default: %(default)s, the starter's)"
     )
-    parser.add_argument("--rescale", type=float, default=0.0, help="guidance rescale (default: none, as the starter)")
     options = parser.parse_args(argv)
     log_progress()
     prepare_worker()
