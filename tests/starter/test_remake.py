@@ -214,6 +214,12 @@ def test_features_learn_to_tell_parts():
     assert losses[-1] < 0.8 * losses[0]
 
 
+def test_packing_before_any_base_says_which_stage_to_run(tmp_path):
+    assert packing.latest_pipeline(tmp_path) is None
+    with pytest.raises(ValueError, match="together"):
+        packing.pack(tmp_path, tmp_path / "starter")
+
+
 def test_heatmaps_peak_at_joints():
     view = make_example(0).view
     maps = reader.heatmaps(view.people, *view.rgb.shape[:2])

@@ -74,12 +74,6 @@ STEPS = (
 STAGES = tuple(dict.fromkeys(step.stage for step in STEPS))
 
 
-def latest_pipeline(runs: Path) -> Path | None:
-    """Return the diffusers folder of the base as far as it has been trained, or None where it was not yet."""
-    made = (runs / stage / "pipeline" for stage in ("base", "together"))
-    return next((folder for folder in made if folder.exists()), None)
-
-
 def run_stage(step: Step, runs: Path, starter: Path = STARTER) -> dict[str, float]:
     """Run one stage in this process, at first from the weights of an older starter's folder; return its figures."""
     from controlnext.starter.train.loop import Plan, processes, rank, start_processes
@@ -107,6 +101,7 @@ def run_stage(step: Step, runs: Path, starter: Path = STARTER) -> dict[str, floa
         return autoencoder.train(data, out, plan, start=starter / "base" / "vae")
     if step.stage == "decoder":
         from controlnext.starter.remake import autoencoder
+        from controlnext.starter.remake.packing import latest_pipeline
 
         encoder, drawing = runs / "autoencoder", latest_pipeline(runs)
         return autoencoder.sharpen(data, encoder, runs / "reader", runs / "decoder", plan, base=drawing)
@@ -116,9 +111,9 @@ def run_stage(step: Step, runs: Path, starter: Path = STARTER) -> dict[str, floa
         return {"encoded": encode_shards(data, runs / "autoencoder")}
     if step.stage == "base":
         from controlnext.starter.remake import base
+        from controlnext.starter.remake.packing import latest_pipeline
 
-        posed = runs / "together" / "pipeline"
-        start = posed if posed.exists() else starter / "base"
+        start = latest_pipeline(runs) or starter / "base"
         return base.train(data, runs / "autoencoder", runs / "base", plan, start=start)
     if step.stage == "together":
         from controlnext.starter.remake import together

@@ -18,6 +18,12 @@ LIMIT = 10_000_000
 """No file of the repository is larger, in bytes."""
 
 
+def latest_pipeline(runs: Path) -> Path | None:
+    """Return the diffusers folder of the base as far as it has been trained, or None where it was not yet."""
+    made = (runs / stage / "pipeline" for stage in ("base", "together"))
+    return next((folder for folder in made if folder.exists()), None)
+
+
 def pack(runs: Path, target: Path) -> dict[str, float]:
     """Copy pipeline, adapters and reader from `runs` to `target`; the sharpened decoder replaces the first one.
 
@@ -27,9 +33,11 @@ def pack(runs: Path, target: Path) -> dict[str, float]:
         The size of all files and of the largest one, in megabytes.
 
     Raises:
-        ValueError: A file is larger than `LIMIT`.
+        ValueError: There is no base yet, or a file is larger than `LIMIT`.
     """
-    made = runs / ("base" if (runs / "base" / "pipeline").exists() else "together") / "pipeline"
+    made = latest_pipeline(runs)
+    if made is None:
+        raise ValueError(f"No base was trained in {runs} yet: run the stage `together` or `base` first.")
     pipeline = StableDiffusionPipeline.from_pretrained(made, dtype=torch.float32, safety_checker=None)
     if (runs / "decoder" / "config.json").exists():
         pipeline.vae = AutoencoderKL.from_pretrained(runs / "decoder")
