@@ -265,12 +265,11 @@ def test_page_asks_nothing_of_other_machines(page, picture, requests):
     assert len(requests) > 20
 
 
-def test_app_is_up_within_seconds(chromium, tmp_path):
-    """The whole of `python app.py`; the bar is 5 s on two idle cores, the limit here allows for busy ones."""
+def test_app_starts_and_shows_its_page(chromium, tmp_path):
+    """The whole of `python app.py`; `bench startup` measures how long it takes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    begun = time.perf_counter()
     app = subprocess.Popen(
         [sys.executable, "app.py", "--port", str(port), "--output-dir", str(tmp_path / "out")],
         cwd=ROOT,
@@ -283,15 +282,11 @@ def test_app_is_up_within_seconds(chromium, tmp_path):
         for line in app.stdout:
             if "Running on local URL" in line:
                 break
-        up = time.perf_counter() - begun
         tab = chromium.new_page(viewport={"width": 1440, "height": 900})
         tab.add_init_script(TOURED)
         tab.goto(f"http://127.0.0.1:{port}")
         tab.wait_for_selector("#cnx-generate")
-        shown = time.perf_counter() - begun
         tab.close()
     finally:
         app.terminate()
         app.wait(60)
-    print(f"\npage served after {up:.1f} s, shown after {shown:.1f} s")  # noqa: T201 - a figure people ask for
-    assert up < 60
