@@ -136,5 +136,3 @@ def test_poses_as_data_are_drawn_in_either_way(person):
     assert not np.array_equal(np.asarray(draw_pose(data).image), svd)
     with pytest.raises(AnnotatorError, match="classic, svd"):
         draw_pose(data, drawing="thick")
-
-

@@ -27,6 +27,7 @@ from controlnext.starter.remake.redrawn import Redrawn
 from controlnext.starter.scenes import shards
 from controlnext.starter.scenes.palette import PARTS
 from controlnext.starter.scenes.shards import Archive, make_example, write_shard
+from controlnext.starter.scenes.shot import SIDE
 from controlnext.starter.train import adapter, loop
 from controlnext.starter.train.dataset import to_tensor
 from controlnext.starter.train.loop import LIGHT, Plan
@@ -141,7 +142,7 @@ def test_the_packed_starter_draws_under_control(runs):
 
     packed = ControlNeXtAdapter.from_pretrained(runs / "starter" / "adapters" / "pose", variant="starter")
     picture = controlled(pipeline, packed.module, as_conditions([make_example(0).view.rgb]), ["a woman"])
-    assert picture.shape == (1, 256, 256, 3)
+    assert picture.shape == (1, SIDE, SIDE, 3)
     assert set(reader.load_reader(runs / "starter" / "annotator").state_dict()) == set(make_reader().state_dict())
 
 
@@ -153,18 +154,19 @@ def test_training_resumes_where_it_stopped(runs):
     assert 0 < figures["held_out"] < 10
 
 
-def test_a_base_learns_under_a_module_that_stays(runs, tmp_path):
+def test_a_base_learns_under_modules_that_stay(runs, tmp_path):
     figures = together.train(runs / "data", runs / "autoencoder", tmp_path / "together", BRIEF, start=STARTER, batch=2)
     assert figures["step"] >= 1
     assert 0 < figures["held_out"] < 10
     packing.pack(tmp_path, tmp_path / "starter")
-    packed, known = (
-        ControlNeXtAdapter.from_pretrained(folder / "adapters" / "pose", variant="starter")
-        for folder in (tmp_path / "starter", STARTER)
-    )
-    assert packed.unet_weights is None
-    for name, value in known.module.state_dict().items():
-        torch.testing.assert_close(packed.module.state_dict()[name], value, atol=2e-3, rtol=1e-3)
+    for kind in together.KINDS:
+        packed, known = (
+            ControlNeXtAdapter.from_pretrained(folder / "adapters" / kind, variant="starter")
+            for folder in (tmp_path / "starter", STARTER)
+        )
+        assert packed.unet_weights is None
+        for name, value in known.module.state_dict().items():
+            torch.testing.assert_close(packed.module.state_dict()[name], value, atol=2e-3, rtol=1e-3)
     changed = load_file(next((tmp_path / "starter" / "base" / "unet").glob("*.safetensors")))
     first = load_file(next((STARTER / "base" / "unet").glob("*.safetensors")))
     assert any(not torch.equal(changed[name], first[name]) for name in changed.keys() & first.keys())
@@ -227,7 +229,7 @@ def test_heatmaps_peak_at_joints():
     x, y, seen = view.people[0, 1]
     assert seen
     row, column = np.unravel_index(maps[1].argmax(), maps[1].shape)
-    assert np.hypot(column + 0.5 - x / 4, row + 0.5 - y / 4) < 1
+    assert np.hypot(column + 0.5 - x * 64 / SIDE, row + 0.5 - y * 64 / SIDE) < 1
 
 
 def test_the_widths_are_those_of_the_bundled_unet():

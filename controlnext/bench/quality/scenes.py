@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -195,6 +196,11 @@ def draw(
         if label:
             logger.info("%s: %d of %d", label, start + len(batch), len(samples))
     return np.concatenate(drawn)
+
+
+def own_side(assets: Path) -> int:
+    """Return the width and height in pixels that the base in a starter's folder learned to draw."""
+    return 8 * json.loads((assets / "base" / "unet" / "config.json").read_text())["sample_size"]
 
 
 def load_pipeline(assets: Path, *names: str) -> StableDiffusionControlNeXtPipeline:

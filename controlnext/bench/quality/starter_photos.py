@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 KINDS = ("head", "bust", "half", "whole")
 PROMPT = "a person"
-SIZE, STEPS, GUIDANCE = 256, 20, 3.0
+STEPS, GUIDANCE = 20, 3.0
 _ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 _BAR = 0.85, 0.7
 
@@ -64,16 +64,16 @@ def photographs(folder: Path) -> list[tuple[str, Path]]:
     return found
 
 
-def _asked(photo: Image.Image) -> tuple[Image.Image, np.ndarray] | None:
-    """Return the condition that the page makes of a photograph and its people (n, 18, 3) in its pixels, or None."""
+def _asked(photo: Image.Image, side: int) -> tuple[Image.Image, np.ndarray] | None:
+    """Return the condition of `side` pixels that the page makes of a photograph and its people (n, 18, 3) in its pixels, or None."""
     from annotators import AnnotatorError, annotate
     from controlnext.adherence.measure import fitted
 
     try:
-        found = annotate("pose", photo, resolution=SIZE)
+        found = annotate("pose", photo, resolution=side)
     except AnnotatorError:
         return None
-    asked = fitted(found, "pose", (SIZE, SIZE))
+    asked = fitted(found, "pose", (side, side))
     return asked.image, shown((asked.data or {}).get("people", []), 1)
 
 
@@ -83,14 +83,15 @@ def run(options: argparse.Namespace) -> tuple[list[PhotoTrial], list[list[np.nda
     from PIL import Image
 
     from annotators import load_picture
-    from controlnext.bench.quality.starter import load_pipeline
+    from controlnext.bench.quality.scenes import load_pipeline, own_side
 
     pipeline = load_pipeline(options.assets, "pose")
+    side = own_side(options.assets)
     reader, trials, rows = PersonReader.of(options.assets), [], []
     for kind, path in photographs(options.folder):
         photo = load_picture(path)
-        asked = _asked(photo)
-        small = np.asarray(photo.resize((SIZE, SIZE), Image.Resampling.LANCZOS))
+        asked = _asked(photo, side)
+        small = np.asarray(photo.resize((side, side), Image.Resampling.LANCZOS))
         if asked is None:
             trials += [PhotoTrial(kind, path.name, seed, 0, 18, None, None) for seed in range(options.seeds)]
             continue

@@ -20,7 +20,7 @@ import numpy as np
 from annotators.canny import find_edges
 from controlnext.adherence.score import depth_rank_correlation, edge_f1, pose_pck
 from controlnext.assets import STARTER
-from controlnext.bench.command import bench_parser, log_progress, prepare_worker, publish
+from controlnext.bench.command import bench_parser, log_progress, prepare_worker, publish, whole
 from controlnext.bench.quality.people import ENOUGH, PersonReader, count_heads, each_followed, same_colour, shown
 from controlnext.bench.tables import markdown, number
 from controlnext.starter.scenes.palette import PARTS
@@ -149,12 +149,13 @@ def run(options: argparse.Namespace) -> dict[str, PeopleTally]:
     import torch
     from PIL import Image
 
-    from controlnext.bench.quality.starter import load_pipeline
+    from controlnext.bench.quality.scenes import load_pipeline, own_side
     from controlnext.starter.scenes.conditions import condition_of
     from controlnext.starter.scenes.shards import make_example
 
     reader, rows, seconds = PersonReader.of(options.assets), [], []
-    examples = [make_example(seed) for seed in range(options.scenes)]
+    side = options.side or own_side(options.assets)
+    examples = [make_example(seed, (side, side)) for seed in range(options.scenes)]
     made = PeopleTally()
     renders, restored = ceilings(options.assets, examples, reader, options.only)
     for kind in () if options.ceilings else options.only:
@@ -211,6 +212,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", choices=KINDS, nargs="*", default=list(KINDS), help="these conditions")
     parser.add_argument(
         "--ceilings", action="store_true", help="generate nothing, read renders and the autoencoder's alone"
+    )
+    parser.add_argument(
+        "--side", type=whole(), help="width and height of the pictures (default: what the base learned)"
     )
     options = parser.parse_args(argv)
     log_progress()

@@ -122,7 +122,11 @@ def run_stage(step: Step, runs: Path, starter: Path = STARTER) -> dict[str, floa
     if step.stage == "adapter":
         from controlnext.starter.remake import adapters
 
-        learned = runs / "adapters" / "pose" / "adapter", runs / "together" / "adapter", starter / "adapters" / "pose"
+        learned = (
+            runs / "adapters" / "pose" / "adapter",
+            runs / "together" / "adapters" / "pose",
+            starter / "adapters" / "pose",
+        )
         start = next(path for path in learned[step.kind == "pose" :] if path.exists())
         out = runs / "adapters" / step.kind
         return adapters.train(data, runs / "base" / "pipeline", out, plan, kind=step.kind, start=start)

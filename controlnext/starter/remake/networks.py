@@ -13,9 +13,10 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from annotators.starter.net import make_network
 from controlnext.starter.scenes.captions import MAX_TOKENS
 from controlnext.starter.scenes.palette import PARTS
+from controlnext.starter.scenes.shot import SIDE
 
 TEXT_WIDTH = 128
-LATENT_SIZE = 32
+LATENT_SIZE = SIDE // 8
 LATENT_CHANNELS = 4
 """Channels of the latents: as many as the older weights have, so that autoencoder, UNet and adapters start from them."""
 
@@ -33,7 +34,7 @@ def make_vae(channels: int = LATENT_CHANNELS) -> AutoencoderKL:
         layers_per_block=1,
         latent_channels=channels,
         norm_num_groups=16,
-        sample_size=256,
+        sample_size=SIDE,
     )
 
 

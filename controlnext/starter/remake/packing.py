@@ -27,7 +27,7 @@ def latest_pipeline(runs: Path) -> Path | None:
 def pack(runs: Path, target: Path) -> dict[str, float]:
     """Copy pipeline, adapters and reader from `runs` to `target`; the sharpened decoder replaces the first one.
 
-    What was trained together stands for a base and a pose adapter that were not trained on yet.
+    What was trained together stands for a base and adapters that were not trained on yet.
 
     Returns:
         The size of all files and of the largest one, in megabytes.
@@ -48,8 +48,8 @@ def pack(runs: Path, target: Path) -> dict[str, float]:
         copy_tree(Path(folder) / "base", target / "base")
     for kind in CONDITIONS:
         source = runs / "adapters" / kind / "adapter"
-        if kind == "pose" and not source.exists():
-            source = runs / "together" / "adapter"
+        if not source.exists():
+            source = runs / "together" / "adapters" / kind
         if source.exists():
             copy_tree(source, target / "adapters" / kind)
     if (runs / "reader" / WEIGHTS).exists():

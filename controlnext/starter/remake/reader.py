@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from annotators.starter.net import HEATMAP_SIZE, KEYPOINTS
+from annotators.starter.net import HEATMAP_SIZE, KEYPOINTS, SIZE
 from controlnext.starter.remake.compute import CPU, Compute
 from controlnext.starter.remake.networks import borrow, make_reader
 from controlnext.starter.scenes.conditions import worn
@@ -28,16 +29,26 @@ HELD_OUT = 24
 """Number of pictures that a report measures."""
 
 
+def as_read(rgb: np.ndarray) -> np.ndarray:
+    """Return a picture (H, W, 3) uint8 as the reader gets it: (SIZE, SIZE, 3), squeezed if it is not square."""
+    return cv2.resize(rgb, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+
+
+def halved(values: np.ndarray) -> np.ndarray:
+    """Return a map (H, W) as the reader answers it: (SIZE / 2, SIZE / 2), the nearest value of each place."""
+    return cv2.resize(values, (SIZE // 2, SIZE // 2), interpolation=cv2.INTER_NEAREST)
+
+
 def heatmaps(people: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Return (18, height / 4, width / 4) float32 heatmaps of all people's joints, 1 at a joint; `people` (n, 18, 3) in pixels."""
-    cell = 256 // HEATMAP_SIZE
-    y, x = np.mgrid[0 : height // cell, 0 : width // cell].astype(np.float32) + 0.5
+    """Return (18, HEATMAP_SIZE, HEATMAP_SIZE) float32 heatmaps of joints, 1 at each; `people` (n, 18, 3) in pixels of the picture."""
+    y, x = np.mgrid[0:HEATMAP_SIZE, 0:HEATMAP_SIZE].astype(np.float32) + 0.5
+    cells = HEATMAP_SIZE / width, HEATMAP_SIZE / height
     maps = np.zeros((KEYPOINTS, *y.shape), np.float32)
     for person in people:
         for joint, (px, py, seen) in enumerate(person):
             if seen > 0:
                 maps[joint] = np.maximum(
-                    maps[joint], np.exp(-((x - px / cell) ** 2 + (y - py / cell) ** 2) / (2 * 1.3**2))
+                    maps[joint], np.exp(-((x - px * cells[0]) ** 2 + (y - py * cells[1]) ** 2) / (2 * 1.3**2))
                 )
     return maps
 
@@ -100,12 +111,12 @@ def train(
 
     def make(rng: np.random.Generator) -> tuple[Tensor, ...]:
         chosen = archive.draw(rng, batch * compute.batches)
-        rgb = [archive.array("rgb", i) for i in chosen]  # half of them as soft or rough as what a model draws
+        rgb = [as_read(archive.array("rgb", i)) for i in chosen]  # half of them as soft or rough as what a model draws
         rgb = np.stack([worn(picture, rng) if rng.random() < 0.5 else picture for picture in rgb])
         x = to_tensor(rgb)
-        parts = torch.from_numpy(np.stack([archive.array("parts", i)[::2, ::2] for i in chosen])).long()
-        depth = np.stack([archive.array("depth", i)[::2, ::2] for i in chosen]).astype(np.float32) / 65535
-        heat = np.stack([heatmaps(archive.array("people", i), *rgb.shape[1:3]) for i in chosen])
+        parts = torch.from_numpy(np.stack([halved(archive.array("parts", i)) for i in chosen])).long()
+        depth = np.stack([halved(archive.array("depth", i)) for i in chosen]).astype(np.float32) / 65535
+        heat = np.stack([heatmaps(archive.array("people", i), *archive.array("parts", i).shape) for i in chosen])
         targets = [parts, torch.from_numpy(depth), torch.from_numpy(heat)]
         if rng.random() < 0.5:  # the joints of a mirror image have the other side's names
             x, *targets = (v.flip(-1) for v in (x, *targets))
@@ -129,9 +140,9 @@ def train(
         errors = []
         with torch.no_grad():
             for e in examples:
-                logits, near, _ = averaged(to_tensor(e.view.rgb[None]))
-                read, truth = logits[0].argmax(0).numpy(), e.view.parts[::2, ::2]
-                errors.append(float(np.abs(near[0, 0].sigmoid().numpy() - e.view.depth[::2, ::2]).mean()))
+                logits, near, _ = averaged(to_tensor(as_read(e.view.rgb)[None]))
+                read, truth = logits[0].argmax(0).numpy(), halved(e.view.parts)
+                errors.append(float(np.abs(near[0, 0].sigmoid().numpy() - halved(e.view.depth)).mean()))
                 for part in range(len(PARTS)):
                     inter[part] += ((read == part) & (truth == part)).sum()
                     union[part] += ((read == part) | (truth == part)).sum()

@@ -13,7 +13,7 @@ import numpy as np
 
 from controlnext.starter.scenes.captions import Sight, describe
 from controlnext.starter.scenes.palette import PARTS
-from controlnext.starter.scenes.shot import SIZES, Shot, sample_shot
+from controlnext.starter.scenes.shot import SIDE, SIZES, Shot, sample_shot
 from controlnext.starter.scenes.view import View, mirrored, render
 
 FIRST_TRAINING_SEED = 1_000_000
@@ -47,7 +47,7 @@ def sight_of(shot: Shot, view: View) -> Sight:
     return Sight(tuple(people), tuple(items), view.rgb.shape[0] * view.rgb.shape[1])
 
 
-def make_example(seed: int, size: tuple[int, int] | None = (256, 256)) -> Example:
+def make_example(seed: int, size: tuple[int, int] | None = (SIDE, SIDE)) -> Example:
     """Render the shot of a seed, mirrored for every odd one."""
     shot = sample_shot(seed, size)
     view = render(shot)

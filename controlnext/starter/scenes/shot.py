@@ -15,7 +15,10 @@ from controlnext.starter.scenes.things import FURS
 FRAMINGS = MappingProxyType({"head": 0.25, "bust": 0.25, "half": 0.20, "whole": 0.30})
 """How much of a person is meant to be seen, and how often."""
 
-SIZES = ((256, 256), (288, 224), (224, 288), (288, 192), (192, 288))
+SIDE = 384
+"""Height and width of a square picture in pixels. At 256 the autoencoder loses the faces and hands of whole figures."""
+
+SIZES = ((SIDE, SIDE), (448, 320), (320, 448), (448, 288), (288, 448))
 """Heights and widths of pictures in pixels: 1:1, about 3:4 and 4:3, 2:3 and 3:2."""
 
 PLACES = ("studio", "room", "street", "beach", "park", "forest", "snow", "mountains")
@@ -62,7 +65,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Light:
-    """Where the light comes from (radians), how bright the picture is, how much the background is out of focus (pixels)."""
+    """Where the light comes from (radians), how bright the picture is, how much the background is out of focus (pixels of 256)."""
 
     azimuth: float
     elevation: float
@@ -101,6 +104,11 @@ class Shot:
     def indoors(self) -> bool:
         """Whether walls stand behind the people."""
         return self.place in ("studio", "room")
+
+    @property
+    def grown(self) -> float:
+        """How many pixels one of a picture of 256 is: blur, rain and snow are measured in those."""
+        return math.sqrt(self.size[0] * self.size[1]) / 256
 
     @property
     def ground(self) -> str:

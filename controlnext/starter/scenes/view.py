@@ -123,10 +123,11 @@ def _weathered(rgb: np.ndarray, shot: Shot, depth: np.ndarray, day: Daylight) ->
     """Add rain or snowflakes to a picture (H, W, 3) float32, linear."""
     rng = np.random.default_rng([shot.seed, 8])
     height, width = rgb.shape[:2]
+    grown = shot.grown
     if shot.weather == "rain":
         layer = np.zeros((height, width), np.float32)
         for _ in range(int(rng.integers(90, 240))):
-            x, y, length = rng.uniform(0, width), rng.uniform(-10, height), rng.uniform(6, 16)
+            x, y, length = rng.uniform(0, width), rng.uniform(-10, height), rng.uniform(6, 16) * grown
             cv2.line(
                 layer,
                 (int(x), int(y)),
@@ -141,7 +142,13 @@ def _weathered(rgb: np.ndarray, shot: Shot, depth: np.ndarray, day: Daylight) ->
         for _ in range(int(rng.integers(60, 160))):
             place = (int(rng.uniform(0, width) * 16), int(rng.uniform(0, height) * 16))
             cv2.circle(
-                layer, place, int(rng.uniform(0.6, 2.2) * 16), float(rng.uniform(0.4, 0.95)), -1, cv2.LINE_AA, 4
+                layer,
+                place,
+                int(rng.uniform(0.6, 2.2) * grown * 16),
+                float(rng.uniform(0.4, 0.95)),
+                -1,
+                cv2.LINE_AA,
+                4,
             )
         return rgb + layer[..., None] * (np.array([0.8, 0.83, 0.9], np.float32) * (day.ambient[0] + 0.5) - rgb).clip(0)
     return rgb
@@ -293,11 +300,12 @@ def _developed(
 ) -> np.ndarray:
     """Blur the background where the lens does, add weather, and turn linear light (H, W, 3) into uint8 RGB."""
     if shot.light.blur:
+        blur = shot.light.blur * shot.grown
         group = np.array([*solids.group, -1])[owner]
         sharp = ((group >= 0) & (group < len(shot.people))).astype(np.float32)
         sharp = cv2.GaussianBlur(sharp, (0, 0), 0.7)[..., None]
-        weight = cv2.GaussianBlur(1 - sharp[..., 0], (0, 0), shot.light.blur)[..., None]
-        soft = cv2.GaussianBlur(picture * (1 - sharp), (0, 0), shot.light.blur) / np.maximum(weight, 1e-3)
+        weight = cv2.GaussianBlur(1 - sharp[..., 0], (0, 0), blur)[..., None]
+        soft = cv2.GaussianBlur(picture * (1 - sharp), (0, 0), blur) / np.maximum(weight, 1e-3)
         picture = picture * sharp + soft * (1 - sharp)
     picture = _weathered(picture, shot, depth, day)
     gain = {"night": 1.35}.get(shot.time, 1.0) * shot.light.exposure
