@@ -124,6 +124,18 @@ def test_a_cut_leaves_out_what_it_says():
     assert owner[48, 48 - 13] == 0
 
 
+def test_joints_are_where_readers_find_them(views):
+    """A reader's neck is halfway between its shoulders, and its ears are on the head, not at the tips of drawn ears."""
+    for shot, _ in views:
+        for person, skeleton in zip(shot.people, shot.joints(), strict=True):
+            drawn, read = skeleton.points, dict(zip(KEYPOINTS, skeleton.body(), strict=True))
+            np.testing.assert_allclose(read["neck"], (read["right_shoulder"] + read["left_shoulder"]) / 2)
+            for at, width in ((drawn, 0.208), (read, 0.134)):
+                assert np.linalg.norm(at["right_ear"] - at["left_ear"]) == pytest.approx(width * skeleton.unit)
+            for name in ("right_shoulder", "left_shoulder", "right_ankle", "left_ankle"):
+                assert 0 < np.linalg.norm(read[name] - drawn[name]) < 0.04 * person.shape.height
+
+
 def test_seen_joints_lie_on_their_person(views):
     right = total = 0
     for _, view in views:

@@ -80,7 +80,7 @@ def run_stage(step: Step, runs: Path, starter: Path = STARTER) -> dict[str, floa
 
     start_processes()
     data = runs / "data"
-    plan = Plan(step.amount, hold=0.6 if step.final else 1.0, checkpoint=300, report=1500, clock="cpu")
+    plan = Plan(step.amount, warm_up=40, hold=0.6 if step.final else 1.0, checkpoint=300, report=1500, clock="cpu")
     if step.stage == "scenes":
         from controlnext.starter.scenes.shards import write_shard
 

