@@ -9,7 +9,8 @@ from controlnext.assets import EXAMPLES
 
 def example_pictures(folder: Path = EXAMPLES) -> list[Path]:
     """Return the example pictures; a text file of the same name holds the prompt for one."""
-    return sorted(folder.glob("*.png")) if folder.is_dir() else []
+    found = (path for path in folder.glob("*") if path.suffix in (".png", ".jpg")) if folder.is_dir() else ()
+    return sorted(found, key=lambda path: (path.suffix != ".png", path.name))  # photographs last
 
 
 def example_prompts(folder: Path = EXAMPLES) -> dict[str, str]:

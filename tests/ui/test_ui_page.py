@@ -275,7 +275,15 @@ def test_examples_are_pictures_with_their_words(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "b.png")
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     (tmp_path / "a.txt").write_text("a person\n", encoding="utf-8")
-    assert list(example_prompts(tmp_path).values()) == ["a person", ""]
+    Image.new("RGB", (8, 8)).save(tmp_path / "c.jpg")
+    assert [path.name for path in example_pictures(tmp_path)] == ["a.png", "b.png", "c.jpg"]
+    assert list(example_prompts(tmp_path).values()) == ["a person", "", ""]
+
+
+def test_a_photograph_is_among_the_examples():
+    photograph = example_pictures()[-1]
+    assert photograph.suffix == ".jpg"
+    assert example_prompts()[str(photograph)]
 
 
 def test_chip_says_ready_loading_or_what_is_missing(studio: FakeStudio, monkeypatch):
