@@ -59,6 +59,9 @@ BENCHES: dict[str, Bench] = {
     "plug-in": Bench(".quality.plug_in", "adapters on bases they were not trained on: style LoRAs, a fine-tuned base"),
     "soak": Bench(".trust.soak", "a thousand requests of eight clients at once: lost, wrong, and what memory does"),
     "starter": Bench(".quality.starter", "how well the bundled model follows its control and its prompt"),
+    "starter-look": Bench(
+        ".quality.starter_look", "pictures of a starter to judge by eye, alone or beside another's in random order"
+    ),
     "starter-photos": Bench(
         ".quality.starter_photos", "how well the bundled model follows people's own photographs, heads counted"
     ),

@@ -27,6 +27,7 @@ LEFT_OUT = {
     "memory",
     "people",
     "soak",
+    "starter-look",
     "starter-photos",
     "starter-scenes",
     "trust",

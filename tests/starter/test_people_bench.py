@@ -6,7 +6,7 @@ from annotators.starter import net
 from controlnext.assets import STARTER
 from controlnext.bench import BENCHES
 from controlnext.bench.command import BenchError
-from controlnext.bench.quality import starter_photos, starter_scenes
+from controlnext.bench.quality import starter_look, starter_photos, starter_scenes
 from controlnext.bench.quality.people import count_heads, each_followed, same_colour, shown
 from controlnext.starter.remake.autoencoder import decibels, head_box
 from controlnext.starter.scenes.palette import PARTS
@@ -148,5 +148,36 @@ def test_decibels_are_those_of_the_head_and_of_all():
     assert decibels(example, example.view.rgb)[0] == 100
 
 
-def test_both_benches_are_listed():
-    assert {"starter-photos", "starter-scenes"} <= set(BENCHES)
+def test_benches_are_listed():
+    assert {"starter-look", "starter-photos", "starter-scenes"} <= set(BENCHES)
+
+
+def test_pairs_are_drawn_in_an_order_that_the_key_tells(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(starter_look, "STEPS", 1)
+    options = ["none", "--photos", "0", "--scenes", "2", "--sheets", str(tmp_path)]
+    assert starter_look.main([*options, "--against", str(STARTER)]) == 0
+    key = (tmp_path / "key.txt").read_text().strip()
+    assert len(key) == 2
+    assert Image.open(tmp_path / "look-0.png").size == (6 * 260, 260)
+    capsys.readouterr()
+    assert starter_look.main([*options, "--judged", key]) == 0
+    assert "| 2 | 2 | 0 | 0 |" in capsys.readouterr().out
+    with pytest.raises(BenchError, match="2 letters"):
+        starter_look.main([*options, "--judged", "LRL"])
+
+
+def test_sides_are_fair_and_counts_add_up():
+    key = starter_look.sides(40)
+    assert 12 <= key.count("L") <= 28
+    assert starter_look.counted("LRLR", "LL=R") == {"pairs": 4, "better": 2, "equal": 1, "worse": 1}
+
+
+def test_what_is_looked_at_is_spread_over_framings(tmp_path):
+    for kind in starter_photos.KINDS:
+        (tmp_path / kind).mkdir()
+        for name in "abc":
+            (tmp_path / kind / f"{name}.png").touch()
+    found = starter_look.looks(tmp_path, 4, 3)
+    assert [look.photo.parent.name for look in found[:4]] == list(starter_photos.KINDS)
+    assert [look.kind for look in found[4:]] == ["pose", "canny", "depth"]
+    assert all(look.prompt for look in found)

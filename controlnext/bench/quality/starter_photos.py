@@ -64,7 +64,7 @@ def photographs(folder: Path) -> list[tuple[str, Path]]:
     return found
 
 
-def _asked(photo: Image.Image, side: int) -> tuple[Image.Image, np.ndarray] | None:
+def asked_of(photo: Image.Image, side: int) -> tuple[Image.Image, np.ndarray] | None:
     """Return the condition of `side` pixels that the page makes of a photograph and its people (n, 18, 3) in its pixels, or None."""
     from annotators import AnnotatorError, annotate
     from controlnext.adherence.measure import fitted
@@ -90,7 +90,7 @@ def run(options: argparse.Namespace) -> tuple[list[PhotoTrial], list[list[np.nda
     reader, trials, rows = PersonReader.of(options.assets), [], []
     for kind, path in photographs(options.folder):
         photo = load_picture(path)
-        asked = _asked(photo, side)
+        asked = asked_of(photo, side)
         small = np.asarray(photo.resize((side, side), Image.Resampling.LANCZOS))
         if asked is None:
             trials += [PhotoTrial(kind, path.name, seed, 0, 18, None, None) for seed in range(options.seeds)]

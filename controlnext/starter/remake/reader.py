@@ -93,7 +93,7 @@ def train(
         data: Folder of shards.
         out: Folder of the result and the checkpoint.
         plan: Time budget.
-        start: Folder of the bundled reader, whose features and joints are a start.
+        start: Folder of an older reader, of these scenes or of the bundled starter, whose features and joints are a start.
         rate: Peak learning rate.
         batch: Pictures a step and process.
         compute: Where.
@@ -104,7 +104,7 @@ def train(
     torch.manual_seed(0)
     network, archive = make_reader(), Archive(data)
     if start:
-        borrow(network, load_file(start / BUNDLED))
+        borrow(network, load_file(next(path for name in (WEIGHTS, BUNDLED) if (path := start / name).exists())))
     network = compute.prepare(network).train()
     loop = Loop(out, {"reader": network}, [(list(network.parameters()), rate)], plan)
     examples, figures = [make_example(seed) for seed in range(HELD_OUT)], {}

@@ -13,7 +13,7 @@ from controlnext.starter.scenes.captions import vocabulary
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownWords:
     """What was counted: words that captions know and others, each with how often it was said; prompts of known words alone."""
 
     known: Counter[str]
@@ -27,7 +27,7 @@ class Known:
         return self.known.total() / max(1, self.known.total() + self.unknown.total())
 
 
-def count_known(prompts: Iterable[str]) -> Known:
+def count_known(prompts: Iterable[str]) -> KnownWords:
     """Count the words of prompts; case and punctuation do not matter, and a prompt without a word is left out."""
     words, known, unknown, count, whole = set(vocabulary()), Counter[str](), Counter[str](), 0, 0
     for prompt in prompts:
@@ -36,7 +36,7 @@ def count_known(prompts: Iterable[str]) -> Known:
         whole += bool(said) and words.issuperset(said)
         known.update(word for word in said if word in words)
         unknown.update(word for word in said if word not in words)
-    return Known(known, unknown, count, whole)
+    return KnownWords(known, unknown, count, whole)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
