@@ -86,7 +86,7 @@ def run(options: argparse.Namespace) -> tuple[list[PhotoTrial], list[list[np.nda
     from controlnext.bench.quality.scenes import load_pipeline, own_side
 
     pipeline = load_pipeline(options.assets, "pose")
-    side = own_side(options.assets)
+    side = options.side or own_side(options.assets)
     reader, trials, rows = PersonReader.of(options.assets), [], []
     for kind, path in photographs(options.folder):
         photo = load_picture(path)
@@ -172,6 +172,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=whole(), default=2, help="pictures a photograph")
     parser.add_argument(
         "--guidance", type=float, default=GUIDANCE, help="guidance (default: %(default)s, the starter's)"
+    )
+    parser.add_argument(
+        "--side", type=whole(), help="width and height of the pictures (default: what the base learned)"
     )
     options = parser.parse_args(argv)
     log_progress()
