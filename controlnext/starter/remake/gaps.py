@@ -18,6 +18,7 @@ from PIL import Image
 
 from annotators import AnnotatorError, annotate, load_picture
 from annotators.poses.skeleton import CONFIDENCE, KEYPOINTS
+from annotators.table import AUTO
 from controlnext.starter.scenes.conditions import HIPS, LEGS, SIDES
 
 SIZE = 256
@@ -29,10 +30,10 @@ _REACH = {"head": 1.1, "bust": 1.8, "half": 2.6}  # half a side of a cut, in dis
 _CENTRE = {"head": 0.0, "bust": 0.8, "half": 1.6}  # of its middle, down from the nose
 
 
-def readings(picture: Image.Image) -> list[np.ndarray]:
-    """Return the people that the page's default reader finds, (18, 3) each, in pixels of the picture."""
+def readings(picture: Image.Image, backend: str = AUTO) -> list[np.ndarray]:
+    """Return the people that a pose reader finds, the page's default one if none is named, (18, 3) each, in pixels of the picture."""
     try:
-        found = annotate("pose", picture, resolution=min(picture.size))
+        found = annotate("pose", picture, resolution=min(picture.size), backend=backend)
     except AnnotatorError:
         return []
     people = [np.asarray(person, np.float64).reshape(18, 3) for person in (found.data or {}).get("people", [])]

@@ -93,8 +93,8 @@ _READ = {
 """Where MediaPipe finds joints of the renders, from where they are: turn and metres of an adult of 1.75 m.
 
 The drawn heads are wide, and ears stick out. Skeletons of photographs come from readers, so training takes the readers'
-joints: fitted on 400 pictures of one person, medians of the errors fell from 0.055 to 0.018 of a person's extent
-for ears, from 0.032 to 0.014 for the neck and from 0.028 to 0.019 for shoulders. The neck is OpenPose's, halfway between the shoulders.
+joints. `controlnext.starter.remake.offsets` measures how far they are off; figures are in docs/starter.md. The neck is OpenPose's,
+halfway between the shoulders.
 """
 
 
