@@ -34,8 +34,8 @@ def test_an_offset_of_the_reader_is_found(reader):
     rows = offsets.measure(range(24))
     assert len(rows[SHIFTED]) >= 3
     np.testing.assert_allclose(offsets.remaining(rows[SHIFTED]), SHIFT, atol=3e-3)
-    assert np.median([row[1] for row in rows[SHIFTED]]) > 0.005
-    assert np.median([row[1] for row in rows["nose"]]) < 1e-5 < np.median([row[0] for row in rows["nose"]])
+    assert np.median([row.told for row in rows[SHIFTED]]) > 0.005
+    assert np.median([row.told for row in rows["nose"]]) < 1e-5 < np.median([row.drawn for row in rows["nose"]])
 
 
 def test_the_command_prints_each_joint(reader, capsys):

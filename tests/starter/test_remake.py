@@ -248,7 +248,7 @@ def test_the_supervisor_does_what_is_not_done_and_stops_at_a_failure(tmp_path):
 
 def test_a_light_checkpoint_is_small_and_resumes(runs, tmp_path):
     light = Plan(0.004, warm_up=1, checkpoint=1e9, clock="cpu", light=True)
-    reader.train(runs / "data", tmp_path / "one", light, batch=1)
+    reader.train(runs / "data", tmp_path / "one", light, batch=1, start=runs / "reader")
     saved = torch.load(tmp_path / "one" / LIGHT, weights_only=True)
     (tmp_path / "two").mkdir()
     (tmp_path / "two" / LIGHT).write_bytes((tmp_path / "one" / LIGHT).read_bytes())
@@ -306,3 +306,21 @@ def test_the_reader_starts_from_the_features_and_joints_of_the_bundled_one():
         assert torch.equal(mine[name], older[name].float())
     count = len(older["maps.bias"])
     assert torch.equal(mine["maps.bias"][:count], older["maps.bias"].float())
+
+
+def test_an_adapter_starts_where_its_own_kind_was_learned(tmp_path, monkeypatch):
+    starts = []
+    monkeypatch.setattr(adapters, "train", lambda *_, start, **__: starts.append(start) or {})
+
+    def learn(kind):
+        supervisor.run_stage(supervisor.Step("adapter", 1, kind), tmp_path)
+        return starts[-1]
+
+    assert learn("canny") == learn("pose") == STARTER / "adapters" / "pose"
+    (tmp_path / "adapters" / "pose" / "adapter").mkdir(parents=True)
+    assert learn("pose") == STARTER / "adapters" / "pose"  # not from what it made itself, which it resumes
+    assert learn("canny") == learn("scribble") == tmp_path / "adapters" / "pose" / "adapter"
+    for kind in together.KINDS:
+        (tmp_path / "together" / "adapters" / kind).mkdir(parents=True)
+    assert learn("canny") == tmp_path / "together" / "adapters" / "canny"
+    assert learn("scribble") == tmp_path / "adapters" / "pose" / "adapter"

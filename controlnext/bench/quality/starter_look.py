@@ -1,8 +1,8 @@
 """`python -m controlnext bench starter-look FOLDER --sheets DIR`: pictures of a starter to judge by eye, alone or against another's.
 
 The skeletons of photographs (folders as `starter-photos` takes them) come first, then held-out scenes under pose, edges and depth. Picture i
-is drawn from seed i; none is left out. With `--against` both starters draw each with the same words and condition, side by side in
-an order that only `key.txt` tells; `--judged` then counts: L or R for the better side of each pair in turn, = for neither.
+is drawn from seed i; none is left out. With `--against` both starters draw each with the same words, side by side in an order that
+only `key.txt` tells, each from a condition of its own size, as the page makes it of the photograph; `--judged` then counts: L or R for the better side of each pair in turn, = for neither.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 
 from controlnext.assets import STARTER
 from controlnext.bench.command import BenchError, bench_parser, log_progress, prepare_worker, publish, whole
-from controlnext.bench.quality.starter_photos import PROMPT, STEPS, asked_of, photographs
+from controlnext.bench.quality.starter_photos import GUIDANCE, PROMPT, STEPS, asked_of, photographs
 from controlnext.bench.tables import markdown
 
 if TYPE_CHECKING:
@@ -91,9 +91,9 @@ def drawn(assets: Path, wanted: Sequence[LookTrial], guidance: float) -> Iterato
         logger.info("%s: %d of %d", assets.name, seed + 1, len(wanted))
 
 
-def sides(count: int) -> str:
-    """Return on which side of each pair the judged starter is, a letter each."""
-    return "".join("LR"[i] for i in np.random.default_rng(40).integers(0, 2, count))
+def sides(count: int, rng: np.random.Generator) -> str:
+    """Draw on which side of each pair the judged starter is, a letter each."""
+    return "".join("LR"[i] for i in rng.integers(0, 2, count))
 
 
 def counted(key: str, judged: str) -> dict[str, int]:
@@ -121,7 +121,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--photos", type=whole(0), default=24, help="skeletons of photographs")
     parser.add_argument("--scenes", type=whole(0), default=16, help="held-out scenes")
     parser.add_argument(
-        "--guidance", type=float, nargs=2, default=(3.0, 3.0), help="of the starter, and of the other one"
+        "--guidance",
+        type=float,
+        nargs="+",
+        default=(GUIDANCE,),
+        help="of the starter, and of the other one if it differs",
     )
     parser.add_argument("--judged", help="count these letters")
     options = parser.parse_args(argv)
@@ -147,12 +151,12 @@ def _draw(options: argparse.Namespace) -> int:
     rows = [list(pair) for pair in drawn(options.assets, wanted, options.guidance[0])]
     options.sheets.mkdir(parents=True, exist_ok=True)
     if options.against:
-        key = sides(len(wanted))
-        for row, side, (_, other) in zip(rows, key, drawn(options.against, wanted, options.guidance[1]), strict=True):
+        key = sides(len(wanted), np.random.default_rng())  # never the same, so that nobody knows it
+        for row, side, (_, other) in zip(rows, key, drawn(options.against, wanted, options.guidance[-1]), strict=True):
             row.insert(2 if side == "L" else 1, other)
         (options.sheets / KEY).write_text(key + "\n", encoding="utf-8")
     for first in range(0, len(rows), PAIRS):
-        half = rows[first : first + PAIRS]
-        lines = [a + b for a, b in zip(half[::2], [*half[1::2], []], strict=False)]
+        shown = rows[first : first + PAIRS]
+        lines = [a + b for a, b in zip(shown[::2], [*shown[1::2], []], strict=False)]
         save_sheet(options.sheets / f"look-{first // PAIRS}.png", lines)
     return publish(options, {"pictures": len(rows)}, f"{len(rows)} rows of pictures are in {options.sheets.name}.\n")

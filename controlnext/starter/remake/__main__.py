@@ -122,12 +122,10 @@ def run_stage(step: Step, runs: Path, starter: Path = STARTER) -> dict[str, floa
     if step.stage == "adapter":
         from controlnext.starter.remake import adapters
 
-        learned = (
-            runs / "adapters" / "pose" / "adapter",
-            runs / "together" / "adapters" / "pose",
-            starter / "adapters" / "pose",
-        )
-        start = next(path for path in learned[step.kind == "pose" :] if path.exists())
+        learned = [runs / "together" / "adapters" / step.kind]
+        learned += [runs / "adapters" / "pose" / "adapter"] if step.kind != "pose" else []
+        learned += [folder / "adapters" / "pose" for folder in (runs / "together", starter)]
+        start = next(path for path in learned if path.exists())
         out = runs / "adapters" / step.kind
         return adapters.train(data, runs / "base" / "pipeline", out, plan, kind=step.kind, start=start)
     from controlnext.starter.remake.packing import pack

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -21,7 +21,18 @@ from controlnext.starter.scenes.shards import make_example
 SAME = 0.15
 """A reading is of the person where the median distance of its joints is at most this share of the person's extent."""
 
-Row = tuple[float, float, np.ndarray, np.ndarray]
+
+class JointReading(NamedTuple):
+    """One joint in one render, in shares of the person's extent.
+
+    `drawn` and `told` are the distances from the figure's joint and from where training tells it; `left` (2,) is the way from there to the
+    reading, and `slopes` (2, 3) what a metre of an adult along each axis of the part of the body would move it by.
+    """
+
+    drawn: float
+    told: float
+    slopes: np.ndarray
+    left: np.ndarray
 
 
 def turn_of(joints: Joints, name: str) -> tuple[np.ndarray, float]:
@@ -32,9 +43,9 @@ def turn_of(joints: Joints, name: str) -> tuple[np.ndarray, float]:
     return joints.turns["chest" if upper else "hips"], joints.height
 
 
-def measure(seeds: Iterable[int]) -> dict[str, list[Row]]:
+def measure(seeds: Iterable[int]) -> dict[str, list[JointReading]]:
     """Read the renders of scenes of one person that are not mirrored; return by joint both distances and the equations of its offset."""
-    rows: dict[str, list[Row]] = {name: [] for name in KEYPOINTS}
+    rows: dict[str, list[JointReading]] = {name: [] for name in KEYPOINTS}
     for seed in seeds:
         example = make_example(2 * seed)  # odd ones are mirrored
         picture = Image.fromarray(example.view.rgb)
@@ -55,26 +66,24 @@ def measure(seeds: Iterable[int]) -> dict[str, list[Row]]:
             at = example.shot.lens.project(points, *example.shot.size)[:, :2] / extent
             target = read[index, :2] / extent
             slopes = (at[2:] - at[1]).T / 0.01
-            drawn, left = (float(np.hypot(*(target - place))) for place in at[:2])
-            rows[name].append((drawn, left, slopes, target - at[1]))
+            drawn, kept = (float(np.hypot(*(target - place))) for place in at[:2])
+            rows[name].append(JointReading(drawn, kept, slopes, target - at[1]))
     return rows
 
 
-def remaining(rows: Sequence[Row]) -> np.ndarray:
+def remaining(rows: Sequence[JointReading]) -> np.ndarray:
     """Return the (3,) offset that best explains what is left, in metres of an adult: to the left, up and front of the part."""
-    slopes, left = np.concatenate([row[2] for row in rows]), np.concatenate([row[3] for row in rows])
+    slopes, left = np.concatenate([row.slopes for row in rows]), np.concatenate([row.left for row in rows])
     return np.linalg.lstsq(slopes, left, rcond=None)[0]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m controlnext.starter.remake.{Path(__file__).stem}", description=__doc__
-    )
+    parser = argparse.ArgumentParser(prog="python -m controlnext.starter.remake.offsets", description=__doc__)
     parser.add_argument("--scenes", type=int, default=400, help="scenes to render (default: %(default)s)")
     for name, rows in measure(range(parser.parse_args(arguments).scenes)).items():
         if len(rows) >= 3:
-            drawn, told = (np.median([row[i] for row in rows]) for i in (0, 1))
+            drawn, told = (np.median(values) for values in ([row.drawn for row in rows], [row.told for row in rows]))
             offset = " ".join(f"{value:+.3f}" for value in remaining(rows))
             print(f"{name:15} {len(rows):4} readings: {drawn:.3f} from the joint, {told:.3f} as told, left {offset}")  # noqa: T201
     return 0
